@@ -1,0 +1,42 @@
+"""adagrad: each parameter's step shrinks with the squares of its gradients so far, one pass over the flat buffers.
+
+    g ← G + λ P;   A ← A + g²;   P ← P − η g/(√A + ε)
+
+Shapes: P, A, G (n,). dtype: float32 or float64, all the same.
+Source: Duchi, Hazan & Singer 2011, in the form of torch.optim.Adagrad.
+"""
+
+from numba import njit
+
+from ._math import KERNEL
+
+
+def reference(xp, P, A, G, lr, eps, weight_decay):
+    """One update.
+
+    P          (n,)  in and out: parameters
+    A          (n,)  in and out: sum of squared gradients
+    G          (n,)  gradients
+    lr, eps, weight_decay: numbers
+    """
+    g = G + weight_decay * P
+    A += g * g
+    P -= lr * g / (xp.sqrt(A) + eps)
+
+
+@njit(**KERNEL)
+def _adagrad(P, A, G, lr, eps, weight_decay):
+    for i in range(P.size):
+        g = G[i] + weight_decay * P[i]
+        a = A[i] + g * g
+        A[i] = a
+        P[i] -= lr * g / (a**0.5 + eps)
+
+
+def fused(P, A, G, lr, eps, weight_decay):
+    """The fused `reference`."""
+    number = P.dtype.type
+    _adagrad(P, A, G, number(lr), number(eps), number(weight_decay))
+
+
+OPS = {"adagrad": (reference, fused)}

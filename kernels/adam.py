@@ -1,0 +1,65 @@
+"""adam: Adam and AdamW, one pass over the flat buffers.
+
+    g ← G + λ P                                        (λ: L2, Adam's weight decay)
+    M ← β₁ M + (1−β₁) g;   V ← β₂ V + (1−β₂) g²
+    P ← (1 − δ) P − (η/c₁) M/(√V/√c₂ + ε)              (δ = η λ: AdamW's decoupled decay; c₁ = 1−β₁ᵗ, c₂ = 1−β₂ᵗ)
+
+Moments below TINY become 0. A pixel that is rarely on leaves its moments to decay; some 800 steps later they are
+subnormal, and arithmetic on subnormals takes many times as long. What is dropped is 30 orders of magnitude below ε.
+
+Shapes: P, M, V, G (n,). dtype: float32 or float64, all the same.
+Sources: Kingma & Ba 2015; Loshchilov & Hutter 2019; in the form of torch.optim.Adam and AdamW.
+"""
+
+import math
+
+from numba import njit
+
+from ._math import KERNEL, like
+
+TINY = 1.2e-38  # just above the smallest normal float32
+
+
+def reference(xp, P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):
+    """One update.
+
+    P          (n,)  in and out: parameters
+    M, V       (n,)  in and out: running means of g and g²
+    G          (n,)  gradients
+    lr, beta1, beta2, eps: numbers
+    l2               weight decay added to the gradient (Adam)
+    decay            lr × weight decay, taken from P itself (AdamW)
+    correction1      1 − beta1ᵗ at step t = 1, 2, …
+    correction2      1 − beta2ᵗ
+    """
+    g = G + l2 * P
+    M[...] = beta1 * M + (1 - beta1) * g
+    V[...] = beta2 * V + (1 - beta2) * (g * g)
+    M[xp.abs(M) < TINY] = 0
+    V[V < TINY] = 0
+    P -= decay * P + (lr / correction1) * M / (xp.sqrt(V) / math.sqrt(correction2) + eps)
+
+
+@njit(**KERNEL)
+def _adam(P, M, V, G, step, beta1, beta2, eps, l2, decay, root2):
+    one, tiny, zero = like(P, 1.0), like(P, TINY), like(P, 0.0)
+    for i in range(P.size):
+        p = P[i]
+        g = G[i] + l2 * p
+        m = beta1 * M[i] + (one - beta1) * g
+        v = beta2 * V[i] + (one - beta2) * (g * g)
+        m = zero if abs(m) < tiny else m
+        v = zero if v < tiny else v
+        M[i] = m
+        V[i] = v
+        P[i] = p - (decay * p + step * m / (math.sqrt(v) * root2 + eps))
+
+
+def fused(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):
+    """The fused `reference`."""
+    n = P.dtype.type
+    step, root2 = lr / correction1, 1 / math.sqrt(correction2)
+    _adam(P, M, V, G, n(step), n(beta1), n(beta2), n(eps), n(l2), n(decay), n(root2))
+
+
+OPS = {"adam": (reference, fused)}

@@ -1,0 +1,62 @@
+"""bernoulli: raw decoder outputs in, per-row loss and gradient out (eq. 17–19).
+
+For a logit ℓ and a value x (0 or 1; anything between is the cross-entropy of a grey pixel):
+
+    −ln q(x|z) = Σ_d  max(ℓ, 0) − ℓ x + ln(1 + e^{−|ℓ|})      which is −x ln ρ − (1−x) ln(1−ρ), ρ = sigmoid ℓ
+    dℓ         = w (sigmoid ℓ − x)
+
+Finite for every finite ℓ: nothing is exponentiated but −|ℓ|. No constant is dropped: there is none.
+
+Shapes: rows R = S·B, sample by sample; logits, d_logits (R, D); X (B, D), row r of the logits belongs to row r mod B of
+X; nll_rows (R,); weight a number, or (R,) or (S, B). dtype: float32 or float64, all the same, C-contiguous.
+"""
+
+from numba import njit
+
+from ._math import KERNEL, exp, like, log1p_unit
+from ._rows import as_vector
+
+
+def reference(xp, nll_rows, d_logits, logits, X, weight):
+    """Per-row −ln q(x|z) and its weighted gradient.
+
+    nll_rows   (R,)    out: nats, summed over D, not weighted
+    d_logits   (R, D)  out: weight × ∂nll/∂logits
+    logits     (R, D)
+    X          (B, D)  in [0, 1]; B divides R
+    weight             the weight of each row in the loss
+    """
+    B, D = X.shape
+    logits = logits.reshape(-1, B, D)
+    e = xp.exp(-xp.abs(logits))
+    nll = xp.maximum(logits, 0) - logits * X + xp.log1p(e)
+    nll_rows.reshape(-1, B)[...] = nll.sum(axis=2)
+    rho = xp.where(logits >= 0, 1, e) / (1 + e)
+    if not isinstance(weight, float):
+        weight = weight.reshape(-1, B, 1)
+    d_logits.reshape(-1, B, D)[...] = weight * (rho - X)
+
+
+@njit(**KERNEL)
+def _bernoulli(nll_rows, d_logits, logits, X, weight, weight_step):
+    B, D = X.shape
+    zero, one = like(X, 0.0), like(X, 1.0)
+    for r in range(logits.shape[0]):
+        b = r % B
+        w = weight[r * weight_step]
+        nll = zero
+        for j in range(D):
+            l, x = logits[r, j], X[b, j]
+            e = exp(-abs(l))
+            nll += (zero if l < zero else l) - l * x + log1p_unit(e)
+            d_logits[r, j] = w * ((one if l >= zero else e) / (one + e) - x)
+        nll_rows[r] = nll
+
+
+def fused(nll_rows, d_logits, logits, X, weight):
+    """The fused `reference`."""
+    weight, step = as_vector(weight, X.dtype)
+    _bernoulli(nll_rows, d_logits, logits, X, weight, step)
+
+
+OPS = {"bernoulli": (reference, fused)}

@@ -1,0 +1,133 @@
+"""gaussian: raw decoder outputs in, per-row loss and gradient out, with a variance for each feature (eq. 20–21) or one
+fixed σ (eq. 22).
+
+For a mean m, a log-variance s (clamped to c = min(max(s, −10), 10)) and a value x:
+
+    −ln q(x|z) = Σ_d  ½ [(x − m)² e^{−c} + c + ln 2π]
+    dm         = w (m − x) e^{−c}
+    ds         = w ½ [1 − (x − m)² e^{−c}]  where −10 ≤ s ≤ 10, else 0
+
+    fixed σ    −ln q(x|z) = Σ_d ½ [(x − m)²/σ² + ln 2πσ²];   dm = w (m − x)/σ²
+
+The clamp keeps a feature that is constant from driving σ to 0 and the likelihood to infinity. How often it held is
+counted, because a model that lives on the clamp is not the model that was asked for.
+
+Shapes: rows R = S·B, sample by sample; out, d_out (R, 2D): mean, then log-variance; fixed σ: (R, D); X (B, D), row r of
+`out` belongs to row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B); clamped (1,) int64.
+Nats. dtype: float32 or float64, all the same but `clamped`, C-contiguous.
+"""
+
+import math
+
+from numba import njit
+
+from ._math import KERNEL, exp, like
+from ._rows import as_vector
+
+LOGVAR_MIN, LOGVAR_MAX = -10.0, 10.0
+LN_2PI = math.log(2 * math.pi)
+
+
+def reference(xp, nll_rows, d_out, clamped, out, X, weight):
+    """Per-row −ln q(x|z) and its weighted gradient, mean and log-variance from the decoder.
+
+    nll_rows   (R,)     out: nats, summed over D, not weighted
+    d_out      (R, 2D)  out: weight × ∂nll/∂out
+    clamped    (1,)     in and out: the number of clamped log-variances is added
+    out        (R, 2D)  mean, then log-variance
+    X          (B, D)   any real; B divides R
+    weight              the weight of each row in the loss
+    """
+    B, D = X.shape
+    out = out.reshape(-1, B, 2 * D)
+    d_out = d_out.reshape(-1, B, 2 * D)
+    mean, logvar = out[:, :, :D], out[:, :, D:]
+    c = xp.clip(logvar, LOGVAR_MIN, LOGVAR_MAX)
+    inside = (logvar >= LOGVAR_MIN) & (logvar <= LOGVAR_MAX)
+    clamped += (~inside).sum()
+    precision = xp.exp(-c)
+    delta = mean - X
+    squared = delta * delta * precision
+    nll_rows.reshape(-1, B)[...] = (0.5 * (squared + c + LN_2PI)).sum(axis=2)
+    if not isinstance(weight, float):
+        weight = weight.reshape(-1, B, 1)
+    d_out[:, :, :D] = weight * delta * precision
+    d_out[:, :, D:] = xp.where(inside, weight * (0.5 * (1 - squared)), 0)
+
+
+def fixed_reference(xp, nll_rows, d_mean, mean, X, weight, sigma):
+    """Per-row −ln q(x|z) and its weighted gradient for one fixed σ.
+
+    nll_rows   (R,)    out: nats, summed over D, not weighted
+    d_mean     (R, D)  out: weight × ∂nll/∂mean
+    mean       (R, D)
+    X          (B, D)  any real; B divides R
+    weight             the weight of each row in the loss
+    sigma              a number > 0
+    """
+    B, D = X.shape
+    delta = mean.reshape(-1, B, D) - X
+    nll_rows.reshape(-1, B)[...] = 0.5 * ((delta * delta) / sigma**2 + (LN_2PI + 2 * math.log(sigma))).sum(axis=2)
+    if not isinstance(weight, float):
+        weight = weight.reshape(-1, B, 1)
+    d_mean.reshape(-1, B, D)[...] = weight * delta / sigma**2
+
+
+@njit(**KERNEL)
+def _gaussian(nll_rows, d_out, clamped, out, X, weight, weight_step):
+    B, D = X.shape
+    zero, half, one = like(X, 0.0), like(X, 0.5), like(X, 1.0)
+    low, high, ln_2pi = like(X, LOGVAR_MIN), like(X, LOGVAR_MAX), like(X, LN_2PI)
+    count = 0
+    for r in range(out.shape[0]):
+        b = r % B
+        w = weight[r * weight_step]
+        nll = zero
+        outside = 0
+        for j in range(D):
+            s = out[r, D + j]
+            c = low if s < low else s  # NaN stays NaN
+            c = high if c > high else c
+            inside = c == s
+            precision = exp(-c)
+            delta = out[r, j] - X[b, j]
+            squared = delta * delta * precision
+            nll += squared + c + ln_2pi
+            d_out[r, j] = w * delta * precision
+            d_out[r, D + j] = w * half * (one - squared) if inside else zero
+            outside += not inside
+        nll_rows[r] = half * nll
+        count += outside
+    clamped[0] += count
+
+
+@njit(**KERNEL)
+def _gaussian_fixed(nll_rows, d_mean, mean, X, weight, weight_step, precision, constant):
+    B, D = X.shape
+    zero, half = like(X, 0.0), like(X, 0.5)
+    for r in range(mean.shape[0]):
+        b = r % B
+        w = weight[r * weight_step] * precision
+        squared = zero
+        for j in range(D):
+            delta = mean[r, j] - X[b, j]
+            squared += delta * delta
+            d_mean[r, j] = w * delta
+        nll_rows[r] = half * (squared * precision + constant)
+
+
+def fused(nll_rows, d_out, clamped, out, X, weight):
+    """The fused `reference`."""
+    weight, step = as_vector(weight, X.dtype)
+    _gaussian(nll_rows, d_out, clamped, out, X, weight, step)
+
+
+def fixed_fused(nll_rows, d_mean, mean, X, weight, sigma):
+    """The fused `fixed_reference`."""
+    weight, step = as_vector(weight, X.dtype)
+    number = X.dtype.type
+    constant = X.shape[1] * (LN_2PI + 2 * math.log(sigma))
+    _gaussian_fixed(nll_rows, d_mean, mean, X, weight, step, number(sigma**-2), number(constant))
+
+
+OPS = {"gaussian": (reference, fused), "gaussian_fixed": (fixed_reference, fixed_fused)}

@@ -1,0 +1,93 @@
+"""latent: the Gaussian posterior. Reparameterisation (eq. 23) and analytic KL (eq. 16) in one pass; their mirror.
+
+With H = [μ | v], v = ln σ², the encoder's output:
+
+    forward     σ = e^{½v};   z_s = μ + σ ⊙ ε_s;   KL_l = ½ (μ² + σ² − v − 1) for each dimension l
+    backward    dμ = Σ_s dz_s + k μ;   dv = Σ_s ½ σ ε_s dz_s + k ½ (σ² − 1)
+
+k is the weight of dimension l's KL in the loss: β/B, or 0 where free bits hold it.
+
+Shapes: H, dH (B, 2L); Z, dZ, eps (S, B, L); sigma (B, L); kl_rows (B,), the sum over l; kl_dims (L,), the mean over
+rows; kl_weight (L,). Nats. dtype: float32 or float64, all the same, C-contiguous.
+Source: Kingma & Welling 2014, §2.4 and appendix B.
+"""
+
+from numba import njit
+
+from ._math import KERNEL, exp, like
+
+
+def forward_reference(xp, Z, sigma, kl_rows, kl_dims, H, eps):
+    """z, σ and the KL.
+
+    Z          (S, B, L)  out
+    sigma      (B, L)     out, kept for the backward
+    kl_rows    (B,)       out: KL(posterior ‖ prior) of each row
+    kl_dims    (L,)       out: mean KL of each dimension
+    H          (B, 2L)    mean, then logvar
+    eps        (S, B, L)  standard normal noise
+    """
+    L = sigma.shape[1]
+    mean, logvar = H[:, :L], H[:, L:]
+    sigma[...] = xp.exp(0.5 * logvar)
+    Z[...] = mean + sigma * eps
+    kl = 0.5 * (mean * mean + sigma * sigma - logvar - 1)
+    kl_rows[...] = kl.sum(axis=1)
+    kl_dims[...] = kl.mean(axis=0)
+
+
+def backward_reference(xp, dH, dZ, eps, sigma, H, kl_weight):
+    """dH from dZ, with the gradient of Σ_l kl_weight_l Σ_rows KL_l added.
+
+    dH         (B, 2L)    out, overwritten
+    dZ         (S, B, L)
+    eps, sigma, H         as in forward
+    kl_weight  (L,)       β/B, or 0
+    """
+    L = sigma.shape[1]
+    mean = H[:, :L]
+    dH[:, :L] = dZ.sum(axis=0) + kl_weight * mean
+    dH[:, L:] = 0.5 * sigma * (eps * dZ).sum(axis=0) + kl_weight * (0.5 * (sigma * sigma - 1))
+
+
+@njit(**KERNEL)
+def forward(Z, sigma, kl_rows, kl_dims, H, eps):
+    """The fused `forward_reference`."""
+    S, B, L = Z.shape
+    half, one, zero = like(H, 0.5), like(H, 1.0), like(H, 0.0)
+    kl_dims[:] = zero
+    for i in range(B):
+        total = zero
+        for j in range(L):
+            mean, logvar = H[i, j], H[i, L + j]
+            s = exp(half * logvar)
+            sigma[i, j] = s
+            kl = half * (mean * mean + s * s - logvar - one)
+            total += kl
+            kl_dims[j] += kl
+        kl_rows[i] = total
+        for k in range(S):
+            for j in range(L):
+                Z[k, i, j] = H[i, j] + sigma[i, j] * eps[k, i, j]
+    for j in range(L):
+        kl_dims[j] /= like(H, B)
+
+
+@njit(**KERNEL)
+def backward(dH, dZ, eps, sigma, H, kl_weight):
+    """The fused `backward_reference`."""
+    S, B, L = dZ.shape
+    half, one = like(H, 0.5), like(H, 1.0)
+    for i in range(B):
+        for j in range(L):
+            s = sigma[i, j]
+            dH[i, j] = kl_weight[j] * H[i, j]
+            dH[i, L + j] = kl_weight[j] * half * (s * s - one)
+        for k in range(S):
+            for j in range(L):
+                d = dZ[k, i, j]
+                dH[i, j] += d
+                dH[i, L + j] += half * sigma[i, j] * eps[k, i, j] * d
+
+
+OPS = {"latent_forward": (forward_reference, forward), "latent_backward": (backward_reference, backward)}

@@ -1,0 +1,71 @@
+"""rmsprop: gradients divided by a running root mean square of theirs, one pass over the flat buffers.
+
+    g ← G + λ P;   A ← ρ A + (1−ρ) g²;   V ← μ V + g/(√A + ε);   P ← P − η V
+
+Shapes: P, A, V, G (n,). Without momentum V is None and its g/(√A + ε) is used. dtype: float32 or float64, all the same.
+Source: Tieleman & Hinton 2012 (lecture 6.5), in the form of torch.optim.RMSprop (not centered).
+"""
+
+import math
+
+from numba import njit
+
+from ._math import KERNEL, like
+from .adam import TINY
+
+
+def reference(xp, P, A, V, G, lr, rho, eps, momentum, weight_decay):
+    """One update.
+
+    P          (n,)  in and out: parameters
+    A          (n,)  in and out: running mean of squared gradients
+    V          (n,)  in and out: velocity; None if momentum is 0
+    G          (n,)  gradients
+    lr, rho, eps, momentum, weight_decay: numbers
+    """
+    g = G + weight_decay * P
+    A[...] = rho * A + (1 - rho) * (g * g)
+    A[A < TINY] = 0
+    step = g / (xp.sqrt(A) + eps)
+    if V is not None:
+        V[...] = momentum * V + step
+        V[xp.abs(V) < TINY] = 0
+        step = V
+    P -= lr * step
+
+
+@njit(**KERNEL)
+def _plain(P, A, G, lr, rho, eps, weight_decay):
+    one, tiny, zero = like(P, 1.0), like(P, TINY), like(P, 0.0)
+    for i in range(P.size):
+        g = G[i] + weight_decay * P[i]
+        a = rho * A[i] + (one - rho) * (g * g)
+        a = zero if a < tiny else a
+        A[i] = a
+        P[i] -= lr * (g / (math.sqrt(a) + eps))
+
+
+@njit(**KERNEL)
+def _momentum(P, A, V, G, lr, rho, eps, momentum, weight_decay):
+    one, tiny, zero = like(P, 1.0), like(P, TINY), like(P, 0.0)
+    for i in range(P.size):
+        g = G[i] + weight_decay * P[i]
+        a = rho * A[i] + (one - rho) * (g * g)
+        a = zero if a < tiny else a
+        A[i] = a
+        v = momentum * V[i] + g / (math.sqrt(a) + eps)
+        v = zero if abs(v) < tiny else v
+        V[i] = v
+        P[i] -= lr * v
+
+
+def fused(P, A, V, G, lr, rho, eps, momentum, weight_decay):
+    """The fused `reference`."""
+    number = P.dtype.type
+    if V is None:
+        _plain(P, A, G, number(lr), number(rho), number(eps), number(weight_decay))
+    else:
+        _momentum(P, A, V, G, number(lr), number(rho), number(eps), number(momentum), number(weight_decay))
+
+
+OPS = {"rmsprop": (reference, fused)}

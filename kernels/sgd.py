@@ -1,0 +1,57 @@
+"""sgd: stochastic gradient descent with momentum (heavy ball) or Nesterov's, one pass over the flat buffers.
+
+    g ← G + λ P;   V ← μ V + g;   P ← P − η V          Nesterov: P ← P − η (g + μ V)
+
+Shapes: P, V, G (n,). Without momentum V is None. dtype: float32 or float64, all the same.
+Source: Sutskever et al. 2013, in the form of torch.optim.SGD (dampening 0).
+"""
+
+from numba import njit
+
+from ._math import KERNEL, like
+from .adam import TINY
+
+
+def reference(xp, P, V, G, lr, momentum, nesterov, weight_decay):
+    """One update.
+
+    P          (n,)  in and out: parameters
+    V          (n,)  in and out: velocity; None if momentum is 0
+    G          (n,)  gradients
+    lr, momentum, weight_decay: numbers; nesterov: bool
+    """
+    g = G + weight_decay * P
+    if V is not None:
+        V[...] = momentum * V + g
+        V[xp.abs(V) < TINY] = 0
+        g = g + momentum * V if nesterov else V
+    P -= lr * g
+
+
+@njit(**KERNEL)
+def _plain(P, G, lr, weight_decay):
+    for i in range(P.size):
+        P[i] -= lr * (G[i] + weight_decay * P[i])
+
+
+@njit(**KERNEL)
+def _momentum(P, V, G, lr, momentum, nesterov, weight_decay):
+    tiny, zero = like(P, TINY), like(P, 0.0)
+    for i in range(P.size):
+        g = G[i] + weight_decay * P[i]
+        v = momentum * V[i] + g
+        v = zero if abs(v) < tiny else v
+        V[i] = v
+        P[i] -= lr * (g * nesterov + (nesterov * momentum + (like(P, 1.0) - nesterov)) * v)
+
+
+def fused(P, V, G, lr, momentum, nesterov, weight_decay):
+    """The fused `reference`."""
+    number = P.dtype.type
+    if V is None:
+        _plain(P, G, number(lr), number(weight_decay))
+    else:
+        _momentum(P, V, G, number(lr), number(momentum), number(nesterov), number(weight_decay))
+
+
+OPS = {"sgd": (reference, fused)}

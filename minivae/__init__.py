@@ -1,0 +1,59 @@
+"""minivae: a variational auto-encoder engine whose every forward and backward pass is written by hand.
+
+    import minivae as mv
+    vae = mv.VAE(784, latent_dim=20, hidden=(500,))
+    vae.fit(X, epochs=10)
+
+This page holds the public names only, and loads what is asked for: importing it loads neither Numba nor CuPy.
+Reading order: backend, buffers, layers, latent, likelihoods, noise, vae; each beside its kernels in `kernels/`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "VAE": "vae",
+    "Terms": "vae",
+    "Backend": "backend",
+    "UsageError": "errors",
+    "UsageWarning": "errors",
+    "LIKELIHOODS": "likelihoods",
+    "SGD": "optim",
+    "Adagrad": "optim",
+    "RMSprop": "optim",
+    "Adam": "optim",
+    "AdamW": "optim",
+    "Schedule": "schedules",
+    "Beta": "schedules",
+    "History": "train",
+    "Dataset": "data",
+    "Scale": "data",
+    "load": "data",
+    "choose_likelihood": "data",
+}
+
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from .backend import Backend
+    from .data import Dataset, Scale, choose_likelihood, load
+    from .errors import UsageError, UsageWarning
+    from .likelihoods import LIKELIHOODS
+    from .optim import SGD, Adagrad, Adam, AdamW, RMSprop
+    from .schedules import Beta, Schedule
+    from .train import History
+    from .vae import VAE, Terms
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'minivae' has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
