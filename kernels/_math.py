@@ -13,6 +13,7 @@ The flags: `contract` lets a·b + c become one FMA; never `reassoc` here, which 
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit, types
@@ -20,8 +21,9 @@ from numba.extending import overload
 
 # For the loops of the op files: division as IEEE has it (Numba's default tests every divisor and vectorises nothing),
 # and sums in any order, so that a row's loss is added up in vector lanes. NaN and ±inf keep their meaning.
-KERNEL = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}, "cache": True, "nogil": True}
-_SCALAR = {"error_model": "numpy", "fastmath": {"contract"}}
+kernel = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, cache=True, nogil=True)
+_SCALAR: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
+_scalar = njit(**_SCALAR)
 
 # ln 2 in two parts: HI has so few bits that n·HI is exact for every n that occurs. (fdlibm's split for float64.)
 _LN2_HI_64, _LN2_LO_64 = 6.93147180369123816490e-01, 1.90821492927058770002e-10
@@ -29,7 +31,7 @@ _LN2_HI_32, _LN2_LO_32 = np.float32(0.693359375), np.float32(math.log(2.0) - 0.6
 _LOG2E_64, _LOG2E_32 = 1.4426950408889634, np.float32(1.4426950408889634)
 
 
-@njit(**_SCALAR)
+@_scalar
 def _expm1_reduced_32(r):
     """eʳ − 1 for |r| ≤ ½ ln 2: r + r²/2! + … + r⁷/7!."""
     p = np.float32(1 / 5040)
@@ -41,7 +43,7 @@ def _expm1_reduced_32(r):
     return p * (r * r) + r
 
 
-@njit(**_SCALAR)
+@_scalar
 def _expm1_reduced_64(r):
     """eʳ − 1 for |r| ≤ ½ ln 2: r + r²/2! + … + r¹³/13!."""
     p = 1 / 6227020800
@@ -59,18 +61,18 @@ def _expm1_reduced_64(r):
     return p * (r * r) + r
 
 
-@njit(**_SCALAR)
+@_scalar
 def _power_of_two_32(n):
     """2ⁿ, −126 ≤ n ≤ 127, by writing n into the exponent bits."""
     return np.int32((n + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@njit(**_SCALAR)
+@_scalar
 def _power_of_two_64(n):
     return np.int64((n + np.int64(1023)) << np.int64(52)).view(np.float64)
 
 
-@njit(**_SCALAR)
+@_scalar
 def _exp_32(x):
     # Below −87.3 the result would be subnormal: 0 instead. Above 88.72 it is infinite. NaN passes both comparisons.
     y = min(max(x, np.float32(-87.3)), np.float32(88.8))
@@ -83,7 +85,7 @@ def _exp_32(x):
     return e if x == x else x
 
 
-@njit(**_SCALAR)
+@_scalar
 def _exp_64(x):
     y = min(max(x, -708.3), 709.8)
     n = np.floor(y * _LOG2E_64 + 0.5)
@@ -95,7 +97,7 @@ def _exp_64(x):
     return e if x == x else x
 
 
-@njit(**_SCALAR)
+@_scalar
 def _expm1_negative_32(x):
     """eˣ − 1 for x ≤ 0."""
     y = max(x, np.float32(-87.3))
@@ -106,7 +108,7 @@ def _expm1_negative_32(x):
     return e if x == x else x
 
 
-@njit(**_SCALAR)
+@_scalar
 def _expm1_negative_64(x):
     y = max(x, -708.3)
     n = np.floor(y * _LOG2E_64 + 0.5)
@@ -116,7 +118,7 @@ def _expm1_negative_64(x):
     return e if x == x else x
 
 
-@njit(**_SCALAR)
+@_scalar
 def _log1p_unit_32(u):
     """ln(1 + u) for 0 ≤ u ≤ 1: eight terms of the artanh series."""
     s = u / (np.float32(2) + u)
@@ -131,7 +133,7 @@ def _log1p_unit_32(u):
     return np.float32(2) * (s + s * q * p)
 
 
-@njit(**_SCALAR)
+@_scalar
 def _log1p_unit_64(u):
     """The same with seventeen terms."""
     s = u / (2.0 + u)
@@ -168,7 +170,7 @@ def _by_dtype(single, double):
             return lambda x: double(x)
         return None
 
-    overload(dispatch, jit_options=_SCALAR, inline="always")(choose)
+    overload(dispatch, jit_options=_SCALAR, inline="always")(choose)  # type: ignore[arg-type]
     return dispatch
 
 
@@ -192,7 +194,7 @@ def _like(x, value):
     return None
 
 
-@njit(**_SCALAR)
+@_scalar
 def sigmoid(x):
     """1/(1 + e^{−x}), the same as e^{x}/(1 + e^{x}): whichever has no overflow."""
     one = like(x, 1.0)
@@ -200,14 +202,14 @@ def sigmoid(x):
     return (one if x >= 0 else e) / (one + e)
 
 
-@njit(**_SCALAR)
+@_scalar
 def softplus(x):
     """ln(1 + e^{x}) = max(x, 0) + ln(1 + e^{−|x|})."""
     positive = like(x, 0.0) if x < 0 else x  # NaN stays NaN
     return positive + log1p_unit(exp(-abs(x)))
 
 
-@njit(**_SCALAR)
+@_scalar
 def tanh(x):
     """−m/(2 + m) with m = e^{−2|x|} − 1, and the sign of x."""
     m = expm1_negative(like(x, -2.0) * abs(x))

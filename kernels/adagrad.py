@@ -6,9 +6,7 @@ Shapes: P, A, G (n,). dtype: float32 or float64, all the same.
 Source: Duchi, Hazan & Singer 2011, in the form of torch.optim.Adagrad.
 """
 
-from numba import njit
-
-from ._math import KERNEL
+from ._math import kernel
 
 
 def reference(xp, P, A, G, lr, eps, weight_decay):
@@ -24,7 +22,7 @@ def reference(xp, P, A, G, lr, eps, weight_decay):
     P -= lr * g / (xp.sqrt(A) + eps)
 
 
-@njit(**KERNEL)
+@kernel
 def _adagrad(P, A, G, lr, eps, weight_decay):
     for i in range(P.size):
         g = G[i] + weight_decay * P[i]

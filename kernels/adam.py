@@ -13,9 +13,7 @@ Sources: Kingma & Ba 2015; Loshchilov & Hutter 2019; in the form of torch.optim.
 
 import math
 
-from numba import njit
-
-from ._math import KERNEL, like
+from ._math import kernel, like
 
 TINY = 1.2e-38  # just above the smallest normal float32
 
@@ -40,7 +38,7 @@ def reference(xp, P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, cor
     P -= decay * P + (lr / correction1) * M / (xp.sqrt(V) / math.sqrt(correction2) + eps)
 
 
-@njit(**KERNEL)
+@kernel
 def _adam(P, M, V, G, step, beta1, beta2, eps, l2, decay, root2):
     one, tiny, zero = like(P, 1.0), like(P, TINY), like(P, 0.0)
     for i in range(P.size):

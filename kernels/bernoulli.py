@@ -11,9 +11,7 @@ Shapes: rows R = S·B, sample by sample; logits, d_logits (R, D); X (B, D), row 
 X; nll_rows (R,); weight a number, or (R,) or (S, B). dtype: float32 or float64, all the same, C-contiguous.
 """
 
-from numba import njit
-
-from ._math import KERNEL, exp, like, log1p_unit
+from ._math import exp, kernel, like, log1p_unit
 from ._rows import as_vector
 
 
@@ -37,7 +35,7 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     d_logits.reshape(-1, B, D)[...] = weight * (rho - X)
 
 
-@njit(**KERNEL)
+@kernel
 def _bernoulli(nll_rows, d_logits, logits, X, weight, weight_step):
     B, D = X.shape
     zero, one = like(X, 0.0), like(X, 1.0)

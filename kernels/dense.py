@@ -17,9 +17,7 @@ Shapes: Y, A, dA (B, H); b, db, partial (H,). dtype: float32 or float64, all the
 Source of the stable forms: `_math.py`. At a = 0 relu's gradient is 0, the convention of torch and JAX.
 """
 
-from numba import njit
-
-from ._math import KERNEL, expm1_negative, like, sigmoid, softplus, tanh
+from ._math import expm1_negative, kernel, like, sigmoid, softplus, tanh
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "softplus", "silu")
 KEEPS_A = frozenset({"silu"})  # the activations whose gradient needs A beside Y
@@ -89,14 +87,14 @@ def backward_reference(xp, dA, db, partial, Y, A, activation):
 # ---- fused: one pass forward, one pass backward -----------------------------------------------------------------
 
 
-@njit(**KERNEL)
+@kernel
 def _identity_forward(Y, b):
     for i in range(Y.shape[0]):
         for j in range(Y.shape[1]):
             Y[i, j] += b[j]
 
 
-@njit(**KERNEL)
+@kernel
 def _relu_forward(Y, b):
     zero = like(Y, 0.0)
     for i in range(Y.shape[0]):
@@ -105,28 +103,28 @@ def _relu_forward(Y, b):
             Y[i, j] = zero if a < zero else a  # NaN stays NaN
 
 
-@njit(**KERNEL)
+@kernel
 def _tanh_forward(Y, b):
     for i in range(Y.shape[0]):
         for j in range(Y.shape[1]):
             Y[i, j] = tanh(Y[i, j] + b[j])
 
 
-@njit(**KERNEL)
+@kernel
 def _sigmoid_forward(Y, b):
     for i in range(Y.shape[0]):
         for j in range(Y.shape[1]):
             Y[i, j] = sigmoid(Y[i, j] + b[j])
 
 
-@njit(**KERNEL)
+@kernel
 def _softplus_forward(Y, b):
     for i in range(Y.shape[0]):
         for j in range(Y.shape[1]):
             Y[i, j] = softplus(Y[i, j] + b[j])
 
 
-@njit(**KERNEL)
+@kernel
 def _silu_forward(Y, A, b):
     for i in range(Y.shape[0]):
         for j in range(Y.shape[1]):
@@ -135,7 +133,7 @@ def _silu_forward(Y, A, b):
             Y[i, j] = a * sigmoid(a)
 
 
-@njit(**KERNEL)
+@kernel
 def _add_rows(db, partial, dA, start, stop):
     """db += Σ of the rows start … stop−1 of dA, which are still in the cache."""
     partial[:] = like(dA, 0.0)
@@ -146,14 +144,14 @@ def _add_rows(db, partial, dA, start, stop):
         db[j] += partial[j]
 
 
-@njit(**KERNEL)
+@kernel
 def _identity_backward(dA, db, partial):
     db[:] = like(dA, 0.0)
     for start in range(0, dA.shape[0], BLOCK_ROWS):
         _add_rows(db, partial, dA, start, min(start + BLOCK_ROWS, dA.shape[0]))
 
 
-@njit(**KERNEL)
+@kernel
 def _relu_backward(dA, db, partial, Y):
     zero = like(dA, 0.0)
     db[:] = zero
@@ -165,7 +163,7 @@ def _relu_backward(dA, db, partial, Y):
         _add_rows(db, partial, dA, start, stop)
 
 
-@njit(**KERNEL)
+@kernel
 def _tanh_backward(dA, db, partial, Y):
     one = like(dA, 1.0)
     db[:] = like(dA, 0.0)
@@ -177,7 +175,7 @@ def _tanh_backward(dA, db, partial, Y):
         _add_rows(db, partial, dA, start, stop)
 
 
-@njit(**KERNEL)
+@kernel
 def _sigmoid_backward(dA, db, partial, Y):
     one = like(dA, 1.0)
     db[:] = like(dA, 0.0)
@@ -189,7 +187,7 @@ def _sigmoid_backward(dA, db, partial, Y):
         _add_rows(db, partial, dA, start, stop)
 
 
-@njit(**KERNEL)
+@kernel
 def _softplus_backward(dA, db, partial, Y):
     db[:] = like(dA, 0.0)
     for start in range(0, dA.shape[0], BLOCK_ROWS):
@@ -200,7 +198,7 @@ def _softplus_backward(dA, db, partial, Y):
         _add_rows(db, partial, dA, start, stop)
 
 
-@njit(**KERNEL)
+@kernel
 def _silu_backward(dA, db, partial, Y, A):
     one = like(dA, 1.0)
     db[:] = like(dA, 0.0)

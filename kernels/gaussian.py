@@ -19,9 +19,7 @@ Nats. dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 
 import math
 
-from numba import njit
-
-from ._math import KERNEL, exp, like
+from ._math import exp, kernel, like
 from ._rows import as_vector
 
 LOGVAR_MIN, LOGVAR_MAX = -10.0, 10.0
@@ -73,7 +71,7 @@ def fixed_reference(xp, nll_rows, d_mean, mean, X, weight, sigma):
     d_mean.reshape(-1, B, D)[...] = weight * delta / sigma**2
 
 
-@njit(**KERNEL)
+@kernel
 def _gaussian(nll_rows, d_out, clamped, out, X, weight, weight_step):
     B, D = X.shape
     zero, half, one = like(X, 0.0), like(X, 0.5), like(X, 1.0)
@@ -101,7 +99,7 @@ def _gaussian(nll_rows, d_out, clamped, out, X, weight, weight_step):
     clamped[0] += count
 
 
-@njit(**KERNEL)
+@kernel
 def _gaussian_fixed(nll_rows, d_mean, mean, X, weight, weight_step, precision, constant):
     B, D = X.shape
     zero, half = like(X, 0.0), like(X, 0.5)

@@ -12,9 +12,7 @@ rows; kl_weight (L,). Nats. dtype: float32 or float64, all the same, C-contiguou
 Source: Kingma & Welling 2014, §2.4 and appendix B.
 """
 
-from numba import njit
-
-from ._math import KERNEL, exp, like
+from ._math import exp, kernel, like
 
 
 def forward_reference(xp, Z, sigma, kl_rows, kl_dims, H, eps):
@@ -50,7 +48,7 @@ def backward_reference(xp, dH, dZ, eps, sigma, H, kl_weight):
     dH[:, L:] = 0.5 * sigma * (eps * dZ).sum(axis=0) + kl_weight * (0.5 * (sigma * sigma - 1))
 
 
-@njit(**KERNEL)
+@kernel
 def forward(Z, sigma, kl_rows, kl_dims, H, eps):
     """The fused `forward_reference`."""
     S, B, L = Z.shape
@@ -73,7 +71,7 @@ def forward(Z, sigma, kl_rows, kl_dims, H, eps):
         kl_dims[j] /= like(H, B)
 
 
-@njit(**KERNEL)
+@kernel
 def backward(dH, dZ, eps, sigma, H, kl_weight):
     """The fused `backward_reference`."""
     S, B, L = dZ.shape

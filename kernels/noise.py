@@ -16,9 +16,8 @@ import math
 import threading
 
 import numpy as np
-from numba import njit
 
-from ._math import KERNEL, like
+from ._math import kernel, like
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # the multipliers
 W0, W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by each round: the golden ratio, and √3 − 1
@@ -98,14 +97,14 @@ def binarize_reference(xp, X, rows, stream, sample, pass_, seed):
 # that uses them. Written straight to their interleaved places they cost four times as much. -------------------------
 
 
-@njit(**KERNEL)
+@kernel
 def _multiply(a, b):
     """The 64-bit product of two words: (high, low)."""
     product = np.uint64(a) * np.uint64(b)
     return np.uint32(product >> np.uint64(32)), np.uint32(product)
 
 
-@njit(**KERNEL)
+@kernel
 def _row_words(words, row, stream, sample, pass_, seed):
     """words[k, block] ← word k of that block: words (4, blocks) uint32."""
     for block in range(words.shape[1]):
@@ -123,13 +122,13 @@ def _row_words(words, row, stream, sample, pass_, seed):
         words[3, block] = c3
 
 
-@njit(**KERNEL)
+@kernel
 def _uniform_of(word, x):
     """A word's 24-bit uniform in x's dtype."""
     return like(x, np.int32(word >> np.uint32(8))) * like(x, 2.0**-24)
 
 
-@njit(**KERNEL)
+@kernel
 def _bits(out, words, rows, stream, sample, pass_, seed):
     S, B, D = out.shape
     for s in range(S):
@@ -139,7 +138,7 @@ def _bits(out, words, rows, stream, sample, pass_, seed):
                 out[s, b, j] = words[j & 3, j >> 2]
 
 
-@njit(**KERNEL)
+@kernel
 def _uniforms(out, words, rows, stream, sample, pass_, seed):
     S, B, D = out.shape
     for s in range(S):
@@ -149,7 +148,7 @@ def _uniforms(out, words, rows, stream, sample, pass_, seed):
                 out[s, b, j] = _uniform_of(words[j & 3, j >> 2], out)
 
 
-@njit(**KERNEL)
+@kernel
 def _normals(out, words, rows, stream, sample, pass_, seed):
     S, B, D = out.shape
     for s in range(S):
@@ -165,7 +164,7 @@ def _normals(out, words, rows, stream, sample, pass_, seed):
                     out[s, b, j + 1] = radius * math.sin(angle)
 
 
-@njit(**KERNEL)
+@kernel
 def _binarize(X, words, rows, stream, sample, pass_, seed):
     B, D = X.shape
     one, zero = like(X, 1.0), like(X, 0.0)

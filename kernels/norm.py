@@ -9,9 +9,7 @@ Source: Pascanu, Mikolov & Bengio 2013; the 10⁻⁶ is torch.nn.utils.clip_grad
 
 import math
 
-from numba import njit
-
-from ._math import KERNEL, like
+from ._math import kernel, like
 
 
 def reference(xp, G, norm, max_norm):
@@ -25,7 +23,7 @@ def reference(xp, G, norm, max_norm):
     G *= xp.minimum(1, max_norm / (norm + 1e-6)).astype(G.dtype)
 
 
-@njit(**KERNEL)
+@kernel
 def fused(G, norm, max_norm):
     """The fused `reference`."""
     total = 0.0

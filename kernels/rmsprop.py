@@ -8,9 +8,7 @@ Source: Tieleman & Hinton 2012 (lecture 6.5), in the form of torch.optim.RMSprop
 
 import math
 
-from numba import njit
-
-from ._math import KERNEL, like
+from ._math import kernel, like
 from .adam import TINY
 
 
@@ -34,7 +32,7 @@ def reference(xp, P, A, V, G, lr, rho, eps, momentum, weight_decay):
     P -= lr * step
 
 
-@njit(**KERNEL)
+@kernel
 def _plain(P, A, G, lr, rho, eps, weight_decay):
     one, tiny, zero = like(P, 1.0), like(P, TINY), like(P, 0.0)
     for i in range(P.size):
@@ -45,7 +43,7 @@ def _plain(P, A, G, lr, rho, eps, weight_decay):
         P[i] -= lr * (g / (math.sqrt(a) + eps))
 
 
-@njit(**KERNEL)
+@kernel
 def _momentum(P, A, V, G, lr, rho, eps, momentum, weight_decay):
     one, tiny, zero = like(P, 1.0), like(P, TINY), like(P, 0.0)
     for i in range(P.size):

@@ -6,9 +6,7 @@ Shapes: P, V, G (n,). Without momentum V is None. dtype: float32 or float64, all
 Source: Sutskever et al. 2013, in the form of torch.optim.SGD (dampening 0).
 """
 
-from numba import njit
-
-from ._math import KERNEL, like
+from ._math import kernel, like
 from .adam import TINY
 
 
@@ -28,13 +26,13 @@ def reference(xp, P, V, G, lr, momentum, nesterov, weight_decay):
     P -= lr * g
 
 
-@njit(**KERNEL)
+@kernel
 def _plain(P, G, lr, weight_decay):
     for i in range(P.size):
         P[i] -= lr * (G[i] + weight_decay * P[i])
 
 
-@njit(**KERNEL)
+@kernel
 def _momentum(P, V, G, lr, momentum, nesterov, weight_decay):
     tiny, zero = like(P, TINY), like(P, 0.0)
     for i in range(P.size):
