@@ -1,0 +1,157 @@
+"""backend: which array module, which kernels, which dtype. Chosen once; nothing above asks again.
+
+Two independent switches: arrays (NumPy or CuPy) × kernels (reference or fused). A layer holds `backend.xp` and
+`backend.ops` and reads the same for all four. Nothing falls back in silence: what is asked for and is not there is an
+error that says what to install, and `auto` shows what it chose (`str(backend)`).
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from . import kernels as kernel_files
+from .errors import UsageError
+
+Array = Any  # an array of the backend's module: numpy.ndarray or cupy.ndarray
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector load
+DTYPES = ("float32", "float64")
+
+
+class Backend:
+    """The machinery that a model runs on.
+
+    name     "numpy", "cupy" or "auto". "auto" takes $MINIVAE_BACKEND where that is set; else CuPy where a GPU answers
+             and has the kernels asked for; else NumPy
+    kernels  "fused" (hand-written kernels, one pass over memory) or "reference" (plain array code, the specification)
+    dtype    "float32" or "float64"
+
+    Attributes: `xp` the array module, `ops` the kernels (`ops.bernoulli(…)`: see `minivae.kernels`), `special`
+    scipy.special or its CuPy twin, and the three switches as `name`, `kernels`, `dtype`.
+    Raises UsageError for an unknown choice, or one that this machine cannot serve.
+    """
+
+    def __init__(self, name: str = "auto", kernels: str = "fused", dtype: Any = "float32"):
+        if kernels not in ("fused", "reference"):
+            raise UsageError(f"kernels={kernels!r}: expected 'fused' or 'reference'")
+        try:
+            self.dtype = np.dtype(dtype)
+        except TypeError:
+            raise UsageError(f"dtype={dtype!r}: expected {' or '.join(DTYPES)}") from None
+        if self.dtype.name not in DTYPES:
+            raise UsageError(f"dtype={self.dtype.name!r}: expected {' or '.join(DTYPES)}")
+        self.kernels = kernels
+        self.name = _choose(name, kernels)
+        if kernels not in kernel_files.AVAILABLE[self.name]:
+            raise UsageError(
+                f"backend {self.name!r} has no {kernels} kernels yet: ask for kernels='reference' "
+                f"(--kernels reference), or for the numpy backend"
+            )
+        self.xp = np if self.name == "numpy" else _cupy()
+        self.special = import_module("scipy.special" if self.name == "numpy" else "cupyx.scipy.special")
+        self.ops = kernel_files.load(self.name, kernels, self.xp)
+
+    def __repr__(self) -> str:
+        return f"Backend({self.name!r}, kernels={self.kernels!r}, dtype={self.dtype.name!r})"
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.kernels} kernels, {self.dtype.name}"
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any = None) -> Array:
+        """An uninitialised C-contiguous array that starts on a cache line."""
+        dtype = np.dtype(self.dtype if dtype is None else dtype)
+        if self.name != "numpy":
+            return self.xp.empty(shape, dtype)  # CuPy aligns to 512 bytes
+        size = int(np.prod(shape)) * dtype.itemsize
+        raw = np.empty(size + ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+        return raw[start : start + size].view(dtype).reshape(shape)
+
+    def zeros(self, shape: int | tuple[int, ...], dtype: Any = None) -> Array:
+        """`empty`, filled with 0."""
+        out = self.empty(shape, dtype)
+        out[...] = 0
+        return out
+
+    def owns(self, x: Any) -> bool:
+        """Whether x is an array of this backend's module."""
+        return isinstance(x, self.xp.ndarray)
+
+    def asarray(self, x: Any, dtype: Any = None) -> Array:
+        """x as an array of this backend: copied to the device where there is one."""
+        return self.xp.asarray(x, dtype)
+
+    def to_host(self, x: Array) -> np.ndarray:
+        """x as a NumPy array: the one way back from a device. It waits for the device."""
+        return x if isinstance(x, np.ndarray) else self.xp.asnumpy(x)
+
+    def assign(self, out: Array, x: Any) -> None:
+        """out ← x, converted to out's dtype; x may be on the host, or memory-mapped."""
+        out[...] = x if self.owns(x) else self.xp.asarray(np.ascontiguousarray(x))
+
+    def gemm(self, out: Array, A: Array, B: Array) -> None:
+        """out ← A B, on the BLAS of the array module. A and B may be transposed views; out is C-contiguous."""
+        self.xp.dot(A, B, out=out)
+
+    def gather(self, out: Array, X: Any, rows: Array) -> None:
+        """out ← X[rows], converted to out's dtype; X (N, D) on the device, on the host or memory-mapped."""
+        if isinstance(X, np.ndarray):
+            rows = self.to_host(rows)
+            if self.name == "numpy" and X.dtype == out.dtype:
+                np.take(X, rows, axis=0, out=out, mode="clip")  # mode="raise" would go through a buffer
+            else:
+                self.assign(out, X[rows])
+        else:
+            self.assign(out, self.xp.take(X, rows, axis=0))
+
+
+def resolve(backend: str | Backend, kernels: str | None, dtype: Any) -> Backend:
+    """The Backend that `VAE(backend=, kernels=, dtype=)` asks for; a contradiction is an error."""
+    if not isinstance(backend, Backend):
+        return Backend(backend, "fused" if kernels is None else kernels, "float32" if dtype is None else dtype)
+    if kernels is not None and kernels != backend.kernels:
+        raise UsageError(f"kernels={kernels!r} contradicts the {backend!r} given: leave one of the two out")
+    if dtype is not None and np.dtype(dtype) != backend.dtype:
+        raise UsageError(f"dtype={dtype!r} contradicts the {backend!r} given: leave one of the two out")
+    return backend
+
+
+def _choose(name: str, kernels: str) -> str:
+    source = ""
+    if name == "auto" and os.environ.get("MINIVAE_BACKEND"):
+        name, source = os.environ["MINIVAE_BACKEND"], " (from $MINIVAE_BACKEND)"
+    if name == "auto":
+        return "cupy" if kernels in kernel_files.AVAILABLE["cupy"] and _gpu_answers() else "numpy"
+    if name not in kernel_files.AVAILABLE:
+        raise UsageError(f"backend={name!r}{source}: expected 'numpy', 'cupy' or 'auto'")
+    return name
+
+
+def _cupy() -> Any:
+    """CuPy, with a GPU that answers: `import cupy` alone succeeds without one, and the first call fails."""
+    try:
+        cupy = import_module("cupy")
+    except ImportError as error:
+        raise UsageError(
+            'the cupy backend needs CuPy: pip install "minivae[gpu]" for CUDA 12, "minivae[gpu13]" for CUDA 13 '
+            f"({error})"
+        ) from None
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise UsageError(
+            f"CuPy is installed, but no GPU answers ({error}): check `nvidia-smi`, or use the numpy backend"
+        ) from None
+    return cupy
+
+
+def _gpu_answers() -> bool:
+    try:
+        _cupy()
+    except UsageError:
+        return False
+    return True

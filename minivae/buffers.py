@@ -1,0 +1,75 @@
+"""buffers: where numbers live. Parameters in one flat array, gradients in another, everything else in a workspace.
+
+`ParameterBuffer` lays the tensors out once and hands out views, so that an optimiser is one pass over one array, a
+checkpoint is one array and a table, and the gradient check perturbs `data[i]` and can name the tensor.
+`Workspace` hands out scratch that is allocated once: it grows to the largest batch seen and is sliced for smaller ones.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .backend import ALIGNMENT, Array, Backend
+
+Shape = tuple[int, ...]
+
+
+class ParameterBuffer:
+    """Named tensors in one flat array `data`, their gradients in a second, `grad`.
+
+    specs    (name, shape) in the order in which they are laid out
+
+    `views[name]` and `grads[name]` are views of the two; every tensor starts on a cache line, and the gaps hold 0.
+    """
+
+    def __init__(self, backend: Backend, specs: list[tuple[str, Shape]]):
+        step = ALIGNMENT // backend.dtype.itemsize
+        self.shapes: dict[str, Shape] = {}
+        self.offsets: dict[str, int] = {}
+        size = 0
+        for name, shape in specs:
+            if name in self.shapes:
+                raise ValueError(f"two tensors are named {name!r}")
+            self.shapes[name], self.offsets[name] = tuple(shape), size
+            size += -(-math.prod(shape) // step) * step
+        self.data = backend.zeros(size)
+        self.grad = backend.zeros(size)
+        self.views = {name: self.view(self.data, name) for name in self.shapes}
+        self.grads = {name: self.view(self.grad, name) for name in self.shapes}
+
+    def view(self, flat: Array, name: str) -> Array:
+        """The tensor `name` inside a flat array laid out as this buffer is."""
+        start, shape = self.offsets[name], self.shapes[name]
+        return flat[start : start + math.prod(shape)].reshape(shape)
+
+    @property
+    def count(self) -> int:
+        """The number of parameters, gaps left out."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+
+class Workspace:
+    """Named scratch arrays, allocated once."""
+
+    def __init__(self, backend: Backend):
+        self.backend = backend
+        self._flat: dict[str, Array] = {}
+
+    def take(self, name: str, shape: Shape, dtype: Any = None) -> Array:
+        """The scratch `name` as a C-contiguous array of this shape; its contents are whatever was there.
+
+        A larger shape than ever before reallocates it. dtype: the backend's, unless given (always the same for a name).
+        """
+        size = math.prod(shape)
+        flat = self._flat.get(name)
+        if flat is None or flat.size < size:
+            flat = self._flat[name] = self.backend.empty(size, dtype)
+        return flat[:size].reshape(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """What it holds, in bytes."""
+        return sum(int(np.prod(flat.shape)) * flat.dtype.itemsize for flat in self._flat.values())

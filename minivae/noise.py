@@ -1,0 +1,83 @@
+"""noise: which noise belongs to which row of which pass.
+
+Random bits are a function of (seed, stream, row, sample, pass, dim) alone: `kernels/noise.py` says how. So they are
+the same on every backend, for any batch size, and after a resume; and two uses never share bits, because each has a
+stream of its own.
+
+    stream      what it feeds                      row                    pass
+    init        parameters                         the row of W           the number of the tensor
+    split       test and validation parts          the row in the data    0: test, 1: validation
+    shuffle     the order of an epoch              the row in the data    the epoch
+    binarise    binarisation in training           the row in the data    the epoch; 0: static
+    posterior   ε in training                      the row in the data    the epoch, or the model's own count
+    prior       z ~ q(z) of `sample`               the row of the sample  0;  1: drawing x from q(x|z)
+    evaluation  ε of objective and evaluation      the row in the data    0;  1: binarisation, 2: drawing x
+    importance  z of importance sampling           the row in the data    0
+    AIS         annealed importance sampling       the row in the data    the transition
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import kernels
+from .backend import Array, Backend
+from .errors import UsageError
+
+STREAMS = {
+    name: number
+    for number, name in enumerate(
+        ("init", "split", "shuffle", "binarise", "posterior", "prior", "evaluation", "importance", "AIS")
+    )
+}
+MAX_ROWS = 2**32
+
+
+def check_seed(seed: int) -> int:
+    """A seed is a whole number of at most 64 bits."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+        raise UsageError(f"seed={seed!r}: expected a whole number from 0 to 2⁶⁴ − 1")
+    return int(seed)
+
+
+class Noise:
+    """The noise of one seed on one backend. Every method fills `out`, which the caller owns.
+
+    rows     (B,) integer array of the backend, below 2³²: which row of the data each row of `out` belongs to
+    stream   a name in STREAMS
+    pass_    which pass over the data
+    sample   the number of the first sample of `out`
+    """
+
+    def __init__(self, backend: Backend, seed: int):
+        self.backend = backend
+        self.seed = check_seed(seed)
+        self._arange = backend.xp.arange(0)
+
+    def rows(self, start: int, stop: int) -> Array:
+        """The row numbers start … stop − 1, from an array that is kept."""
+        if self._arange.size < stop:
+            self._arange = self.backend.xp.arange(stop)
+        return self._arange[start:stop]
+
+    def normal(self, out: Array, stream: str, rows: Array, pass_: int, sample: int = 0) -> None:
+        """out (S, B, D) ← standard normals."""
+        self.backend.ops.normal(out, rows, STREAMS[stream], sample, pass_, self.seed)
+
+    def uniform(self, out: Array, stream: str, rows: Array, pass_: int, sample: int = 0) -> None:
+        """out (S, B, D) ← uniforms in [0, 1)."""
+        self.backend.ops.uniform(out, rows, STREAMS[stream], sample, pass_, self.seed)
+
+    def binarize(self, X: Array, stream: str, rows: Array, pass_: int) -> None:
+        """X (B, D) in [0, 1] ← Bernoulli draws of mean X, in place."""
+        self.backend.ops.binarize(X, rows, STREAMS[stream], 0, pass_, self.seed)
+
+
+def permutation(seed: int, n: int, stream: str, pass_: int = 0) -> np.ndarray:
+    """A random order of 0 … n − 1 as (n,) int64 on the host: the rows sorted by 64 random bits each."""
+    if n >= MAX_ROWS:
+        raise UsageError(f"{n} rows: expected fewer than 2³², the counter's width")
+    bits = np.empty((1, n, 2), np.uint32)
+    kernels.load("numpy", "fused", np).bits(bits, np.arange(n), STREAMS[stream], 0, pass_, check_seed(seed))
+    keys = bits[0, :, 0].astype(np.uint64) << np.uint64(32) | bits[0, :, 1]
+    return np.argsort(keys, kind="stable")
