@@ -1,0 +1,41 @@
+"""latent: the Gaussian posterior p(z|x) = N(μ(x), diag σ²(x)) (eq. 15), sampled by reparameterisation.
+
+Shapes: S samples, B rows, L latent dimensions. H = [μ | ln σ²] is (B, 2L), the encoder's output.
+"""
+
+from __future__ import annotations
+
+from .backend import Array, Backend
+from .buffers import Workspace
+
+
+class GaussianPosterior:
+    """z_s = μ + σ ⊙ ε_s (eq. 23) and KL(p(z|x) ‖ N(0, I)) (eq. 16); formulas in `kernels/latent.py`."""
+
+    def __init__(self, backend: Backend, workspace: Workspace, latent_dim: int):
+        self.ops, self.xp = backend.ops, backend.xp
+        self.workspace, self.L = workspace, latent_dim
+
+    def forward(self, H: Array, eps: Array) -> Array:
+        """H (B, 2L), eps (S, B, L) → Z (S, B, L); leaves kl_rows (B,) and kl_dims (L,), in nats."""
+        S, B, L = eps.shape
+        take = self.workspace.take
+        self.H, self.eps = H, eps
+        self.Z, self.sigma = take("Z", (S, B, L)), take("sigma", (B, L))
+        self.kl_rows, self.kl_dims = take("kl_rows", (B,)), take("kl_dims", (L,))
+        self.ops.latent_forward(self.Z, self.sigma, self.kl_rows, self.kl_dims, H, eps)
+        return self.Z
+
+    def backward(self, dZ: Array, beta: float, free_bits: float) -> Array:
+        """dZ (S, B, L) → dH (B, 2L), the gradient of β · KL averaged over rows added.
+
+        A dimension whose mean KL is at most `free_bits` adds none (Kingma et al. 2016, appendix C.8).
+        """
+        B = self.H.shape[0]
+        kl_weight = self.workspace.take("kl_weight", (self.L,))
+        kl_weight[...] = beta / B
+        if free_bits > 0:
+            kl_weight *= self.kl_dims > free_bits
+        dH = self.workspace.take("dH", self.H.shape)
+        self.ops.latent_backward(dH, dZ, self.eps, self.sigma, self.H, kl_weight)
+        return dH

@@ -1,0 +1,130 @@
+"""layers: Dense and MLP. Backward stands directly under forward, its statements in reverse order.
+
+Shapes: B rows, n_in → n_out. W is (n_in, n_out), so Y = X W + b.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+from .backend import Array, Backend
+from .buffers import ParameterBuffer, Shape, Workspace
+from .errors import UsageError
+from .kernels.dense import ACTIVATIONS, KEEPS_A
+from .noise import Noise
+
+
+class Dense:
+    """Y = f(X W + b).
+
+    name        prefix of its tensors: `name.W`, `name.b`
+    activation  f: identity, relu, tanh, sigmoid, softplus or silu (formulas in `kernels/dense.py`)
+    """
+
+    def __init__(self, backend: Backend, workspace: Workspace, name: str, n_in: int, n_out: int, activation: str):
+        self.gemm, self.ops = backend.gemm, backend.ops
+        self.workspace, self.name = workspace, name
+        self.n_in, self.n_out, self.activation = n_in, n_out, activation
+
+    def parameters(self) -> list[tuple[str, Shape]]:
+        return [(f"{self.name}.W", (self.n_in, self.n_out)), (f"{self.name}.b", (self.n_out,))]
+
+    def bind(self, buffer: ParameterBuffer) -> None:
+        """Take the views of W, b and their gradients."""
+        W, b = f"{self.name}.W", f"{self.name}.b"
+        self.W, self.b = buffer.views[W], buffer.views[b]
+        self.dW, self.db = buffer.grads[W], buffer.grads[b]
+
+    def forward(self, X: Array) -> Array:
+        """X (B, n_in) → Y (B, n_out): A = X W + b, Y = f(A). X, and A where f needs it, are kept for the mirror."""
+        shape = (X.shape[0], self.n_out)
+        self.X = X
+        self.Y = self.workspace.take(f"{self.name}.Y", shape)
+        self.A = self.workspace.take(f"{self.name}.A", shape) if self.activation in KEEPS_A else None
+        self.gemm(self.Y, X, self.W)
+        self.ops.dense_forward(self.Y, self.A, self.b, self.activation)
+        return self.Y
+
+    def backward(self, dY: Array, need_dX: bool = True) -> Array | None:
+        """dY (B, n_out), which becomes dA → dX (B, n_in): dA = dY ⊙ f′(A), db = Σ_rows dA, dW = Xᵀ dA, dX = dA Wᵀ.
+
+        Overwrites dW and db. `need_dX=False` saves a product where nothing is below.
+        """
+        dA = dY
+        self.ops.dense_backward(
+            dA, self.db, self.workspace.take("dense.partial", (self.n_out,)), self.Y, self.A, self.activation
+        )
+        self.gemm(self.dW, self.X.T, dA)
+        if not need_dX:
+            return None
+        dX = self.workspace.take(f"{self.name}.dX", self.X.shape)
+        self.gemm(dX, dA, self.W.T)
+        return dX
+
+
+class MLP:
+    """Dense layers in a row: `activation` after each but the last, which is linear.
+
+    widths   n_in, the hidden widths, n_out; (n_in, n_out) is a linear map
+    """
+
+    def __init__(self, backend: Backend, workspace: Workspace, name: str, widths: list[int], activation: str):
+        if activation not in ACTIVATIONS:
+            raise UsageError(f"activation={activation!r}: expected one of {', '.join(ACTIVATIONS)}")
+        last = len(widths) - 2
+        self.layers = [
+            Dense(backend, workspace, f"{name}.{i}", n_in, n_out, activation if i < last else "identity")
+            for i, (n_in, n_out) in enumerate(pairwise(widths))
+        ]
+
+    def parameters(self) -> list[tuple[str, Shape]]:
+        return [spec for layer in self.layers for spec in layer.parameters()]
+
+    def bind(self, buffer: ParameterBuffer) -> None:
+        for layer in self.layers:
+            layer.bind(buffer)
+
+    def forward(self, X: Array) -> Array:
+        for layer in self.layers:
+            X = layer.forward(X)
+        return X
+
+    def backward(self, dY: Array | None, need_dX: bool = True) -> Array | None:
+        for layer in reversed(self.layers):
+            dY = layer.backward(dY, need_dX or layer is not self.layers[0])
+        return dY
+
+
+def initialise(buffer: ParameterBuffer, noise: Noise, init: str) -> None:
+    """Fill every `….W` from the init stream; everything else starts at 0.
+
+    init   "glorot": uniform in ±√(6/(n_in + n_out)) (Glorot & Bengio 2010); "he": normal, σ² = 2/n_in (He et al.
+           2015); "normal:s": normal, σ = s
+    """
+    kind, std = _parse_init(init)
+    for number, (name, W) in enumerate(buffer.views.items()):
+        if not name.endswith(".W"):
+            continue
+        n_in, n_out = W.shape
+        out = W.reshape(1, n_in, n_out)
+        rows = noise.rows(0, n_in)
+        if kind == "glorot":
+            noise.uniform(out, "init", rows, pass_=number)
+            W -= 0.5
+            W *= 2 * math.sqrt(6 / (n_in + n_out))
+        else:
+            noise.normal(out, "init", rows, pass_=number)
+            W *= math.sqrt(2 / n_in) if kind == "he" else std
+
+
+def _parse_init(init: str) -> tuple[str, float]:
+    kind, _, std = init.partition(":")
+    if kind in ("glorot", "he") and not std:
+        return kind, 0.0
+    try:
+        if kind == "normal" and 0 <= float(std) < math.inf:
+            return kind, float(std)
+    except ValueError:
+        pass
+    raise UsageError(f"init={init!r}: expected 'glorot', 'he' or 'normal:s' with a number s ≥ 0, such as 'normal:0.01'")

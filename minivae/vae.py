@@ -1,0 +1,415 @@
+"""vae: the model. One forward chain, and its mirror.
+
+    X ─ encoder ─ H=[μ|ln σ²] ─ posterior ─ Z ─ decoder ─ out ─ likelihood ─ nll       forward: read downward
+    dX  encoder     dH          posterior   dZ  decoder   d_out  likelihood            mirror: the same, upward
+
+    𝓛 = E_{x~p̃}[ E_{z~p(z|x)}[−ln q(x|z)] + β KL(p(z|x) ‖ q(z)) ]                      (eq. 13; β = 1)
+
+It is not a framework: there is no graph and no tape. What `backward` needs, `forward` left in the workspace.
+
+Legend: B rows, D features, H hidden units, L latent dimensions, S samples of z for each row. Nats; sums over features,
+means over rows. `logvar` = ln σ².
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import likelihoods
+from .backend import Array, Backend, resolve
+from .buffers import ParameterBuffer, Workspace
+from .errors import UsageError
+from .latent import GaussianPosterior
+from .layers import MLP, initialise
+from .noise import Noise
+
+if TYPE_CHECKING:
+    from .optim import Optimizer
+    from .train import History
+
+OBJECTIVES = ("elbo",)
+BATCH_ROWS = 1024  # rows at a time where a method streams over many
+
+
+class Terms:
+    """What one pass gave: means over rows as numbers, and the rows themselves.
+
+    .loss      what is minimised: nll + β Σ_l max(kl_l, free_bits)
+    .elbo      −(nll + kl), at β = 1
+    .nll .kl   E[−ln q(x|z)] and KL(p(z|x) ‖ q(z)), means over rows
+    .nll_rows .kl_rows   (B,): the same for each row; nll_rows is the mean over the S samples
+    .kl_dims   (L,): the mean KL of each latent dimension
+
+    Read lazily: nothing is computed, and no device is waited for, before an attribute is asked for. The terms of a
+    `train_step` are views into the model's workspace, valid until its next call; `copy()` keeps them.
+    """
+
+    def __init__(self, backend: Backend, nll: Array, kl_rows: Array, kl_dims: Array, beta: float, free_bits: float):
+        self._backend, self._nll, self._kl_rows, self._kl_dims = backend, nll, kl_rows, kl_dims
+        self.beta, self.free_bits = beta, free_bits
+
+    def copy(self) -> Terms:
+        """The same terms in arrays of their own."""
+        arrays = (self._nll.copy(), self._kl_rows.copy(), self._kl_dims.copy())
+        return Terms(self._backend, *arrays, self.beta, self.free_bits)
+
+    @property
+    def nll_rows(self) -> np.ndarray:
+        return self._backend.to_host(self._nll).mean(axis=0)
+
+    @property
+    def kl_rows(self) -> np.ndarray:
+        return self._backend.to_host(self._kl_rows)
+
+    @property
+    def kl_dims(self) -> np.ndarray:
+        return self._backend.to_host(self._kl_dims)
+
+    @property
+    def nll(self) -> float:
+        return float(self._backend.to_host(self._nll).mean(dtype=np.float64))
+
+    @property
+    def kl(self) -> float:
+        return float(self._backend.to_host(self._kl_rows).mean(dtype=np.float64))
+
+    @property
+    def elbo(self) -> float:
+        return -(self.nll + self.kl)
+
+    @property
+    def loss(self) -> float:
+        if self.free_bits > 0:
+            kl = float(np.maximum(self.kl_dims, self.free_bits).sum(dtype=np.float64))
+        else:
+            kl = self.kl
+        return self.nll + self.beta * kl
+
+    def sums(self) -> Array:
+        """(2,) float64 on the device: Σ_rows nll and Σ_rows kl, for whoever adds up without waiting."""
+        xp = self._backend.xp
+        return xp.stack((self._nll.mean(axis=0).sum(dtype="float64"), self._kl_rows.sum(dtype="float64")))
+
+    def __repr__(self) -> str:
+        return f"Terms(loss={self.loss:.4f}, elbo={self.elbo:.4f}, nll={self.nll:.4f}, kl={self.kl:.4f})"
+
+
+class VAE:
+    """A variational auto-encoder: MLP encoder and decoder, Gaussian posterior, prior N(0, I).
+
+    features     D, the width of a row of X
+    latent_dim   L
+    hidden       widths of the encoder's hidden layers; the decoder mirrors them. () is a linear model
+    activation   identity, relu, tanh, sigmoid, softplus or silu
+    likelihood   "bernoulli", "gaussian" or "gaussian:σ" (see `likelihoods.py`)
+    objective    "elbo" (eq. 13)
+    samples      S, samples of z for each row in training (eq. 23)
+    backend      "numpy", "cupy", "auto", or a Backend; kernels and dtype as in `Backend`
+    seed         of every random number the model draws
+    init         "glorot", "he" or "normal:s"
+
+    `parameters` and `gradients` map names to views of the flat buffers: "encoder.0.W" (D, H), "encoder.0.b" …
+    """
+
+    def __init__(
+        self,
+        features: int,
+        latent_dim: int = 20,
+        hidden: tuple[int, ...] = (500,),
+        activation: str = "relu",
+        likelihood: str = "bernoulli",
+        objective: str = "elbo",
+        samples: int = 1,
+        backend: str | Backend = "auto",
+        kernels: str | None = None,
+        dtype: Any = None,
+        seed: int = 0,
+        init: str = "glorot",
+    ):
+        _check_whole(features=features, latent_dim=latent_dim, samples=samples)
+        _check_whole(**{f"hidden[{i}]": width for i, width in enumerate(hidden)})
+        if objective not in OBJECTIVES:
+            raise UsageError(f"objective={objective!r}: expected one of {', '.join(OBJECTIVES)}")
+        self.features, self.latent_dim, self.hidden = features, latent_dim, tuple(hidden)
+        self.activation, self.objective_name, self.samples, self.init = activation, objective, samples, init
+        self.backend = resolve(backend, kernels, dtype)
+        self.workspace = Workspace(self.backend)
+        self.noise = Noise(self.backend, seed)
+        self.passes = 0  # epochs of `fit` and bare training steps so far: the noise counter's `pass`
+
+        self.likelihood = likelihoods.make(likelihood, self.backend, features)
+        widths = [features, *self.hidden, 2 * latent_dim]
+        mirrored = [latent_dim, *reversed(self.hidden), self.likelihood.width]
+        self.encoder = MLP(self.backend, self.workspace, "encoder", widths, activation)
+        self.posterior = GaussianPosterior(self.backend, self.workspace, latent_dim)
+        self.decoder = MLP(self.backend, self.workspace, "decoder", mirrored, activation)
+
+        own = [(f"likelihood.{name}", shape) for name, shape in self.likelihood.parameters()]
+        self.buffer = ParameterBuffer(self.backend, self.encoder.parameters() + self.decoder.parameters() + own)
+        self.encoder.bind(self.buffer)
+        self.decoder.bind(self.buffer)
+        self._d_params = {name: self.buffer.grads[f"likelihood.{name}"] for name, _ in self.likelihood.parameters()}
+        initialise(self.buffer, self.noise, init)
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Name → view of the flat parameters."""
+        return self.buffer.views
+
+    @property
+    def gradients(self) -> dict[str, Array]:
+        """Name → view of the flat gradients that the last `objective_and_grad` or `train_step` wrote."""
+        return self.buffer.grads
+
+    @property
+    def seed(self) -> int:
+        return self.noise.seed
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that build this model again, as JSON knows them: all but the backend."""
+        return {
+            "features": self.features,
+            "latent_dim": self.latent_dim,
+            "hidden": list(self.hidden),
+            "activation": self.activation,
+            "likelihood": self.likelihood.name,
+            "objective": self.objective_name,
+            "samples": self.samples,
+            "seed": self.seed,
+            "init": self.init,
+        }
+
+    # ---- the forward chain, and its mirror ----------------------------------------------------------------------
+
+    def _forward(self, X: Array, eps: Array, beta: float, free_bits: float) -> Terms:
+        """X (B, D), eps (S, B, L) → the terms; everything the mirror needs stays in the workspace."""
+        S, B, L = eps.shape
+        H = self.encoder.forward(X)
+        Z = self.posterior.forward(H, eps)
+        out = self.decoder.forward(Z.reshape(S * B, L))
+        nll = self.workspace.take("nll", (S, B))
+        self.d_out = self.workspace.take("d_out", out.shape)
+        self.likelihood.nll_and_grad(nll.reshape(S * B), self.d_out, self._d_params, out, X, 1.0 / (B * S))
+        return Terms(self.backend, nll, self.posterior.kl_rows, self.posterior.kl_dims, beta, free_bits)
+
+    def _mirror(self, eps: Array, beta: float, free_bits: float) -> None:
+        """The gradient of the loss with respect to every parameter, from what `_forward` left."""
+        dZ = self.decoder.backward(self.d_out)
+        dH = self.posterior.backward(dZ.reshape(eps.shape), beta, free_bits)  # type: ignore[union-attr]
+        self.encoder.backward(dH, need_dX=False)
+
+    # ---- the objective, and a step down it ----------------------------------------------------------------------
+
+    def objective(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
+        """The loss and its parts for X (B, D) (eq. 13, 24).
+
+        eps        (B, L), or (S, B, L) for S samples; None draws it from the evaluation stream, always the same
+        beta       weight of the KL
+        free_bits  nats of KL that each latent dimension has for nothing
+        Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain.
+        """
+        X = self._batch(X)
+        self.likelihood.check(X)
+        return self._forward(X, self._eps(eps, X.shape[0], "evaluation", None, 0), beta, free_bits).copy()
+
+    def objective_and_grad(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
+        """`objective`, and `gradients` overwritten with the gradient of its loss."""
+        X = self._batch(X)
+        self.likelihood.check(X)
+        eps = self._eps(eps, X.shape[0], "evaluation", None, 0)
+        terms = self._forward(X, eps, beta, free_bits)
+        self._mirror(eps, beta, free_bits)
+        return terms.copy()
+
+    def train_step(
+        self,
+        X: Any,
+        optimizer: Optimizer,
+        rows: Any = None,
+        eps: Any = None,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        clip: float | None = None,
+        pass_: int | None = None,
+    ) -> Terms:
+        """Noise, forward, mirror, update: what `fit` repeats.
+
+        X        (B, D); its values are taken to lie in the likelihood's domain (`fit` and `objective` check)
+        rows     (B,) the rows' numbers in the data set, which choose their noise; None means 0 … B − 1
+        eps      (B, L) or (S, B, L): the noise itself, instead
+        clip     the gradient's largest global norm
+        pass_    the pass over the data, which chooses the noise too; None counts this model's own calls
+        Returns terms that are views, valid until the next call.
+        """
+        if pass_ is None:
+            self.passes += 1
+            pass_ = self.passes
+        X = self._batch(X)
+        eps = self._eps(eps, X.shape[0], "posterior", rows, pass_)
+        terms = self._forward(X, eps, beta, free_bits)
+        self._mirror(eps, beta, free_bits)
+        if clip is not None:
+            norm = self.workspace.take("gradient_norm", (1,), np.float64)
+            self.backend.ops.clip_norm(self.buffer.grad, norm, clip)
+        optimizer.update(self.buffer.data, self.buffer.grad, self.backend)
+        return terms
+
+    # ---- using the model ----------------------------------------------------------------------------------------
+
+    def encode(self, X: Any, device: bool = False) -> tuple[Array, Array]:
+        """X (N, D) → the posterior's mean and logvar, (N, L) each; on the host unless device=True."""
+        L = self.latent_dim
+
+        def heads(batch: Any) -> Array:
+            return self.encoder.forward(self._batch(batch))
+
+        H = self._stream(heads, X, device)
+        return H[:, :L], H[:, L:]
+
+    def decode(self, Z: Any, draw: bool = False, device: bool = False, seed: int | None = None) -> Array:
+        """Z (N, L) → E[x|z] (N, D); draw=True: x ~ q(x|z), with the noise of `seed` (the model's, unless given)."""
+        rows = iter(range(0, Z.shape[0], BATCH_ROWS))
+        return self._stream(lambda batch: self._decode(self._latents(batch), draw, next(rows), seed), Z, device)
+
+    def reconstruct(self, X: Any, device: bool = False) -> Array:
+        """X (N, D) → E[x|z] at the posterior's mean, (N, D)."""
+        L = self.latent_dim
+
+        def there_and_back(batch: Any) -> Array:
+            H = self.encoder.forward(self._batch(batch))
+            return self._decode(self.backend.xp.ascontiguousarray(H[:, :L]))
+
+        return self._stream(there_and_back, X, device)
+
+    def sample(self, n: int, seed: int | None = None, draw: bool = False, device: bool = False) -> Array:
+        """n rows from the model: z ~ N(0, I), then E[x|z] (n, D), or x ~ q(x|z) with draw=True."""
+        _check_whole(n=n)
+        noise = self.noise if seed is None else Noise(self.backend, seed)
+        Z = self.backend.empty((1, n, self.latent_dim))
+        noise.normal(Z, "prior", noise.rows(0, n), pass_=0)
+        return self.decode(Z[0], draw=draw, device=device, seed=seed)
+
+    def log_likelihood(
+        self, X: Any, samples: int = 1000, rows: Any = None, eps: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """ln q(x) for each row of X by importance sampling: (log_px (N,), standard error (N,)); `evaluate.py`."""
+        from .evaluate import log_likelihood
+
+        return log_likelihood(self, X, samples, rows=rows, eps=eps)
+
+    def fit(self, X: Any, **options: Any) -> History:
+        """Train on X (N, D); the options and what comes back are `train.fit`'s."""
+        from .train import fit
+
+        return fit(self, X, **options)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write one safetensors file, whole or not at all."""
+        from .checkpoint import save_model
+
+        save_model(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike,
+        backend: str | Backend = "auto",
+        kernels: str | None = None,
+        dtype: Any = None,
+        which: str = "best",
+    ) -> VAE:
+        """The model that `save` or a run wrote.
+
+        which   "best": the parameters that validation chose, where a run had validation, else the last; "last"
+        dtype   None: the one it was saved with
+        """
+        from .checkpoint import load_model
+
+        return load_model(path, backend, kernels, dtype, which)
+
+    # ---- at the door --------------------------------------------------------------------------------------------
+
+    def _batch(self, X: Any) -> Array:
+        """X checked, and as a C-contiguous array of the backend in the model's dtype."""
+        shape = getattr(X, "shape", None)
+        if shape is None or len(shape) != 2 or shape[1] != self.features or shape[0] == 0:
+            came = f"shape {shape}" if shape is not None else type(X).__name__
+            raise UsageError(f"X: expected an array (rows, {self.features}) with at least one row; got {came}")
+        return self._own("X", X)
+
+    def _latents(self, Z: Any) -> Array:
+        shape = getattr(Z, "shape", None)
+        if shape is None or len(shape) != 2 or shape[1] != self.latent_dim:
+            came = f"shape {shape}" if shape is not None else type(Z).__name__
+            raise UsageError(f"Z: expected an array (rows, {self.latent_dim}); got {came}")
+        return self._own("Z_given", Z)
+
+    def _own(self, name: str, x: Any) -> Array:
+        if self.backend.owns(x) and x.dtype == self.backend.dtype and x.flags.c_contiguous:
+            return x
+        if np.dtype(x.dtype).kind not in "biuf":
+            raise UsageError(f"{name}: expected real numbers; got dtype {x.dtype}")
+        out = self.workspace.take(name, x.shape)
+        self.backend.assign(out, x)
+        return out
+
+    def _eps(self, eps: Any, B: int, stream: str, rows: Any, pass_: int) -> Array:
+        """The noise (S, B, L): the caller's, or drawn."""
+        S, L = self.samples, self.latent_dim
+        if eps is None:
+            out = self.workspace.take("eps", (S, B, L))
+            if rows is None:
+                rows = self.noise.rows(0, B)
+            elif getattr(rows, "shape", None) != (B,):
+                raise UsageError(f"rows: expected an integer array ({B},); got {getattr(rows, 'shape', rows)!r}")
+            elif not self.backend.owns(rows):
+                rows = self.backend.asarray(rows)
+            self.noise.normal(out, stream, rows, pass_)
+            return out
+        shape = tuple(getattr(eps, "shape", ()))
+        if shape == (B, L):
+            eps = eps.reshape(1, B, L)
+        elif len(shape) != 3 or shape[0] == 0 or shape[1:] != (B, L):
+            raise UsageError(f"eps: expected ({B}, {L}), or (S, {B}, {L}) for S samples; got {shape}")
+        return self._own("eps", eps)
+
+    # ---- streaming ----------------------------------------------------------------------------------------------
+
+    def _decode(self, Z: Array, draw: bool = False, start: int = 0, seed: int | None = None) -> Array:
+        out = self.decoder.forward(Z)
+        if not draw:
+            return self.likelihood.mean(out)
+        noise = self.noise if seed is None else Noise(self.backend, seed)
+        u = self.workspace.take("draw", (1, Z.shape[0], self.features))
+        fill = noise.uniform if self.likelihood.noise == "uniform" else noise.normal
+        fill(u, "prior", noise.rows(start, start + Z.shape[0]), pass_=1)
+        return self.likelihood.draw(out, u[0])
+
+    def _stream(self, function: Callable[[Any], Array], X: Any, device: bool) -> Array:
+        """`function` over blocks of rows, its results copied into one array."""
+        result = None
+        for start, block in blocks(X):
+            part = function(block)
+            if result is None:
+                shape = (X.shape[0], part.shape[1])
+                result = self.backend.empty(shape) if device else np.empty(shape, self.backend.dtype)
+            result[start : start + block.shape[0]] = part if device else self.backend.to_host(part)
+        if result is None:
+            raise UsageError(f"expected at least one row; got shape {X.shape}")
+        return result
+
+
+def blocks(X: Any, size: int = BATCH_ROWS) -> Iterator[tuple[int, Any]]:
+    """(first row, block of rows) over X."""
+    for start in range(0, X.shape[0], size):
+        yield start, X[start : start + size]
+
+
+def _check_whole(**numbers: Any) -> None:
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise UsageError(f"{name}={value!r}: expected a whole number of at least 1")
