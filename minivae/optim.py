@@ -1,0 +1,173 @@
+"""optim: SGD, Adagrad, RMSprop, Adam, AdamW, each one fused pass over the flat buffers.
+
+An optimiser owns its hyperparameters, its step count and its state: flat arrays laid out as the parameters are. The
+update rules are in `kernels/sgd.py`, `kernels/adam.py` …; names and defaults are torch.optim's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .backend import Array, Backend
+from .errors import UsageError
+
+
+class Optimizer:
+    """What all share: `lr` may be changed between steps; `state` and `steps` are what a checkpoint keeps.
+
+    lr            learning rate, > 0
+    weight_decay  λ ≥ 0, added to the gradient as λ P (AdamW: taken from P itself, lr × λ)
+    """
+
+    slots: tuple[str, ...] = ()  # names of the state arrays
+
+    def __init__(self, lr: float, weight_decay: float):
+        _check("lr", lr, 0 < lr < math.inf, "a number > 0")
+        _check("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "a number ≥ 0")
+        self.lr, self.weight_decay = lr, weight_decay
+        self.steps = 0
+        self.state: dict[str, Array] = {}
+
+    def update(self, P: Array, G: Array, backend: Backend) -> None:
+        """One step: P (n,) changed in place, from the gradient G (n,)."""
+        if self.state and next(iter(self.state.values())).shape != P.shape:
+            raise UsageError("this optimizer holds the moments of another model: make a new one for each model")
+        if not self.state:
+            self.state = {name: backend.zeros(P.shape) for name in self.slots}
+        self.steps += 1
+        self._apply(P, G, backend.ops)
+
+    def _apply(self, P: Array, G: Array, ops: Any) -> None:
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """Gradient descent, with heavy-ball momentum or Nesterov's (`kernels/sgd.py`)."""
+
+    def __init__(self, lr: float = 1e-2, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0):
+        super().__init__(lr, weight_decay)
+        _check("momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)")
+        _check("nesterov", nesterov, not nesterov or momentum > 0, "False, or a momentum > 0 to look ahead with")
+        self.momentum, self.nesterov = momentum, nesterov
+        self.slots = ("velocity",) if momentum else ()
+
+    def _apply(self, P: Array, G: Array, ops: Any) -> None:
+        ops.sgd(P, self.state.get("velocity"), G, self.lr, self.momentum, self.nesterov, self.weight_decay)
+
+
+class Adagrad(Optimizer):
+    """Duchi et al. 2011 (`kernels/adagrad.py`)."""
+
+    slots = ("squares",)
+
+    def __init__(self, lr: float = 1e-2, eps: float = 1e-10, weight_decay: float = 0.0):
+        super().__init__(lr, weight_decay)
+        _check("eps", eps, eps > 0, "a number > 0")
+        self.eps = eps
+
+    def _apply(self, P: Array, G: Array, ops: Any) -> None:
+        ops.adagrad(P, self.state["squares"], G, self.lr, self.eps, self.weight_decay)
+
+
+class RMSprop(Optimizer):
+    """Tieleman & Hinton 2012 (`kernels/rmsprop.py`)."""
+
+    def __init__(
+        self, lr: float = 1e-2, rho: float = 0.99, eps: float = 1e-8, momentum: float = 0.0, weight_decay: float = 0.0
+    ):
+        super().__init__(lr, weight_decay)
+        _check("rho", rho, 0 <= rho < 1, "a number in [0, 1)")
+        _check("eps", eps, eps > 0, "a number > 0")
+        _check("momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)")
+        self.rho, self.eps, self.momentum = rho, eps, momentum
+        self.slots = ("squares", "velocity") if momentum else ("squares",)
+
+    def _apply(self, P: Array, G: Array, ops: Any) -> None:
+        squares, velocity = self.state["squares"], self.state.get("velocity")
+        ops.rmsprop(P, squares, velocity, G, self.lr, self.rho, self.eps, self.momentum, self.weight_decay)
+
+
+class Adam(Optimizer):
+    """Kingma & Ba 2015 (`kernels/adam.py`); weight decay is L2, added to the gradient."""
+
+    slots = ("m", "v")
+    decoupled = False
+
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__(lr, weight_decay)
+        _check("beta1", beta1, 0 <= beta1 < 1, "a number in [0, 1)")
+        _check("beta2", beta2, 0 <= beta2 < 1, "a number in [0, 1)")
+        _check("eps", eps, eps > 0, "a number > 0")
+        self.beta1, self.beta2, self.eps = beta1, beta2, eps
+
+    def _apply(self, P: Array, G: Array, ops: Any) -> None:
+        l2, decay = (0.0, self.lr * self.weight_decay) if self.decoupled else (self.weight_decay, 0.0)
+        correction1, correction2 = 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
+        ops.adam(
+            P,
+            self.state["m"],
+            self.state["v"],
+            G,
+            self.lr,
+            self.beta1,
+            self.beta2,
+            self.eps,
+            l2,
+            decay,
+            correction1,
+            correction2,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ):
+        super().__init__(lr, beta1, beta2, eps, weight_decay)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "adagrad": Adagrad,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+
+
+def make(name: str, lr: float, momentum: float | None = None, weight_decay: float | None = None) -> Optimizer:
+    """The optimiser called `name`, "nesterov" being SGD with Nesterov's momentum; None leaves the default."""
+    options: dict[str, Any] = {"lr": lr}
+    if weight_decay is not None:
+        options["weight_decay"] = weight_decay
+    if momentum is not None:
+        if name not in ("sgd", "nesterov", "rmsprop"):
+            raise UsageError(f"momentum={momentum!r}: {name} has none; sgd, nesterov and rmsprop have")
+        options["momentum"] = momentum
+    if name == "nesterov":
+        return SGD(nesterov=True, **{"momentum": 0.9, **options})
+    if name not in OPTIMIZERS:
+        raise UsageError(f"optimizer={name!r}: expected one of {', '.join(OPTIMIZERS)}, nesterov")
+    return OPTIMIZERS[name](**options)
+
+
+def _check(name: str, value: Any, holds: bool, expected: str) -> None:
+    if not holds:
+        raise UsageError(f"{name}={value!r}: expected {expected}")
