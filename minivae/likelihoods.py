@@ -29,11 +29,13 @@ class Likelihood:
     name        as it is asked for, such as "gaussian:0.5"
     is_density  whether q(x|z) is a density (nats depend on the data's units) or a probability
     noise       the kind of noise `draw` takes: "uniform" or "normal"
+    clamped     (1,) int64, how many outputs were clamped since someone set it to 0; None where nothing is clamped
     """
 
     name: str
     is_density: bool
     noise: str
+    clamped: Array | None = None
 
     def __init__(self, backend: Backend, features: int):
         self.backend, self.features = backend, features

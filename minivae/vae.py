@@ -29,6 +29,7 @@ from .noise import Noise
 
 if TYPE_CHECKING:
     from .optim import Optimizer
+    from .schedules import Beta
     from .train import History
 
 OBJECTIVES = ("elbo",)
@@ -90,9 +91,11 @@ class Terms:
         return self.nll + self.beta * kl
 
     def sums(self) -> Array:
-        """(2,) float64 on the device: Σ_rows nll and Σ_rows kl, for whoever adds up without waiting."""
-        xp = self._backend.xp
-        return xp.stack((self._nll.mean(axis=0).sum(dtype="float64"), self._kl_rows.sum(dtype="float64")))
+        """(3,) float64 on the device, sums over rows of loss, nll and kl, for whoever adds up without waiting."""
+        xp, B = self._backend.xp, self._kl_rows.shape[0]
+        nll, kl = self._nll.mean(axis=0).sum(dtype="float64"), self._kl_rows.sum(dtype="float64")
+        counted = kl if not self.free_bits else B * xp.maximum(self._kl_dims, self.free_bits).sum(dtype="float64")
+        return xp.stack((nll + self.beta * counted, nll, kl))
 
     def __repr__(self) -> str:
         return f"Terms(loss={self.loss:.4f}, elbo={self.elbo:.4f}, nll={self.nll:.4f}, kl={self.kl:.4f})"
@@ -301,11 +304,57 @@ class VAE:
 
         return log_likelihood(self, X, samples, rows=rows, eps=eps)
 
-    def fit(self, X: Any, **options: Any) -> History:
-        """Train on X (N, D); the options and what comes back are `train.fit`'s."""
+    def fit(
+        self,
+        X: Any,
+        epochs: int = 10,
+        batch_size: int = 128,
+        optimizer: Optimizer | None = None,
+        validation: Any = None,
+        beta: float | Beta = 1.0,
+        binarize: str = "none",
+        patience: int | None = None,
+        clip: float | None = None,
+        run: str | os.PathLike | None = None,
+        callback: Callable[[dict[str, Any]], None] | None = None,
+        **more: Any,
+    ) -> History:
+        """Train on X (N, D), and return the history of its epochs.
+
+        X            any real dtype, on the host, on the device, or memory-mapped: it is converted batch by batch
+        optimizer    `mv.Adam(1e-3)` unless given
+        validation   X_val: evaluated after each epoch; the model then keeps the parameters of the best ELBO (β = 1)
+        beta         weight of the KL, or a `mv.Beta` that warms it up
+        binarize     "none", "threshold", "static" or "dynamic"
+        patience     stop after so many epochs without a better validation ELBO, counted after β's warm-up
+        clip         largest global norm of the gradient
+        run          a folder for history.csv and model.safetensors, written as training goes
+        callback     called with each epoch's row of the history
+
+        And by name: schedule ("cosine", "warmup:2+cosine", … or a `mv.Schedule`), free_bits, scale (a `mv.Scale`),
+        progress (True: a line for each epoch), rows and validation_rows (the rows' numbers in the data set, which
+        choose their noise), resume (True: take up `run` where it stopped), save_seconds (how often the run's
+        checkpoint is written at the most).
+        Raises UsageError for a mistake, `train.Diverged` when a loss is NaN or infinite, and KeyboardInterrupt after
+        Ctrl-C, with the run saved.
+        """
         from .train import fit
 
-        return fit(self, X, **options)
+        return fit(
+            self,
+            X,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            validation=validation,
+            beta=beta,
+            binarize=binarize,
+            patience=patience,
+            clip=clip,
+            run=run,
+            callback=callback,
+            **more,
+        )
 
     def save(self, path: str | os.PathLike) -> None:
         """Write one safetensors file, whole or not at all."""

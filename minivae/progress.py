@@ -1,0 +1,71 @@
+"""progress: what a training says while it runs. A line for each finished epoch, and a live one on a terminal.
+
+It writes to standard error, so that standard output stays a machine's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .train import Training
+
+REFRESH_SECONDS = 0.2
+SLOW_FIRST_STEP = 1.0  # seconds: longer means that kernels were compiled
+
+
+class Progress:
+    """Lines for `Training` to call: start, step, epoch, stop."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False)
+        self.status: Any = None
+
+    def start(self, training: Training) -> None:
+        self.started, self.first_step, self.last = time.perf_counter(), True, 0.0
+        if self.console.is_terminal:
+            self.status = self.console.status("first step: compiling the kernels that are not cached yet …")
+            self.status.start()
+
+    def step(self, training: Training, beta: float, rate: float) -> None:
+        now = time.perf_counter()
+        if self.first_step:
+            self.first_step = False
+            if now - self.started > SLOW_FIRST_STEP:
+                self.console.print(
+                    f"[dim]first step after {now - self.started:.1f} s: kernels were compiled, and are cached now[/]"
+                )
+        if self.status is None or now - self.last < REFRESH_SECONDS:
+            return
+        self.last = now
+        at = training.at
+        rows = min(at.step * training.batch_size, len(training.batches))
+        nll, kl = at.sums[1] / rows + training.jacobian, at.sums[2] / rows
+        self.status.update(
+            f"epoch {at.epoch}/{training.epochs}  {at.step}/{training.steps_per_epoch}  elbo {-(nll + kl):.2f}  "
+            f"nll {nll:.2f}  kl {kl:.2f}{_beta(beta)}  {rate:,.0f} rows/s"
+        )
+
+    def epoch(self, training: Training, row: dict[str, Any]) -> None:
+        width = len(str(training.epochs))
+        validation = f"  val elbo {row['val_elbo']:.2f}" if row["val_elbo"] != "" else ""
+        best = "  best" if validation and training.at.best_epoch == row["epoch"] else ""
+        clamped = f"  [yellow]{row['clamped']:,} log-variances clamped[/]" if row["clamped"] else ""
+        self.console.print(
+            f"epoch {row['epoch']:>{width}}/{training.epochs}  elbo {row['elbo']:.2f}  nll {row['nll']:.2f}  "
+            f"kl {row['kl']:.2f}{validation}{best}{_beta(row['beta'])}  {row['rows_per_second']:,} rows/s{clamped}"
+        )
+
+    def stop(self) -> None:
+        if self.status is not None:
+            self.status.stop()
+
+
+def _beta(beta: float) -> str:
+    """β, where it is not 1, and what that does to the loss."""
+    if beta == 1:
+        return ""
+    return f"  (β = {beta:.2f}: the loss is no bound on ln q(x))" if beta < 1 else f"  (β = {beta:.2f})"
