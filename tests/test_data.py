@@ -1,0 +1,1073 @@
+"""minivae.data: every format, every way a file can be broken, the splits, the scales, and what `auto` answers.
+
+Oracles are the arrays that were written, Python's exact `statistics`, SciPy's densities and the published facts about
+MNIST; never minivae.data itself. Files are made in tmp_path; the only server is on 127.0.0.1.
+"""
+
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import pickle
+import statistics
+import struct
+import subprocess
+import sys
+import threading
+import tracemalloc
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minivae import data
+from minivae.data import Dataset, Scale, choose_binarize, choose_likelihood, load
+from minivae.errors import UsageError, UsageWarning
+
+ROOT = Path(__file__).resolve().parents[1]
+STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20)
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch):
+    """Blocks of a row or so, so that every streamed loop runs many times."""
+    monkeypatch.setattr(data, "_BLOCK", 48)
+
+
+def saved(path, array):
+    np.save(path, array)
+    return path
+
+
+def savez(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def idx_bytes(array):
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def in_memory(X, X_test=None, y=None, y_test=None):
+    rows_test = None if X_test is None else np.arange(len(X_test))
+    return Dataset("made", X, y, X_test, y_test, np.arange(len(X)), rows_test, None, "made")
+
+
+def whole(dataset):
+    """All rows of a data set that was split by load, in the order of the source."""
+    if dataset.X_test is None:
+        return np.asarray(dataset.X)
+    return np.concatenate([dataset.X, dataset.X_test])[np.argsort(np.concatenate([dataset.rows, dataset.rows_test]))]
+
+
+def the_error(source, *words):
+    """The message of the UsageError that load raises: one line, holding the words."""
+    with pytest.raises(UsageError) as caught:
+        load(source)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, f"{word!r} is not in {message!r}"
+    return message
+
+
+def test_importing_data_loads_nothing_heavy():
+    heavy = "sklearn pooch numba scipy cupy requests matplotlib"
+    code = f"import sys, minivae.data; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Splits and identity
+
+
+@pytest.mark.parametrize("N", [5, 6, 97])
+def test_a_fifth_is_held_out_and_every_row_knows_its_source(tmp_path, rng, N):
+    source = rng.normal(size=(N, 3)).astype(np.float32)
+    d = load(saved(tmp_path / "x.npy", source), seed=3)
+    assert len(d.rows_test) == N // 5
+    assert sorted([*d.rows, *d.rows_test]) == list(range(N))
+    np.testing.assert_array_equal(d.X, source[d.rows])
+    np.testing.assert_array_equal(d.X_test, source[d.rows_test])
+    assert (np.diff(d.rows) > 0).all() and (np.diff(d.rows_test) > 0).all()
+    assert d.rows.dtype == d.rows_test.dtype == np.int64
+
+
+def test_held_out_rows_are_the_first_of_the_split_permutation(tmp_path, rng):
+    from minivae.noise import permutation
+
+    path = savez(tmp_path / "x.npz", X=rng.normal(size=(40, 2)), y=np.arange(40))
+    d = load(path, seed=11)
+    np.testing.assert_array_equal(d.rows_test, np.sort(permutation(11, 40, "split")[:8]))
+    np.testing.assert_array_equal(d.y_test, d.rows_test)
+    np.testing.assert_array_equal(d.y, d.rows)
+    assert load(path, seed=11).sha256() == d.sha256()
+    assert load(path, seed=12).rows_test.tolist() != d.rows_test.tolist()
+
+
+@pytest.mark.parametrize("N", [1, 4])
+def test_below_five_rows_there_is_no_test_part(tmp_path, N):
+    d = load(savez(tmp_path / "x.npz", X=np.ones((N, 2)), y=np.arange(N)))
+    assert d.X.shape == (N, 2) and d.y.tolist() == d.rows.tolist() == list(range(N))
+    assert d.X_test is None and d.y_test is None and d.rows_test is None
+
+
+def test_a_test_part_of_its_own_is_kept_whole_and_in_order(tmp_path, rng):
+    X, X_test = rng.normal(size=(20, 3)), rng.normal(size=(7, 3))
+    d = load(savez(tmp_path / "x.npz", X=X, X_test=X_test, y=np.arange(20), y_test=np.arange(7)))
+    np.testing.assert_array_equal(d.X, X)
+    np.testing.assert_array_equal(d.X_test, X_test)
+    assert d.rows.tolist() == list(range(20)) and d.rows_test.tolist() == d.y_test.tolist() == list(range(7))
+
+
+def test_a_small_memory_map_without_a_test_part_stays_mapped(tmp_path):
+    d = load(saved(tmp_path / "x.npy", np.ones((4, 2))))
+    assert isinstance(d.X, np.memmap) and not d.X.flags.writeable
+
+
+def test_a_large_memory_map_gives_one_end_as_a_view(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(data, "_COPY_LIMIT", 100)
+    source = rng.normal(size=(52, 3)).astype(np.float32)
+    path, ends = saved(tmp_path / "x.npy", source), set()
+    for seed in range(12):
+        d = load(path, seed)
+        assert isinstance(d.X, np.memmap) and isinstance(d.X_test, np.memmap)
+        np.testing.assert_array_equal(d.X, source[d.rows])
+        np.testing.assert_array_equal(d.X_test, source[d.rows_test])
+        assert d.rows_test.tolist() in (list(range(10)), list(range(42, 52)))
+        assert len(d.rows) == 42 and not set(d.rows) & set(d.rows_test)
+        ends.add(int(d.rows_test[0]))
+        train, X_val, _, rows_val = d.split_validation(0.5, seed)
+        assert isinstance(train.X, np.memmap) and isinstance(X_val, np.memmap)
+        np.testing.assert_array_equal(X_val, source[rows_val])
+        np.testing.assert_array_equal(train.X, source[train.rows])
+    assert ends == {0, 42}
+
+
+def test_a_memory_map_up_to_the_limit_is_split_at_random(tmp_path, rng):
+    d = load(saved(tmp_path / "x.npy", rng.normal(size=(50, 3))))
+    assert not isinstance(d.X, np.memmap) and np.diff(d.rows_test).max() > 1
+
+
+def test_validation_rows_come_from_the_second_pass_and_index_the_source(tmp_path, rng):
+    from minivae.noise import permutation
+
+    source = rng.normal(size=(50, 2))
+    d = load(savez(tmp_path / "x.npz", X=source, y=np.arange(50)), seed=1)
+    train, X_val, y_val, rows_val = d.split_validation(0.3, seed=7)
+    np.testing.assert_array_equal(rows_val, d.rows[np.sort(permutation(7, 40, "split", pass_=1)[:12])])
+    np.testing.assert_array_equal(X_val, source[rows_val])
+    np.testing.assert_array_equal(y_val, rows_val)
+    np.testing.assert_array_equal(train.X, source[train.rows])
+    np.testing.assert_array_equal(train.y, train.rows)
+    assert sorted([*train.rows, *rows_val, *d.rows_test]) == list(range(50))
+    assert (np.diff(train.rows) > 0).all() and (np.diff(rows_val) > 0).all()
+    assert train.X_test is d.X_test and train.name == d.name
+    assert len(d.X) == 40  # the data set that was split is as it was
+
+
+def test_validation_without_labels_has_none():
+    train, X_val, y_val, _ = in_memory(np.ones((4, 2))).split_validation(0.5, seed=0)
+    assert train.y is None and y_val is None and len(train.X) == len(X_val) == 2
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
+def test_a_validation_fraction_outside_0_1_is_an_error(fraction):
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        in_memory(np.ones((10, 2))).split_validation(fraction, seed=0)
+
+
+@pytest.mark.parametrize(("N", "fraction"), [(10, 0.01), (10, 0.99), (1, 0.6)])
+def test_a_validation_split_with_an_empty_side_is_an_error(N, fraction):
+    with pytest.raises(UsageError, match=f"of {N} rows"):
+        in_memory(np.ones((N, 2))).split_validation(fraction, seed=0)
+
+
+def test_sha256_depends_on_the_numbers_and_not_on_how_they_are_held(tmp_path, rng, monkeypatch):
+    X = rng.normal(size=(4, 6))
+    digest = in_memory(X).sha256()
+    assert len(digest) == 64
+    assert in_memory(np.asfortranarray(X)).sha256() == digest
+    assert load(saved(tmp_path / "x.npy", X)).sha256() == digest
+    monkeypatch.setattr(data, "_BLOCK", 100)  # two rows, then one more block of two
+    assert in_memory(X).sha256() == digest
+
+
+def test_sha256_tells_apart_values_dtypes_shapes_and_parts():
+    X = np.zeros((4, 6))
+    changed = X.copy()
+    changed[3, 5] = 1
+    digests = {
+        in_memory(X).sha256(),
+        in_memory(changed).sha256(),
+        in_memory(X.astype(np.int64)).sha256(),
+        in_memory(X.reshape(6, 4)).sha256(),
+        in_memory(X, X).sha256(),
+        in_memory(X, changed).sha256(),
+        in_memory(X, y=np.arange(4)).sha256(),
+        in_memory(X, y=np.arange(4)[::-1]).sha256(),
+        in_memory(X, X, y_test=np.arange(4)).sha256(),
+        in_memory(X, X, y=np.arange(4)).sha256(),
+    }
+    assert len(digests) == 10
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What numbers become
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("float32", "float32"), ("float64", "float64"), ("float16", "float32"), (">f4", "float32"), (">f8", "float64"),
+     ("uint8", "float32"), ("int64", "float32"), ("bool", "float32"), (">i2", "float32")],
+)  # fmt: skip
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_rows_become_native_floats_with_the_same_values(tmp_path, dtype, expected, suffix):
+    X = np.array([[0, 1], [1, 1], [3, 200]], dtype=dtype)
+    path = saved(tmp_path / "x.npy", X) if suffix == ".npy" else savez(tmp_path / "x.npz", anything=X)
+    d = load(path)
+    assert d.X.dtype == np.dtype(expected) and d.X.dtype.isnative
+    np.testing.assert_array_equal(d.X, X.astype(np.float64))
+    assert d.shape is None and not d.is_picture and d.features == 2 and "no picture" in d.reason
+    assert d.y is None
+
+
+@pytest.mark.parametrize(
+    ("largest", "expected"), [(2**24, "float32"), (2**24 + 1, "float64"), (-(2**24) - 1, "float64"), (2**53, "float64")]
+)
+def test_integers_become_the_narrowest_float_that_is_exact(tmp_path, largest, expected):
+    d = load(saved(tmp_path / "x.npy", np.array([[0], [largest]])))
+    assert d.X.dtype == np.dtype(expected)
+    assert [int(v) for v in d.X[:, 0]] == [0, largest]
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**63)])
+def test_integers_that_no_float_holds_are_an_error(tmp_path, value):
+    the_error(saved(tmp_path / "x.npy", np.array([[value]])), "x.npy", str(abs(value)), "2^53")
+
+
+def test_train_and_test_rows_get_one_dtype(tmp_path):
+    d = load(savez(tmp_path / "x.npz", X=np.ones((3, 2), np.float32), X_test=np.ones((3, 2))))
+    assert d.X.dtype == d.X_test.dtype == np.float64
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_byte_pictures_are_flattened_row_by_row_and_divided_by_255(tmp_path, rng, order, suffix):
+    pictures = np.asarray(rng.integers(0, 256, size=(4, 2, 3), dtype=np.uint8), order=order)
+    path = saved(tmp_path / "x.npy", pictures) if suffix == ".npy" else savez(tmp_path / "x.npz", X=pictures)
+    d = load(path)
+    assert d.shape == (2, 3) and d.is_picture and d.features == 6 and d.X.dtype == np.float32
+    for n, h, w in np.ndindex(4, 2, 3):
+        assert d.X[n, 3 * h + w] == np.float32(int(pictures[n, h, w]) / 255)
+    assert "(N, h, w)" in d.reason
+
+
+def test_float_pictures_in_0_1_stay_mapped(tmp_path, rng):
+    pictures = rng.uniform(size=(4, 2, 3)).astype(np.float32)
+    d = load(saved(tmp_path / "x.npy", pictures))
+    assert isinstance(d.X, np.memmap) and d.shape == (2, 3)
+    np.testing.assert_array_equal(d.X, pictures.reshape(4, 6))
+
+
+def test_a_fortran_ordered_map_of_pictures_is_flattened_into_memory(tmp_path, rng):
+    pictures = np.asfortranarray(rng.uniform(size=(4, 2, 3)))
+    d = load(saved(tmp_path / "x.npy", pictures))
+    assert type(d.X) is np.ndarray  # a copy that claimed to be a map would be split like one
+    np.testing.assert_array_equal(d.X, pictures.reshape(4, 6))
+
+
+def test_byte_pictures_of_0_and_1_are_not_divided(tmp_path):
+    pictures = np.array([[[0, 1]], [[1, 1]]], np.uint8)
+    d = load(saved(tmp_path / "x.npy", pictures))
+    np.testing.assert_array_equal(d.X, [[0, 1], [1, 1]])
+    assert "not divided" in d.reason
+
+
+def test_train_and_test_pictures_are_divided_alike(tmp_path):
+    X, X_test = np.ones((2, 1, 1), np.uint8), np.full((1, 1, 1), 255, np.uint8)
+    d = load(savez(tmp_path / "x.npz", X=X, X_test=X_test))
+    assert d.X[0, 0] == np.float32(1 / 255) and d.X_test[0, 0] == 1
+    d = load(savez(tmp_path / "x.npz", X=X, X_test=np.ones((1, 1, 1), np.float32)))
+    assert d.X[0, 0] == 1 and d.X_test[0, 0] == 1
+
+
+def test_bool_pictures_become_0_and_1(tmp_path):
+    np.testing.assert_array_equal(load(saved(tmp_path / "x.npy", np.array([[[True, False]]]))).X, [[1, 0]])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64"])
+def test_pictures_outside_0_1_are_an_error_that_says_the_range(tmp_path, dtype, tiny_blocks):
+    pictures = np.zeros((20, 2, 2), dtype)
+    pictures[17, 1, 1], pictures[3, 0, 0] = 200, -3
+    the_error(saved(tmp_path / "x.npy", pictures), "x.npy", "from -3 to 200", "255")
+
+
+def test_pictures_just_outside_either_end_are_an_error(tmp_path):
+    for value in (np.nextafter(1, 2), -1e-9):
+        the_error(saved(tmp_path / "x.npy", np.full((2, 1, 1), value)), "[0, 1]")
+
+
+@pytest.mark.parametrize("block", [48, 1 << 22], ids=["many blocks", "one block"])
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_counted_and_the_first_is_located(tmp_path, monkeypatch, block, poison):
+    monkeypatch.setattr(data, "_BLOCK", block)
+    X = np.zeros((50, 4), np.float32)
+    X[31, 2] = X[31, 3] = X[40, 0] = poison
+    the_error(saved(tmp_path / "x.npy", X), "x.npy", "3 of 200", "row 31, column 2")
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.float64(3.0), ["(N, D)"]),
+        (np.ones(5), ["(N, D)", "(5,)"]),
+        (np.ones((2, 2, 2, 3)), ["(N, h, w)", "(2, 2, 2, 3)"]),
+        (np.ones((0, 3)), ["at least one row", "(0, 3)"]),
+        (np.ones((3, 0)), ["at least one row", "(3, 0)"]),
+        (np.ones((3, 0, 4)), ["at least one row", "(3, 0, 4)"]),
+        (np.ones((2, 2), complex), ["complex128"]),
+        (np.ones((2, 2), np.longdouble), ["float128"]),
+        (np.array([["a", "b"]]), ["<U1"]),
+        (np.zeros((2, 2), "M8[s]"), ["datetime64"]),
+        (np.zeros((2, 2), [("a", "f4")]), ["dtype"]),
+    ],
+    ids=lambda value: f"{value.dtype.name} {value.shape}" if hasattr(value, "dtype") else "",
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_arrays_that_are_not_rows_of_numbers_are_errors(tmp_path, array, words, suffix):
+    path = saved(tmp_path / "bad.npy", array) if suffix == ".npy" else savez(tmp_path / "bad.npz", X=array)
+    the_error(path, f"bad{suffix}", *words)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# .npz and labels
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"A": np.ones((2, 2)), "B": np.ones((2, 2))}, ["X", "'A'", "'B'"]),
+        ({"X": np.ones((2, 2)), "X_test": np.ones((2, 3))}, ["X_test", "(2,)", "(3,)"]),
+        ({"X": np.ones((2, 2)), "X_test": np.ones((2, 2, 2))}, ["X_test", "(2, 2)"]),
+        ({"X": np.ones((2, 2)), "X_test": np.full((2, 2), np.nan)}, ["X_test", "4 of 4"]),
+        ({"X": np.ones((2, 2)), "y": np.ones(3)}, ["y must hold 2 labels", "(3,)"]),
+        ({"X": np.ones((2, 2)), "y": np.ones((2, 1))}, ["y must hold 2 labels", "(2, 1)"]),
+        ({"X": np.ones((2, 2)), "X_test": np.ones((3, 2)), "y_test": np.ones(2)}, ["y_test must hold 3 labels"]),
+        ({"X": np.ones((2, 2)), "y_test": np.ones(2)}, ["y_test but no X_test"]),
+        ({"X": np.ones((2, 2)), "y": np.ones(2, complex)}, ["y must hold", "complex"]),
+        ({"X": np.ones((2, 2)), "y": np.array([None, 1], object)}, ["x.npz", "allow_pickle"]),
+        ({}, ["expected one array"]),
+    ],
+    ids=["no X", "widths", "dims", "nan in X_test", "too many y", "2-D y", "too few y_test", "orphan y_test",
+         "complex y", "pickled y", "nothing"],
+)  # fmt: skip
+def test_npz_that_do_not_fit_together_are_errors(tmp_path, arrays, words):
+    the_error(savez(tmp_path / "x.npz", **arrays), "x.npz", *words)
+
+
+def test_npz_arrays_of_unknown_name_are_ignored_with_a_warning(tmp_path):
+    path = savez(tmp_path / "x.npz", X=np.ones((2, 2)), x_test=np.ones((2, 2)))
+    with pytest.warns(UsageWarning, match="x_test") as caught:
+        assert load(path).X_test is None
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [(np.array([1, 2], np.uint8), np.int64), (np.array([True, False]), np.int64), (np.array([0.5, 2]), np.float64),
+     (np.array(["cat", "dog"]), np.dtype("<U3"))],
+    ids=["bytes", "bools", "floats", "strings"],
+)  # fmt: skip
+def test_integer_labels_become_int64_and_others_stay(tmp_path, labels, dtype):
+    d = load(savez(tmp_path / "x.npz", X=np.ones((2, 2)), y=labels))
+    assert d.y.dtype == dtype and d.y.tolist() == labels.tolist()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Broken files
+
+
+def npy_bytes(array, **kwargs):
+    buffer = io.BytesIO()
+    np.save(buffer, array, **kwargs)
+    return buffer.getvalue()
+
+
+def npz_bytes(**arrays):
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+NPY = npy_bytes(np.arange(60.0).reshape(20, 3))
+NPZ = npz_bytes(X=np.arange(60.0).reshape(20, 3), y=np.arange(20))
+IDX = idx_bytes(np.arange(24, dtype=np.uint8).reshape(4, 2, 3))
+LIE = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1) + bytes(24)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.npy", b"", [".npy"]),
+        ("text.npy", b"1 2 3\n", [".npy", "magic"]),
+        ("zip.npy", NPZ, [".npy", "magic"]),
+        ("cut.npy", NPY[:-1], [".npy"]),
+        ("header.npy", NPY[:40], [".npy"]),
+        ("pickle.npy", pickle.dumps([1, 2]), [".npy"]),
+        ("object.npy", npy_bytes(np.array([[1, None]], object), allow_pickle=True), [".npy", "Python objects"]),
+        ("empty.npz", b"", ["zip archive"]),
+        ("plain.npz", NPY, ["zip archive"]),
+        ("cut.npz", NPZ[:-30], ["zip"]),
+        ("flipped.npz", NPZ[:80] + bytes([NPZ[80] ^ 255]) + NPZ[81:], [".npz"]),
+        ("empty-idx", b"", ["is empty"]),
+        ("empty-idx.gz", b"", ["is empty"]),
+        ("nothing-idx.gz", gzip.compress(b""), ["is empty"]),
+        ("magic-idx", b"PNG!" + IDX[4:], ["00 00 08", "50 4e 47 21"]),
+        ("float-idx", b"\x00\x00\x0d\x03" + IDX[4:], ["00 00 08", "00 00 0d 03"]),
+        ("dims0-idx", b"\x00\x00\x08\x00" + IDX[4:], ["dimensions", "00 00 08 00"]),
+        ("dims4-idx", b"\x00\x00\x08\x04" + IDX[4:], ["dimensions", "00 00 08 04"]),
+        ("stub-idx", IDX[:3], ["00 00 08"]),
+        ("sizes-idx", IDX[:9], ["3 sizes"]),
+        ("cut-idx", IDX[:-1], ["4 × 2 × 3 = 24 bytes", "only 23"]),
+        ("long-idx", IDX + b"\x00", ["24 bytes", "more"]),
+        ("lie-idx", LIE, ["4294967295", "only 24"]),
+        ("lie-idx.gz", gzip.compress(LIE), ["4294967295", "only 24"]),
+        ("none-idx", bytes([0, 0, 8, 2]) + struct.pack(">2I", 0, 5), ["at least one row"]),
+        ("cut-idx.gz", gzip.compress(IDX)[:-12], ["24 bytes", "cut off or damaged"]),
+        ("trailer-idx.gz", gzip.compress(IDX)[:-1], ["24 bytes", "cut off or damaged"]),
+        ("checksum-idx.gz", gzip.compress(IDX)[:-8] + b"\x00\x00\x00\x00" + gzip.compress(IDX)[-4:], ["CRC"]),
+        ("head-idx.gz", gzip.compress(IDX)[:7], ["IDX file", "EOFError"]),
+        ("unpacked-idx.gz", b"\x1f\x8b" + IDX, ["IDX file"]),
+        ("t-labels-idx1-ubyte", idx_bytes(np.arange(9, dtype=np.uint8)), ["9 labels", "images"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_broken_files_are_one_line_that_names_the_file(tmp_path, name, content, words):
+    path = tmp_path / name
+    path.write_bytes(content)
+    the_error(path, name, *words)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("x.npy", NPY), ("x.npz", NPZ), ("x-idx3.gz", gzip.compress(IDX)), ("x-idx3", IDX), ("x.csv", b"1,2,3\n4,5,6\n")],
+    ids=["npy", "npz", "idx.gz", "idx", "csv"],
+)
+def test_any_damage_is_a_usage_error_or_harmless(tmp_path, rng, name, content):
+    """Every prefix (of a sample) and 150 files with one flipped byte: whatever goes wrong must be said by us."""
+    path = tmp_path / name
+    cuts = [content[:n] for n in range(0, len(content), max(1, len(content) // 50))]
+    flips = []
+    for place in rng.integers(len(content), size=150):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        flips.append(bytes(flipped))
+    errors = 0
+    for damaged in cuts + flips:
+        path.write_bytes(damaged)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                load(path)
+        except UsageError as error:
+            errors += 1
+            assert name in str(error) and "\n" not in str(error)
+    assert errors > 20
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_lying_idx_header_allocates_nothing(tmp_path, packed):
+    path = tmp_path / "lie-idx3"
+    path.write_bytes(gzip.compress(LIE) if packed else LIE)
+    tracemalloc.start()
+    try:
+        the_error(path, "only 24")
+        assert tracemalloc.get_traced_memory()[1] < 2 * data._BLOCK
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_small_idx_header_stops_the_unpacking_of_a_bomb(tmp_path):
+    path = tmp_path / "bomb-idx3.gz"
+    path.write_bytes(gzip.compress(IDX + bytes(1 << 26)))
+    tracemalloc.start()
+    try:
+        the_error(path, "more")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 25
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("name", ["x-IDX3-ubyte", "x-idx3-ubyte.gz", "x.idx", "x.ubyte", "x.ubyte.gz"])
+def test_idx_pictures_are_read_packed_or_not_whatever_the_name(tmp_path, rng, name, pack):
+    pictures = rng.integers(0, 256, size=(4, 2, 3), dtype=np.uint8)
+    (tmp_path / name).write_bytes(pack(idx_bytes(pictures)))
+    d = load(tmp_path / name)
+    np.testing.assert_array_equal(d.X, (pictures.reshape(4, 6) / 255).astype(np.float32))
+    assert d.shape == (2, 3) and d.reason == "IDX files hold pictures" and d.name == name
+
+
+def test_idx_of_two_dimensions_is_rows_of_bytes(tmp_path):
+    (tmp_path / "x.idx").write_bytes(idx_bytes(np.array([[0, 255]], np.uint8)))
+    d = load(tmp_path / "x.idx")
+    assert d.X.tolist() == [[0, 255]] and d.shape is None
+
+
+def test_idx_larger_than_a_block_is_read_whole(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(data, "_BLOCK", 7)
+    pictures = rng.integers(0, 256, size=(5, 3, 3), dtype=np.uint8)
+    (tmp_path / "x.idx").write_bytes(gzip.compress(idx_bytes(pictures)))
+    np.testing.assert_array_equal(data.read_idx(tmp_path / "x.idx"), pictures)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Text
+
+
+TABLE = [[1.0, 2.5, -3e-5], [4.0, 5.0, 6.0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.csv", "1,2.5,-3e-5\n4,5,6\n"),
+        ("x.csv", "a,b,c\n1,2.5,-3e-5\n4,5,6"),
+        ("x.csv", '"a, b",b,c\n1,2.5,-3e-5\n4,5,6\n'),
+        ("x.csv", "a b c\n1 2.5 -3e-5\n4 5 6\n"),
+        ("x.csv", "\ufeffa,b,c\r\n1, 2.5, -3e-5\r\n4 ,5 ,6 \r\n"),
+        ("x.txt", "1 2.5 -3e-5\n4 5 6\n"),
+        ("x.txt", "\n  1\t2.5   -3e-5  \n   \n4 5 6\n\n"),
+        ("x.txt", "1,2.5,-3e-5\n \n4,5,6\n"),
+        ("x.amat", "1 2.5 -3e-5 \n4 5 6 \n"),
+        ("X.CSV", "a,b,c\n1,2.5,-3e-5\n4,5,6\n"),
+    ],
+    ids=["commas", "header", "quoted comma", "spaces", "windows", "txt", "blanks", "txt commas", "amat", "capitals"],
+)
+def test_text_tables_are_read(tmp_path, name, text):
+    (tmp_path / name).write_bytes(text.encode())
+    d = load(tmp_path / name)
+    assert d.X.tolist() == TABLE and d.X.dtype == np.float64 and d.y is None and d.shape is None
+
+
+def test_a_single_column_and_a_single_row_are_tables(tmp_path):
+    (tmp_path / "x.csv").write_text("my title\n1\n2\n")
+    assert load(tmp_path / "x.csv").X.tolist() == [[1], [2]]
+    (tmp_path / "x.txt").write_text("1 2")
+    assert load(tmp_path / "x.txt").X.tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("x.csv", "", ["empty"]),
+        ("x.txt", "\n \n", ["empty"]),
+        ("x.csv", "a,b\n", ["only a header"]),
+        ("x.csv", "a,b\n1,2\n\n3,4,5\n", ["line 4", "expected 2", "has 3"]),
+        ("x.csv", "a,b,c\n1,2\n3,4\n", ["line 2", "expected 3", "has 2"]),
+        ("x.txt", "1 2\n3 4\n5\n6 7 8\n", ["line 3", "expected 2", "has 1"]),
+        ("x.csv", "a,b\n1,2\n3,x\n4,y\n", ["line 3, column 2", "'x'"]),
+        ("x.csv", "1,b\n1,2\n", ["line 1, column 2", "'b'"]),
+        ("x.csv", "a,b\nc,d\n1,2\n", ["line 2, column 1", "'c'"]),
+        ("x.txt", "a b\n1 2\n", ["line 1, column 1", "'a'"]),
+        ("x.csv", ",\n1,2\n", ["line 1, column 1", "''"]),
+        ("x.csv", "1,2,\n3,4,\n", ["line 1, column 3", "''"]),
+        ("x.csv", "1,,2\n", ["line 1, column 2", "''"]),
+        ("x.csv", "1,2\n1_000,2\n", ["line 2, column 1", "1_000"]),
+        ("x.csv", "1;2\n3;4\n", ["line 2, column 1", "'3;4'"]),
+        ("x.txt", "# note\n1 2\n", ["line 1, column 1", "'#'"]),
+        ("x.txt", "1 2\n3 0x10\n", ["line 2, column 2", "'0x10'"]),
+        ("x.txt", "1 2\n3 " + "z" * 999, ["line 2, column 2", "'" + "z" * 30 + "'"]),
+        ("x.csv", "1,2\n3,nan\n", ["1 of 4", "row 1, column 1"]),
+        ("x.csv", "1,2\n3,1e999\n", ["1 of 4", "row 1, column 1"]),
+        ("x.txt", b"\xff\xfe1\x00", ["utf-8"]),
+        ("x.txt", b"1 2\n" * 9000 + b"\xff", ["utf-8"]),
+    ],
+)
+def test_bad_text_is_an_error_that_names_the_place(tmp_path, name, text, words):
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # NumPy warns of empty input; we say it ourselves
+        message = the_error(tmp_path / name, name, *words)
+    assert len(message) < 400
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Names and paths
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("minst", ["neither", "digits, mnist, fashion-mnist", "did you mean 'mnist'?"]),
+        ("MNIST", ["did you mean 'mnist'?"]),
+        ("fashion_mnist", ["did you mean 'fashion-mnist'?"]),
+        ("zebra", ["neither", "digits, mnist, fashion-mnist"]),
+        ("gone.npy", ["no file gone.npy", "looked from"]),
+        (os.path.join("no", "where"), ["no file"]),
+        ("", ["directory"]),
+        (None, ["NoneType"]),
+        (b"x.npy", ["bytes"]),
+        (np.ones((2, 2)), ["ndarray"]),
+    ],
+    ids=str,
+)
+def test_sources_that_are_not_there_are_errors_that_suggest(tmp_path, monkeypatch, source, words):
+    monkeypatch.chdir(tmp_path)
+    message = the_error(source, *words)
+    assert ("did you mean" in message) == any("mean" in word for word in words)
+
+
+def test_a_directory_is_an_error_that_says_what_would_do(tmp_path):
+    the_error(tmp_path, "is a directory", "MINIVAE_DATA")
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.gz", "x.csv.gz", "noname"])
+def test_an_unknown_suffix_is_an_error_that_lists_those_that_work(tmp_path, name):
+    (tmp_path / name).write_text("1,2\n")
+    the_error(tmp_path / name, name, ".npy", ".npz", ".csv", ".txt", ".amat", "IDX")
+
+
+def test_a_path_beats_a_set_of_the_same_name_only_when_it_looks_like_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").write_text("1 2")
+    assert load("digits").features == 64
+    the_error(Path("digits"), "cannot tell its format")
+
+
+def test_a_path_in_the_home_directory_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    saved(tmp_path / "x.npy", np.ones((2, 2)))
+    d = load("~/x.npy")
+    assert d.X.shape == (2, 2) and d.name == "x.npy"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Named sets
+
+
+def test_digits_are_scikit_learns_pictures_over_16():
+    from sklearn.datasets import load_digits
+
+    source, d = load_digits(), load("digits", seed=4)
+    assert (d.name, d.shape, d.features) == ("digits", (8, 8), 64) and "picture" in d.reason
+    assert d.X.dtype == np.float32 and d.y.dtype == np.int64
+    assert (len(d.X), len(d.X_test)) == (1438, 359)
+    np.testing.assert_array_equal(whole(d), source.data / 16)
+    np.testing.assert_array_equal(d.y, source.target[d.rows])
+    np.testing.assert_array_equal(d.y_test, source.target[d.rows_test])
+
+
+def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    the_error("digits", 'pip install "minivae[digits]"')
+
+
+@pytest.fixture
+def small_mnist(rng):
+    """The four files of a set of 6 + 2 pictures, by name, gzipped."""
+    parts = [rng.integers(0, 256, size=(n, 4, 4), dtype=np.uint8) for n in (6, 2)]
+    labels = [np.arange(n, dtype=np.uint8) for n in (6, 2)]
+    arrays = dict(zip(STEMS, [parts[0], labels[0], parts[1], labels[1]], strict=True))
+    return arrays, {f"{stem}.gz": gzip.compress(idx_bytes(array)) for stem, array in arrays.items()}
+
+
+def check_small_mnist(d, arrays):
+    np.testing.assert_array_equal(d.X, (arrays[STEMS[0]].reshape(6, 16) / 255).astype(np.float32))
+    np.testing.assert_array_equal(d.X_test, (arrays[STEMS[2]].reshape(2, 16) / 255).astype(np.float32))
+    assert d.y.tolist() == [0, 1, 2, 3, 4, 5] and d.y_test.tolist() == [0, 1]
+    assert d.shape == (4, 4) and d.reason == "IDX files hold pictures"
+
+
+def write_all(folder, files):
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+@pytest.fixture
+def no_pooch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+@pytest.mark.parametrize("where", ["MINIVAE_DATA", "XDG_CACHE_HOME", "HOME"])
+def test_local_idx_files_are_found_without_pooch(tmp_path, monkeypatch, small_mnist, no_pooch, name, where):
+    arrays, files = small_mnist
+    for variable in ("MINIVAE_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(where, str(tmp_path))
+    below = {"MINIVAE_DATA": "", "XDG_CACHE_HOME": "minivae", "HOME": ".cache/minivae"}[where]
+    unpacked = STEMS[2]
+    files[unpacked] = gzip.decompress(files.pop(f"{unpacked}.gz"))
+    write_all(tmp_path / below / name, files)
+    d = load(name)
+    assert d.name == name
+    check_small_mnist(d, arrays)
+
+
+def test_labels_that_do_not_match_the_pictures_are_an_error(tmp_path, monkeypatch, small_mnist):
+    files = small_mnist[1]
+    files[f"{STEMS[1]}.gz"] = gzip.compress(idx_bytes(np.arange(5, dtype=np.uint8)))
+    write_all(tmp_path / "mnist", files)
+    monkeypatch.setenv("MINIVAE_DATA", str(tmp_path))
+    the_error("mnist", str(tmp_path / "mnist"), "6 labels", "(5,)")
+
+
+def test_minivae_data_without_the_files_says_which_are_missing_and_never_downloads(
+    tmp_path, monkeypatch, small_mnist, no_pooch
+):
+    files = small_mnist[1]
+    del files[f"{STEMS[1]}.gz"], files[f"{STEMS[3]}.gz"]
+    write_all(tmp_path / "mnist", files)
+    monkeypatch.setenv("MINIVAE_DATA", str(tmp_path))
+    message = the_error("mnist", "MINIVAE_DATA", str(tmp_path / "mnist"), STEMS[1], STEMS[3])
+    assert STEMS[0] not in message and "pooch" not in message
+
+
+def test_missing_files_without_pooch_say_what_to_install_and_where_files_go(tmp_path, monkeypatch, no_pooch):
+    monkeypatch.delenv("MINIVAE_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    the_error("mnist", 'pip install "minivae[download]"', str(tmp_path / "minivae" / "mnist"), *STEMS)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch, small_mnist):
+    """The small set served on 127.0.0.1 in the place of MNIST; gives the served folder and the list of requests."""
+    requests: list[str] = []
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format, *args):
+            requests.append(self.path)
+
+    write_all(tmp_path / "served", small_mnist[1])
+    handler = functools.partial(Quiet, directory=str(tmp_path / "served"))
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    hashes = " ".join(hashlib.md5(small_mnist[1][f"{stem}.gz"]).hexdigest() for stem in STEMS)
+    monkeypatch.setitem(data._DOWNLOADS, "mnist", (f"http://127.0.0.1:{running.server_port}/", hashes))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("MINIVAE_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield tmp_path / "served", requests
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+def test_a_download_fills_the_cache_once(tmp_path, small_mnist, server):
+    check_small_mnist(load("mnist"), small_mnist[0])
+    cached = tmp_path / "cache" / "minivae" / "mnist"
+    assert sorted(path.name for path in cached.iterdir()) == sorted(small_mnist[1])
+    assert len(server[1]) == 4
+    (cached / f"{STEMS[3]}.gz").unlink()
+    check_small_mnist(load("mnist"), small_mnist[0])
+    assert server[1][4:] == [f"/{STEMS[3]}.gz"]  # only what was missing
+
+
+def test_a_download_with_the_wrong_hash_is_an_error_and_is_not_kept(tmp_path, server):
+    (server[0] / f"{STEMS[0]}.gz").write_bytes(b"tampered with")
+    the_error("mnist", "cannot be downloaded", "known hash", str(tmp_path / "cache"), *STEMS)
+    assert not any((tmp_path / "cache" / "minivae" / "mnist").glob("*.gz"))
+
+
+def test_a_download_that_is_not_there_is_an_error(tmp_path, server):
+    (server[0] / f"{STEMS[2]}.gz").unlink()
+    the_error("mnist", "cannot be downloaded", "404", str(tmp_path / "cache"))
+
+
+def test_a_download_without_a_network_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(data._DOWNLOADS, "mnist", ("http://127.0.0.1:9/", data._DOWNLOADS["mnist"][1]))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("MINIVAE_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    the_error("mnist", "cannot be downloaded", "ConnectionError", str(tmp_path), *STEMS)
+
+
+def real_mnist():
+    """The folder above mnist/, or None: $MINIVAE_DATA, or the copy beside this repository."""
+    candidates = [Path(os.environ["MINIVAE_DATA"])] if os.environ.get("MINIVAE_DATA") else []
+    candidates.append(ROOT.parent / "shared" / "data")
+    return next((folder for folder in candidates if (folder / "mnist").is_dir()), None)
+
+
+@pytest.mark.mnist
+@pytest.mark.skipif(real_mnist() is None, reason="the real MNIST files are not in $MINIVAE_DATA/mnist")
+def test_mnist_is_the_published_set(monkeypatch):
+    monkeypatch.setenv("MINIVAE_DATA", str(real_mnist()))
+    d = load("mnist")
+    assert d.X.shape == (60000, 784) and d.X_test.shape == (10000, 784) and d.shape == (28, 28)
+    assert d.X.dtype == d.X_test.dtype == np.float32
+    train = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    test = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(d.y).tolist() == train and np.bincount(d.y_test).tolist() == test
+    assert d.X.mean(dtype=np.float64) == pytest.approx(33.318421 / 255, abs=1e-8)
+    assert d.X_test.mean(dtype=np.float64) == pytest.approx(33.791224 / 255, abs=1e-8)
+    np.testing.assert_array_equal(d.rows, np.arange(60000))
+    assert (choose_likelihood(d.X, d.is_picture)[0], choose_binarize(d.X, d.is_picture)) == ("bernoulli", "dynamic")
+
+
+@pytest.mark.mnist
+@pytest.mark.skipif(real_mnist() is None, reason="the real MNIST files are not in $MINIVAE_DATA/mnist")
+def test_the_published_md5s_are_those_of_the_real_files():
+    folder = real_mnist() / "mnist"
+    hashes = data._DOWNLOADS["mnist"][1].split()
+    present = [(stem, md5) for stem, md5 in zip(STEMS, hashes, strict=True) if (folder / f"{stem}.gz").is_file()]
+    assert present
+    for stem, md5 in present:
+        assert hashlib.md5((folder / f"{stem}.gz").read_bytes()).hexdigest() == md5
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scale
+
+
+def hostile_columns(rng):
+    """Columns that break naive statistics: far offsets, tiny and huge spreads, skew."""
+    base = rng.exponential(size=(101, 1))
+    return np.hstack([base, 1e9 + 1e-3 * base, 1e-200 * base, 1e300 * (base - 1), -base, 1e-40 + base * 1e-42])
+
+
+@pytest.mark.parametrize("block", [48, 1 << 22], ids=["many blocks", "one block"])
+def test_standard_statistics_match_exact_arithmetic(rng, monkeypatch, block):
+    monkeypatch.setattr(data, "_BLOCK", block)
+    X = hostile_columns(rng)
+    scale = Scale.fit("standard", X)
+    for column, shift, factor in zip(X.T, scale.shift, scale.factor, strict=True):
+        assert shift == pytest.approx(statistics.fmean(column), rel=1e-12, abs=0)
+        assert factor == pytest.approx(statistics.pstdev(map(float, column)), rel=1e-11, abs=0)
+
+
+@pytest.mark.parametrize("block", [48, 1 << 22], ids=["many blocks", "one block"])
+def test_minmax_fills_0_1_exactly(rng, monkeypatch, block):
+    monkeypatch.setattr(data, "_BLOCK", block)
+    X = hostile_columns(rng)
+    for dtype in (np.float32, np.float64):
+        scaled = Scale.fit("minmax", X).apply(X, dtype)
+        assert scaled.dtype == dtype
+        assert (scaled.min(axis=0) == 0).all() and (scaled.max(axis=0) == 1).all()
+
+
+def test_standard_gives_mean_0_and_variance_1(rng):
+    X = hostile_columns(rng)
+    scaled = Scale.fit("standard", X).apply(X, np.float64)
+    tolerance = np.where(np.arange(6) == 1, 1e-4, 1e-12)  # column 1: 1e9 has an ulp of 1e-7 against a spread of 1e-3
+    assert (np.abs(scaled.mean(axis=0)) < tolerance).all()
+    assert (np.abs(scaled.var(axis=0) - 1) < tolerance).all()
+
+
+@pytest.mark.parametrize("kind", ["minmax", "standard"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.uint8])
+def test_undo_takes_apply_back(rng, tiny_blocks, kind, dtype):
+    X = rng.integers(0, 100, size=(23, 4)).astype(dtype)
+    scale = Scale.fit(kind, X)
+    back = scale.undo(scale.apply(X, np.float64))
+    assert back.dtype == np.float64
+    np.testing.assert_allclose(back, X, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["minmax", "standard"])
+def test_apply_rounds_once_from_float64(rng, kind):
+    X = (1e6 + rng.normal(size=(50, 2))).astype(np.float32)  # in float32 arithmetic X − shift would keep few digits
+    scale = Scale.fit(kind, X)
+    exact = (X.astype(np.float64) - scale.shift) / scale.factor
+    np.testing.assert_array_equal(scale.apply(X, np.float32), exact.astype(np.float32))
+
+
+def test_scales_work_on_any_leading_shape(rng, tiny_blocks):
+    X = rng.normal(size=(5, 7, 3))
+    scale = Scale.fit("standard", X[0])
+    for part in (X, X[0], X[0, 0], X[:0]):
+        scaled = scale.apply(part, np.float64)
+        assert scaled.shape == part.shape
+        np.testing.assert_array_equal(scaled, (part - scale.shift) / scale.factor)
+        np.testing.assert_allclose(scale.undo(scaled), part, atol=1e-14)
+
+
+def test_none_gives_the_array_itself(rng):
+    X = rng.normal(size=(5, 3)).astype(np.float32)
+    scale = Scale.fit("none", X)
+    assert scale.apply(X, np.float32) is X and scale.undo(X) is X
+    assert scale.apply(X, np.float64).dtype == np.float64
+    assert scale.shift.tolist() == [0, 0, 0] and scale.factor.tolist() == [1, 1, 1] and scale.log_jacobian == 0
+
+
+@pytest.mark.parametrize("kind", ["minmax", "standard"])
+def test_constant_columns_are_only_shifted_and_warned_about_once(rng, kind):
+    X = np.hstack([rng.normal(size=(7, 1)), np.tile(0.1, (7, 7))])  # the mean of seven 0.1 is not 0.1
+    with pytest.warns(UsageWarning, match=r"7 of 8 .* 1, 2, 3, 4, 5, …") as caught:
+        scale = Scale.fit(kind, X)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert (scale.factor[1:] == 1).all() and (scale.shift[1:] == 0.1).all()
+    assert (scale.apply(X, np.float64)[:, 1:] == 0).all()
+
+
+def test_five_constant_columns_are_all_named():
+    with pytest.warns(UsageWarning, match=r"2 of 2 columns are constant.*: 0, 1$"):
+        Scale.fit("minmax", np.ones((3, 2)))
+
+
+@pytest.mark.parametrize("kind", ["none", "minmax", "standard"])
+def test_log_jacobian_turns_scaled_densities_into_densities_of_the_data(rng, kind):
+    """Of x ~ N(m, s²), scaled, the density is N((m − shift)/factor, (s/factor)²): SciPy says both."""
+    from scipy import stats
+
+    mean, std = np.array([3.0, -2.0, 50.0]), np.array([0.2, 1.0, 30.0])
+    X = mean + std * rng.normal(size=(40, 3))
+    scale = Scale.fit(kind, X)
+    nll_data = -stats.norm(mean, std).logpdf(X).sum(axis=1)
+    scaled = stats.norm((mean - scale.shift) / scale.factor, std / scale.factor)
+    nll_scaled = -scaled.logpdf(scale.apply(X, np.float64)).sum(axis=1)
+    np.testing.assert_allclose(nll_scaled + scale.log_jacobian, nll_data, rtol=1e-12)
+
+
+def test_scale_streams_a_memory_map(tmp_path, rng, tiny_blocks):
+    X = rng.normal(size=(33, 3)).astype(np.float32)
+    mapped = np.load(saved(tmp_path / "x.npy", X), mmap_mode="r")
+    np.testing.assert_array_equal(Scale.fit("standard", mapped).factor, Scale.fit("standard", X).factor)
+    scaled = Scale.fit("standard", mapped).apply(mapped)
+    assert type(scaled) is np.ndarray and scaled.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["none", "minmax", "standard"])
+def test_a_scale_survives_a_checkpoint(rng, kind):
+    X = rng.normal(size=(9, 3))
+    scale = Scale.fit(kind, X)
+    arrays = scale.to_arrays()
+    assert sorted(arrays) == ["factor", "shift"] and all(array.dtype == np.float64 for array in arrays.values())
+    again = Scale.from_arrays(kind, arrays)
+    np.testing.assert_array_equal(again.apply(X), scale.apply(X))
+    assert again.kind == kind and again.log_jacobian == scale.log_jacobian
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [{}, {"shift": np.zeros(2)}, {"shift": np.zeros(2), "factor": np.ones(3)},
+     {"shift": np.zeros(2), "factor": np.array([1.0, 0.0])}, {"shift": np.zeros(2), "factor": np.array([1.0, -1.0])},
+     {"shift": np.array([0.0, np.nan]), "factor": np.ones(2)}, {"shift": np.zeros((1, 2)), "factor": np.ones((1, 2))}],
+    ids=["nothing", "no factor", "lengths", "zero", "negative", "nan", "2-D"],
+)  # fmt: skip
+def test_damaged_scale_arrays_are_an_error(arrays):
+    with pytest.raises(UsageError, match="shift and factor"):
+        Scale.from_arrays("minmax", arrays)
+
+
+def test_an_unknown_scale_is_an_error_that_lists_the_known():
+    for make in (lambda: Scale.fit("robust", np.ones((2, 2))), lambda: Scale.from_arrays("robust", {})):
+        with pytest.raises(UsageError, match="'none', 'minmax' or 'standard', not 'robust'"):
+            make()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1.7e308], ids=["nan", "inf", "too wide"])
+def test_columns_that_cannot_be_scaled_are_an_error_that_names_one(value):
+    X = np.zeros((5, 3))
+    X[:, 1], X[2, 1] = -1e308, value
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        with pytest.raises(UsageError, match="column 1"):
+            Scale.fit("minmax", X)
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 3), (2, 2, 2)])
+def test_a_scale_is_fitted_to_rows_only(shape):
+    with pytest.raises(UsageError, match="N, D"):
+        Scale.fit("minmax", np.ones(shape))
+
+
+def test_rows_of_another_width_cannot_be_scaled(rng):
+    scale = Scale.fit("minmax", rng.normal(size=(4, 3)))
+    for call in (scale.apply, scale.undo):
+        with pytest.raises(UsageError, match="3 features"):
+            call(np.ones((4, 2)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What `auto` answers
+
+MASK = np.array([[0, 1], [1, 1], [0, 0]] * 20)
+GREY = MASK * 0.5
+
+
+@pytest.mark.parametrize(
+    ("X", "picture", "likelihood", "reason", "binarize"),
+    [
+        (MASK, None, "bernoulli", "0 or 1", "none"),
+        (MASK.astype(bool), True, "bernoulli", "0 or 1", "none"),
+        (MASK.astype(np.float32), False, "bernoulli", "0 or 1", "none"),
+        (MASK.reshape(-1, 1, 2) * 1.0, None, "bernoulli", "0 or 1", "none"),
+        (GREY, True, "bernoulli", "grey pictures in [0, 1]: dynamic binarisation makes this a likelihood", "dynamic"),
+        (GREY.reshape(-1, 2, 1), None, "bernoulli", "grey", "dynamic"),
+        (GREY.reshape(-1, 2, 1), False, "gaussian", "from 0 to 0.5", "none"),
+        (GREY, None, "gaussian", "from 0 to 0.5", "none"),
+        (GREY, False, "gaussian", "from 0 to 0.5", "none"),
+        (GREY - 0.1, True, "gaussian", "from -0.1 to 0.4", "none"),
+        (MASK * 3, True, "gaussian", "from 0 to 3", "none"),
+        (-1 * MASK, None, "gaussian", "from -1 to 0", "none"),
+        ((MASK * 255).astype(np.uint8).reshape(-1, 1, 2), None, "gaussian", "from 0 to 255", "none"),
+    ],
+)
+@pytest.mark.parametrize("block", [20, 1 << 22], ids=["many blocks", "one block"])
+def test_likelihood_and_binarisation_follow_from_the_values(
+    monkeypatch, X, picture, likelihood, reason, binarize, block
+):
+    monkeypatch.setattr(data, "_BLOCK", block)
+    name, why = choose_likelihood(X, picture)
+    assert name == likelihood and reason in why
+    assert choose_binarize(X, picture) == binarize
+
+
+@pytest.mark.parametrize("row", [0, 30, 59])
+def test_one_grey_value_anywhere_makes_data_grey(row, tiny_blocks):
+    X = MASK.astype(np.float64)
+    X[row, 0] = 0.25
+    assert choose_likelihood(X)[0] == "gaussian" and choose_binarize(X, True) == "dynamic"
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_no_likelihood_is_chosen_for_values_that_are_not_finite(poison, tiny_blocks):
+    X = GREY.copy()
+    X[50, 1] = poison
+    for choose in (choose_likelihood, choose_binarize):
+        with pytest.raises(UsageError, match="NaN or infinities"):
+            choose(X)
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 2), (2, 2, 2, 2)])
+def test_no_likelihood_is_chosen_for_what_is_not_rows(shape):
+    with pytest.raises(UsageError, match="N, D"):
+        choose_likelihood(np.ones(shape))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Nothing is unpickled
+
+
+class Bomb:
+    def __reduce__(self):
+        return (os.abort, ())
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_nothing_is_unpickled(tmp_path, suffix):
+    path = tmp_path / f"bomb{suffix}"
+    payload = npy_bytes(np.array([[Bomb()]], object), allow_pickle=True)
+    if suffix == ".npy":
+        path.write_bytes(payload)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("X.npy", payload)
+    the_error(path, path.name)
+    path.write_bytes(pickle.dumps(Bomb()))
+    the_error(path, path.name)
