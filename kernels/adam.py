@@ -39,13 +39,13 @@ def reference(xp, P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, cor
 
 
 @kernel
-def _adam(P, M, V, G, step, beta1, beta2, eps, l2, decay, root2):
-    one, tiny, zero = like(P, 1.0), like(P, TINY), like(P, 0.0)
+def _adam(P, M, V, G, step, beta1, rest1, beta2, rest2, eps, l2, decay, root2):
+    tiny, zero = like(P, TINY), like(P, 0.0)
     for i in range(P.size):
         p = P[i]
         g = G[i] + l2 * p
-        m = beta1 * M[i] + (one - beta1) * g
-        v = beta2 * V[i] + (one - beta2) * (g * g)
+        m = beta1 * M[i] + rest1 * g
+        v = beta2 * V[i] + rest2 * (g * g)
         m = zero if abs(m) < tiny else m
         v = zero if v < tiny else v
         M[i] = m
@@ -57,7 +57,10 @@ def fused(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2
     """The fused `reference`."""
     n = P.dtype.type
     step, root2 = lr / correction1, 1 / math.sqrt(correction2)
-    _adam(P, M, V, G, n(step), n(beta1), n(beta2), n(eps), n(l2), n(decay), n(root2))
+    # 1 − β is taken in float64: 1 − 0.999 in float32 has lost three digits, and inside the kernel (1 − β) g² may be
+    # computed as g² − β g², which loses them again.
+    rest1, rest2 = n(1 - beta1), n(1 - beta2)
+    _adam(P, M, V, G, n(step), n(beta1), rest1, n(beta2), rest2, n(eps), n(l2), n(decay), n(root2))
 
 
 OPS = {"adam": (reference, fused)}

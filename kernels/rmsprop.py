@@ -33,22 +33,22 @@ def reference(xp, P, A, V, G, lr, rho, eps, momentum, weight_decay):
 
 
 @kernel
-def _plain(P, A, G, lr, rho, eps, weight_decay):
-    one, tiny, zero = like(P, 1.0), like(P, TINY), like(P, 0.0)
+def _plain(P, A, G, lr, rho, rest, eps, weight_decay):
+    tiny, zero = like(P, TINY), like(P, 0.0)
     for i in range(P.size):
         g = G[i] + weight_decay * P[i]
-        a = rho * A[i] + (one - rho) * (g * g)
+        a = rho * A[i] + rest * (g * g)
         a = zero if a < tiny else a
         A[i] = a
         P[i] -= lr * (g / (math.sqrt(a) + eps))
 
 
 @kernel
-def _momentum(P, A, V, G, lr, rho, eps, momentum, weight_decay):
-    one, tiny, zero = like(P, 1.0), like(P, TINY), like(P, 0.0)
+def _momentum(P, A, V, G, lr, rho, rest, eps, momentum, weight_decay):
+    tiny, zero = like(P, TINY), like(P, 0.0)
     for i in range(P.size):
         g = G[i] + weight_decay * P[i]
-        a = rho * A[i] + (one - rho) * (g * g)
+        a = rho * A[i] + rest * (g * g)
         a = zero if a < tiny else a
         A[i] = a
         v = momentum * V[i] + g / (math.sqrt(a) + eps)
@@ -60,10 +60,11 @@ def _momentum(P, A, V, G, lr, rho, eps, momentum, weight_decay):
 def fused(P, A, V, G, lr, rho, eps, momentum, weight_decay):
     """The fused `reference`."""
     number = P.dtype.type
+    rest = number(1 - rho)  # in float64, and outside the kernel: see adam.py
     if V is None:
-        _plain(P, A, G, number(lr), number(rho), number(eps), number(weight_decay))
+        _plain(P, A, G, number(lr), number(rho), rest, number(eps), number(weight_decay))
     else:
-        _momentum(P, A, V, G, number(lr), number(rho), number(eps), number(momentum), number(weight_decay))
+        _momentum(P, A, V, G, number(lr), number(rho), rest, number(eps), number(momentum), number(weight_decay))
 
 
 OPS = {"rmsprop": (reference, fused)}
