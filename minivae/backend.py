@@ -87,7 +87,7 @@ class Backend:
 
     def to_host(self, x: Array) -> np.ndarray:
         """x as a NumPy array: the one way back from a device. It waits for the device."""
-        return np.asarray(x) if self.name == "numpy" or isinstance(x, np.ndarray) else self.xp.asnumpy(x)
+        return self.xp.asnumpy(x) if self.name != "numpy" and self.owns(x) else np.asarray(x)
 
     def assign(self, out: Array, x: Any) -> None:
         """out ← x, converted to out's dtype; x may be on the host, or memory-mapped."""

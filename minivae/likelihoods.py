@@ -49,6 +49,9 @@ class Likelihood:
         """Learned tensors of its own, (name, shape); the model stores them as `likelihood.<name>`."""
         return []
 
+    def bind(self, parameters: dict[str, Array]) -> None:
+        """Take the views of those tensors, by name."""
+
     def check(self, X: Any) -> None:
         """Raise UsageError if X (N, D) holds a value outside the domain."""
 
@@ -80,14 +83,15 @@ class Bernoulli(Likelihood):
     def check(self, X: Any) -> None:
         """Values in [0, 1]; anything but 0 and 1 is warned of, since the cross-entropy is then no likelihood."""
         between = False
+        number = self.backend.to_host
         for block in _blocks(X):
-            low, high = block.min(), block.max()
+            low, high = float(number(block.min())), float(number(block.max()))
             if not (low >= 0 and high <= 1):
                 raise UsageError(
                     f"likelihood 'bernoulli' explains values in [0, 1], and these range from {low:g} to {high:g}: "
                     "scale them to [0, 1], or take likelihood 'gaussian'"
                 )
-            between = between or bool(((block > 0) & (block < 1)).any())
+            between = between or bool(number(((block > 0) & (block < 1)).any()))
         if between:
             warnings.warn(
                 "values between 0 and 1 under 'bernoulli': the cross-entropy is then no likelihood, and its nats "
@@ -145,8 +149,8 @@ class GaussianFixed(Likelihood):
         super().__init__(backend, features)
         if not 0 < sigma < math.inf:
             raise UsageError(f"likelihood 'gaussian:{sigma:g}': expected a standard deviation σ > 0")
-        self.sigma = sigma
-        self.name = f"gaussian:{sigma!r}"
+        self.sigma = float(sigma)
+        self.name = f"gaussian:{self.sigma!r}"
 
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.gaussian_fixed(nll_rows, d_out, out, X, weight, self.sigma)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .train import Training
 
 REFRESH_SECONDS = 0.2
+LINES = 20  # about as many epochs are printed, evenly spaced; history.csv has them all
 SLOW_FIRST_STEP = 1.0  # seconds: longer means that kernels were compiled
 
 
@@ -21,7 +22,7 @@ class Progress:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.status: Any = None
 
     def start(self, training: Training) -> None:
@@ -50,6 +51,9 @@ class Progress:
         )
 
     def epoch(self, training: Training, row: dict[str, Any]) -> None:
+        every = max(1, training.epochs // LINES)
+        if row["epoch"] % every and row["epoch"] not in (1, training.epochs):
+            return
         width = len(str(training.epochs))
         validation = f"  val elbo {row['val_elbo']:.2f}" if row["val_elbo"] != "" else ""
         best = "  best" if validation and training.at.best_epoch == row["epoch"] else ""

@@ -155,7 +155,8 @@ class VAE:
         self.buffer = ParameterBuffer(self.backend, self.encoder.parameters() + self.decoder.parameters() + own)
         self.encoder.bind(self.buffer)
         self.decoder.bind(self.buffer)
-        self._d_params = {name: self.buffer.grads[f"likelihood.{name}"] for name, _ in self.likelihood.parameters()}
+        self.likelihood.bind({name.partition(".")[2]: self.buffer.views[name] for name, _ in own})
+        self._d_params = {name.partition(".")[2]: self.buffer.grads[name] for name, _ in own}
         initialise(self.buffer, self.noise, init)
 
     @property

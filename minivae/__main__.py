@@ -1,0 +1,45 @@
+"""`python -m minivae`, and the command `minivae`: runs `cli.py` and turns what goes wrong into a line and a status.
+
+0    done            2    a mistake of the user's: one line says what was expected, what came, what to do
+1    training diverged, or a gradient is wrong                130  Ctrl-C; a run is saved first
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    from .cli import app
+    from .errors import UsageError
+
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    try:
+        app()
+    except UsageError as error:
+        _fail(str(error), 2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
+    except ArithmeticError as error:
+        _fail(str(error), 1)
+    except MemoryError as error:
+        _fail(f"out of memory: {error}; take a smaller --batch-size, or memory-map the data as .npy", 2)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"minivae: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _show_warning(message: Any, category: type, filename: str, lineno: int, *_: Any) -> None:
+    print(f"minivae: warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

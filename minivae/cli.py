@@ -1,0 +1,316 @@
+"""cli: `minivae …`. Options in, calls of the library, words out; nothing is computed here.
+
+Importing it loads typer and nothing heavy: each command imports what it needs, so that `--help` is quick. A user's
+mistake is a UsageError: `__main__.py` prints it as one line and exits with status 2.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import UsageError
+from .gradcheck.command import gradcheck
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A VAE engine whose every forward and backward pass is written by hand.\n\n"
+    "Start with: [bold]minivae train digits --out run[/]",
+)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `minivae train` made.")]
+OtherData = Annotated[
+    str | None, typer.Argument(metavar="[DATA]", help="Other data than the run's own: a set's name or a file.")
+]
+Split = Annotated[
+    str | None,
+    typer.Option(metavar="train|validation|test", help="Which part of the data; the test part unless given."),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+BackendName = Annotated[str, typer.Option("--backend", metavar="numpy|cupy|auto", help="Where to compute.")]
+KernelKind = Annotated[str, typer.Option("--kernels", metavar="fused|reference", help="Which kernels.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a machine.")]
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="digits, mnist, fashion-mnist, or a .npy .npz .csv .txt .amat IDX file."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The folder for the run.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the run that is in the folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
+    likelihood: Annotated[
+        str, typer.Option(metavar="S", help="auto, bernoulli, gaussian or gaussian:σ, such as gaussian:0.5.")
+    ] = "auto",
+    scale: Annotated[
+        str, typer.Option(metavar="M", help="none, minmax or standard, fitted on the training rows.")
+    ] = "none",
+    latent: Annotated[int, typer.Option(metavar="N", help="Latent dimensions.")] = 20,
+    hidden: Annotated[str, typer.Option(metavar="N,N…", help="Hidden widths of the encoder, or none.")] = "500",
+    activation: Annotated[
+        str, typer.Option(metavar="A", help="relu, tanh, sigmoid, softplus, silu, identity.")
+    ] = "relu",
+    epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training rows.")] = 10,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Rows in a step.")] = 128,
+    lr: Annotated[float, typer.Option(metavar="X", help="Learning rate.")] = 1e-3,
+    optimizer: Annotated[
+        str, typer.Option(metavar="O", help="adam, adamw, sgd, nesterov, rmsprop or adagrad.")
+    ] = "adam",
+    momentum: Annotated[float | None, typer.Option(metavar="X", help="For sgd, nesterov, rmsprop.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(metavar="X", help="Weight decay.")] = None,
+    schedule: Annotated[
+        str, typer.Option(metavar="S", help="constant, cosine, milestones:30,60, warmup:2, warmup:2+cosine (epochs).")
+    ] = "constant",
+    clip: Annotated[float | None, typer.Option(metavar="X", help="Largest global norm of the gradient.")] = None,
+    init: Annotated[str, typer.Option(metavar="I", help="glorot, he or normal:s, such as normal:0.01.")] = "glorot",
+    samples: Annotated[int, typer.Option(metavar="S", help="Samples of z for each row.")] = 1,
+    beta: Annotated[float, typer.Option(metavar="X", help="Weight of the KL.")] = 1.0,
+    kl_warmup: Annotated[float, typer.Option(metavar="N", help="Epochs in which that weight rises from 0.")] = 0.0,
+    beta_cycle: Annotated[float, typer.Option(metavar="N", help="Epochs of a cycle of that weight.")] = 0.0,
+    binarize: Annotated[str, typer.Option(metavar="M", help="auto, none, threshold, static or dynamic.")] = "auto",
+    validation: Annotated[float, typer.Option(metavar="F", help="Share of the training rows to validate on.")] = 0.0,
+    patience: Annotated[
+        int | None, typer.Option(metavar="N", help="Stop after N epochs without a better validation ELBO.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of every random number.")] = 0,
+    backend: BackendName = "auto",
+    kernels: KernelKind = "fused",
+    dtype: Annotated[str, typer.Option(metavar="T", help="float32 or float64.")] = "float32",
+) -> None:
+    """Train a VAE and leave a run: config, history, model, pictures.
+
+    Example: minivae train mnist --out run --hidden 500 --latent 20 --epochs 10
+    """
+    from . import runs
+    from .session import Session
+
+    options = {name: value for name, value in context.params.items() if name not in ("data", "out", "force", "resume")}
+    given = {
+        name
+        for name in options
+        if context.get_parameter_source(name).name != "DEFAULT"  # type: ignore[union-attr]
+    }
+    source = runs.source_name(data)
+    if resume:
+        if force:
+            raise UsageError("--resume continues a run and --force replaces it: leave one of the two out")
+        options = _resumed_options(out, source, options, given)
+    try:
+        Session(out, source, options).train(resume=resume, force=force, say=_say)
+    except KeyboardInterrupt:
+        saved = (out / runs.CONFIG_FILE).exists()
+        hint = f"{out} is saved; go on with: minivae train {data} --out {out} --resume" if saved else "nothing was begun"
+        typer.echo(f"minivae: interrupted; {hint}", err=True)
+        raise typer.Exit(130) from None
+
+
+def _resumed_options(out: Path, source: str, options: dict[str, Any], given: set[str]) -> dict[str, Any]:
+    """The options that the run was begun with, and the number of epochs asked for now."""
+    from . import runs
+
+    config = runs.read_config(out)
+    if config["data"] != source:
+        raise UsageError(f"{out} was begun with the data {config['data']}, and now they are {source}: give the same")
+    begun = config["options"]
+    for name in sorted(given - {"epochs"}):
+        if options[name] != begun.get(name):
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{out} was begun with {flag} {begun.get(name)}, now it is {options[name]}: only --epochs may change"
+            )
+    return {**options, **begun, "epochs": options["epochs"] if "epochs" in given else begun["epochs"]}
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: OtherData = None,
+    split: Split = None,
+    importance: Annotated[
+        int | None, typer.Option(metavar="K", help="Also ln q(x) by importance sampling with K samples a row.")
+    ] = None,
+    as_json: Json = False,
+    backend: BackendName = "auto",
+    kernels: KernelKind = "fused",
+) -> None:
+    """ELBO, NLL and KL of a run's model, in nats a row.
+
+    Example: minivae evaluate run --importance 1000
+    """
+    import numpy as np
+
+    from .evaluate import evaluate as evaluate_model
+    from .evaluate import log_likelihood
+    from .runs import open_run
+
+    opened = open_run(run, backend, kernels)
+    part = opened.part(data, split)
+    units: dict[str, Any] = {"rows": part.rows, "scale": opened.scale, "binarize": opened.binarize}
+    result: dict[str, Any] = {"part": part.name, **evaluate_model(opened.vae, part.X, **units).to_dict()}
+    if importance is not None:
+        log_px, error = log_likelihood(opened.vae, part.X, importance, **units)
+        result["importance_samples"] = importance
+        result["log_likelihood"] = float(log_px.mean())
+        # of the mean: each row's own error, and none for the choice of rows
+        error_of_mean = float(np.sqrt((error**2).sum()) / len(error))
+        result["standard_error"] = None if importance == 1 else error_of_mean
+    if as_json:
+        print(json.dumps(result))
+        return
+    _say(f"{result['part']}, {result['rows']:,} rows, nats a row")
+    _say(f"  elbo  {result['elbo']:10.3f}   (−elbo {-result['elbo']:.3f})")
+    _say(f"  nll   {result['nll']:10.3f}")
+    _say(f"  kl    {result['kl']:10.3f}")
+    if importance is not None:
+        spread = "" if importance == 1 else f"  ± {result['standard_error']:.3f} (importance sampling's own error)"
+        _say(f"  ln q(x) {result['log_likelihood']:8.3f}{spread}, {importance} samples")
+
+
+@app.command()
+def sample(
+    run: RunFolder,
+    out: Out,
+    n: Annotated[int, typer.Option("-n", metavar="N", help="How many.")] = 64,
+    draw: Annotated[bool, typer.Option("--draw", help="Draw x ~ q(x|z) instead of taking its mean.")] = False,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Another seed than the run's.")] = None,
+    force: Force = False,
+    backend: BackendName = "auto",
+    kernels: KernelKind = "fused",
+) -> None:
+    """Sample new rows from a run's model: a picture (.png), or an array (.npy) in the data's own units.
+
+    Example: minivae sample run -n 64 -o samples.png
+    """
+    from .runs import open_run
+
+    _check_out(out, (".png", ".npy"), force)
+    opened = open_run(run, backend, kernels)
+    _write_rows(out, opened.scale.undo(opened.vae.sample(n, seed=seed, draw=draw)), None, opened.shape)
+
+
+@app.command()
+def reconstruct(
+    run: RunFolder,
+    out: Out,
+    data: OtherData = None,
+    n: Annotated[
+        int | None, typer.Option("-n", metavar="N", help="The first N rows; 24 for a picture, else all.")
+    ] = None,
+    split: Split = None,
+    force: Force = False,
+    backend: BackendName = "auto",
+    kernels: KernelKind = "fused",
+) -> None:
+    """Encode and decode rows: a picture of data above reconstructions (.png), or an array (.npy) in the data's units.
+
+    Example: minivae reconstruct run -o reconstructions.png
+    """
+    from .runs import open_run
+    from .session import model_rows
+
+    _check_out(out, (".png", ".npy"), force)
+    opened = open_run(run, backend, kernels)
+    part = opened.part(data, split)
+    n = n or (24 if out.suffix == ".png" else len(part.X))
+    X = model_rows(opened.vae, part, opened.scale, opened.binarize, n)
+    Y = opened.scale.undo(opened.vae.reconstruct(X))
+    _write_rows(out, Y, opened.scale.undo(X), opened.shape)
+
+
+@app.command()
+def encode(
+    run: RunFolder,
+    out: Out,
+    data: OtherData = None,
+    split: Split = None,
+    force: Force = False,
+    backend: BackendName = "auto",
+    kernels: KernelKind = "fused",
+) -> None:
+    """Write the posterior of each row (.npz): mean and logvar (n, L), rows (n,), and y (n,) where there are labels.
+
+    Example: minivae encode run -o codes.npz
+    """
+    import numpy as np
+
+    from .runs import open_run
+    from .session import model_rows
+
+    _check_out(out, (".npz",), force)
+    opened = open_run(run, backend, kernels)
+    part = opened.part(data, split)
+    mean, logvar = opened.vae.encode(model_rows(opened.vae, part, opened.scale, opened.binarize, len(part.X)))
+    arrays = {"mean": mean, "logvar": logvar, "rows": part.rows}
+    if part.y is not None:
+        arrays["y"] = part.y
+    np.savez(out, allow_pickle=False, **arrays)
+    _say(f"{out}: mean and logvar {mean.shape} of the {part.name}")
+
+
+@app.command()
+def info(as_json: Json = False) -> None:
+    """What minivae runs on here: versions, backend, BLAS, extras.
+
+    Example: minivae info --json
+    """
+    from .session import describe_machine
+
+    facts = describe_machine()
+    if as_json:
+        print(json.dumps(facts))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        table.add_row(f"[bold]{name}[/]", shown)
+    Console().print(table)
+
+
+app.command()(gradcheck)
+
+
+def _say(text: str) -> None:
+    """A line on standard output."""
+    typer.echo(text)
+
+
+def _check_out(path: Path, suffixes: tuple[str, ...], force: bool) -> None:
+    if path.suffix not in suffixes:
+        raise UsageError(f"-o {path}: expected a name that ends in {' or '.join(suffixes)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"-o {path}: expected a file in a folder that exists")
+    if path.exists() and not force:
+        raise UsageError(f"-o {path} exists: choose another name, or --force to replace it")
+    if path.suffix == ".png":
+        from . import plots
+
+        plots.require()
+
+
+def _write_rows(out: Path, Y: Any, X: Any, shape: tuple[int, int] | None) -> None:
+    """Y (n, D) as an array, or as a picture, with the data X above it where there are some."""
+    import numpy as np
+
+    from . import plots
+
+    if out.suffix == ".npy":
+        np.save(out, Y, allow_pickle=False)
+    elif X is None:
+        plots.grid(Y, shape, out)
+    else:
+        plots.reconstructions(X, Y, shape, out)
+    _say(f"{out}: {len(Y)} rows")

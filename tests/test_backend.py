@@ -1,0 +1,201 @@
+"""Choosing a backend; the CuPy backend proven on the CPU by a stand-in that refuses implicit conversions."""
+
+import builtins
+import sys
+
+import numpy as np
+import pytest
+import standin
+
+import minivae as mv
+from minivae.backend import Backend, resolve
+from minivae.errors import UsageError
+from minivae.evaluate import evaluate
+
+
+@pytest.fixture
+def device(monkeypatch):
+    return standin.install(monkeypatch)
+
+
+@pytest.fixture
+def no_cupy(monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name == "cupy":
+            raise ImportError("No module named 'cupy'")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(builtins, "__import__", refuse)
+
+
+def test_defaults_are_numpy_fused_float32(no_cupy):
+    assert str(Backend()) == "numpy, fused kernels, float32"
+
+
+def test_argument_wins_over_environment_and_environment_over_auto(monkeypatch, device):
+    monkeypatch.setenv("MINIVAE_BACKEND", "cupy")
+    assert Backend(kernels="reference").name == "cupy"
+    assert Backend("numpy", kernels="reference").name == "numpy"
+    monkeypatch.setenv("MINIVAE_BACKEND", "numpy")
+    assert Backend(kernels="reference").name == "numpy"
+
+
+def test_auto_takes_a_gpu_only_where_it_has_the_kernels_asked_for(device):
+    assert Backend(kernels="reference").name == "cupy"
+    assert Backend(kernels="fused").name == "numpy"
+
+
+def test_missing_cupy_is_an_error_that_names_the_extra(no_cupy):
+    with pytest.raises(UsageError, match=r"minivae\[gpu\]"):
+        Backend("cupy", kernels="reference")
+
+
+def test_missing_gpu_is_an_error_that_says_so(device):
+    def fail():
+        raise device.cuda.runtime.CUDARuntimeError("cudaErrorNoDevice")
+
+    device.cuda.runtime.getDeviceCount = fail
+    with pytest.raises(UsageError, match="no GPU answers"):
+        Backend("cupy", kernels="reference")
+    assert Backend(kernels="reference").name == "numpy"
+
+
+def test_fused_kernels_on_cupy_are_refused_and_never_replaced(device):
+    with pytest.raises(UsageError, match="kernels='reference'"):
+        Backend("cupy")
+
+
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        ({"name": "jax"}, "expected 'numpy', 'cupy' or 'auto'"),
+        ({"kernels": "fast"}, "expected 'fused' or 'reference'"),
+        ({"dtype": "float16"}, "expected float32 or float64"),
+        ({"dtype": "nonsense"}, "expected float32 or float64"),
+    ],
+)
+def test_unknown_choices_are_refused(arguments, match):
+    with pytest.raises(UsageError, match=match):
+        Backend(**arguments)
+
+
+def test_an_unknown_name_in_the_environment_is_traced_to_it(monkeypatch):
+    monkeypatch.setenv("MINIVAE_BACKEND", "tpu")
+    with pytest.raises(UsageError, match="MINIVAE_BACKEND"):
+        Backend()
+
+
+def test_contradicting_a_given_backend_is_an_error():
+    backend = Backend("numpy", "reference", "float64")
+    assert resolve(backend, "reference", "float64") is backend
+    with pytest.raises(UsageError, match="contradicts"):
+        resolve(backend, "fused", None)
+    with pytest.raises(UsageError, match="contradicts"):
+        mv.VAE(4, backend=backend, dtype="float32")
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (1000,)])
+def test_arrays_start_on_a_cache_line(shape):
+    for dtype in ("float32", "float64", "int64"):
+        assert Backend("numpy").empty(shape, dtype).ctypes.data % 64 == 0
+
+
+def test_the_stand_in_refuses_what_a_device_array_refuses():
+    x = standin.module().asarray(np.ones(3))
+    for implicit in (float, int, bool, np.asarray, np.sqrt, list, len):
+        with pytest.raises(TypeError):
+            implicit(x)
+    with pytest.raises(TypeError):
+        x + np.ones(3)
+    with pytest.raises(TypeError):
+        np.ones(3) * x
+
+
+# ---- the whole model on the stand-in --------------------------------------------------------------------------------
+
+LIKELIHOODS = ["bernoulli", "gaussian", "gaussian:0.5"]
+OPTIMIZERS = {
+    "sgd": lambda: mv.SGD(0.05),
+    "momentum": lambda: mv.SGD(0.05, momentum=0.9, nesterov=True),
+    "adagrad": lambda: mv.Adagrad(0.05),
+    "rmsprop": lambda: mv.RMSprop(0.01, momentum=0.5),
+    "adam": lambda: mv.Adam(0.01),
+    "adamw": lambda: mv.AdamW(0.01),
+}
+
+
+def _models(likelihood, activation="relu", samples=1, **more):
+    arguments = {"latent_dim": 3, "hidden": (6, 5), "activation": activation, "likelihood": likelihood}
+    arguments |= {"samples": samples, "kernels": "reference", "dtype": "float64", "seed": 4} | more
+    return mv.VAE(8, backend="cupy", **arguments), mv.VAE(8, backend="numpy", **arguments)
+
+
+def _data(n=21):
+    return (np.random.default_rng(0).random((n, 8)) < 0.4).astype(float)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_training_steps_on_the_device_equal_numpys_and_never_touch_the_host(device, likelihood, optimizer):
+    on_device, on_host = _models(likelihood, "silu", samples=2)
+    updates = OPTIMIZERS[optimizer](), OPTIMIZERS[optimizer]()
+    X = _data()
+    on_the_device = device.asarray(X)
+    standin.transfers["to_host"] = 0
+    for _ in range(3):
+        terms = on_device.train_step(on_the_device, updates[0], beta=0.7, free_bits=0.05, clip=1.0)
+        reference = on_host.train_step(X, updates[1], beta=0.7, free_bits=0.05, clip=1.0)
+    assert standin.transfers["to_host"] == 0
+    assert terms.loss == pytest.approx(reference.loss, rel=1e-12)
+    assert standin.transfers["to_host"] > 0
+    np.testing.assert_allclose(device.asnumpy(on_device.buffer.data), on_host.buffer.data, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("binarize, scale", [("dynamic", "none"), ("threshold", "none"), ("none", "standard")])
+def test_fit_evaluate_and_use_on_the_device_equal_numpys(device, binarize, scale, tmp_path):
+    likelihood = "gaussian" if scale == "standard" else "bernoulli"
+    X = np.random.default_rng(0).random((40, 8))
+    fitted = mv.Scale.fit(scale, X)
+    models = _models(likelihood)
+    histories = [
+        vae.fit(
+            X, 2, 16, validation=X[:7], binarize=binarize, scale=fitted, beta=mv.Beta(1, warmup=1), progress=False,
+            run=tmp_path / vae.backend.name,
+        )
+        for vae in models
+    ]  # fmt: skip
+    for column in ("loss", "elbo", "kl", "val_elbo"):
+        np.testing.assert_allclose(*[history[column] for history in histories], rtol=1e-9)
+    results = [evaluate(vae, X, scale=fitted, binarize=binarize).elbo for vae in models]
+    assert results[0] == pytest.approx(results[1], rel=1e-9)
+    kept = [vae.log_likelihood(_data(5), samples=10)[0] for vae in models]
+    np.testing.assert_allclose(*kept, rtol=1e-9)
+    for use in (
+        lambda vae: vae.encode(_data())[1],
+        lambda vae: vae.decode(np.ones((3, 3)), draw=True),
+        lambda vae: vae.sample(5, seed=1),
+        lambda vae: vae.reconstruct(_data()),
+    ):
+        first, second = (use(vae) for vae in models)
+        assert isinstance(first, np.ndarray)
+        np.testing.assert_allclose(first, second, rtol=1e-9, atol=1e-12)
+
+
+def test_results_stay_on_the_device_when_asked_to(device):
+    vae, _ = _models("bernoulli")
+    for result in (
+        *vae.encode(_data(), device=True),
+        vae.sample(3, device=True),
+        vae.reconstruct(_data(), device=True),
+    ):
+        assert isinstance(result, standin.DeviceArray)
+
+
+def test_a_model_saved_on_the_device_loads_on_the_host(device, tmp_path):
+    on_device, _ = _models("gaussian")
+    on_device.save(tmp_path / "m.safetensors")
+    loaded = mv.VAE.load(tmp_path / "m.safetensors", backend="numpy")
+    np.testing.assert_array_equal(loaded.buffer.data, device.asnumpy(on_device.buffer.data))

@@ -1,0 +1,122 @@
+"""The house rules: who imports whom, what importing costs, and that `kernels` is no top-level package."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "minivae"
+
+# Each floor may import from those before it, and from its own. (errors and __init__ belong to everyone.)
+FLOORS = [
+    {"errors", "__init__"},
+    {"kernels"},
+    {"backend"},
+    {"buffers", "noise", "data"},
+    {"layers", "latent", "likelihoods"},
+    {"vae"},
+    {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "train"},
+    {"plots", "gradcheck", "testing"},
+    {"runs", "session"},
+    {"cli", "__main__"},
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+
+
+def modules():
+    """(room, path) of every file; the files of a sub-package are one room."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield parts[0], parts, path
+
+
+def imported_rooms(parts, path):
+    """The rooms of minivae that a file imports anywhere but under `if TYPE_CHECKING`."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
+    package = ["minivae", *parts[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            full = [*base, *(node.module.split(".") if node.module else [])]
+            if full[:1] == ["minivae"]:
+                yield from ([full[1]] if len(full) > 1 else [alias.name for alias in node.names])
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("minivae."):
+                    yield alias.name.split(".")[1]
+
+
+def test_every_room_has_a_floor():
+    assert {room for room, _, _ in modules()} | {"kernels"} == set(FLOOR)
+
+
+@pytest.mark.parametrize(
+    "room, parts, path", [m for m in modules() if m[0] != "vae"], ids=lambda x: getattr(x, "stem", "")
+)
+def test_dependencies_run_one_way(room, parts, path):
+    for other in imported_rooms(parts, path):
+        if other in FLOOR and room != "__init__":
+            assert FLOOR[other] <= FLOOR[room], f"{room} imports {other}, which stands above it"
+
+
+def test_vae_reaches_up_only_inside_its_methods():
+    """fit, save, load and log_likelihood are doors: what they open is imported when they are called."""
+    tree = ast.parse((PACKAGE / "vae.py").read_text())
+    at_import = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.level]
+    for node in at_import:
+        names = [node.module] if node.module else [alias.name for alias in node.names]
+        assert all(FLOOR[name] < FLOOR["vae"] for name in names)
+
+
+def test_kernels_import_nothing_from_minivae():
+    for path in (ROOT / "kernels").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith("minivae"), path
+                assert node.level <= 1, path
+
+
+def test_no_file_pickles_or_evaluates():
+    for _, _, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in ("eval", "exec"), path
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                assert "pickle" not in ast.unparse(node), path
+
+
+def run(code, cwd=ROOT):
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_importing_minivae_loads_nothing_heavy():
+    heavy = ("numba", "cupy", "scipy", "matplotlib", "typer", "rich", "safetensors", "numpy")
+    result = run(f"import sys, minivae; print([m for m in {heavy!r} if m in sys.modules])")
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_importing_the_command_line_loads_nothing_heavy():
+    heavy = ("numba", "cupy", "scipy", "matplotlib", "safetensors", "numpy")
+    result = run(f"import sys, minivae.cli; print([m for m in {heavy!r} if m in sys.modules])")
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_a_bare_import_of_kernels_from_the_root_raises():
+    result = run("import kernels")
+    assert result.returncode != 0
+    assert "minivae.kernels" in result.stderr
+
+
+def test_public_names_are_there_and_listed():
+    code = "import minivae as mv; [getattr(mv, n) for n in mv.__all__]; print(set(mv.__all__) <= set(dir(mv)))"
+    assert run(code).stdout.strip() == "True"
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    assert "has no attribute 'VEA'" in run("import minivae; minivae.VEA").stderr

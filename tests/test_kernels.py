@@ -1,0 +1,218 @@
+"""Every op: fused = reference, on awkward shapes and in the regimes its branches exist for; outputs written whole.
+
+Awkward shapes: one row, one column, prime widths, more rows than a block of the bias sum, S > 1.
+"""
+
+import numpy as np
+import pytest
+from tolerances import assert_close
+
+from minivae import kernels
+from minivae.kernels import dense
+
+FUSED = kernels.load("numpy", "fused", np)
+REFERENCE = kernels.load("numpy", "reference", np)
+DTYPES = ["float32", "float64"]
+SHAPES = [(1, 1, 1), (1, 1, 7), (1, 131, 13), (3, 1, 5), (3, 17, 31), (1, 200, 784)]  # S, B, D
+
+
+def both(op, make, dtype, scale=1.0):
+    """Run an op of both kinds on equal arguments and compare every array; `make` gives (outputs, others).
+
+    Outputs start poisoned, so that an element that is not written shows.
+    """
+    results = []
+    for ops in (FUSED, REFERENCE):
+        outputs, others = make()
+        for out in outputs:
+            if out.dtype.kind == "f":
+                out[np.isnan(out)] = np.nan
+        getattr(ops, op)(*outputs, *others)
+        results.append(outputs)
+    for fused, reference in zip(*results, strict=True):
+        assert not np.isnan(reference).any()
+        assert_close(fused, reference, dtype, scale)
+
+
+def poisoned(*shape, dtype):
+    return np.full(shape, np.nan, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("activation", dense.ACTIVATIONS)
+def test_dense_forward_fused_equals_reference(activation, shape, dtype):
+    _, B, H = shape
+    rng = np.random.default_rng(0)
+    XW, b = (4 * rng.normal(size=(B, H))).astype(dtype), rng.normal(size=H).astype(dtype)
+
+    def make():
+        A = poisoned(B, H, dtype=dtype)
+        keeps = activation in dense.KEEPS_A
+        return ([XW.copy(), A] if keeps else [XW.copy()]), ((b, activation) if keeps else (None, b, activation))
+
+    both("dense_forward", make, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("activation", dense.ACTIVATIONS)
+def test_dense_backward_fused_equals_reference(activation, shape, dtype):
+    _, B, H = shape
+    rng = np.random.default_rng(0)
+    A = (4 * rng.normal(size=(B, H))).astype(dtype)
+    Y = A.copy()
+    REFERENCE.dense_forward(Y, None, np.zeros(H, dtype), activation)
+    dY = rng.normal(size=(B, H)).astype(dtype)
+
+    def make():
+        kept = A if activation in dense.KEEPS_A else None
+        return [dY.copy(), poisoned(H, dtype=dtype)], (poisoned(H, dtype=dtype), Y, kept, activation)
+
+    both("dense_backward", make, dtype, scale=np.sqrt(B))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", dense.ACTIVATIONS)
+def test_dense_is_finite_at_large_inputs(activation, dtype):
+    Y = np.array([[-1000, -30, 0, 30, 1000]], dtype)
+    A, dA, b = np.empty_like(Y), np.ones_like(Y), np.zeros(5, dtype)
+    expected, db = Y.copy(), np.empty(5, dtype)
+    REFERENCE.dense_forward(expected, None, b, activation)
+    FUSED.dense_forward(Y, A, b, activation)
+    FUSED.dense_backward(dA, db, np.empty(5, dtype), Y, A, activation)
+    assert_close(Y, expected, dtype)
+    assert np.isfinite(dA).all()
+
+
+def test_bias_gradient_in_float32_keeps_its_digits_over_many_rows():
+    """Summed row after row it would be wrong by 1e-5; in blocks it is not."""
+    dY = np.random.default_rng(0).normal(1, 1, (8192, 16)).astype(np.float32)
+    exact, db = dY.astype(np.float64).sum(axis=0), np.empty(16, np.float32)
+    FUSED.dense_backward(dY, db, np.empty(16, np.float32), dY, None, "identity")
+    assert np.abs(db / exact - 1).max() < 5e-7
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_latent_fused_equals_reference(shape, dtype):
+    S, B, L = shape
+    rng = np.random.default_rng(0)
+    H, eps = rng.normal(size=(B, 2 * L)).astype(dtype), rng.normal(size=(S, B, L)).astype(dtype)
+    outputs = [(S, B, L), (B, L), (B,), (L,)]
+    both(
+        "latent_forward", lambda: ([poisoned(*s, dtype=dtype) for s in outputs], (H, eps)), dtype, scale=np.sqrt(B * L)
+    )
+
+    sigma = np.exp(0.5 * H[:, L:])
+    dZ, weight = rng.normal(size=(S, B, L)).astype(dtype), rng.random(L).astype(dtype)
+    both("latent_backward", lambda: ([poisoned(B, 2 * L, dtype=dtype)], (dZ, eps, sigma, H, weight)), dtype, scale=S)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("logvar", [-60.0, -20.0, 20.0, 60.0])
+def test_latent_at_tiny_and_huge_variances(logvar, dtype):
+    H = np.array([[0.3, -2.0, logvar, logvar]], dtype)
+    eps = np.array([[[0.5, -1.5]]], dtype)
+
+    def make():
+        return [poisoned(*s, dtype=dtype) for s in ((1, 1, 2), (1, 2), (1,), (2,))], (H, eps)
+
+    both("latent_forward", make, dtype)
+
+
+def _likelihood_case(shape, dtype, width, size=3.0):
+    S, B, D = shape
+    rng = np.random.default_rng(1)
+    out = (size * rng.normal(size=(S * B, width * D))).astype(dtype)
+    X = rng.random((B, D)).astype(dtype)
+    return out, X, rng.random((S, B)).astype(dtype)
+
+
+WEIGHTS = {"scalar": lambda weight: 0.37, "rows": lambda weight: weight}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_bernoulli_fused_equals_reference(kind, shape, dtype):
+    logits, X, weight = _likelihood_case(shape, dtype, 1)
+    R, D = logits.shape
+
+    def make():
+        return [poisoned(R, dtype=dtype), poisoned(R, D, dtype=dtype)], (logits, X, WEIGHTS[kind](weight))
+
+    both("bernoulli", make, dtype, scale=D)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_gaussian_fused_equals_reference(kind, shape, dtype):
+    out, X, weight = _likelihood_case(shape, dtype, 2)
+    R, D = shape[0] * shape[1], shape[2]
+
+    def make():
+        outputs = [poisoned(R, dtype=dtype), poisoned(R, 2 * D, dtype=dtype), np.zeros(1, np.int64)]
+        return outputs, (out, X, WEIGHTS[kind](weight))
+
+    both("gaussian", make, dtype, scale=D * np.exp(10))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_gaussian_fixed_fused_equals_reference(kind, shape, dtype):
+    mean, X, weight = _likelihood_case(shape, dtype, 1)
+    R, D = mean.shape
+
+    def make():
+        return [poisoned(R, dtype=dtype), poisoned(R, D, dtype=dtype)], (mean, X, WEIGHTS[kind](weight), 0.3)
+
+    both("gaussian_fixed", make, dtype, scale=100 * D)
+
+
+@pytest.mark.parametrize("ops", [FUSED, REFERENCE], ids=["fused", "reference"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bernoulli_is_exact_at_logits_of_a_thousand(dtype, ops):
+    logits = np.array([[-1000, -1000, 1000, 1000, 0]], dtype)
+    X = np.array([[0, 1, 0, 1, 0.5]], dtype)
+    nll, d = np.empty(1, dtype), np.empty_like(logits)
+    ops.bernoulli(nll, d, logits, X, 2.0)
+    assert nll[0] == pytest.approx(2000 + np.log(2), rel=1e-6)
+    np.testing.assert_array_equal(d, [[0, -2, 2, 0, 0]])
+
+
+@pytest.mark.parametrize("ops", [FUSED, REFERENCE], ids=["fused", "reference"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gaussian_clamps_log_variances_zeroes_their_gradient_and_counts(dtype, ops):
+    out = np.array([[0, 0, 0, 0, -1000, -10, 10, 1000]], dtype)
+    nll, d, clamped = np.empty(1, dtype), np.empty_like(out), np.array([5])
+    ops.gaussian(nll, d, clamped, out, np.zeros((1, 4), dtype), 1.0)
+    assert nll[0] == pytest.approx(0.5 * 4 * np.log(2 * np.pi), rel=1e-6)
+    np.testing.assert_array_equal(d[0, 4:], [0, 0.5, 0.5, 0])
+    assert clamped[0] == 7
+
+
+@pytest.mark.parametrize("op, width", [("bernoulli", 1), ("gaussian", 2), ("gaussian_fixed", 1)])
+def test_nan_and_infinite_outputs_are_not_swallowed(op, width):
+    for bad in (np.nan, np.inf):
+        out = np.full((1, 3 * width), bad, np.float32)
+        nll, d, X = np.zeros(1, np.float32), np.zeros_like(out), np.full((1, 3), 0.5, np.float32)
+        counter = [np.zeros(1, np.int64)] if op == "gaussian" else []
+        getattr(FUSED, op)(nll, d, *counter, out, X, 1.0, *([1.0] if op == "gaussian_fixed" else []))
+        assert not np.isfinite(nll[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("norm", [1e-3, 1e3])
+def test_clip_norm_fused_equals_reference(norm, dtype):
+    G = np.random.default_rng(0).normal(size=1009).astype(dtype)
+    both("clip_norm", lambda: ([G.copy(), np.full(1, np.nan)], (norm,)), dtype, scale=np.linalg.norm(G))
+
+
+def test_every_op_is_listed_with_both_kinds():
+    assert len(set(kernels.op_names())) == len(kernels.op_names())
+    for op in kernels.op_names():
+        assert callable(getattr(FUSED, op))
+        assert callable(getattr(REFERENCE, op))
