@@ -110,7 +110,9 @@ def train(
         Session(out, source, options).train(resume=resume, force=force, say=_say)
     except KeyboardInterrupt:
         saved = (out / runs.CONFIG_FILE).exists()
-        hint = f"{out} is saved; go on with: minivae train {data} --out {out} --resume" if saved else "nothing was begun"
+        hint = (
+            f"{out} is saved; go on with: minivae train {data} --out {out} --resume" if saved else "nothing was begun"
+        )
         typer.echo(f"minivae: interrupted; {hint}", err=True)
         raise typer.Exit(130) from None
 
@@ -222,6 +224,8 @@ def reconstruct(
     _check_out(out, (".png", ".npy"), force)
     opened = open_run(run, backend, kernels)
     part = opened.part(data, split)
+    if n is not None and n < 1:
+        raise UsageError(f"-n {n}: expected a whole number of at least 1")
     n = n or (24 if out.suffix == ".png" else len(part.X))
     X = model_rows(opened.vae, part, opened.scale, opened.binarize, n)
     Y = opened.scale.undo(opened.vae.reconstruct(X))
@@ -271,12 +275,13 @@ def info(as_json: Json = False) -> None:
         print(json.dumps(facts))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-        table.add_row(f"[bold]{name}[/]", shown)
+        table.add_row(f"[bold]{name}[/]", escape(shown))
     Console().print(table)
 
 

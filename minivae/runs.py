@@ -151,5 +151,5 @@ def make_folder(folder: Path, force: bool) -> None:
 
 
 def source_name(data: str) -> str:
-    """The data as config.json keeps them: a set's name, or a path that holds from any folder."""
-    return data if data in NAMED else str(Path(data).resolve())
+    """The data as config.json keeps them: a set's name, or a file's path that holds from any folder."""
+    return str(Path(data).resolve()) if data not in NAMED and Path(data).exists() else data

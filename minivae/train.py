@@ -183,7 +183,8 @@ class Training:
         if self.progress:
             self.progress.start(self)
         try:
-            with _interrupts(self.interrupted):
+            # an overflow is not warned of on the way: the guard names the step and the tensor
+            with _interrupts(self.interrupted), np.errstate(all="ignore"):
                 while self.at.epoch <= self.epochs and not self._out_of_patience():
                     self._epoch()
         finally:
@@ -268,6 +269,8 @@ class Training:
         row |= {"bound": "no" if beta < 1 else "yes", "clamped": self._clamped()}
         if self.validation is not None:
             result = evaluate_batches(self.vae, self.validation)
+            if not math.isfinite(result.elbo):
+                raise Diverged(self._diagnosis(at.total_steps, f"validation elbo {result.elbo:g}", self.recent))
             row |= {"val_elbo": result.elbo, "val_nll": result.nll, "val_kl": result.kl}
             if self.beta.settled(at.epoch):
                 self._judge(result.elbo)

@@ -1,0 +1,131 @@
+"""Files: what is saved is what is loaded, a write is whole or not at all, and damage is named in one line."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import minivae as mv
+from minivae import checkpoint
+from minivae.errors import UsageError
+
+
+def model(**more):
+    return mv.VAE(6, 2, (5, 4), "silu", "gaussian:0.25", samples=3, seed=2**63 + 5, backend="numpy", **more)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_saved_model_loads_as_it_was(dtype, tmp_path):
+    vae = model(dtype=dtype, init="he")
+    vae.train_step(np.ones((3, 6)), mv.Adam())
+    vae.save(tmp_path / "m.safetensors")
+    loaded = mv.VAE.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(loaded.buffer.data, vae.buffer.data)
+    assert loaded.config() == vae.config()
+    assert loaded.backend.dtype == dtype
+    assert loaded.passes == 1
+    np.testing.assert_array_equal(loaded.sample(5), vae.sample(5))
+
+
+def test_a_model_loads_in_another_dtype_when_asked(tmp_path):
+    vae = model()
+    vae.save(tmp_path / "m.safetensors")
+    loaded = mv.VAE.load(tmp_path / "m.safetensors", dtype="float64", kernels="reference")
+    assert loaded.backend.dtype == "float64"
+    for name, view in vae.parameters.items():
+        np.testing.assert_array_equal(loaded.parameters[name], view)
+
+
+def test_the_file_is_plain_safetensors_with_named_tensors(tmp_path):
+    vae = model()
+    vae.save(tmp_path / "m.safetensors")
+    tensors = load_file(tmp_path / "m.safetensors")
+    assert set(tensors) == set(vae.parameters)
+    assert tensors["encoder.0.W"].shape == (6, 5)
+
+
+def test_equal_states_give_equal_bytes(tmp_path):
+    for name in "ab":
+        model().save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    model().save(path)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        model(init="he").save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_the_file_and_its_folder_are_synced_before_and_after_the_rename(tmp_path, monkeypatch):
+    calls = []
+    real = {"fsync": __import__("os").fsync, "replace": __import__("os").replace}
+    monkeypatch.setattr("os.fsync", lambda fd: (calls.append("fsync"), real["fsync"](fd))[1])
+    monkeypatch.setattr("os.replace", lambda a, b: (calls.append("replace"), real["replace"](a, b))[1])
+    model().save(tmp_path / "m")
+    assert calls == ["fsync", "replace", "fsync"]
+
+
+def _rewrite(path, change):
+    """The file again with its description changed."""
+    held = checkpoint.read(path)
+    text = {"version": 1, "model": held.model, "dtype": held.dtype, "training": {}, "extra": {}}
+    change(text, held.tensors)
+    save_file(held.tensors, path, metadata={"minivae": json.dumps(text)})
+
+
+DAMAGE = {
+    "missing": (lambda path: path.unlink(), "no such model file"),
+    "empty": (lambda path: path.write_bytes(b""), "whole"),
+    "text": (lambda path: path.write_text("hello" * 100), "whole"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-20]), "whole"),
+    "header cut": (lambda path: path.write_bytes(path.read_bytes()[:30]), "whole"),
+    "someone else's": (lambda path: save_file({"a": np.ones(3)}, path), "not one that minivae wrote"),
+    "metadata no JSON": (lambda path: save_file({"a": np.ones(3)}, path, metadata={"minivae": "{"}), "whole"),
+    "metadata a list": (lambda path: save_file({"a": np.ones(3)}, path, metadata={"minivae": "[1]"}), "whole"),
+    "newer": (lambda path: _rewrite(path, lambda text, _: text.update(version=2)), "update minivae"),
+    "tensor missing": (lambda path: _rewrite(path, lambda _, t: t.pop("decoder.0.b")), "'decoder.0.b' is missing"),
+    "tensor's shape": (
+        lambda path: _rewrite(path, lambda _, t: t.update({"encoder.0.b": np.ones(7, np.float32)})),
+        r"the model needs floats \(5,\)",
+    ),
+    "tensor of integers": (
+        lambda path: _rewrite(path, lambda _, t: t.update({"encoder.0.b": np.ones(5, np.int64)})),
+        "needs floats",
+    ),
+    "unknown argument": (lambda path: _rewrite(path, lambda text, _: text["model"].update(depth=3)), "makes no sense"),
+    "no width": (lambda path: _rewrite(path, lambda text, _: text["model"].update(features=0)), "features=0"),
+    "hidden a word": (lambda path: _rewrite(path, lambda text, _: text["model"].update(hidden="ab")), "hidden"),
+    "dtype": (lambda path: _rewrite(path, lambda text, _: text.update(dtype="int8")), "float32 or float64"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_named_in_one_line(damage, tmp_path):
+    path = tmp_path / "model.safetensors"
+    model().save(path)
+    harm, match = DAMAGE[damage]
+    harm(path)
+    with pytest.raises(UsageError, match=match) as caught:
+        mv.VAE.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_saving_into_a_folder_that_is_not_there_says_so(tmp_path):
+    with pytest.raises(UsageError, match="there is no folder"):
+        model().save(tmp_path / "no" / "m.safetensors")
+
+
+def test_which_is_best_or_last(tmp_path):
+    model().save(tmp_path / "m")
+    with pytest.raises(UsageError, match="'best' or 'last'"):
+        mv.VAE.load(tmp_path / "m", which="first")

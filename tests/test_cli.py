@@ -1,0 +1,507 @@
+"""Every command of the command line, as a user types it, its mistakes included.
+
+A user's mistake is one line on standard error that begins with `minivae:`, and status 2; never a traceback.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minivae.errors import UsageWarning
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ["--hidden", "16", "--latent", "2", "--epochs", "3", "--batch-size", "100"]
+
+
+def in_a_process(*arguments, cwd=ROOT):
+    """The command as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "minivae", *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, timeout=180, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def minivae(*arguments, cwd=ROOT):
+    """The same `main()` in this process, which has imported everything already: some thirty times quicker."""
+    from minivae.__main__ import main
+
+    out, err, before = io.StringIO(), io.StringIO(), (sys.argv, Path.cwd(), warnings.showwarning)
+    try:
+        sys.argv = ["minivae", *map(str, arguments)]
+        os.chdir(cwd)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            warnings.simplefilter("always", UsageWarning)
+            try:
+                main()
+                status = 0
+            except SystemExit as exit:
+                status = exit.code or 0
+    finally:
+        sys.argv, warnings.showwarning = before[0], before[2]
+        os.chdir(before[1])
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
+def ok(*arguments, **options):
+    result = minivae(*arguments, **options)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def mistake(*arguments, **options):
+    result = minivae(*arguments, **options)
+    assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def one_line(*arguments, **options):
+    lines = [line for line in mistake(*arguments, **options).splitlines() if not line.startswith("minivae: warning")]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("minivae: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on digits with validation and two latent dimensions."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    ok("train", "digits", "--out", folder, *SMALL, "--validation", "0.1", "--epochs", "6")
+    return folder
+
+
+# ---- train ----------------------------------------------------------------------------------------------------------
+
+
+def test_train_leaves_config_history_model_and_pictures(run):
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "config.json", "history.csv", "model.safetensors", "loss.png", "reconstructions.png", "samples.png",
+        "manifold.png", "latent.png",
+    }  # fmt: skip
+    with open(run / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert float(rows[-1]["val_elbo"]) > float(rows[0]["val_elbo"])
+    for name in names:
+        if name.endswith(".png"):
+            assert (run / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_says_what_it_chose_and_why_and_gives_the_test_figure(tmp_path):
+    result = minivae("train", "digits", "--out", tmp_path / "r", *SMALL)
+    assert "bernoulli: grey pictures" in result.stdout
+    assert "binarisation: dynamic" in result.stdout
+    assert "numpy, fused kernels, float32" in result.stdout
+    assert "test        elbo -" in result.stdout
+    assert "rows/s" in result.stderr
+    assert "elbo" in result.stderr
+
+
+def test_commands_work_as_processes_from_any_folder(tmp_path):
+    for arguments in (
+        ["train", "digits", "--out", "r", *SMALL],
+        ["evaluate", "r"],
+        ["encode", "r", "-o", "codes.npz"],
+        ["info"],
+        ["--help"],
+    ):
+        result = in_a_process(*arguments, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    result = in_a_process("train", "digits", "--out", "r", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("minivae: --out r holds a run")
+
+
+def test_the_pictures_show_what_they_should(run):
+    """As pixels: samples.png is a grid of 64 pictures of 8 × 8 with gaps, and not one grey."""
+    from matplotlib.image import imread
+
+    pixels = imread(run / "samples.png")[..., 0]
+    side = pixels.shape[0] // 72
+    assert pixels.shape[:2] == (72 * side, 72 * side)
+    small = pixels[side // 2 :: side, side // 2 :: side]
+    gaps = small[8::9]
+    assert np.allclose(gaps, gaps[0, 0])
+    assert small.std() > 0.1
+
+
+ROWS = np.random.default_rng(0).normal(size=(120, 5)) * [1, 10, 0.1, 3, 2] + 7
+FORMATS = {
+    "x.npy": lambda path: np.save(path, ROWS),
+    "x.npz": lambda path: np.savez(path, X=ROWS, y=np.arange(120) % 3),
+    "x.csv": lambda path: path.write_text("a,b,c,d,e\n" + "\n".join(",".join(map(str, row)) for row in ROWS)),
+    "x.txt": lambda path: np.savetxt(path, ROWS),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_train_takes_every_format(name, tmp_path):
+    FORMATS[name](tmp_path / name)
+    out = ok("train", name, "--out", "r", *SMALL, "--scale", "standard", cwd=tmp_path)
+    assert "gaussian" in out
+    config = json.loads((tmp_path / "r/config.json").read_text())
+    assert config["data"] == str(tmp_path / name)
+
+
+def test_scaled_runs_speak_in_the_datas_own_units(tmp_path):
+    """Samples come back unscaled, and an exact density of the data bounds −nll: nats are of the data's units."""
+    np.save(tmp_path / "x.npy", ROWS)
+    ok("train", "x.npy", "--out", "r", *SMALL, "--scale", "standard", "--epochs", "40", "--lr", "0.01", cwd=tmp_path)
+    ok("sample", "r", "-n", "500", "--draw", "-o", "s.npy", cwd=tmp_path)
+    samples = np.load(tmp_path / "s.npy")
+    np.testing.assert_allclose(samples.mean(axis=0), ROWS.mean(axis=0), atol=0.5 * ROWS.std(axis=0).max())
+    np.testing.assert_allclose(samples.std(axis=0), ROWS.std(axis=0), rtol=0.5)
+    elbo = json.loads(ok("evaluate", "r", "--json", cwd=tmp_path))["elbo"]
+    entropy = 0.5 * np.log(2 * np.pi * np.e * ROWS.var(axis=0)).sum()
+    assert abs(elbo + entropy) < 1.5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--likelihood", "gaussian:0.3", "--activation", "silu", "--optimizer", "rmsprop", "--momentum", "0.5"],
+        ["--likelihood", "gaussian", "--schedule", "warmup:1+cosine", "--init", "he", "--samples", "3", "--clip", "1"],
+        ["--hidden", "none", "--optimizer", "nesterov", "--beta", "0.5", "--kl-warmup", "2", "--dtype", "float64"],
+        [
+            "--hidden",
+            "16,8",
+            "--binarize",
+            "static",
+            "--optimizer",
+            "adamw",
+            "--weight-decay",
+            "0.1",
+            "--beta-cycle",
+            "2",
+        ],
+        ["--binarize", "threshold", "--optimizer", "adagrad", "--init", "normal:0.01", "--kernels", "reference"],
+        ["--validation", "0.2", "--patience", "1", "--scale", "minmax", "--binarize", "none", "--seed", "7"],
+    ],
+    ids=lambda options: " ".join(options[:4]),
+)
+def test_train_takes_every_option(options, tmp_path):
+    ok("train", "digits", "--out", tmp_path / "r", *SMALL, *options)
+    ok("evaluate", tmp_path / "r")
+
+
+def test_beta_below_one_is_said_to_be_no_bound(tmp_path):
+    result = minivae("train", "digits", "--out", tmp_path / "r", *SMALL, "--kl-warmup", "9")
+    assert "no bound" in result.stderr
+    with open(tmp_path / "r/history.csv", newline="") as file:
+        assert {row["bound"] for row in csv.DictReader(file)} == {"no"}
+
+
+def test_bernoulli_on_grey_pictures_warns_and_names_binarize(tmp_path):
+    result = minivae("train", "digits", "--out", tmp_path / "r", *SMALL, "--likelihood", "bernoulli")
+    assert result.returncode == 0
+    assert "--binarize dynamic" in result.stderr
+
+
+def test_without_matplotlib_training_says_which_pictures_are_missing(tmp_path):
+    """A module path in front that hides Matplotlib, as on a machine without the extra."""
+    code = (
+        "import sys, importlib.util as u; real = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'matplotlib' else real(name, *a)\n"
+        "sys.argv[0] = 'minivae'\nfrom minivae.__main__ import main\nmain()"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(
+        [*command, "train", "digits", "--out", str(tmp_path / "r"), *SMALL], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "minivae[viz]" in result.stdout
+    result = subprocess.run(
+        [*command, "sample", str(tmp_path / "r"), "-o", str(tmp_path / "s.png")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert "minivae[viz]" in result.stderr
+
+
+# ---- resume and interruption ----------------------------------------------------------------------------------------
+
+
+def test_resume_continues_with_the_options_the_run_was_begun_with(tmp_path):
+    ok("train", "digits", "--out", tmp_path / "r", *SMALL)
+    ok("train", "digits", "--out", tmp_path / "r", "--resume", "--epochs", "5")
+    ok("train", "digits", "--out", tmp_path / "once", *SMALL, "--epochs", "5")
+    resumed, once = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("r", "once"))
+    assert resumed == once
+
+
+def test_resume_with_another_option_or_other_data_is_refused(run, tmp_path):
+    assert "--latent 2" in one_line("train", "digits", "--out", run, "--resume", "--latent", "5")
+    np.save(tmp_path / "x.npy", np.zeros((20, 64)))
+    assert "begun with the data digits" in one_line("train", tmp_path / "x.npy", "--out", run, "--resume")
+    assert "leave one of the two out" in one_line("train", "digits", "--out", run, "--resume", "--force")
+
+
+def test_resume_sees_that_a_file_has_changed(tmp_path):
+    np.save(tmp_path / "x.npy", ROWS)
+    ok("train", "x.npy", "--out", "r", *SMALL, cwd=tmp_path)
+    np.save(tmp_path / "x.npy", ROWS + 1)
+    assert "data (sha256)" in one_line("train", "x.npy", "--out", "r", "--resume", "--epochs", "9", cwd=tmp_path)
+
+
+def _start(folder, *more):
+    command = [
+        sys.executable,
+        "-m",
+        "minivae",
+        "train",
+        "digits",
+        "--out",
+        str(folder),
+        "--hidden",
+        "64",
+        "--latent",
+        "2",
+    ]
+    return subprocess.Popen(
+        [*command, "--batch-size", "20", *more], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        env=os.environ | {"MINIVAE_SAVE_SECONDS": "0"},
+    )  # fmt: skip
+
+
+def _wait_for_epochs(folder, process, epochs):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        path = Path(folder) / "history.csv"
+        if path.exists() and path.read_bytes().count(b"\n") > epochs:
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    raise AssertionError("too slow")
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path):
+    process = _start(tmp_path / "r", "--epochs", "9999")
+    _wait_for_epochs(tmp_path / "r", process, 2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    ok("evaluate", tmp_path / "r")
+
+
+def test_kill_9_loses_nothing(tmp_path):
+    options = ["--epochs", "6", "--validation", "0.1"]
+    process = _start(tmp_path / "cut", *options)
+    _wait_for_epochs(tmp_path / "cut", process, 3)
+    process.kill()
+    process.communicate(timeout=30)
+    ok("train", "digits", "--out", tmp_path / "cut", "--resume")
+    process = _start(tmp_path / "whole", *options)
+    process.communicate(timeout=120)
+    whole, cut = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert whole == cut
+
+
+def test_divergence_exits_1_and_names_step_and_tensor(tmp_path):
+    options = [*SMALL, "--optimizer", "sgd", "--lr", "1e30"]
+    result = minivae("train", "digits", "--out", tmp_path / "r", *options)
+    assert result.returncode == 1
+    assert "diverged at step" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+# ---- the other commands ---------------------------------------------------------------------------------------------
+
+
+def test_evaluate_gives_its_figures_as_text_and_json(run):
+    assert "elbo" in ok("evaluate", run)
+    figures = json.loads(ok("evaluate", run, "--importance", "50", "--json"))
+    assert figures["elbo"] == pytest.approx(-(figures["nll"] + figures["kl"]))
+    assert figures["log_likelihood"] > figures["elbo"]
+    assert 0 < figures["standard_error"] < 1
+    assert figures["rows"] == 359
+
+
+def test_evaluate_splits_are_the_runs_own(run):
+    rows = {
+        split: json.loads(ok("evaluate", run, "--split", split, "--json"))["rows"] for split in ("train", "validation")
+    }
+    assert rows == {"train": 1294, "validation": 144}
+    with open(run / "history.csv", newline="") as file:
+        best = max(float(row["val_elbo"]) for row in csv.DictReader(file))
+    assert json.loads(ok("evaluate", run, "--split", "validation", "--json"))["elbo"] == best
+
+
+def test_evaluate_repeats_and_is_the_figure_that_train_gave(tmp_path):
+    out = ok("train", "digits", "--out", tmp_path / "r", *SMALL)
+    figures = json.loads(ok("evaluate", tmp_path / "r", "--json"))
+    assert f"elbo {figures['elbo']:.3f}" in out
+    assert json.loads(ok("evaluate", tmp_path / "r", "--json")) == figures
+
+
+def test_commands_take_other_data(run, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((30, 8, 8)))
+    assert json.loads(ok("evaluate", run, tmp_path / "x.npy", "--json"))["rows"] == 30
+    ok("encode", run, tmp_path / "x.npy", "-o", tmp_path / "codes.npz")
+    with np.load(tmp_path / "codes.npz") as codes:
+        assert codes["mean"].shape == codes["logvar"].shape == (30, 2)
+
+
+def test_sample_writes_arrays_and_pictures(run, tmp_path):
+    ok("sample", run, "-n", "7", "-o", tmp_path / "a.npy")
+    ok("sample", run, "-n", "7", "-o", tmp_path / "b.npy")
+    ok("sample", run, "-n", "7", "-o", tmp_path / "c.npy", "--seed", "5", "--draw")
+    a, b, c = (np.load(tmp_path / f"{name}.npy") for name in "abc")
+    assert a.shape == (7, 64)
+    np.testing.assert_array_equal(a, b)
+    assert set(np.unique(c)) <= {0, 1}
+    ok("sample", run, "-o", tmp_path / "s.png")
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_reconstruct_writes_arrays_and_pictures(run, tmp_path):
+    ok("reconstruct", run, "-o", tmp_path / "r.npy")
+    ok("reconstruct", run, "-o", tmp_path / "r.png")
+    Y = np.load(tmp_path / "r.npy")
+    assert Y.shape == (359, 64)
+    assert 0 <= Y.min() <= Y.max() <= 1
+
+
+def test_encode_writes_codes_with_labels_and_row_numbers(run, tmp_path):
+    ok("encode", run, "-o", tmp_path / "codes.npz")
+    with np.load(tmp_path / "codes.npz") as codes:
+        assert {name: codes[name].shape for name in codes} == {
+            "mean": (359, 2), "logvar": (359, 2), "rows": (359,), "y": (359,),
+        }  # fmt: skip
+
+
+def test_info_says_what_it_runs_on():
+    facts = json.loads(ok("info", "--json"))
+    assert facts["backend"] == "numpy, fused kernels, float32"
+    assert facts["packages"]["numpy"] == np.__version__
+    assert "openblas" in ok("info") or facts["blas"]
+
+
+def test_help_of_every_command_has_an_example():
+    for command in ("train", "evaluate", "sample", "reconstruct", "encode", "info", "gradcheck"):
+        text = ok(command, "--help")
+        assert f"minivae {command}" in text
+
+
+# ---- mistakes -------------------------------------------------------------------------------------------------------
+
+TRAIN_MISTAKES = {
+    "unknown set": (["minst"], "mnist"),
+    "no such file": (["no/such.npy"], "no/such.npy"),
+    "hidden": (["digits", "--hidden", "a,b"], "--hidden"),
+    "hidden 0": (["digits", "--hidden", "0"], "--hidden"),
+    "latent": (["digits", "--latent", "0"], "latent_dim=0"),
+    "likelihood": (["digits", "--likelihood", "cauchy"], "bernoulli, gaussian"),
+    "sigma": (["digits", "--likelihood", "gaussian:0"], "σ > 0"),
+    "scale": (["digits", "--scale", "log"], "minmax"),
+    "activation": (["digits", "--activation", "gelu"], "silu"),
+    "optimizer": (["digits", "--optimizer", "lion"], "adamw"),
+    "momentum": (["digits", "--momentum", "0.9"], "adam has none"),
+    "schedule": (["digits", "--schedule", "step"], "cosine"),
+    "lr": (["digits", "--lr", "0"], "lr=0.0"),
+    "init": (["digits", "--init", "zero"], "glorot"),
+    "binarize": (["digits", "--binarize", "always"], "dynamic"),
+    "validation": (["digits", "--validation", "1.5"], "--validation"),
+    "patience": (["digits", "--patience", "3"], "validation"),
+    "warm-up and cycle": (["digits", "--kl-warmup", "1", "--beta-cycle", "2"], "exclude each other"),
+    "backend": (["digits", "--backend", "tpu"], "'numpy', 'cupy' or 'auto'"),
+    "no gpu": (["digits", "--backend", "cupy", "--kernels", "reference"], "cupy"),
+    "kernels": (["digits", "--kernels", "slow"], "'fused' or 'reference'"),
+    "dtype": (["digits", "--dtype", "float16"], "float32 or float64"),
+    "seed": (["digits", "--seed", "-1"], "seed=-1"),
+    "epochs": (["digits", "--epochs", "0"], "epochs=0"),
+    "samples": (["digits", "--samples", "0"], "samples=0"),
+    "resume nothing": (["digits", "--resume"], "does not exist"),
+}
+
+
+@pytest.mark.parametrize("case", TRAIN_MISTAKES)
+def test_mistakes_of_train_are_one_line_and_leave_nothing_behind(case, tmp_path):
+    arguments, expected = TRAIN_MISTAKES[case]
+    assert expected in one_line("train", *arguments, "--out", tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "digits"], ["train"], ["evaluate"], ["trian"], ["train", "digits", "--out", "r", "--lr", "fast"]],
+)
+def test_wrong_words_exit_2_without_a_traceback(arguments, tmp_path):
+    mistake(*arguments, cwd=tmp_path)
+
+
+def test_a_run_is_not_overwritten_and_force_replaces_only_runs(run, tmp_path):
+    before = (run / "model.safetensors").read_bytes()
+    assert "--resume continues a run, --force replaces it" in one_line("train", "digits", "--out", run)
+    assert (run / "model.safetensors").read_bytes() == before
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/thesis.txt").write_text("years of work")
+    assert "thesis.txt" in one_line("train", "digits", "--out", tmp_path / "notes")
+    assert "leaves it alone" in one_line("train", "digits", "--out", tmp_path / "notes", "--force")
+    (tmp_path / "file").write_text("x")
+    assert "choose another folder" in one_line("train", "digits", "--out", tmp_path / "file", "--force")
+    ok("train", "digits", "--out", tmp_path / "r", *SMALL)
+    (tmp_path / "r/mine.txt").write_text("kept")
+    ok("train", "digits", "--out", tmp_path / "r", *SMALL, "--latent", "3", "--force")
+    assert (tmp_path / "r/mine.txt").read_text() == "kept"
+    assert not (tmp_path / "r/manifold.png").exists()
+
+
+def test_an_output_file_is_not_overwritten(run, tmp_path):
+    (tmp_path / "s.npy").write_text("mine")
+    assert "--force" in one_line("sample", run, "-o", tmp_path / "s.npy")
+    assert (tmp_path / "s.npy").read_text() == "mine"
+    ok("sample", run, "-o", tmp_path / "s.npy", "--force")
+
+
+RUN_MISTAKES = {
+    "no run": (["evaluate", "no/such/run"], "does not exist"),
+    "not a run": (["evaluate", "."], "no config.json"),
+    "suffix": (["sample", "RUN", "-o", "x.jpg"], ".png or .npy"),
+    "encode suffix": (["encode", "RUN", "-o", "x.npy"], ".npz"),
+    "folder": (["sample", "RUN", "-o", "no/such/x.npy"], "a folder that exists"),
+    "split": (["evaluate", "RUN", "--split", "dev"], "train, validation, test"),
+    "importance": (["evaluate", "RUN", "--importance", "0"], "samples=0"),
+    "n": (["sample", "RUN", "-n", "0", "-o", "x.npy"], "n=0"),
+    "reconstruct n": (["reconstruct", "RUN", "-n", "-3", "-o", "x.npy"], "-n -3"),
+    "width": (["evaluate", "RUN", "rows.npy"], "5 features"),
+    "seed": (["sample", "RUN", "--seed", "-1", "-o", "x.npy"], "seed=-1"),
+}
+
+
+@pytest.mark.parametrize("case", RUN_MISTAKES)
+def test_mistakes_of_the_other_commands_are_one_line(case, run, tmp_path):
+    arguments, expected = RUN_MISTAKES[case]
+    np.save(tmp_path / "rows.npy", ROWS)
+    arguments = [str(run) if word == "RUN" else word for word in arguments]
+    assert expected in one_line(*arguments, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage, expected",
+    [
+        (lambda run: (run / "config.json").write_text("{"), "config.json"),
+        (lambda run: (run / "config.json").write_text("[]"), "config.json"),
+        (lambda run: (run / "model.safetensors").unlink(), "model.safetensors"),
+        (lambda run: (run / "model.safetensors").write_bytes(b"x" * 50), "model.safetensors"),
+    ],
+)
+def test_a_damaged_run_is_named_in_one_line(damage, expected, tmp_path):
+    ok("train", "digits", "--out", tmp_path / "r", *SMALL)
+    damage(tmp_path / "r")
+    assert expected in one_line("evaluate", tmp_path / "r")
