@@ -1,0 +1,57 @@
+# minivae: `make demo` trains and draws, `make test` proves. Each makes .venv if need be; a machine with python3 (3.11 or
+# later), its venv module and make is enough.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint bench smoke figures clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     train on real handwritten digits and write pictures to demo/ (about a minute)"
+	@echo "make test     the whole CPU test suite"
+	@echo "make lint     ruff and mypy"
+	@echo "make bench    benchmarks;  make smoke: each once, quickly"
+	@echo "make figures  the figures of the README that take longer (needs MNIST: MINIVAE_DATA=folder)"
+	@echo "make clean    remove .venv, demo/ and caches"
+
+# One stamp for each set of extras: made again when pyproject.toml changes.
+$(VENV)/.%: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "minivae needs Python 3.11 or later; name one: make PYTHON=python3.12 …"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
+	@touch $@
+
+demo: $(VENV)/.digits,viz
+	@rm -rf demo
+	$(BIN)/minivae train digits --out demo/digits --hidden 256,128 --latent 16 --epochs 250 --batch-size 64 --validation 0.1
+	$(BIN)/minivae train digits --out demo/plane --likelihood gaussian:0.15 --hidden 256,128 --latent 2 --epochs 200 \
+	  --batch-size 64 --validation 0.1
+	@echo
+	@echo "Look at demo/digits/samples.png, demo/digits/reconstructions.png, demo/digits/loss.png,"
+	@echo "and at the plane of two latent dimensions: demo/plane/manifold.png, demo/plane/latent.png"
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy minivae
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m pytest bench --benchmark-columns=min,median,iqr,rounds --benchmark-group-by=group
+
+smoke: $(VENV)/.bench
+	$(BIN)/python -m pytest bench --benchmark-disable -q
+
+figures: $(VENV)/.digits,viz
+	$(BIN)/minivae train mnist --out demo/mnist --force --binarize dynamic --hidden 500 --latent 20 --activation relu \
+	  --batch-size 128 --lr 1e-3 --epochs 10
+	$(BIN)/minivae gradcheck
+
+clean:
+	rm -rf $(VENV) demo build dist .numba-cache .mypy_cache .ruff_cache .pytest_cache .benchmarks
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
