@@ -5,6 +5,10 @@ import os
 import sys
 from pathlib import Path
 
+# Before NumPy is imported, here and in the processes that tests start: small products gain nothing from a second
+# thread, and beside another busy process two spinning threads of OpenBLAS make a step ten times slower.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.mnist
 
 @pytest.mark.usefixtures("mnist_env")
 def test_one_epoch_of_mnist_reaches_what_the_protocol_reaches(tmp_path):
-    """A plain PyTorch program of the same protocol is at 122 to 125 nats after its first epoch, 101.6 after ten."""
+    """123.7 to 124.8 nats on the test set after the first epoch (seeds 0, 1 and 2)."""
     run = tmp_path / "run"
     options = ["--hidden", "500", "--latent", "20", "--activation", "relu", "--batch-size", "128", "--lr", "1e-3"]
     out = ok("train", "mnist", "--out", run, "--binarize", "dynamic", *options, "--epochs", "1")
