@@ -173,7 +173,7 @@ def _assemble(name: str, where: str, parts: dict[str, Array], seed: int, why: st
     for key, A in inputs.items():
         if A.shape[1:] != row_shape:
             raise UsageError(f"{where}: a row of X has the shape {row_shape}, but one of {key} {A.shape[1:]}")
-        inputs[key] = _to_rows(A, dtype, divide=picture and grey and A.dtype == np.uint8)
+        inputs[key] = _to_rows(A, dtype, divide=grey and A.dtype == np.uint8)
         _check_values(inputs[key], labels[key], picture)
     X, X_test = inputs["X"], inputs.get("X_test")
     y = _check_labels(parts.get("y"), X, where, "y")
@@ -480,8 +480,6 @@ def _read_text(path: Path) -> Parts:
             X = np.loadtxt(chain([start], lines), delimiter=delimiter, comments=None, ndmin=2)
             if width in (None, X.shape[1]):
                 return {"X": X}, _PICTURES
-        except UnicodeDecodeError:
-            raise
         except ValueError as error:
             problem = _brief(error)
         raise UsageError(f"{path}: {_first_problem(path, delimiter, header, width) or problem}")

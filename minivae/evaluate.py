@@ -63,8 +63,8 @@ def evaluate_batches(vae: VAE, batches: Batches) -> Evaluation:
     clamped = vae.likelihood.clamped
     before = None if clamped is None else clamped.copy()
     for _, X, numbers in batches.in_order(BATCH_ROWS):
-        eps = vae._eps(None, X.shape[0], "evaluation", numbers, 0)
-        sums += vae.backend.to_host(vae._forward(X, eps, 1.0, 0.0).sums())
+        eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
+        sums += vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
     if clamped is not None:
         clamped[...] = before  # it counts what training meets
     _, nll, kl = (sums / len(batches)).tolist()
@@ -95,7 +95,7 @@ def log_likelihood(
         raise UsageError(f"eps: expected ({samples}, {N}, {L}); got {tuple(eps.shape)}")
     log_px, error = np.empty(N), np.empty(N)
     for part, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
-        own = None if eps is None else vae._own("importance.given", eps[:, part])
+        own = None if eps is None else vae.as_own("importance.given", eps[:, part])
         estimate, se = _log_likelihood(vae, batch, samples, numbers, own)
         log_px[part], error[part] = vae.backend.to_host(estimate), vae.backend.to_host(se)
     return log_px - log_jacobian(vae, scale), error
@@ -119,7 +119,7 @@ def _log_likelihood(vae: VAE, X: Array, K: int, rows: Array, eps: Array | None) 
         Z = vae.posterior.forward(H, noise)
         out = vae.decoder.forward(Z.reshape(k * b, L))
         nll, d_out = take("nll", (k, b)), take("d_out", out.shape)
-        vae.likelihood.nll_and_grad(nll.reshape(k * b), d_out, vae._d_params, out, X, 0.0)
+        vae.likelihood.nll_and_grad(nll.reshape(k * b), d_out, vae.d_params, out, X, 0.0)
         # ln q(z) − ln p(z|x) = ½ (Σ ε² − Σ z² + Σ ln σ²): the ln 2π of the two cancel
         gap = 0.5 * ((noise * noise) - (Z * Z)).sum(axis=2, dtype="float64") + half_logvar
         log_w = gap - nll

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,7 +157,7 @@ class VAE:
         self.encoder.bind(self.buffer)
         self.decoder.bind(self.buffer)
         self.likelihood.bind({name.partition(".")[2]: self.buffer.views[name] for name, _ in own})
-        self._d_params = {name.partition(".")[2]: self.buffer.grads[name] for name, _ in own}
+        self.d_params = {name.partition(".")[2]: self.buffer.grads[name] for name, _ in own}
         initialise(self.buffer, self.noise, init)
 
     @property
@@ -189,7 +190,7 @@ class VAE:
 
     # ---- the forward chain, and its mirror ----------------------------------------------------------------------
 
-    def _forward(self, X: Array, eps: Array, beta: float, free_bits: float) -> Terms:
+    def forward(self, X: Array, eps: Array, beta: float, free_bits: float) -> Terms:
         """X (B, D), eps (S, B, L) → the terms; everything the mirror needs stays in the workspace."""
         S, B, L = eps.shape
         H = self.encoder.forward(X)
@@ -197,11 +198,11 @@ class VAE:
         out = self.decoder.forward(Z.reshape(S * B, L))
         nll = self.workspace.take("nll", (S, B))
         self.d_out = self.workspace.take("d_out", out.shape)
-        self.likelihood.nll_and_grad(nll.reshape(S * B), self.d_out, self._d_params, out, X, 1.0 / (B * S))
+        self.likelihood.nll_and_grad(nll.reshape(S * B), self.d_out, self.d_params, out, X, 1.0 / (B * S))
         return Terms(self.backend, nll, self.posterior.kl_rows, self.posterior.kl_dims, beta, free_bits)
 
-    def _mirror(self, eps: Array, beta: float, free_bits: float) -> None:
-        """The gradient of the loss with respect to every parameter, from what `_forward` left."""
+    def mirror(self, eps: Array, beta: float, free_bits: float) -> None:
+        """The gradient of the loss with respect to every parameter, from what `forward` left."""
         dZ = self.decoder.backward(self.d_out)
         dH = self.posterior.backward(dZ.reshape(eps.shape), beta, free_bits)  # type: ignore[union-attr]
         self.encoder.backward(dH, need_dX=False)
@@ -218,15 +219,15 @@ class VAE:
         """
         X = self._batch(X)
         self.likelihood.check(X)
-        return self._forward(X, self._eps(eps, X.shape[0], "evaluation", None, 0), beta, free_bits).copy()
+        return self.forward(X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), beta, free_bits).copy()
 
     def objective_and_grad(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
         """`objective`, and `gradients` overwritten with the gradient of its loss."""
         X = self._batch(X)
         self.likelihood.check(X)
-        eps = self._eps(eps, X.shape[0], "evaluation", None, 0)
-        terms = self._forward(X, eps, beta, free_bits)
-        self._mirror(eps, beta, free_bits)
+        eps = self.epsilon(eps, X.shape[0], "evaluation", None, 0)
+        terms = self.forward(X, eps, beta, free_bits)
+        self.mirror(eps, beta, free_bits)
         return terms.copy()
 
     def train_step(
@@ -253,9 +254,9 @@ class VAE:
             self.passes += 1
             pass_ = self.passes
         X = self._batch(X)
-        eps = self._eps(eps, X.shape[0], "posterior", rows, pass_)
-        terms = self._forward(X, eps, beta, free_bits)
-        self._mirror(eps, beta, free_bits)
+        eps = self.epsilon(eps, X.shape[0], "posterior", rows, pass_)
+        terms = self.forward(X, eps, beta, free_bits)
+        self.mirror(eps, beta, free_bits)
         if clip is not None:
             norm = self.workspace.take("gradient_norm", (1,), np.float64)
             self.backend.ops.clip_norm(self.buffer.grad, norm, clip)
@@ -276,7 +277,7 @@ class VAE:
 
     def decode(self, Z: Any, draw: bool = False, device: bool = False, seed: int | None = None) -> Array:
         """Z (N, L) → E[x|z] (N, D); draw=True: x ~ q(x|z), with the noise of `seed` (the model's, unless given)."""
-        rows = iter(range(0, Z.shape[0], BATCH_ROWS))
+        rows = count(0, BATCH_ROWS)
         return self._stream(lambda batch: self._decode(self._latents(batch), draw, next(rows), seed), Z, device)
 
     def reconstruct(self, X: Any, device: bool = False) -> Array:
@@ -389,16 +390,16 @@ class VAE:
         if shape is None or len(shape) != 2 or shape[1] != self.features or shape[0] == 0:
             came = f"shape {shape}" if shape is not None else type(X).__name__
             raise UsageError(f"X: expected an array (rows, {self.features}) with at least one row; got {came}")
-        return self._own("X", X)
+        return self.as_own("X", X)
 
     def _latents(self, Z: Any) -> Array:
         shape = getattr(Z, "shape", None)
         if shape is None or len(shape) != 2 or shape[1] != self.latent_dim:
             came = f"shape {shape}" if shape is not None else type(Z).__name__
             raise UsageError(f"Z: expected an array (rows, {self.latent_dim}); got {came}")
-        return self._own("Z_given", Z)
+        return self.as_own("Z_given", Z)
 
-    def _own(self, name: str, x: Any) -> Array:
+    def as_own(self, name: str, x: Any) -> Array:
         if self.backend.owns(x) and x.dtype == self.backend.dtype and x.flags.c_contiguous:
             return x
         if np.dtype(x.dtype).kind not in "biuf":
@@ -407,7 +408,7 @@ class VAE:
         self.backend.assign(out, x)
         return out
 
-    def _eps(self, eps: Any, B: int, stream: str, rows: Any, pass_: int) -> Array:
+    def epsilon(self, eps: Any, B: int, stream: str, rows: Any, pass_: int) -> Array:
         """The noise (S, B, L): the caller's, or drawn."""
         S, L = self.samples, self.latent_dim
         if eps is None:
@@ -425,7 +426,7 @@ class VAE:
             eps = eps.reshape(1, B, L)
         elif len(shape) != 3 or shape[0] == 0 or shape[1:] != (B, L):
             raise UsageError(f"eps: expected ({B}, {L}), or (S, {B}, {L}) for S samples; got {shape}")
-        return self._own("eps", eps)
+        return self.as_own("eps", eps)
 
     # ---- streaming ----------------------------------------------------------------------------------------------
 
@@ -441,6 +442,8 @@ class VAE:
 
     def _stream(self, function: Callable[[Any], Array], X: Any, device: bool) -> Array:
         """`function` over blocks of rows, its results copied into one array."""
+        if not hasattr(X, "shape"):
+            raise UsageError(f"expected an array of rows; got {type(X).__name__}")
         result = None
         for start, block in blocks(X):
             part = function(block)

@@ -159,6 +159,20 @@ def test_a_memory_map_up_to_the_limit_is_split_at_random(tmp_path, rng):
     assert not isinstance(d.X, np.memmap) and np.diff(d.rows_test).max() > 1
 
 
+def test_a_converted_memory_map_no_longer_claims_to_be_one(tmp_path):
+    assert type(load(saved(tmp_path / "x.npy", np.ones((4, 2), np.int16))).X) is np.ndarray
+
+
+def test_without_holding_out_every_row_is_a_training_row(tmp_path, rng):
+    source = rng.normal(size=(20, 3))
+    d = load(savez(tmp_path / "x.npz", X=source, y=np.arange(20)), hold_out=False)
+    np.testing.assert_array_equal(d.X, source)
+    assert d.rows.tolist() == d.y.tolist() == list(range(20))
+    assert d.X_test is None and d.y_test is None and d.rows_test is None
+    d = load(savez(tmp_path / "own.npz", X=source, X_test=source[:3]), hold_out=False)
+    assert len(d.X_test) == 3  # a test part of its own stays
+
+
 def test_validation_rows_come_from_the_second_pass_and_index_the_source(tmp_path, rng):
     from minivae.noise import permutation
 
@@ -298,6 +312,8 @@ def test_train_and_test_pictures_are_divided_alike(tmp_path):
     X, X_test = np.ones((2, 1, 1), np.uint8), np.full((1, 1, 1), 255, np.uint8)
     d = load(savez(tmp_path / "x.npz", X=X, X_test=X_test))
     assert d.X[0, 0] == np.float32(1 / 255) and d.X_test[0, 0] == 1
+    d = load(savez(tmp_path / "x.npz", X=X_test, X_test=np.full((1, 1, 1), 0.5, np.float32)))
+    assert d.X[0, 0] == 1 and d.X_test[0, 0] == 0.5  # floats are never divided
     d = load(savez(tmp_path / "x.npz", X=X, X_test=np.ones((1, 1, 1), np.float32)))
     assert d.X[0, 0] == 1 and d.X_test[0, 0] == 1
 
@@ -525,6 +541,17 @@ def test_idx_of_two_dimensions_is_rows_of_bytes(tmp_path):
     assert d.X.tolist() == [[0, 255]] and d.shape is None
 
 
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [(IDX + b"\x00", "more"), (gzip.compress(IDX)[:-8] + b"\x00\x00\x00\x00" + gzip.compress(IDX)[-4:], "CRC")],
+    ids=["one byte more", "checksum"],
+)
+def test_idx_is_read_to_its_end_even_when_the_blocks_fit_the_sizes(tmp_path, monkeypatch, content, word):
+    monkeypatch.setattr(data, "_BLOCK", 8)
+    (tmp_path / "x.idx").write_bytes(content)
+    the_error(tmp_path / "x.idx", "24 bytes", word)
+
+
 def test_idx_larger_than_a_block_is_read_whole(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(data, "_BLOCK", 7)
     pictures = rng.integers(0, 256, size=(5, 3, 3), dtype=np.uint8)
@@ -547,13 +574,26 @@ TABLE = [[1.0, 2.5, -3e-5], [4.0, 5.0, 6.0]]
         ("x.csv", '"a, b",b,c\n1,2.5,-3e-5\n4,5,6\n'),
         ("x.csv", "a b c\n1 2.5 -3e-5\n4 5 6\n"),
         ("x.csv", "\ufeffa,b,c\r\n1, 2.5, -3e-5\r\n4 ,5 ,6 \r\n"),
+        ("x.csv", "\ufeff1,2.5,-3e-5\n4,5,6\n"),
         ("x.txt", "1 2.5 -3e-5\n4 5 6\n"),
         ("x.txt", "\n  1\t2.5   -3e-5  \n   \n4 5 6\n\n"),
         ("x.txt", "1,2.5,-3e-5\n \n4,5,6\n"),
         ("x.amat", "1 2.5 -3e-5 \n4 5 6 \n"),
         ("X.CSV", "a,b,c\n1,2.5,-3e-5\n4,5,6\n"),
     ],
-    ids=["commas", "header", "quoted comma", "spaces", "windows", "txt", "blanks", "txt commas", "amat", "capitals"],
+    ids=[
+        "commas",
+        "header",
+        "quoted comma",
+        "spaces",
+        "windows",
+        "bom",
+        "txt",
+        "blanks",
+        "txt commas",
+        "amat",
+        "capitals",
+    ],
 )
 def test_text_tables_are_read(tmp_path, name, text):
     (tmp_path / name).write_bytes(text.encode())
@@ -773,8 +813,11 @@ def test_a_download_fills_the_cache_once(tmp_path, small_mnist, server):
     assert sorted(path.name for path in cached.iterdir()) == sorted(small_mnist[1])
     assert len(server[1]) == 4
     (cached / f"{STEMS[3]}.gz").unlink()
+    repacked = gzip.compress(gzip.decompress(small_mnist[1][f"{STEMS[0]}.gz"]), mtime=1)
+    (cached / f"{STEMS[0]}.gz").write_bytes(repacked)  # another MD5, the same pictures: the user's own
     check_small_mnist(load("mnist"), small_mnist[0])
     assert server[1][4:] == [f"/{STEMS[3]}.gz"]  # only what was missing
+    assert (cached / f"{STEMS[0]}.gz").read_bytes() == repacked
 
 
 def test_a_download_with_the_wrong_hash_is_an_error_and_is_not_kept(tmp_path, server):
@@ -794,6 +837,14 @@ def test_a_download_without_a_network_is_an_error(tmp_path, monkeypatch):
     monkeypatch.delenv("MINIVAE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     the_error("mnist", "cannot be downloaded", "ConnectionError", str(tmp_path), *STEMS)
+
+
+def test_a_long_message_of_many_lines_becomes_one_short_line(tmp_path, monkeypatch):
+    def fail(path, mode):
+        raise OSError("first\n  second " + "z" * 999)
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", fail)
+    assert len(the_error(saved(tmp_path / "x.npy", np.ones((2, 2))), "first second")) < 400
 
 
 def real_mnist():
@@ -884,6 +935,20 @@ def test_apply_rounds_once_from_float64(rng, kind):
     scale = Scale.fit(kind, X)
     exact = (X.astype(np.float64) - scale.shift) / scale.factor
     np.testing.assert_array_equal(scale.apply(X, np.float32), exact.astype(np.float32))
+
+
+def test_undo_of_float32_is_in_float64(rng):
+    X = 1e9 + rng.normal(size=(50, 2))  # float32 knows multiples of 64 there
+    scale = Scale.fit("standard", X)
+    back = scale.undo(scale.apply(X, np.float32))
+    assert back.dtype == np.float64
+    np.testing.assert_allclose(back, X, rtol=0, atol=1e-5)
+
+
+def test_rows_wider_than_a_block_are_streamed_one_by_one(tmp_path, rng, tiny_blocks):
+    X = rng.uniform(size=(4, 20))
+    np.testing.assert_array_equal(load(saved(tmp_path / "x.npy", X)).X, X)
+    assert Scale.fit("minmax", X).apply(X, np.float64).max() == 1
 
 
 def test_scales_work_on_any_leading_shape(rng, tiny_blocks):

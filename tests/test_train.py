@@ -137,7 +137,7 @@ def test_uint8_and_memory_mapped_rows_train_as_float_rows_do(tmp_path):
 def test_the_number_of_rows_in_a_batch_changes_no_noise(monkeypatch):
     """ε of row 7 in epoch 1 is the same whether 10 rows or 100 are in its batch."""
     rows = {}
-    real = mv.VAE._eps
+    real = mv.VAE.epsilon
 
     def watch(self, eps, B, stream, numbers, pass_):
         out = real(self, eps, B, stream, numbers, pass_)
@@ -145,7 +145,7 @@ def test_the_number_of_rows_in_a_batch_changes_no_noise(monkeypatch):
             rows.setdefault(size, {}).update(zip(numbers.tolist(), out[0].copy(), strict=True))
         return out
 
-    monkeypatch.setattr(mv.VAE, "_eps", watch)
+    monkeypatch.setattr(mv.VAE, "epsilon", watch)
     for size in (10, 100):
         fit(epochs=1, batch_size=size)
     for i in range(230):

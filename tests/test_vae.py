@@ -240,6 +240,7 @@ MISTAKES = {
     "eps of another shape": (lambda v: v.objective(X46, eps=np.zeros((4, 2))), r"expected \(4, 3\).*got \(4, 2\)"),
     "rows of another length": (lambda v: v.train_step(X46, mv.SGD(), rows=np.arange(3)), r"rows: expected"),
     "Z of another width": (lambda v: v.decode(np.zeros((4, 6))), r"Z: expected an array \(rows, 3\)"),
+    "Z that is a list": (lambda v: v.decode([[0, 0, 0]]), "got list"),
     "no samples": (lambda v: v.sample(0), "n=0: expected"),
     "no importance samples": (lambda v: v.log_likelihood(X46, samples=0), "samples=0"),
     "latent_dim": (lambda v: mv.VAE(6, 0), "latent_dim=0"),
