@@ -169,6 +169,8 @@ def test_clamped_log_variances_are_counted_and_reported():
     vae.parameters["decoder.1.b"][3:] = -20
     assert fit(vae, data=np.zeros((60, 3)), epochs=1)["clamped"][0] > 0
     assert vae.likelihood.clamped[0] == 0
+    evaluate(vae, np.zeros((60, 3)))
+    assert vae.likelihood.clamped[0] == 0, "evaluation is not training"
 
 
 def test_callback_gets_each_row():
@@ -215,6 +217,16 @@ def test_patience_counts_after_the_warm_up():
     assert history["val_elbo"][0] > max(history["val_elbo"][1:])
     assert len(history) > 6
     assert history.best_epoch >= 6
+
+
+def test_patience_starts_again_after_each_improvement(monkeypatch):
+    from minivae.evaluate import Evaluation
+
+    script = iter([-10.0, -11.0, -9.0, -9.5, -9.0, -8.0])
+    monkeypatch.setattr("minivae.train.evaluate_batches", lambda *_: Evaluation(next(script), 0.0, 0.0, 1))
+    history = fit(epochs=6, validation=X[:60], patience=2)
+    assert history["val_elbo"] == [-10.0, -11.0, -9.0, -9.5, -9.0]
+    assert history.best_epoch == 3
 
 
 # ---- guards ---------------------------------------------------------------------------------------------------------
@@ -321,7 +333,7 @@ def interrupted_fit(folder, at_step, **options):
 
     mv.VAE.train_step = step
     try:
-        fit(vae, run=folder, save_seconds=0.0, **OPTIONS | options)
+        fit(vae, run=folder, **{"save_seconds": 0.0} | OPTIONS | options)
     except Stop:
         pass
     finally:
@@ -360,11 +372,12 @@ def test_resuming_a_finished_run_changes_nothing_and_more_epochs_continue_it(tmp
 
 
 def test_history_is_cut_back_to_the_checkpoint(tmp_path):
-    fit(model(), run=tmp_path / "r", **OPTIONS)
+    """Killed with two epochs in the history that no checkpoint knows of, and a third half written."""
+    interrupted_fit(tmp_path / "r", 12, save_seconds=1e9)
     with open(tmp_path / "r/history.csv", "a") as file:
-        file.write("6,30,1.0,2.0\r\n7,35,")
-    fit(model(), run=tmp_path / "r", resume=True, **OPTIONS)
-    assert [row["epoch"] for row in read_history(tmp_path / "r")] == [1, 2, 3, 4, 5]
+        file.write("3,15,1.0,")
+    fit(model(samples=2), run=tmp_path / "r", resume=True, **OPTIONS)
+    assert [row["epoch"] for row in history_without_times(tmp_path / "r")] == ["1", "2", "3", "4", "5"]
 
 
 def test_a_run_is_never_written_over(tmp_path):
