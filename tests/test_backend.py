@@ -184,6 +184,13 @@ def test_fit_evaluate_and_use_on_the_device_equal_numpys(device, binarize, scale
         np.testing.assert_allclose(first, second, rtol=1e-9, atol=1e-12)
 
 
+def test_data_on_disk_reach_the_device_batch_by_batch(device, tmp_path):
+    np.save(tmp_path / "x.npy", _data(40))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    histories = [vae.fit(mapped, epochs=2, batch_size=16, progress=False) for vae in _models("bernoulli")]
+    np.testing.assert_allclose(*[history["loss"] for history in histories], rtol=1e-9)
+
+
 def test_results_stay_on_the_device_when_asked_to(device):
     vae, _ = _models("bernoulli")
     for result in (
