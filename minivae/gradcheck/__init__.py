@@ -1,0 +1,30 @@
+"""minivae.gradcheck: a checker for hand-written gradients, as a library. The command line is `minivae gradcheck`.
+
+    from minivae import gradcheck
+    report = gradcheck.check(MyLayer, [X, W, b])
+    report.ok, report.worst_error, report.hints;  print(report)
+
+Reading order: problem (the one form), numeric (the derivative measured), trust and compare (what is compared, and when
+it can be trusted), diagnose (what a wrong pattern suggests), behaviour, report, tables; then targets and builds
+(everything of ours), user and adapter (your code), mistakes and mutations (proof that it can fail), parity, seeds,
+sweep, command. docs/gradients.md explains the method.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOME = {"check": "compare", "Report": "report", "Settings": "problem"}
+
+__all__ = ["Report", "Settings", "check"]
+
+if TYPE_CHECKING:
+    from .compare import check
+    from .problem import Settings
+    from .report import Report
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'minivae.gradcheck' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value

@@ -1,0 +1,168 @@
+"""sweep: the error against the step, which shows why a step is right. It chooses nothing.
+
+Too long a step and the function bends between the two points (truncation, falling with h); too short and they differ
+in their last digits only (round-off, growing as 1/h). Between lies the best step, and the curve is a U. Complex-step
+has but one arm: it subtracts nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import UsageError
+from .numeric import EPS, FLOOR, STEP, Probe
+from .problem import Problem, Settings
+from .report import SCHEMA, finite
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+STEPS = [2.0**-k for k in range(49)]
+ENTRIES = 12  # of each tensor, seeded
+METHODS = {
+    "forward": "[f(x+h) − f(x)] / h, error ~ h",
+    "central": "[f(x+h) − f(x−h)] / 2h, error ~ h²",
+    "richardson": "two central differences, error ~ h⁴",
+    "complex": "Im f(x+ih) / h, error ~ h², no round-off",
+}
+_DRAWN = ["complex", "richardson", "forward", "central"]  # the later over the earlier, where two meet
+_MARKS = {"forward": "f", "central": "c", "richardson": "r", "complex": "i"}
+
+
+@dataclass
+class Curve:
+    """errors[method][i]: the median relative error of the entries at steps[i]."""
+
+    target: str
+    steps: list[float]
+    errors: dict[str, list[float]]
+    entries: int
+    picture: str | None = None
+    exit_code: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "kind": "sweep",
+            "target": self.target,
+            "steps": self.steps,
+            "errors": {method: [finite(e) for e in errors] for method, errors in self.errors.items()},
+            "best": {method: self.best(method) for method in self.errors},
+            "step": STEP,
+            "picture": self.picture,
+        }
+
+    def best(self, method: str) -> float:
+        """The step with the least error."""
+        return self.steps[int(np.nanargmin(self.errors[method]))]
+
+    def render(self) -> RenderableType:
+        """The curve in characters: one column for each factor of 2 in h, one row for each factor of 10 in the error."""
+        from rich.console import Group
+        from rich.text import Text
+
+        rows = []
+        for decade in range(1, -18, -1):
+            line = Text(f"{f'1e{decade:+03d}':>6} ┤")
+            for i in range(len(self.steps)):
+                mark, style = " ", ""
+                if abs(self.steps[i] - STEP) < STEP / 4:
+                    mark, style = "·", "dim"
+                for method in sorted(self.errors, key=_DRAWN.index):
+                    errors = self.errors[method]
+                    if np.isfinite(errors[i]) and round(float(np.log10(max(errors[i], 1e-17)))) == decade:
+                        mark, style = _MARKS[method], {"richardson": "bold green", "complex": "cyan"}.get(method, "")
+                line.append(mark, style)
+            rows.append(line)
+        axis = Text("        " + "".join("┴" if i % 10 == 0 else "─" for i in range(len(self.steps))))
+        labels = Text("   h =  " + "".join(f"{f'2^-{i}':<10}" for i in range(0, len(self.steps), 10)))
+        legend = [
+            Text(f"  {_MARKS[m]}  {METHODS[m]}; least {np.nanmin(self.errors[m]):.0e} at h = {self.best(m):.0e}")
+            for m in self.errors
+        ]
+        head = Text(f"{self.target}: median relative error of {self.entries} entries against the step h", "bold")
+        used = Text(f"  ·  the step in use for |x| ≤ 1, h = {STEP:.0e}: {METHODS['richardson']}", "dim")
+        wrote = [Text(f"wrote {self.picture}")] if self.picture else []
+        return Group(head, *rows, axis, labels, *legend, used, *wrote)
+
+
+def run(problem: Problem, settings: Settings) -> Curve:
+    """Measure the curve at some entries of every tensor, against the hand-written gradient."""
+    probe = Probe(problem, settings)
+    gradients = problem.backward([x.copy() for x in problem.inputs], [u.copy() for u in problem.upstream])
+    rng = np.random.default_rng(settings.seed)
+    errors: dict[str, list[list[float]]] = {method: [[] for _ in STEPS] for method in METHODS}
+    entries = 0
+    for k, g in enumerate(gradients):
+        if g is None or g.shape != problem.inputs[k].shape:
+            continue
+        largest = float(np.abs(g).max(initial=0.0))
+        exact = probe.complex_slopes(k) is not None
+        for i in rng.choice(g.size, min(ENTRIES, g.size), replace=False).tolist():
+            a = float(g.flat[i])
+            scale = max(abs(a), FLOOR * largest)
+            if scale == 0 or probe.measure(k, i, probe.step(k, i)).kind != "smooth":
+                continue
+            entries += 1
+            for s, h in enumerate(STEPS):
+                for method, value in _slopes(probe, k, i, h, exact).items():
+                    errors[method][s].append(abs(a - value) / scale)
+    if entries == 0:
+        raise UsageError(f"{problem.title}: no entry with a gradient to draw a curve of")
+    median = {m: [float(np.median(e)) if e else float("nan") for e in rows] for m, rows in errors.items() if any(rows)}
+    return Curve(problem.title, STEPS, median, entries)
+
+
+def _slopes(probe: Probe, k: int, i: int, h: float, exact: bool) -> dict[str, float]:
+    with np.errstate(all="ignore"):
+        p1, m1, p2, m2 = (probe.phi(k, i, t) for t in (h, -h, 2 * h, -2 * h))
+    central, wide = (p1 - m1) / (2 * h), (p2 - m2) / (4 * h)
+    slopes = {"forward": p1 / h, "central": central, "richardson": (4 * central - wide) / 3}
+    if exact:
+        value = probe.complex_slope(k, i, h)
+        if value is not None:
+            slopes["complex"] = value
+    return slopes
+
+
+def picture(curve: Curve, path: Path) -> None:
+    """Write the curve as a picture."""
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+    except ImportError:
+        raise UsageError('-o: a picture needs matplotlib: pip install "minivae[viz]"') from None
+    if not path.resolve().parent.is_dir():
+        raise UsageError(f"-o {path}: there is no folder {path.parent}")
+    figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
+    steps = np.array(curve.steps)
+    for method, values in curve.errors.items():
+        axes.loglog(
+            steps,
+            np.maximum(values, 1e-17),
+            marker=".",
+            linestyle=":" if method == "complex" else "-",
+            label=f"{method}: {METHODS[method]}",
+        )
+    axes.loglog(steps, EPS / steps, "--", color="0.6", linewidth=1, label="round-off ~ ε/h")
+    axes.axvline(STEP, color="0.6", linewidth=1, linestyle=":")
+    axes.text(STEP, 3e-17, " step in use", color="0.4", fontsize=8)
+    axes.set_ylim(1e-17, 10)
+    axes.set_xlabel("step h")
+    axes.set_ylabel("median relative error")
+    axes.set_title(curve.target)
+    axes.legend(fontsize=8, loc="upper center")
+    axes.grid(alpha=0.25)
+    try:
+        figure.savefig(path, dpi=130)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"-o {path}: {error}") from None
+    finally:
+        plt.close(figure)
+    curve.picture = str(path)

@@ -1,0 +1,192 @@
+"""tables: reports for a terminal, 80 columns or more. Plain data in, rich renderables out; nothing is measured here."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from .report import Report, Result, Tensor
+
+EVERY_TARGET = 6  # up to so many targets, every tensor has a line
+
+_COLOURS = {"ok": "green", "wrong": "bold red", "kinks": "bold yellow", "none": "dim", "note": "yellow"}
+
+
+def verdict(word: str) -> Text:
+    """A verdict in its colour."""
+    return Text(word, style=_COLOURS.get(word, ""))
+
+
+def table(*columns: str, left: tuple[int, ...] = (0,), title: str | None = None) -> Table:
+    """A table in the house's style: names to the left, numbers to the right."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    made.title_style = "bold"
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="left" if i in left else "right", no_wrap=i not in left, overflow="fold")
+    return made
+
+
+def number(x: float) -> str:
+    """A value, short enough for a column."""
+    return "" if x != x else f"{x:.4g}"
+
+
+def error(x: float) -> str:
+    return "∞" if x == float("inf") else f"{x:.1e}"
+
+
+def render(report: Report, worst: int = 1, every_tensor: bool | None = None) -> RenderableType:
+    """The whole report: the tables, what was tried beside the numbers, what is wrong and what it suggests."""
+    if every_tensor is None:
+        every_tensor = len(report.results) <= EVERY_TARGET or not any(result.kernels for result in report.results)
+    parts: list[RenderableType] = []
+    if every_tensor:
+        parts += [tensors(result, worst) for result in report.results]
+    else:
+        parts.append(families(report.results))
+        parts += [tensors(result, worst) for result in report.results if not result.ok]
+    parts.append(beside(report))
+    wrong = [result for result in report.results if not result.ok]
+    for result in wrong:
+        parts.append(suggestions(result))
+    parts.append(conclusion(report))
+    return Group(*parts)
+
+
+def families(results: list[Result]) -> Table:
+    """One line for each family of targets, the worst of each kind of kernel side by side."""
+
+    def family(result: Result) -> str:
+        return ".".join(result.name.split(".")[:2]) if not result.name.startswith("likelihoods") else "likelihoods"
+
+    made = table("", "targets", "entries", "fused", "reference", "complex", "worst tensor", "", left=(0, 6, 7))
+    order: dict[str, list[Result]] = {}
+    for result in results:
+        order.setdefault(family(result), []).append(result)
+    for name, members in order.items():
+        tensors = [(t, r) for r in members for t in r.tensors]
+
+        def of(kernels: str, complex_step: bool = False, tensors: list = tensors) -> str:
+            errors = [t.error for t, r in tensors if r.kernels == kernels and (t.method == "complex") == complex_step]
+            return error(max(errors)) if errors else "—"
+
+        exact = [t.error for t, _ in tensors if t.method == "complex"]
+        tensor, result = max(tensors, key=lambda pair: pair[0].error / pair[0].tolerance)
+        ok = all(r.ok for r in members)
+        where = result.name.removeprefix(name + ".") if result.name != name else ""
+        made.add_row(
+            name,
+            str(len(members)),
+            f"{sum(t.checked for t, _ in tensors)}",
+            of("fused"),
+            of("reference"),
+            error(max(exact)) if exact else "—",
+            f"{where + ' ' if where else ''}{tensor.name}",
+            verdict("ok" if ok else "wrong"),
+        )
+    return made
+
+
+def tensors(result: Result, worst: int = 1) -> Table:
+    """One line for each tensor of a target; with worst > 1 its worst places below."""
+    made = table(
+        "tensor", "shape", "checked", "error", "worst at", "analytic", "numeric", "", left=(0, 4), title=result.title
+    )
+    for tensor in result.tensors:
+        place = tensor.worst[0] if tensor.worst else None
+        made.add_row(
+            tensor.name,
+            "×".join(map(str, tensor.shape)) or "()",
+            checked(tensor),
+            error(tensor.error) if place else "—",
+            place.index if place else "",
+            number(place.analytic) if place else "",
+            number(place.numeric) if place else "",
+            verdict(tensor.verdict),
+        )
+        for more in tensor.worst[1:worst]:
+            made.add_row("", "", "", error(more.error), more.index, number(more.analytic), number(more.numeric), "")
+    return made
+
+
+def checked(tensor: Tensor) -> str:
+    """How much of a tensor was checked, and how: "42", "42 complex", "16 dirs", "40 + 2 kinks"."""
+    how = {"complex": " complex", "directions": " dirs"}.get(tensor.method, "")
+    return f"{tensor.checked}{how}" + (f" + {tensor.kinks} kinks" if tensor.kinks else "")
+
+
+_TITLES = {
+    "inputs": "inputs unmodified",
+    "deterministic": "the same twice",
+    "whole": "poisoned buffers",
+    "non-contiguous": "non-contiguous inputs",
+    "one-row": "one row",
+    "float32": "float32",
+}
+
+
+def beside(report: Report) -> Table | Text:
+    """What was tried beside the numbers: how often, and what the worst was."""
+    findings = [(f, r) for r in report.results for f in r.findings]
+    if not findings:
+        return Text("")
+    made = table("beside the numbers", "tried", "", "", left=(0, 2, 3))
+    for kind, pairs in groupby(sorted(findings, key=lambda p: list(_TITLES).index(p[0].kind)), lambda p: p[0].kind):
+        group = list(pairs)
+        rank = {"ok": 0, "note": 1, "wrong": 2}
+        worst, result = max(group, key=lambda pair: (rank[pair[0].verdict], pair[0].error or 0.0))
+        where = f"{result.title}: " if worst.verdict != "ok" and len(report.results) > 1 else ""
+        made.add_row(_TITLES.get(kind, kind), str(len(group)), where + worst.message, verdict(worst.verdict))
+    return made
+
+
+def suggestions(result: Result) -> RenderableType:
+    """What the patterns of a wrong target suggest."""
+    lines: list[RenderableType] = []
+    messages = [hint.text for hint in result.hints]
+    for finding in result.findings:
+        if finding.verdict == "wrong" and finding.kind != "deterministic":  # that one is a hint already
+            messages.append(finding.message)
+    if not messages:
+        return Text("")
+    lines.append(Text.assemble((result.title, "bold"), (" is wrong, and what that suggests:", "")))
+    for message in messages:
+        bullet = Table.grid(padding=(0, 1))
+        bullet.add_row("  •", message)
+        lines.append(bullet)
+    return Padding(Group(*lines), (0, 0, 1, 0))
+
+
+def conclusion(report: Report) -> Text:
+    """The last lines: how error is measured, and the verdict."""
+    tensors = [t for r in report.results for t in r.tensors]
+    total, kinks = sum(t.checked for t in tensors), sum(t.kinks for t in tensors)
+    by_direction = [t for t in tensors if t.method == "directions"]
+    wrong = [r for r in report.results if not r.ok]
+    complex_tolerances = {t.tolerance for t in tensors if t.method == "complex"} - {report.settings.tolerance}
+    allowed = f"{report.settings.tolerance:.0e}"
+    if complex_tolerances:
+        allowed += f", by complex-step {max(complex_tolerances):.0e}"
+    text = Text(f"error: |analytic − numeric| / max(|analytic|, |numeric|, floor); allowed: {allowed}\n", style="dim")
+    if by_direction:
+        seeded = f"{report.settings.directions} random directions each, seed {report.settings.seed}"
+        text.append(f"{len(by_direction)} large tensors along {seeded}\n", style="dim")
+    if kinks:
+        text.append(
+            f"{kinks} {'entry' if kinks == 1 else 'entries'} on a kink, where there is no derivative, left out\n",
+            style="yellow",
+        )
+    many = f"{len(report.results)} target{'s' * (len(report.results) != 1)}"
+    if wrong:
+        text.append(f"{len(wrong)} of {many} wrong" if len(report.results) > 1 else "wrong", style="bold red")
+    else:
+        text.append(f"{many} right", style="bold green")
+    text.append(f": {total} derivatives in {report.seconds:.1f} s, worst error {error(report.worst_error)}")
+    return text

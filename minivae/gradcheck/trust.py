@@ -1,0 +1,104 @@
+"""trust: whether there is a gradient to compare at all, before any number is.
+
+The value must be finite and the same twice, or nothing can be checked. Backward must leave its inputs alone, and give
+the same twice: what is left over from an earlier call, added to, or redrawn is wrong whatever the numbers say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import UsageError
+from .diagnose import STALE
+from .numeric import EPS
+from .problem import Arrays, Problem
+from .report import Finding, Hint
+
+
+def same_twice(problem: Problem, findings: list[Finding]) -> Problem:
+    """The forward is called twice: finite, unchanged inputs, the same value, or it cannot be checked."""
+    inputs = [x.copy() for x in problem.inputs]
+    first = [y.copy() for y in problem.forward(inputs)]
+    touched = [n for n, x, x0 in zip(problem.names, inputs, problem.inputs, strict=True) if not _same(x, x0)]
+    if touched:
+        findings.append(
+            Finding("inputs", "wrong", f"forward changes its input {', '.join(touched)} in place: work on a copy")
+        )
+        forward = problem.forward
+        problem = replace(problem, forward=lambda xs: forward([x.copy() for x in xs]))
+    for j, y in enumerate(first):
+        if not np.isfinite(y).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(y))[0])
+            raise UsageError(
+                f"{problem.title}: output {j} is {y[where]} at {where}: a gradient can only be checked where the "
+                "function is finite (if the inputs are meant to be legal: a buffer is not written whole, or log 0, 0/0)"
+            )
+    second = problem.forward([x.copy() for x in problem.inputs])
+    off = max((float(np.abs(a - b).max(initial=0.0)) for a, b in zip(first, second, strict=True)), default=0.0)
+    if off > 64 * EPS * max(float(np.abs(y).max(initial=0.0)) for y in first):
+        raise UsageError(
+            f"{problem.title}: non-deterministic: the same inputs gave values that differ by {off:.3g}, so there is no "
+            "slope to compare with. Freeze the noise: make it an input, or seed it inside forward"
+        )
+    return problem
+
+
+def _same(x: np.ndarray, y: np.ndarray) -> bool:
+    return x.shape == y.shape and np.array_equal(x, y, equal_nan=True)
+
+
+def call_backward(
+    problem: Problem, inputs: Arrays, findings: list[Finding] | None, upstream: Arrays | None = None
+) -> list[np.ndarray | None]:
+    kept = [x.copy() for x in inputs]
+    gradients = problem.backward(inputs, [u.copy() for u in (upstream or problem.upstream)])
+    if findings is not None and not any(f.kind == "inputs" for f in findings):
+        touched = [n for n, x, x0 in zip(problem.names, inputs, kept, strict=True) if not _same(x, x0)]
+        verdict = "wrong" if touched else "ok"
+        message = f"backward changes the input {', '.join(touched)} in place" if touched else "come back unmodified"
+        findings.append(Finding("inputs", verdict, message))
+    if len(gradients) != len(problem.names):
+        raise UsageError(
+            f"{problem.title}: backward returned {len(gradients)} gradient{'s' * (len(gradients) != 1)} for the "
+            f"{len(problem.names)} inputs {', '.join(problem.names)}: one each, in that order, None where there is none"
+        )
+    return [None if g is None else np.array(g) for g in gradients]
+
+
+def differs(
+    problem: Problem,
+    k: int,
+    g: np.ndarray | None,
+    again: np.ndarray | None,
+    previous: np.ndarray | None,
+    findings: list[Finding],
+) -> list[Hint]:
+    """backward a second time on the same inputs: the same, left over from before, added to, or redrawn."""
+    if g is None or again is None or g.shape != again.shape:
+        return []
+    size = float(np.abs(g).max(initial=0.0))
+    if not np.isfinite(size) or np.abs(g - again).max(initial=0.0) <= 1e-9 * size:
+        return []
+    name = problem.names[k]
+    if previous is not None and _same(g, previous):
+        hint = STALE
+    elif _is_accumulated(problem, k, g, again):
+        hint = Hint("accumulated", "grows with every call of backward: it is added to (+=) and never reset")
+    else:
+        hint = Hint(
+            "noise-redrawn",
+            "two calls of backward with the same inputs gave different gradients, though the value is the "
+            "same: the noise is drawn again in the backward. Keep what the forward drew",
+        )
+    findings.append(Finding("deterministic", "wrong", f"{name}: {hint.text}"))
+    return [hint]
+
+
+def _is_accumulated(problem: Problem, k: int, g: np.ndarray, again: np.ndarray) -> bool:
+    third = call_backward(problem, [x.copy() for x in problem.inputs], None)[k]
+    if third is None:
+        return False
+    growth, more = again - g, third - again
+    return bool(np.abs(growth - more).max() <= 1e-6 * np.abs(growth).max())
