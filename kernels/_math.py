@@ -9,7 +9,8 @@ a float64 (float32) or 80-bit (float64) oracle, over the whole range (tests/test
     log1p(u)  0 ≤ u ≤ 1: s = u/(2 + u);  ln(1 + u) = 2 artanh s = 2 Σₖ s²ᵏ⁺¹/(2k+1), s ≤ ⅓
     sigmoid(x), tanh(x), softplus(x): their stable forms in e^{−|x|}
 
-The flags: `contract` lets a·b + c become one FMA; never `reassoc` here, which would undo the two-part ln 2.
+The flags: `contract` lets a·b + c become one FMA; never `reassoc` in these scalar functions, which would undo the
+two-part ln 2. (The loops of the op files have it, for their sums.)
 """
 
 import math
@@ -24,6 +25,8 @@ from numba.extending import overload
 kernel = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, cache=True, nogil=True)
 _SCALAR: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 _scalar = njit(**_SCALAR)
+
+TINY = 1.2e-38  # just above the smallest normal float32: what optimisers flush their moments at
 
 # ln 2 in two parts: HI has so few bits that n·HI is exact for every n that occurs. (fdlibm's split for float64.)
 _LN2_HI_64, _LN2_LO_64 = 6.93147180369123816490e-01, 1.90821492927058770002e-10

@@ -1,6 +1,11 @@
-"""How the fused likelihood kernels take the weight of a row."""
+"""How the likelihood kernels take the weight of a row: a number, or an array (R,) or (S, B)."""
 
 import numpy as np
+
+
+def as_column(weight, B):
+    """For the references: a number as it is, an array as (S, B, 1)."""
+    return weight.reshape(-1, B, 1) if getattr(weight, "ndim", 0) else weight
 
 
 def as_vector(weight, dtype):

@@ -6,6 +6,8 @@ Shapes: P, A, G (n,). dtype: float32 or float64, all the same.
 Source: Duchi, Hazan & Singer 2011, in the form of torch.optim.Adagrad.
 """
 
+import math
+
 from ._math import kernel
 
 
@@ -28,7 +30,7 @@ def _adagrad(P, A, G, lr, eps, weight_decay):
         g = G[i] + weight_decay * P[i]
         a = A[i] + g * g
         A[i] = a
-        P[i] -= lr * g / (a**0.5 + eps)
+        P[i] -= lr * g / (math.sqrt(a) + eps)
 
 
 def fused(P, A, G, lr, eps, weight_decay):

@@ -13,9 +13,7 @@ Sources: Kingma & Ba 2015; Loshchilov & Hutter 2019; in the form of torch.optim.
 
 import math
 
-from ._math import kernel, like
-
-TINY = 1.2e-38  # just above the smallest normal float32
+from ._math import TINY, kernel, like
 
 
 def reference(xp, P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):

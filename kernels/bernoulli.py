@@ -12,7 +12,7 @@ X; nll_rows (R,); weight a number, or (R,) or (S, B). dtype: float32 or float64,
 """
 
 from ._math import exp, kernel, like, log1p_unit
-from ._rows import as_vector
+from ._rows import as_column, as_vector
 
 
 def reference(xp, nll_rows, d_logits, logits, X, weight):
@@ -30,8 +30,7 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     nll = xp.maximum(logits, 0) - logits * X + xp.log1p(e)
     nll_rows.reshape(-1, B)[...] = nll.sum(axis=2)
     rho = xp.where(logits >= 0, 1, e) / (1 + e)
-    if not isinstance(weight, float):
-        weight = weight.reshape(-1, B, 1)
+    weight = as_column(weight, B)
     d_logits.reshape(-1, B, D)[...] = weight * (rho - X)
 
 

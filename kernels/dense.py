@@ -85,6 +85,8 @@ def backward_reference(xp, dA, db, partial, Y, A, activation):
 
 
 # ---- fused: one pass forward, one pass backward -----------------------------------------------------------------
+# The same loop stands here once for each activation: a kernel made by a function that takes f would be compiled anew in
+# every process, because Numba's cache does not know it again.
 
 
 @kernel

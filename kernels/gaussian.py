@@ -20,7 +20,7 @@ Nats. dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 import math
 
 from ._math import exp, kernel, like
-from ._rows import as_vector
+from ._rows import as_column, as_vector
 
 LOGVAR_MIN, LOGVAR_MAX = -10.0, 10.0
 LN_2PI = math.log(2 * math.pi)
@@ -47,8 +47,7 @@ def reference(xp, nll_rows, d_out, clamped, out, X, weight):
     delta = mean - X
     squared = delta * delta * precision
     nll_rows.reshape(-1, B)[...] = (0.5 * (squared + c + LN_2PI)).sum(axis=2)
-    if not isinstance(weight, float):
-        weight = weight.reshape(-1, B, 1)
+    weight = as_column(weight, B)
     d_out[:, :, :D] = weight * delta * precision
     d_out[:, :, D:] = xp.where(inside, weight * (0.5 * (1 - squared)), 0)
 
@@ -66,8 +65,7 @@ def fixed_reference(xp, nll_rows, d_mean, mean, X, weight, sigma):
     B, D = X.shape
     delta = mean.reshape(-1, B, D) - X
     nll_rows.reshape(-1, B)[...] = 0.5 * ((delta * delta) / sigma**2 + (LN_2PI + 2 * math.log(sigma))).sum(axis=2)
-    if not isinstance(weight, float):
-        weight = weight.reshape(-1, B, 1)
+    weight = as_column(weight, B)
     d_mean.reshape(-1, B, D)[...] = weight * delta / sigma**2
 
 

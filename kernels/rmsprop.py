@@ -8,8 +8,7 @@ Source: Tieleman & Hinton 2012 (lecture 6.5), in the form of torch.optim.RMSprop
 
 import math
 
-from ._math import kernel, like
-from .adam import TINY
+from ._math import TINY, kernel, like
 
 
 def reference(xp, P, A, V, G, lr, rho, eps, momentum, weight_decay):

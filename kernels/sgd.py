@@ -6,8 +6,7 @@ Shapes: P, V, G (n,). Without momentum V is None. dtype: float32 or float64, all
 Source: Sutskever et al. 2013, in the form of torch.optim.SGD (dampening 0).
 """
 
-from ._math import kernel, like
-from .adam import TINY
+from ._math import TINY, kernel, like
 
 
 def reference(xp, P, V, G, lr, momentum, nesterov, weight_decay):

@@ -11,7 +11,7 @@ stream of its own.
     binarise    binarisation in training           the row in the data    the epoch; 0: static
     posterior   ε in training                      the row in the data    the epoch, or the model's own count
     prior       z ~ q(z) of `sample`               the row of the sample  0;  1: drawing x from q(x|z)
-    evaluation  ε of objective and evaluation      the row in the data    0;  1: binarisation, 2: drawing x
+    evaluation  ε of objective and evaluation      the row in the data    0;  1: binarisation
     importance  z of importance sampling           the row in the data    0
     AIS         annealed importance sampling       the row in the data    the transition
 """
