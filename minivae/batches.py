@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import checks
 from .backend import Array
 from .errors import UsageError
 from .vae import VAE
@@ -35,18 +36,26 @@ class Batches:
     scale     what maps the data's units to the model's; None leaves them
     binarize  "none"; "threshold": 1 where x ≥ ½; "static": one Bernoulli draw for each row; "dynamic": one for each
               row and epoch
+    name      what errors call it
     """
 
-    def __init__(self, vae: VAE, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str = "none"):
-        if getattr(X, "ndim", None) != 2 or X.shape[1] != vae.features or X.shape[0] == 0:
-            came = f"shape {X.shape}" if hasattr(X, "shape") else type(X).__name__
-            raise UsageError(f"X: expected an array (rows, {vae.features}) with at least one row; got {came}")
-        if np.dtype(X.dtype).kind not in "biuf":
-            raise UsageError(f"X: expected real numbers; got dtype {X.dtype}")
+    def __init__(
+        self,
+        vae: VAE,
+        X: Any,
+        rows: Any = None,
+        scale: Scale | None = None,
+        binarize: str = "none",
+        name: str = "X",
+    ):
+        self.name = name
+        checks.array(name, X, vae.features)
         if binarize not in BINARIZE:
             raise UsageError(f"binarize={binarize!r}: expected one of {', '.join(BINARIZE)}")
-        if rows is not None and rows.shape != (X.shape[0],):
-            raise UsageError(f"rows: expected one number for each of the {X.shape[0]} rows; got shape {rows.shape}")
+        if rows is not None:
+            checks.row_numbers("rows", rows, X.shape[0])
+        if scale is not None and not hasattr(scale, "log_jacobian"):
+            raise UsageError(f"scale={scale!r}: expected a mv.Scale, as mv.Scale.fit('standard', X) makes one")
         self.backend, self.noise, self.workspace = vae.backend, vae.noise, vae.workspace
         self.binarize = binarize
         self.X = X
@@ -96,15 +105,32 @@ class Batches:
             block = self.backend.to_host(self.X[start : start + CHECK_ROWS])
             if self.scale is not None:
                 block = self.scale.apply(block, self.backend.dtype)
-                if self.binarize == "none":
-                    vae.likelihood.check(block)
             low, high = min(low, float(block.min())), max(high, float(block.max()))
             if not (math.isfinite(float(block.min())) and math.isfinite(float(block.max()))):
-                raise UsageError(f"X: a value among the rows {start} … {start + len(block) - 1} is NaN or infinite")
+                raise UsageError(
+                    f"{self.name}: a value among the rows {start} … {start + len(block) - 1} is NaN or infinite"
+                )
+        self.range = (low, high)  # of the values, in the model's units
         if self.binarize in ("static", "dynamic") and not (low >= 0 and high <= 1):
             raise UsageError(
                 f"binarize={self.binarize!r} draws 0 or 1 with the value as its probability, and these range from "
-                f"{low:g} to {high:g}: scale them to [0, 1] (--scale minmax)"
+                f"{low:g} to {high:g}{self._advice('scale them to [0, 1] (--scale minmax)')}"
             )
         if self.binarize == "none" and self.scale is None:
             vae.likelihood.check(self.X)
+        elif self.binarize == "none":
+            try:
+                vae.likelihood.check(np.array([[low], [high]]))
+            except UsageError:
+                raise UsageError(
+                    f"{self.name}: likelihood {vae.likelihood.name!r} cannot explain all of the values, which range "
+                    f"from {low:g} to {high:g}{self._advice('')}"
+                ) from None
+
+    def _advice(self, unscaled: str) -> str:
+        if self.scale is None:
+            return f": {unscaled}"
+        return (
+            f" after the scaling {self.scale.kind!r} that was fitted on the training rows: scale the file itself to "
+            "[0, 1], or take likelihood 'gaussian'"
+        )

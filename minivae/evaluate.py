@@ -2,8 +2,8 @@
 
     ln q(x) ≈ ln (1/K) Σ_k w_k,   ln w_k = ln q(x|z_k) + ln q(z_k) − ln p(z_k|x),   z_k ~ p(z|x)     (eq. 7)
 
-The estimate is below ln q(x) on average, and the closer the more samples; K = 1 gives the ELBO. Samples stream in
-tiles: the largest array holds TILE_ROWS rows of the decoder, never K × D for a row.
+The estimate is below ln q(x) on average, and the closer the more samples; K = 1 gives the ELBO on average. Samples
+stream in tiles: the largest array holds TILE_ROWS rows of the decoder, never K × D for a row.
 
 Figures do not depend on the batch size or the backend: a row's noise is its own. Nats in the units of the data: where
 they were scaled, the log-Jacobian is added for densities.
@@ -17,22 +17,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import checks
 from .backend import Array
 from .batches import Batches
 from .errors import UsageError
-from .vae import VAE
+from .vae import BATCH_ROWS, VAE
 
 if TYPE_CHECKING:
     from .data import Scale
 
-BATCH_ROWS = 1024
 TILE_ROWS = 2048  # decoder rows held at a time in importance sampling
 IMPORTANCE_ROWS = 64  # data rows that share a tile
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over `rows` rows, in nats: elbo = −(nll + kl)."""
+    """Means over `rows` rows, in nats: elbo = −(nll + kl).
+
+    The expectation over z is taken with S samples a row (one, unless the model has more), so on few rows the ELBO may
+    come out above an estimate of ln q(x) that it bounds on average.
+    """
 
     elbo: float
     nll: float
@@ -60,13 +64,10 @@ def evaluate(vae: VAE, X: Any, rows: Any = None, scale: Scale | None = None, bin
 def evaluate_batches(vae: VAE, batches: Batches) -> Evaluation:
     """`evaluate` for batches that are there already."""
     sums = np.zeros(3)
-    clamped = vae.likelihood.clamped
-    before = None if clamped is None else clamped.copy()
-    for _, X, numbers in batches.in_order(BATCH_ROWS):
-        eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
-        sums += vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
-    if clamped is not None:
-        clamped[...] = before  # it counts what training meets
+    with vae.likelihood.uncounted():
+        for _, X, numbers in batches.in_order(BATCH_ROWS):
+            eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
+            sums += vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
     _, nll, kl = (sums / len(batches)).tolist()
     nll += log_jacobian(vae, batches.scale)
     return Evaluation(-(nll + kl), nll, kl, len(batches))
@@ -87,16 +88,16 @@ def log_likelihood(
     eps       (K, N, L), the noise itself; None draws it from the importance stream
     rows, scale, binarize   as in `evaluate`
     """
-    if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 1:
-        raise UsageError(f"samples={samples!r}: expected a whole number of at least 1")
+    samples = checks.whole("samples", samples)
     batches = Batches(vae, X, rows, scale, binarize)
     N, L = len(batches), vae.latent_dim
-    if eps is not None and tuple(eps.shape) != (samples, N, L):
-        raise UsageError(f"eps: expected ({samples}, {N}, {L}); got {tuple(eps.shape)}")
+    if eps is not None and tuple(getattr(eps, "shape", ())) != (samples, N, L):
+        raise UsageError(f"eps: expected ({samples}, {N}, {L}); got {getattr(eps, 'shape', type(eps).__name__)}")
     log_px, error = np.empty(N), np.empty(N)
     for part, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
         own = None if eps is None else vae.as_own("importance.given", eps[:, part])
-        estimate, se = _log_likelihood(vae, batch, samples, numbers, own)
+        with vae.likelihood.uncounted():
+            estimate, se = _log_likelihood(vae, batch, samples, numbers, own)
         log_px[part], error[part] = vae.backend.to_host(estimate), vae.backend.to_host(se)
     return log_px - log_jacobian(vae, scale), error
 

@@ -9,8 +9,10 @@ Shapes: R = S·B rows, sample by sample; D features; out (R, width); X (B, D). N
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,14 @@ class Likelihood:
     def parameters(self) -> list[tuple[str, Shape]]:
         """Learned tensors of its own, (name, shape); the model stores them as `likelihood.<name>`."""
         return []
+
+    @contextlib.contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Leave `clamped` as it was: it counts what training meets, and nothing else."""
+        before = None if self.clamped is None else self.clamped.copy()
+        yield
+        if self.clamped is not None:
+            self.clamped[...] = before
 
     def bind(self, parameters: dict[str, Array]) -> None:
         """Take the views of those tensors, by name."""

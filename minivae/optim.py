@@ -6,9 +6,10 @@ update rules are in `kernels/sgd.py`, `kernels/adam.py` …; names and defaults 
 
 from __future__ import annotations
 
-import math
+import weakref
 from typing import Any
 
+from . import checks
 from .backend import Array, Backend
 from .errors import UsageError
 
@@ -23,15 +24,17 @@ class Optimizer:
     slots: tuple[str, ...] = ()  # names of the state arrays
 
     def __init__(self, lr: float, weight_decay: float):
-        _check("lr", lr, 0 < lr < math.inf, "a number > 0")
-        _check("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "a number ≥ 0")
-        self.lr, self.weight_decay = lr, weight_decay
+        self.lr = checks.real("lr", lr, lambda x: x > 0, "a number > 0")
+        self.weight_decay = checks.real("weight_decay", weight_decay, lambda x: x >= 0, "a number ≥ 0")
+        self._serves: Any = None  # a weak reference to the parameters whose moments it holds
         self.steps = 0
         self.state: dict[str, Array] = {}
 
     def update(self, P: Array, G: Array, backend: Backend) -> None:
         """One step: P (n,) changed in place, from the gradient G (n,)."""
-        if self.state and next(iter(self.state.values())).shape != P.shape:
+        if self._serves is None:
+            self._serves = weakref.ref(P)
+        elif self._serves() is not P:
             raise UsageError("this optimizer holds the moments of another model: make a new one for each model")
         if not self.state:
             self.state = {name: backend.zeros(P.shape) for name in self.slots}
@@ -47,9 +50,10 @@ class SGD(Optimizer):
 
     def __init__(self, lr: float = 1e-2, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0):
         super().__init__(lr, weight_decay)
-        _check("momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)")
-        _check("nesterov", nesterov, not nesterov or momentum > 0, "False, or a momentum > 0 to look ahead with")
-        self.momentum, self.nesterov = momentum, nesterov
+        self.momentum = _share("momentum", momentum)
+        if nesterov and not momentum:
+            raise UsageError(f"nesterov={nesterov!r}: expected False, or a momentum > 0 to look ahead with")
+        self.nesterov = bool(nesterov)
         self.slots = ("velocity",) if momentum else ()
 
     def _apply(self, P: Array, G: Array, ops: Any) -> None:
@@ -63,8 +67,7 @@ class Adagrad(Optimizer):
 
     def __init__(self, lr: float = 1e-2, eps: float = 1e-10, weight_decay: float = 0.0):
         super().__init__(lr, weight_decay)
-        _check("eps", eps, eps > 0, "a number > 0")
-        self.eps = eps
+        self.eps = _positive("eps", eps)
 
     def _apply(self, P: Array, G: Array, ops: Any) -> None:
         ops.adagrad(P, self.state["squares"], G, self.lr, self.eps, self.weight_decay)
@@ -77,10 +80,8 @@ class RMSprop(Optimizer):
         self, lr: float = 1e-2, rho: float = 0.99, eps: float = 1e-8, momentum: float = 0.0, weight_decay: float = 0.0
     ):
         super().__init__(lr, weight_decay)
-        _check("rho", rho, 0 <= rho < 1, "a number in [0, 1)")
-        _check("eps", eps, eps > 0, "a number > 0")
-        _check("momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)")
-        self.rho, self.eps, self.momentum = rho, eps, momentum
+        self.rho, self.momentum = _share("rho", rho), _share("momentum", momentum)
+        self.eps = _positive("eps", eps)
         self.slots = ("squares", "velocity") if momentum else ("squares",)
 
     def _apply(self, P: Array, G: Array, ops: Any) -> None:
@@ -103,10 +104,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ):
         super().__init__(lr, weight_decay)
-        _check("beta1", beta1, 0 <= beta1 < 1, "a number in [0, 1)")
-        _check("beta2", beta2, 0 <= beta2 < 1, "a number in [0, 1)")
-        _check("eps", eps, eps > 0, "a number > 0")
-        self.beta1, self.beta2, self.eps = beta1, beta2, eps
+        self.beta1, self.beta2 = _share("beta1", beta1), _share("beta2", beta2)
+        self.eps = _positive("eps", eps)
 
     def _apply(self, P: Array, G: Array, ops: Any) -> None:
         l2, decay = (0.0, self.lr * self.weight_decay) if self.decoupled else (self.weight_decay, 0.0)
@@ -168,6 +167,9 @@ def make(name: str, lr: float, momentum: float | None = None, weight_decay: floa
     return OPTIMIZERS[name](**options)
 
 
-def _check(name: str, value: Any, holds: bool, expected: str) -> None:
-    if not holds:
-        raise UsageError(f"{name}={value!r}: expected {expected}")
+def _share(name: str, value: Any) -> float:
+    return checks.real(name, value, lambda x: 0 <= x < 1, "a number in [0, 1)")
+
+
+def _positive(name: str, value: Any) -> float:
+    return checks.real(name, value, lambda x: x > 0, "a number > 0")

@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from . import checks
 from .errors import UsageError
+
+SHAPES = ("constant", "cosine", "milestones")
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,23 @@ class Schedule:
     milestones: tuple[float, ...] = ()
     gamma: float = 0.1
 
+    def __post_init__(self) -> None:
+        rising = list(self.milestones) == sorted(set(self.milestones)) and all(
+            0 < m < math.inf for m in self.milestones
+        )
+        if not (self.shape in SHAPES and 0 <= self.warmup < math.inf and 0 < self.gamma < math.inf and rising):
+            raise UsageError(
+                f"{self!r}: expected a shape among {', '.join(SHAPES)}, warmup ≥ 0, rising milestones > 0, gamma > 0"
+            )
+        if bool(self.milestones) != (self.shape == "milestones"):
+            raise UsageError(f"{self!r}: milestones belong to the shape 'milestones', and that needs some")
+
     def factor(self, t: float, epochs: float) -> float:
         """The factor at time t of a training of `epochs` epochs."""
         ramp = min(1.0, t / self.warmup) if self.warmup else 1.0
         if self.shape == "cosine":
-            length = epochs - self.warmup
-            progress = min(1.0, max(0.0, t - self.warmup) / length) if length > 0 else 1.0
+            length = epochs - self.warmup  # ≤ 0: all of it is warm-up
+            progress = min(1.0, max(0.0, t - self.warmup) / length) if length > 0 else 0.0
             return ramp * 0.5 * (1 + math.cos(math.pi * progress))
         return ramp * self.gamma ** sum(t >= milestone for milestone in self.milestones)
 
@@ -43,7 +57,10 @@ def parse(text: str) -> Schedule:
     warmup, shape, gamma = 0.0, "constant", 0.1
     milestones: tuple[float, ...] = ()
     try:
-        for part in text.split("+"):
+        parts = text.split("+")
+        if len(parts) > 1 + any(part.startswith("warmup:") for part in parts):
+            raise ValueError("two shapes")
+        for part in parts:
             kind, _, argument = part.partition(":")
             if kind == "warmup":
                 warmup = float(argument)
@@ -55,14 +72,12 @@ def parse(text: str) -> Schedule:
                 shape = kind
             else:
                 raise ValueError
-        if not (0 <= warmup < math.inf and 0 < gamma < math.inf and list(milestones) == sorted(set(milestones))):
-            raise ValueError
+        return Schedule(shape, warmup, milestones, gamma)
     except ValueError:
         raise UsageError(
             f"schedule={text!r}: expected constant, cosine, milestones:30,60 (epochs; :0.5 behind them for another "
-            "factor than 0.1) or warmup:2 (epochs), or two of them joined, as in warmup:2+cosine"
+            "factor than 0.1) or warmup:2 (epochs), or a warm-up joined to one of them, as in warmup:2+cosine"
         ) from None
-    return Schedule(shape, warmup, milestones, gamma)
 
 
 @dataclass(frozen=True)
@@ -80,9 +95,8 @@ class Beta:
 
     def __post_init__(self) -> None:
         for name in ("beta", "warmup", "cycle"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise UsageError(f"{name}={value!r}: expected a number ≥ 0")
+            value = checks.real(name, getattr(self, name), lambda x: x >= 0, "a number ≥ 0")
+            object.__setattr__(self, name, value)
         if self.warmup and self.cycle:
             raise UsageError("a linear warm-up and a cycle of the KL's weight exclude each other: leave one out")
 

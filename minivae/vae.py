@@ -7,6 +7,9 @@
 
 It is not a framework: there is no graph and no tape. What `backward` needs, `forward` left in the workspace.
 
+The letters are those of the article that minivae implements, whose equations "(eq. 13)" counts: the posterior is
+p(z|x), the decoder q(x|z), the prior q(z), the data p̃(x). Kingma & Welling (2014) write q_φ(z|x), p_θ(x|z), p(z).
+
 Legend: B rows, D features, H hidden units, L latent dimensions, S samples of z for each row. Nats; sums over features,
 means over rows. `logvar` = ln σ².
 """
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import likelihoods
+from . import checks, likelihoods
 from .backend import Array, Backend, resolve
 from .buffers import ParameterBuffer, Workspace
 from .errors import UsageError
@@ -134,11 +137,16 @@ class VAE:
         seed: int = 0,
         init: str = "glorot",
     ):
-        _check_whole(features=features, latent_dim=latent_dim, samples=samples)
-        _check_whole(**{f"hidden[{i}]": width for i, width in enumerate(hidden)})
+        features, latent_dim = checks.whole("features", features), checks.whole("latent_dim", latent_dim)
+        samples = checks.whole("samples", samples)
+        if isinstance(hidden, (str, int)) or not hasattr(hidden, "__iter__"):
+            raise UsageError(f"hidden={hidden!r}: expected a tuple of widths, as in (500,), or () for a linear model")
+        self.hidden = tuple(checks.whole(f"hidden[{i}]", width) for i, width in enumerate(hidden))
+        for name, text in (("activation", activation), ("likelihood", likelihood), ("init", init)):
+            checks.instance(name, text, str, "its name")
         if objective not in OBJECTIVES:
             raise UsageError(f"objective={objective!r}: expected one of {', '.join(OBJECTIVES)}")
-        self.features, self.latent_dim, self.hidden = features, latent_dim, tuple(hidden)
+        self.features, self.latent_dim = features, latent_dim
         self.activation, self.objective_name, self.samples, self.init = activation, objective, samples, init
         self.backend = resolve(backend, kernels, dtype)
         self.workspace = Workspace(self.backend)
@@ -219,15 +227,17 @@ class VAE:
         """
         X = self._batch(X)
         self.likelihood.check(X)
-        return self.forward(X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), beta, free_bits).copy()
+        with self.likelihood.uncounted():
+            return self.forward(X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), beta, free_bits).copy()
 
     def objective_and_grad(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
         """`objective`, and `gradients` overwritten with the gradient of its loss."""
         X = self._batch(X)
         self.likelihood.check(X)
         eps = self.epsilon(eps, X.shape[0], "evaluation", None, 0)
-        terms = self.forward(X, eps, beta, free_bits)
-        self.mirror(eps, beta, free_bits)
+        with self.likelihood.uncounted():
+            terms = self.forward(X, eps, beta, free_bits)
+            self.mirror(eps, beta, free_bits)
         return terms.copy()
 
     def train_step(
@@ -272,12 +282,13 @@ class VAE:
         def heads(batch: Any) -> Array:
             return self.encoder.forward(self._batch(batch))
 
-        H = self._stream(heads, X, device)
+        H = self._stream(heads, checks.array("X", X, self.features), device)
         return H[:, :L], H[:, L:]
 
     def decode(self, Z: Any, draw: bool = False, device: bool = False, seed: int | None = None) -> Array:
         """Z (N, L) → E[x|z] (N, D); draw=True: x ~ q(x|z), with the noise of `seed` (the model's, unless given)."""
         rows = count(0, BATCH_ROWS)
+        Z = checks.array("Z", Z, self.latent_dim)
         return self._stream(lambda batch: self._decode(self._latents(batch), draw, next(rows), seed), Z, device)
 
     def reconstruct(self, X: Any, device: bool = False) -> Array:
@@ -288,11 +299,14 @@ class VAE:
             H = self.encoder.forward(self._batch(batch))
             return self._decode(self.backend.xp.ascontiguousarray(H[:, :L]))
 
-        return self._stream(there_and_back, X, device)
+        return self._stream(there_and_back, checks.array("X", X, self.features), device)
 
     def sample(self, n: int, seed: int | None = None, draw: bool = False, device: bool = False) -> Array:
-        """n rows from the model: z ~ N(0, I), then E[x|z] (n, D), or x ~ q(x|z) with draw=True."""
-        _check_whole(n=n)
+        """n rows from the model: z ~ N(0, I), then E[x|z] (n, D), or x ~ q(x|z) with draw=True.
+
+        The same n rows each time, for one seed: the model's, unless given.
+        """
+        n = checks.whole("n", n)
         noise = self.noise if seed is None else Noise(self.backend, seed)
         Z = self.backend.empty((1, n, self.latent_dim))
         noise.normal(Z, "prior", noise.rows(0, n), pass_=0)
@@ -334,7 +348,8 @@ class VAE:
         callback     called with each epoch's row of the history
 
         And by name: schedule ("cosine", "warmup:2+cosine", … or a `mv.Schedule`), free_bits, scale (a `mv.Scale`),
-        progress (True: a line for each epoch), rows and validation_rows (the rows' numbers in the data set, which
+        progress (True: lines on standard error;
+        None: where that is a terminal), rows and validation_rows (the rows' numbers in the data set, which
         choose their noise), resume (True: take up `run` where it stopped), save_seconds (how often the run's
         checkpoint is written at the most).
         Raises UsageError for a mistake, `train.Diverged` when a loss is NaN or infinite, and KeyboardInterrupt after
@@ -386,24 +401,14 @@ class VAE:
 
     def _batch(self, X: Any) -> Array:
         """X checked, and as a C-contiguous array of the backend in the model's dtype."""
-        shape = getattr(X, "shape", None)
-        if shape is None or len(shape) != 2 or shape[1] != self.features or shape[0] == 0:
-            came = f"shape {shape}" if shape is not None else type(X).__name__
-            raise UsageError(f"X: expected an array (rows, {self.features}) with at least one row; got {came}")
-        return self.as_own("X", X)
+        return self.as_own("X", checks.array("X", X, self.features))
 
     def _latents(self, Z: Any) -> Array:
-        shape = getattr(Z, "shape", None)
-        if shape is None or len(shape) != 2 or shape[1] != self.latent_dim:
-            came = f"shape {shape}" if shape is not None else type(Z).__name__
-            raise UsageError(f"Z: expected an array (rows, {self.latent_dim}); got {came}")
-        return self.as_own("Z_given", Z)
+        return self.as_own("Z_given", checks.array("Z", Z, self.latent_dim))
 
     def as_own(self, name: str, x: Any) -> Array:
         if self.backend.owns(x) and x.dtype == self.backend.dtype and x.flags.c_contiguous:
             return x
-        if np.dtype(x.dtype).kind not in "biuf":
-            raise UsageError(f"{name}: expected real numbers; got dtype {x.dtype}")
         out = self.workspace.take(name, x.shape)
         self.backend.assign(out, x)
         return out
@@ -415,9 +420,7 @@ class VAE:
             out = self.workspace.take("eps", (S, B, L))
             if rows is None:
                 rows = self.noise.rows(0, B)
-            elif getattr(rows, "shape", None) != (B,):
-                raise UsageError(f"rows: expected an integer array ({B},); got {getattr(rows, 'shape', rows)!r}")
-            elif not self.backend.owns(rows):
+            elif not self.backend.owns(checks.row_numbers("rows", rows, B)):
                 rows = self.backend.asarray(rows)
             self.noise.normal(out, stream, rows, pass_)
             return out
@@ -442,17 +445,14 @@ class VAE:
 
     def _stream(self, function: Callable[[Any], Array], X: Any, device: bool) -> Array:
         """`function` over blocks of rows, its results copied into one array."""
-        if not hasattr(X, "shape"):
-            raise UsageError(f"expected an array of rows; got {type(X).__name__}")
-        result = None
+        rows = X.shape[0]
+        result: Any = None
         for start, block in blocks(X):
             part = function(block)
             if result is None:
-                shape = (X.shape[0], part.shape[1])
+                shape = (rows, part.shape[1])
                 result = self.backend.empty(shape) if device else np.empty(shape, self.backend.dtype)
             result[start : start + block.shape[0]] = part if device else self.backend.to_host(part)
-        if result is None:
-            raise UsageError(f"expected at least one row; got shape {X.shape}")
         return result
 
 
@@ -460,9 +460,3 @@ def blocks(X: Any, size: int = BATCH_ROWS) -> Iterator[tuple[int, Any]]:
     """(first row, block of rows) over X."""
     for start in range(0, X.shape[0], size):
         yield start, X[start : start + size]
-
-
-def _check_whole(**numbers: Any) -> None:
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise UsageError(f"{name}={value!r}: expected a whole number of at least 1")

@@ -135,6 +135,14 @@ def test_mistakes_get_one_clear_line(make, match):
         make()
 
 
+def test_an_optimizer_serves_one_model():
+    """Another model of the same shape would go on with the first one's moments."""
+    optimizer, backend = mv.Adam(), Backend("numpy", dtype="float64")
+    optimizer.update(np.zeros(3), np.ones(3), backend)
+    with pytest.raises(UsageError, match="another model"):
+        optimizer.update(np.zeros(3), np.ones(3), backend)
+
+
 def test_optimisers_are_made_by_name():
     assert optim.make("nesterov", 0.1).momentum == 0.9
     assert optim.make("rmsprop", 0.1, momentum=0.3).momentum == 0.3
@@ -176,6 +184,7 @@ def test_schedule_matches_torch(text, make):
 def test_warmup_joins_cosine():
     schedule = schedules.parse("warmup:2+cosine")
     assert [schedule.factor(t, 10) for t in (0, 1, 2, 6, 10)] == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-15)
+    assert [schedule.factor(t, 2) for t in (0, 1, 1.5)] == [0, 0.5, 0.75], "a warm-up as long as the training is a ramp"
 
 
 def test_beta_warms_up_and_cycles():
@@ -186,11 +195,32 @@ def test_beta_warms_up_and_cycles():
 
 
 @pytest.mark.parametrize(
-    "text", ["cos", "cosine:3", "milestones:", "milestones:5,2", "warmup:-1", "warmup:inf", "milestones:3:0", "", "+"]
+    "text",
+    [
+        "cos",
+        "cosine:3",
+        "milestones:",
+        "milestones:5,2",
+        "warmup:-1",
+        "warmup:inf",
+        "milestones:3:0",
+        "",
+        "+",
+        "cosine+milestones:1",
+        "milestones:nan",
+    ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(text):
     with pytest.raises(UsageError, match="expected constant, cosine"):
         schedules.parse(text)
+
+
+@pytest.mark.parametrize(
+    "options", [{"shape": "cosin"}, {"warmup": -1}, {"shape": "milestones"}, {"milestones": (3,)}, {"gamma": 0}]
+)
+def test_a_schedule_made_by_hand_is_checked_too(options):
+    with pytest.raises(UsageError):
+        mv.Schedule(**options)
 
 
 @pytest.mark.parametrize("options", [{"beta": -1}, {"warmup": math.inf}, {"warmup": 2, "cycle": 3}])

@@ -246,11 +246,21 @@ MISTAKES = {
     "latent_dim": (lambda v: mv.VAE(6, 0), "latent_dim=0"),
     "features": (lambda v: mv.VAE(6.0), "features=6.0"),
     "hidden": (lambda v: mv.VAE(6, hidden=(5, -1)), r"hidden\[1\]=-1"),
+    "hidden a number": (lambda v: mv.VAE(6, hidden=32), "a tuple of widths"),
+    "likelihood a class": (lambda v: mv.VAE(6, likelihood=int), "likelihood: expected its name"),
+    "a data frame": (lambda v: v.encode(Frame()), r"got Frame; its .to_numpy\(\) is one"),
     "activation": (lambda v: mv.VAE(6, activation="swish"), "identity, relu"),
     "objective": (lambda v: mv.VAE(6, objective="elob"), "elbo"),
     "init": (lambda v: mv.VAE(6, init="normal:x"), "glorot"),
     "another model's optimizer": (lambda v: _two_models(), "another model"),
 }
+
+
+class Frame:
+    """Something that is no array and could make one."""
+
+    def to_numpy(self):
+        return X46
 
 
 def _two_models():

@@ -1,0 +1,62 @@
+"""checks: what is looked at once, at the door. Each returns the value as the inside wants it, or raises UsageError."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .errors import UsageError
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least `least`; NumPy's count too."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
+        raise UsageError(f"{name}={value!r}: expected a whole number of at least {least}")
+    return int(value)
+
+
+def real(name: str, value: Any, holds: Callable[[float], bool], expected: str) -> float:
+    """A finite real number for which `holds`; `expected` says in words what that is."""
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not holds(float(value)):
+        raise UsageError(f"{name}={value!r}: expected {expected}")
+    return float(value)
+
+
+def instance(name: str, value: Any, kind: type, expected: str) -> Any:
+    """An object of the class `kind`."""
+    if not isinstance(value, kind):
+        came = f"the class {value.__name__} itself" if isinstance(value, type) else repr(value)
+        raise UsageError(f"{name}: expected {expected}; got {came[:80]}")
+    return value
+
+
+def array(name: str, X: Any, width: int, what: str = "rows") -> Any:
+    """An array (rows, width) of real numbers with at least one row."""
+    if not (hasattr(X, "shape") and hasattr(X, "dtype") and hasattr(X, "__getitem__")) or hasattr(X, "tocsr"):
+        hint = "; its .to_numpy() is one" if hasattr(X, "to_numpy") else ""
+        hint = "; its .toarray() is one" if hasattr(X, "toarray") else hint
+        hint = "; its .X is one" if hasattr(X, "X") else hint
+        hint = "; np.array(…) makes one" if isinstance(X, (list, tuple)) else hint
+        raise UsageError(f"{name}: expected an array ({what}, {width}); got {type(X).__name__}{hint}")
+    if isinstance(X, np.ma.MaskedArray):
+        raise UsageError(f"{name}: a masked array's missing values cannot be told apart; fill them first")
+    if len(X.shape) != 2 or X.shape[1] != width or X.shape[0] == 0:
+        raise UsageError(f"{name}: expected an array ({what}, {width}) with at least one row; got shape {X.shape}")
+    if np.dtype(X.dtype).kind not in "biuf":
+        raise UsageError(f"{name}: expected real numbers; got dtype {X.dtype}")
+    return X
+
+
+def row_numbers(name: str, rows: Any, n: int) -> Any:
+    """An integer array (n,) of row numbers, each below 2³² (values are looked at on the host alone)."""
+    shape, kind = tuple(getattr(rows, "shape", ())), getattr(getattr(rows, "dtype", None), "kind", "")
+    if shape != (n,) or kind not in "iu":
+        came = f"{rows.dtype} {shape}" if hasattr(rows, "dtype") else type(rows).__name__
+        raise UsageError(f"{name}: expected an integer array ({n},), one number for each row; got {came}")
+    if isinstance(rows, np.ndarray) and n and (rows.min() < 0 or rows.max() >= 2**32):
+        raise UsageError(f"{name}: expected numbers from 0 to 2³² − 1; they range from {rows.min()} to {rows.max()}")
+    return rows
