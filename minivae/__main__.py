@@ -21,9 +21,6 @@ def main() -> None:
         app()
     except UsageError as error:
         _fail(str(error), 2)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
     except OSError as error:
         _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
     except ArithmeticError as error:

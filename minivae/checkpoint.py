@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from .backend import Backend
-from .errors import UsageError
+from .errors import UsageError, UsageWarning
 from .vae import VAE
 
 VERSION = 1
+TEMPORARY = ".*.minivae-tmp"  # what a killed write may leave beside its file
 
 
 @dataclass
@@ -48,16 +50,18 @@ class Checkpoint:
 def write_whole(path: str | os.PathLike, data: bytes) -> None:
     """Write a file so that there is never half of one: beside its place, synced with its folder, renamed."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.minivae-tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say what it could not hold
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -89,7 +93,9 @@ def read(path: str | os.PathLike) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        raise UsageError(f"{path}: no such model file")
+        inside = Path(path) / "model.safetensors"
+        hint = f"; did you mean {inside}?" if inside.is_file() else ""
+        raise UsageError(f"{path}: no such model file{hint}")
     try:
         with safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get("minivae")
@@ -128,6 +134,8 @@ def put_tensors(vae: VAE, tensors: dict[str, np.ndarray], flat: Any, prefix: str
 
 def save_model(vae: VAE, path: str | os.PathLike) -> None:
     """`VAE.save`: the parameters alone."""
+    if Path(path).is_dir():
+        raise UsageError(f"{path} is a folder: name a file, such as {Path(path) / 'model.safetensors'}")
     if not Path(path).parent.is_dir():
         raise UsageError(f"{path}: there is no folder {Path(path).parent}; make it first")
     write(path, Checkpoint(vae.config(), vae.backend.dtype.name, tensors_of(vae), {"passes": vae.passes}))
@@ -161,7 +169,15 @@ def build(
 
 def load_model(path: str | os.PathLike, backend: Any, kernels: str | None, dtype: Any, which: str) -> VAE:
     """`VAE.load`."""
-    return build(read(path), path, backend, kernels, dtype, which)
+    held = read(path)
+    if held.extra.get("scale", "none") != "none":
+        warnings.warn(
+            f"{path} was trained on data scaled by {held.extra['scale']!r}: scale what you give it, or open the run's "
+            "folder with minivae.runs.open_run, which knows the scale",
+            UsageWarning,
+            stacklevel=3,
+        )
+    return build(held, path, backend, kernels, dtype, which)
 
 
 def _short(error: BaseException) -> str:

@@ -7,6 +7,9 @@ mistake is a UsageError: `__main__.py` prints it as one line and exits with stat
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +27,24 @@ app = typer.Typer(
     help="A VAE engine whose every forward and backward pass is written by hand.\n\n"
     "Start with: [bold]minivae train digits --out run[/]",
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from . import __version__
+
+        typer.echo(f"minivae {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `minivae train` made.")]
 OtherData = Annotated[
@@ -106,13 +127,12 @@ def train(
         if force:
             raise UsageError("--resume continues a run and --force replaces it: leave one of the two out")
         options = _resumed_options(out, source, options, given)
+    session = Session(out, source, options)
     try:
-        Session(out, source, options).train(resume=resume, force=force, say=_say)
+        session.train(resume=resume, force=force, say=_say_if_heard)
     except KeyboardInterrupt:
-        saved = (out / runs.CONFIG_FILE).exists()
-        hint = (
-            f"{out} is saved; go on with: minivae train {data} --out {out} --resume" if saved else "nothing was begun"
-        )
+        again = shlex.join(["minivae", "train", data, "--out", str(out), "--resume"])
+        hint = f"{out} is saved; go on with: {again}" if session.begun else "nothing was begun"
         typer.echo(f"minivae: interrupted; {hint}", err=True)
         raise typer.Exit(130) from None
 
@@ -258,8 +278,8 @@ def encode(
     arrays = {"mean": mean, "logvar": logvar, "rows": part.rows}
     if part.y is not None:
         arrays["y"] = part.y
-    np.savez(out, allow_pickle=False, **arrays)
-    _say(f"{out}: mean and logvar {mean.shape} of the {part.name}")
+    np.savez(out, **arrays)
+    _say(f"{out}: mean and logvar {mean.shape}, {part.name}")
 
 
 @app.command()
@@ -291,6 +311,15 @@ app.command()(gradcheck)
 def _say(text: str) -> None:
     """A line on standard output."""
     typer.echo(text)
+
+
+def _say_if_heard(text: str) -> None:
+    """`_say`, for a training, which goes on when nobody listens any more (`… | head`, a full disk)."""
+    try:
+        _say(text)
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _check_out(path: Path, suffixes: tuple[str, ...], force: bool) -> None:

@@ -22,7 +22,9 @@ class Progress:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console: Any = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.on_broken_pipe = self._fall_silent  # where rich would end the process
+        self.console = console
         self.status: Any = None
 
     def start(self, training: Training) -> None:
@@ -36,7 +38,7 @@ class Progress:
         if self.first_step:
             self.first_step = False
             if now - self.started > SLOW_FIRST_STEP:
-                self.console.print(
+                self._print(
                     f"[dim]first step after {now - self.started:.1f} s: kernels were compiled, and are cached now[/]"
                 )
         if self.status is None or now - self.last < REFRESH_SECONDS:
@@ -47,7 +49,7 @@ class Progress:
         nll, kl = at.sums[1] / rows + training.jacobian, at.sums[2] / rows
         self.status.update(
             f"epoch {at.epoch}/{training.epochs}  {at.step}/{training.steps_per_epoch}  elbo {-(nll + kl):.2f}  "
-            f"nll {nll:.2f}  kl {kl:.2f}{_beta(beta)}  {rate:,.0f} rows/s"
+            f"nll {nll:.2f}  kl {kl:.2f}{_beta(beta, beta >= 1)}  {rate:,.0f} rows/s"
         )
 
     def epoch(self, training: Training, row: dict[str, Any]) -> None:
@@ -55,21 +57,32 @@ class Progress:
         if row["epoch"] % every and row["epoch"] not in (1, training.epochs):
             return
         width = len(str(training.epochs))
+        beta = _beta(row["beta"], row["bound"] == "yes")
         validation = f"  val elbo {row['val_elbo']:.2f}" if row["val_elbo"] != "" else ""
         best = "  best" if validation and training.at.best_epoch == row["epoch"] else ""
         clamped = f"  [yellow]{row['clamped']:,} log-variances clamped[/]" if row["clamped"] else ""
-        self.console.print(
+        self._print(
             f"epoch {row['epoch']:>{width}}/{training.epochs}  elbo {row['elbo']:.2f}  nll {row['nll']:.2f}  "
-            f"kl {row['kl']:.2f}{validation}{best}{_beta(row['beta'])}  {row['rows_per_second']:,} rows/s{clamped}"
+            f"kl {row['kl']:.2f}{validation}{best}{beta}  {row['rows_per_second']:,} rows/s{clamped}"
         )
+
+    def _print(self, text: str) -> None:
+        try:
+            self.console.print(text)
+        except OSError:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        """Nobody listens any more (`… 2>&1 | head`, a full disk): the training goes on."""
+        self.console.quiet = True
 
     def stop(self) -> None:
         if self.status is not None:
             self.status.stop()
 
 
-def _beta(beta: float) -> str:
-    """β, where it is not 1, and what that does to the loss."""
-    if beta == 1:
+def _beta(beta: float, bound: bool) -> str:
+    """β, where it is not 1, and whether the loss bounds ln q(x)."""
+    if beta == 1 and bound:
         return ""
-    return f"  (β = {beta:.2f}: the loss is no bound on ln q(x))" if beta < 1 else f"  (β = {beta:.2f})"
+    return f"  β {beta:.2f}" + ("" if bound else " (loss is no bound)")

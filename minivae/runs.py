@@ -65,7 +65,7 @@ class Run:
             return split_of(self._fitting(load(source, options["seed"])), split, options)
         data = self._fitting(load(source, options["seed"], hold_out=False))
         if data.X_test is None:
-            return Part(data.X, data.y, data.rows, f"all of {data.name}")
+            return Part(data.X, data.y, data.rows, f"whole of {data.name}")
         return split_of(data, "test", options)
 
     def _fitting(self, data: Dataset) -> Dataset:
@@ -120,8 +120,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{folder} {what}; `minivae train DATA --out {folder}` makes a run")
     try:
         config = json.loads(path.read_text())
-        complete = {"data", "options", "shape"} <= config.keys() and {"seed", "validation"} <= config["options"].keys()
-    except (ValueError, AttributeError, KeyError, TypeError):
+        shape, options = config["shape"], config["options"]
+        complete = isinstance(config["data"], str) and isinstance(options["seed"], int)
+        complete = complete and isinstance(options["validation"], (int, float))
+        complete = complete and (shape is None or shape[0] * shape[1] == config["features"])
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError):
         complete = False
     if not complete:
         raise UsageError(f"{path}: expected the config.json that `minivae train` wrote; it is damaged")
@@ -137,6 +140,8 @@ def make_folder(folder: Path, force: bool) -> None:
     """A folder for a new run; one that holds anything is refused, and with `force` only a run is replaced."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder}: a file of that name exists; choose another folder")
+    for leftover in folder.glob(files.TEMPORARY):
+        leftover.unlink()
     held = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if held and not force:
         what = "holds a run" if CONFIG_FILE in held else f"is not empty ({held[0]})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,14 +18,16 @@ import numpy as np
 
 from . import __version__, optim, plots, runs
 from .backend import Backend
+from .batches import Batches
 from .data import Dataset, Scale, choose_binarize, choose_likelihood, load
-from .errors import UsageError
+from .errors import UsageError, UsageWarning
 from .evaluate import evaluate
 from .progress import Progress
 from .schedules import Beta, parse
 from .train import SAVE_SECONDS, History, Training
 from .vae import VAE
 
+LARGE = 100.0  # values beyond it are warned of
 SHOWN = 24  # rows in a picture of reconstructions
 SAMPLED = 64  # rows in a picture of samples
 DOTS = 5000  # points in a picture of the latent plane
@@ -35,6 +38,7 @@ class Session:
 
     def __init__(self, folder: Path, source: str, options: dict[str, Any]):
         self.folder, self.source, self.options = folder, source, options
+        self.begun = False  # whether the folder holds this training
 
     def train(self, resume: bool, force: bool, say: Callable[[str], None]) -> None:
         """Check, load, choose, train, evaluate, draw. Nothing is written before everything has been checked."""
@@ -60,13 +64,18 @@ class Session:
             validation=None if held is None else held.X,
             beta=beta, binarize=binarize, scale=scale, schedule=schedule, patience=o["patience"], clip=o["clip"],
             run=self.folder, progress=Progress(), rows=part.rows, validation_rows=None if held is None else held.rows,
-            save_seconds=float(os.environ.get("MINIVAE_SAVE_SECONDS", SAVE_SECONDS)),
+            save_seconds=_save_seconds(),
         )  # fmt: skip
+        if data.X_test is not None:  # what would fail after the training fails before it
+            Batches(vae, data.X_test, None, scale, binarize, "test rows")
+        if vae.likelihood.name.startswith("gaussian") and scale.kind == "none":
+            self.advise(*training.batches.range)
 
         if resume:
             training.restore()
         else:
             runs.make_folder(self.folder, force)
+        self.begun = True
         runs.write_config(self.folder, self.config(data))
 
         pictures = f", pictures of {data.shape[0]}×{data.shape[1]}" if data.shape else ""
@@ -75,11 +84,14 @@ class Session:
         say(f"data        {data.name}: {data.features} features{pictures}; rows: {', '.join(counts)}")
         say(f"likelihood  {vae.likelihood.name}: {why}" + (f"; binarisation: {binarize}" if binarize != "none" else ""))
         if scale.kind != "none":
-            say(f"scale       {scale.kind}, fitted on the training rows; nats are in the data's own units")
+            units = "; nats are in the data's own units" if vae.likelihood.is_density else ""
+            say(f"scale       {scale.kind}, fitted on the training rows{units}")
         widths = "-".join(str(w) for w in (data.features, *hidden, o["latent"]))
         say(f"model       {widths}, {o['activation']}, {vae.buffer.count:,} parameters; {backend}")
         if resume:
-            say(f"resuming    at epoch {training.at.epoch}, step {training.at.step} of {training.steps_per_epoch}")
+            done = training.at.epoch > o["epochs"]
+            where = f"at epoch {training.at.epoch}, step {training.at.step} of {training.steps_per_epoch}"
+            say(f"resuming    {'nothing: all its epochs are done' if done else where}")
 
         history = training.run()
         self.report(vae, data, scale, binarize, history, say)
@@ -88,14 +100,26 @@ class Session:
         """(likelihood, why, binarisation), where the options say auto."""
         name, binarize = self.options["likelihood"], self.options["binarize"]
         scaled = self.options["scale"] != "none"
-        if name != "auto":
-            return name, "as asked for", "none" if binarize == "auto" else binarize
-        name, why = choose_likelihood(X, data.is_picture and not scaled)
-        if scaled and name == "bernoulli" and self.options["scale"] == "standard":
+        if name == "auto":
+            name, why = choose_likelihood(X, data.is_picture and not scaled)
+        else:
+            why = "as asked for"
+        if why != "as asked for" and scaled and name == "bernoulli" and self.options["scale"] == "standard":
             name, why = "gaussian", "standardised values are real numbers"
         if binarize == "auto":
             binarize = choose_binarize(X, data.is_picture and not scaled) if name == "bernoulli" else "none"
         return name, why, binarize
+
+    @staticmethod
+    def advise(low: float, high: float) -> None:
+        """Warn of values so large that the first steps will overflow or crawl."""
+        if max(abs(low), abs(high)) > LARGE:
+            warnings.warn(
+                f"the values range from {low:g} to {high:g}, and a network starts at the scale of 1: --scale standard "
+                "(or minmax) is what they want",
+                UsageWarning,
+                stacklevel=2,
+            )
 
     def config(self, data: Dataset) -> dict[str, Any]:
         """What config.json holds."""
@@ -151,6 +175,17 @@ def model_rows(vae: VAE, part: runs.Part, scale: Scale, binarize: str, n: int) -
     """
     X = scale.apply(part.X[:n], vae.backend.dtype)
     return (X >= 0.5).astype(X.dtype) if binarize == "threshold" else X
+
+
+def _save_seconds() -> float:
+    text = os.environ.get("MINIVAE_SAVE_SECONDS", str(SAVE_SECONDS))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UsageError(f"MINIVAE_SAVE_SECONDS={text!r}: expected a number of seconds ≥ 0")
+    return seconds
 
 
 def parse_hidden(text: str) -> tuple[int, ...]:

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checkpoint as files
-from .batches import Batches
+from . import checks
+from .batches import CHECK_ROWS, Batches
 from .errors import UsageError
 from .evaluate import evaluate_batches, log_jacobian
 from .noise import permutation
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 MODEL_FILE, HISTORY_FILE = "model.safetensors", "history.csv"
 SAVE_SECONDS = 10.0  # how often a run's checkpoint is written at the most, but for its end
+DATA = "data (sha256)"
 LOOK_EVERY = {"numpy": 1, "cupy": 100}  # steps between two looks at the losses: on a device each look is a wait
 
 COLUMNS = {  # of the history: name → what it is
@@ -52,7 +54,7 @@ COLUMNS = {  # of the history: name → what it is
     "val_nll": "",
     "val_kl": "",
     "beta": "the KL's weight at the epoch's last step",
-    "bound": "whether −loss bounds ln q(x) from below: no while β < 1",
+    "bound": "whether −loss bounds ln q(x) from below: no where β < 1 in any step",
     "lr": "the learning rate at the epoch's last step",
     "clamped": "decoder log-variances that were clamped",
     "rows_per_second": "training rows",
@@ -97,6 +99,7 @@ class Position:
     epoch: int = 1  # the epoch under way
     step: int = 0  # steps of it that are done
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # Σ loss, Σ nll, Σ kl over its rows so far
+    bound: bool = True  # whether β has been at least 1 in every step of it
     total_steps: int = 0
     best_elbo: float = -math.inf
     best_epoch: int | None = None
@@ -138,25 +141,30 @@ class Training:
         extra: dict[str, Any] | None = None,
         save_seconds: float = SAVE_SECONDS,
     ):
-        for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
-            if value is None and name == "patience":
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise UsageError(f"{name}={value!r}: expected a whole number of at least 1")
-        if clip is not None and not 0 < clip < math.inf:
-            raise UsageError(f"clip={clip!r}: expected a number > 0, the gradient's largest norm")
-        if not 0 <= free_bits < math.inf:
-            raise UsageError(f"free_bits={free_bits!r}: expected a number ≥ 0, nats for each latent dimension")
+        epochs, batch_size = checks.whole("epochs", epochs), checks.whole("batch_size", batch_size)
+        patience = None if patience is None else checks.whole("patience", patience)
+        if clip is not None:
+            clip = checks.real("clip", clip, lambda x: x > 0, "a number > 0, the gradient's largest norm")
+        free_bits = checks.real(
+            "free_bits", free_bits, lambda x: x >= 0, "a number ≥ 0, nats for each latent dimension"
+        )
+        save_seconds = checks.real("save_seconds", save_seconds, lambda x: x >= 0, "a number of seconds ≥ 0")
+        if callback is not None and not callable(callback):
+            raise UsageError(f"callback={callback!r}: expected a function of an epoch's row")
         if patience is not None and validation is None:
             raise UsageError("patience needs validation rows: give validation=X_val (--validation 0.1)")
         self.vae, self.epochs, self.batch_size = vae, epochs, batch_size
-        self.optimizer = Adam() if optimizer is None else optimizer
+        optimizer = Adam() if optimizer is None else optimizer
+        self.optimizer = checks.instance("optimizer", optimizer, Optimizer, "an optimizer, such as mv.Adam(1e-3)")
         self.base_lr = self.optimizer.lr
-        self.schedule = parse(schedule) if isinstance(schedule, str) else schedule
-        self.beta = beta if isinstance(beta, Beta) else Beta(float(beta))
+        schedule = parse(schedule) if isinstance(schedule, str) else schedule
+        self.schedule = checks.instance("schedule", schedule, Schedule, "a schedule's name, or a mv.Schedule")
+        self.beta = beta if isinstance(beta, Beta) else Beta(beta)
         self.free_bits, self.patience, self.clip = free_bits, patience, clip
         self.batches = Batches(vae, X, rows, scale, binarize)
-        self.validation = None if validation is None else Batches(vae, validation, validation_rows, scale, binarize)
+        self.validation = None
+        if validation is not None:
+            self.validation = Batches(vae, validation, validation_rows, scale, binarize, "validation")
         self.scale = self.batches.scale
         self.jacobian = log_jacobian(vae, self.scale)
         self.steps_per_epoch = -(-len(self.batches) // batch_size)
@@ -211,6 +219,7 @@ class Training:
             t = at.epoch - 1 + at.step / self.steps_per_epoch
             self.optimizer.lr = self.base_lr * self.schedule.factor(t, self.epochs)
             beta = self.beta(t)
+            at.bound = at.bound and beta >= 1
             index = order[at.step * self.batch_size : (at.step + 1) * self.batch_size]
             X, rows = self.batches.take(index, "binarise", pass_)
             terms = vae.train_step(
@@ -241,19 +250,26 @@ class Training:
             at.sums = [at.sums[0] + loss, at.sums[1] + nll, at.sums[2] + kl]
         self.unread = 0
 
-    def _diagnosis(self, step: int, found: str, X: Any) -> str:
+    def _diagnosis(self, step: int, found: str, X: Any = None) -> str:
+        """One sentence: which step, which tensor, and what to do. X: the step's batch, where it is still there."""
         vae = self.vae
-        suspects: dict[str, Any] = {"X": X}
+        suspects: dict[str, Any] = {} if X is None else {"X": X}
         suspects |= {f"{layer.name} output": layer.Y for layer in vae.encoder.layers}
         suspects |= {"latent z": vae.posterior.Z}
         suspects |= {f"{layer.name} output": layer.Y for layer in vae.decoder.layers}
         suspects |= {f"gradient of {name}": grad for name, grad in vae.gradients.items()}
         suspects |= {f"parameter {name}": view for name, view in vae.parameters.items()}
         first = next((name for name, x in suspects.items() if not self._finite(x)), "none that is still held")
-        kept = f" {self.run_folder / MODEL_FILE} holds the last good state." if self.run_folder else ""
+        if step == 1:
+            low, high = self.batches.range
+            advice = f"No update was made yet: the values, from {low:g} to {high:g}, want scaling (--scale standard)."
+        else:
+            advice = "Try a smaller learning rate, or a clip (--lr, --clip)."
+            if self.run_folder:
+                advice += f" {self.run_folder / MODEL_FILE} holds the last good state."
         return (
             f"training diverged at step {step} (epoch {self.at.epoch}): {found}; the first tensor with a NaN or an "
-            f"infinity is: {first}. Try a smaller learning rate, or a clip (--lr, --clip).{kept}"
+            f"infinity is: {first}. {advice}"
         )
 
     def _finite(self, x: Any) -> bool:
@@ -266,11 +282,11 @@ class Training:
         row: dict[str, Any] = dict.fromkeys(COLUMNS, "")
         row |= {"epoch": at.epoch, "step": at.total_steps, "loss": loss + self.jacobian, "nll": nll + self.jacobian}
         row |= {"elbo": -(nll + self.jacobian + kl), "kl": kl, "lr": self.optimizer.lr, "beta": beta}
-        row |= {"bound": "no" if beta < 1 else "yes", "clamped": self._clamped()}
+        row |= {"bound": "yes" if at.bound else "no", "clamped": self._clamped()}
         if self.validation is not None:
             result = evaluate_batches(self.vae, self.validation)
             if not math.isfinite(result.elbo):
-                raise Diverged(self._diagnosis(at.total_steps, f"validation elbo {result.elbo:g}", self.recent))
+                raise Diverged(self._diagnosis(at.total_steps, f"validation elbo {result.elbo:g}"))
             row |= {"val_elbo": result.elbo, "val_nll": result.nll, "val_kl": result.kl}
             if self.beta.settled(at.epoch):
                 self._judge(result.elbo)
@@ -279,7 +295,7 @@ class Training:
         self.history.rows.append(row)
         if self.run_folder is not None:
             _append(self.run_folder / HISTORY_FILE, row)
-        at.epoch, at.step, at.sums = at.epoch + 1, 0, [0.0, 0.0, 0.0]
+        at.epoch, at.step, at.sums, at.bound = at.epoch + 1, 0, [0.0, 0.0, 0.0], True
         if self.progress:
             self.progress.epoch(self, row)
         if self.callback is not None:
@@ -313,7 +329,7 @@ class Training:
             "dtype": self.vae.backend.dtype.name,
             "kernels": self.vae.backend.kernels,
             "backend": self.vae.backend.name,
-            "data (sha256)": _digest(self.batches, self.validation),
+            DATA: _digest(self.batches, self.validation),
             "batch_size": self.batch_size,
             "optimizer": {"name": type(self.optimizer).__name__, **numbers, "lr": self.base_lr},
             "beta": asdict(self.beta),
@@ -330,7 +346,11 @@ class Training:
         if folder is None or self.last_save > -math.inf:
             return
         if (folder / MODEL_FILE).exists():
-            raise UsageError(f"{folder} holds a run already: resume it (--resume), or choose another folder")
+            raise UsageError(
+                f"{folder} holds a run already: resume it (resume=True, --resume), or choose another folder"
+            )
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"run={str(folder)!r}: a file of that name exists; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
         _write_history(folder / HISTORY_FILE, [])
         self._save()
@@ -340,7 +360,7 @@ class Training:
             return
         vae, at = self.vae, self.at
         if not self._finite(vae.buffer.data):
-            raise Diverged(self._diagnosis(at.total_steps, "the loss is finite, the parameters are not", self.recent))
+            raise Diverged(self._diagnosis(at.total_steps, "the loss is finite, the parameters are not"))
         tensors = files.tensors_of(vae)
         if at.best_epoch is not None:
             tensors |= files.tensors_of(vae, self.best, "best.")
@@ -378,9 +398,9 @@ class Training:
         if folder is None:
             raise UsageError("resume=True needs run=: the folder to resume")
         if not (folder / MODEL_FILE).exists():
-            if (folder / HISTORY_FILE).exists():  # killed before its first checkpoint: from the beginning
+            if folder.is_dir():  # killed before its first checkpoint: from the beginning
                 return
-            raise UsageError(f"{folder}: there is no {MODEL_FILE} to resume from")
+            raise UsageError(f"{folder}: there is no such folder to resume")
         saved = files.read(folder / MODEL_FILE)
         try:
             self._take_up(saved, folder)
@@ -393,10 +413,17 @@ class Training:
         vae, source, training = self.vae, folder / MODEL_FILE, saved.training
         for name, value in json.loads(json.dumps(self.options)).items():
             if training["options"][name] != value:
+                if name == DATA:
+                    raise UsageError(
+                        f"the data have changed since {folder} was begun: give the same, or begin another run"
+                    )
                 was, now = _difference(name, training["options"][name], value)
                 raise UsageError(f"{folder} was begun with {was}, and now it is {now}: only --epochs may change")
         files.put_tensors(vae, saved.tensors, vae.buffer.data, "", source)
         position = training["position"]
+        if position["epoch"] - 1 > self.epochs:
+            done = position["epoch"] - 1
+            raise UsageError(f"{folder} has {done} epochs behind it, and {self.epochs} were asked for: ask for more")
         self.at = Position(**{**position, "best_elbo": float(position["best_elbo"])})
         if self.at.best_epoch is not None:
             files.put_tensors(vae, saved.tensors, self.best, "best.", source)
@@ -413,7 +440,7 @@ class Training:
         if self.history.rows:
             self.at.seconds = float(self.history.rows[-1]["seconds"])
         _write_history(folder / HISTORY_FILE, self.history.rows)
-        for leftover in folder.glob(f".{MODEL_FILE}.*.tmp"):
+        for leftover in folder.glob(files.TEMPORARY):
             leftover.unlink()
         self.last_save = time.monotonic()
 
@@ -447,8 +474,8 @@ def _digest(*sets: Batches | None) -> str:
         if batches is None:
             continue
         digest.update(f"{batches.X.shape} {batches.X.dtype};".encode())
-        for start in range(0, len(batches), 4096):
-            block = batches.backend.to_host(batches.X[start : start + 4096])
+        for start in range(0, len(batches), CHECK_ROWS):
+            block = batches.backend.to_host(batches.X[start : start + CHECK_ROWS])
             digest.update(np.ascontiguousarray(block).view(np.uint8).data)
         if batches.scale is not None:
             digest.update(batches.scale.kind.encode())
@@ -466,12 +493,12 @@ def _difference(name: str, was: Any, now: Any) -> tuple[str, str]:
 
 def _append(path: Path, row: dict[str, Any]) -> None:
     with open(path, "a", newline="") as file:
-        csv.DictWriter(file, list(COLUMNS)).writerow(row)
+        csv.DictWriter(file, list(COLUMNS), lineterminator="\n").writerow(row)
 
 
 def _write_history(path: Path, rows: list[dict[str, Any]]) -> None:
     lines = [",".join(COLUMNS)] + [",".join(str(row[column]) for column in COLUMNS) for row in rows]
-    files.write_whole(path, ("\r\n".join(lines) + "\r\n").encode())
+    files.write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
 def read_history(folder: str | os.PathLike, before: int | None = None) -> list[dict[str, Any]]:

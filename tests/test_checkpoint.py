@@ -125,6 +125,22 @@ def test_saving_into_a_folder_that_is_not_there_says_so(tmp_path):
         model().save(tmp_path / "no" / "m.safetensors")
 
 
+def test_a_folder_is_no_model_file_and_the_file_inside_is_named(tmp_path):
+    model().save(tmp_path / "model.safetensors")
+    with pytest.raises(UsageError, match=r"did you mean .*model\.safetensors"):
+        mv.VAE.load(tmp_path)
+    with pytest.raises(UsageError, match="is a folder"):
+        model().save(tmp_path)
+
+
+def test_loading_a_model_of_scaled_data_says_so(tmp_path):
+    X = np.random.default_rng(0).normal(5, 2, (40, 6))
+    vae = mv.VAE(6, 2, (5,), likelihood="gaussian", backend="numpy")
+    vae.fit(X, epochs=1, scale=mv.Scale.fit("standard", X), run=tmp_path / "r", progress=False)
+    with pytest.warns(mv.UsageWarning, match="scaled by 'standard'"):
+        mv.VAE.load(tmp_path / "r/model.safetensors")
+
+
 def test_which_is_best_or_last(tmp_path):
     model().save(tmp_path / "m")
     with pytest.raises(UsageError, match="'best' or 'last'"):

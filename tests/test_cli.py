@@ -204,7 +204,7 @@ def test_beta_below_one_is_said_to_be_no_bound(tmp_path):
 
 
 def test_bernoulli_on_grey_pictures_warns_and_names_binarize(tmp_path):
-    result = minivae("train", "digits", "--out", tmp_path / "r", *SMALL, "--likelihood", "bernoulli")
+    result = minivae("train", "digits", "--out", tmp_path / "r", *SMALL, "--binarize", "none")
     assert result.returncode == 0
     assert "--binarize dynamic" in result.stderr
 
@@ -254,7 +254,9 @@ def test_resume_sees_that_a_file_has_changed(tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     ok("train", "x.npy", "--out", "r", *SMALL, cwd=tmp_path)
     np.save(tmp_path / "x.npy", ROWS + 1)
-    assert "data (sha256)" in one_line("train", "x.npy", "--out", "r", "--resume", "--epochs", "9", cwd=tmp_path)
+    assert "the data have changed" in one_line(
+        "train", "x.npy", "--out", "r", "--resume", "--epochs", "9", cwd=tmp_path
+    )
 
 
 def _start(folder, *more):
@@ -310,6 +312,54 @@ def test_kill_9_loses_nothing(tmp_path):
     process.communicate(timeout=120)
     whole, cut = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut"))
     assert whole == cut
+
+
+@pytest.mark.parametrize("listener", ["true", "head -1", "cat > /dev/full"])
+def test_a_training_goes_on_when_nobody_listens(listener, tmp_path):
+    arguments = " ".join(["train", "digits", "--out", str(tmp_path / "r"), *SMALL])
+    for redirect in ("", "2>&1"):
+        command = f"{sys.executable} -m minivae {arguments} --force {redirect} | {listener}"
+        subprocess.run(command, shell=True, cwd=ROOT, timeout=120, capture_output=True)
+        assert len((tmp_path / "r/history.csv").read_text().splitlines()) == 4
+        assert (tmp_path / "r/samples.png").exists()
+
+
+def test_a_run_of_which_only_the_config_is_left_can_be_resumed(tmp_path):
+    ok("train", "digits", "--out", tmp_path / "r", *SMALL)
+    for name in ("model.safetensors", "history.csv"):
+        (tmp_path / "r" / name).unlink()
+    ok("train", "digits", "--out", tmp_path / "r", "--resume")
+    ok("evaluate", tmp_path / "r")
+
+
+def test_leftovers_of_a_killed_write_are_no_obstacle(tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/.config.json.77.minivae-tmp").write_text("{")
+    ok("train", "digits", "--out", tmp_path / "r", *SMALL)
+
+
+def test_test_rows_that_the_model_cannot_explain_are_found_before_the_training(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((200, 3)))
+    arguments = ["train", "x.npy", "--out", "r", *SMALL, "--scale", "minmax", "--likelihood", "bernoulli"]
+    for binarize in ("none", "dynamic"):
+        line = one_line(*arguments, "--binarize", binarize, cwd=tmp_path)
+        assert "gaussian" in line
+        assert not (tmp_path / "r").exists()
+
+
+def test_large_values_are_advised_to_scale(tmp_path):
+    np.save(tmp_path / "x.npy", 1e4 * np.random.default_rng(0).random((200, 3)))
+    result = minivae("train", "x.npy", "--out", "r", *SMALL, cwd=tmp_path)
+    assert "--scale standard" in result.stderr
+
+
+def test_a_save_interval_that_makes_no_sense_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIVAE_SAVE_SECONDS", "abc")
+    assert "MINIVAE_SAVE_SECONDS='abc'" in one_line("train", "digits", "--out", tmp_path / "r", *SMALL)
+
+
+def test_version():
+    assert ok("--version").startswith("minivae 0.")
 
 
 def test_divergence_exits_1_and_names_step_and_tensor(tmp_path):
@@ -492,11 +542,18 @@ def test_mistakes_of_the_other_commands_are_one_line(case, run, tmp_path):
     assert expected in one_line(*arguments, cwd=tmp_path)
 
 
+def _change_config(run, **changes):
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | changes))
+
+
 @pytest.mark.parametrize(
     "damage, expected",
     [
         (lambda run: (run / "config.json").write_text("{"), "config.json"),
         (lambda run: (run / "config.json").write_text("[]"), "config.json"),
+        (lambda run: _change_config(run, shape=[3, 8]), "config.json"),
+        (lambda run: _change_config(run, options={"seed": 0, "validation": "x"}), "config.json"),
         (lambda run: (run / "model.safetensors").unlink(), "model.safetensors"),
         (lambda run: (run / "model.safetensors").write_bytes(b"x" * 50), "model.safetensors"),
     ],

@@ -173,6 +173,30 @@ def test_clamped_log_variances_are_counted_and_reported():
     assert vae.likelihood.clamped[0] == 0, "evaluation is not training"
 
 
+def test_a_loss_is_called_a_bound_only_where_beta_was_one_in_every_step():
+    assert fit(epochs=3, beta=mv.Beta(1, warmup=0.5))["bound"] == ["no", "yes", "yes"]
+    assert fit(epochs=2, beta=mv.Beta(1, cycle=1))["bound"] == ["no", "no"]
+
+
+def test_what_a_callback_looks_at_changes_no_history():
+    data = np.zeros((60, 3))
+    histories = []
+    for look in (lambda vae: None, lambda vae: (vae.objective(data), vae.log_likelihood(data, samples=3))):
+        vae = mv.VAE(3, 1, (4,), likelihood="gaussian", backend="numpy")
+        vae.parameters["decoder.1.b"][3:] = -20
+        histories.append(fit(vae, data=data, callback=lambda row, vae=vae, look=look: look(vae))["clamped"])
+    assert histories[0] == histories[1]
+
+
+def test_numpys_numbers_count_as_numbers_and_can_be_saved(tmp_path):
+    vae = mv.VAE(np.int64(16), np.int32(2), np.array([12]), backend="numpy", samples=np.int64(1))
+    fit(
+        vae, batch_size=np.int64(50), clip=np.float32(0.5), optimizer=mv.Adam(np.float32(1e-3)), run=tmp_path / "r",
+        beta=np.float64(1),
+    )  # fmt: skip
+    vae.save(tmp_path / "m.safetensors")
+
+
 def test_callback_gets_each_row():
     rows = []
     history = fit(callback=rows.append)
@@ -266,7 +290,23 @@ def test_a_last_step_that_ruins_the_parameters_is_not_saved(tmp_path):
     assert np.isfinite(mv.VAE.load(tmp_path / "r/model.safetensors").buffer.data).all()
 
 
+def test_a_first_step_that_overflows_is_told_to_scale_and_not_to_slow_down():
+    vae = mv.VAE(3, 1, (4,), likelihood="gaussian", backend="numpy")
+    with pytest.raises(Diverged, match=r"values, from 0 to 1e\+30, want scaling"):
+        fit(vae, data=np.array([[0.0, 1e30, 1.0]] * 60))
+
+
 MISTAKES = {
+    "optimizer's name": ({"optimizer": "adam"}, r"mv.Adam\(1e-3\); got 'adam'"),
+    "optimizer's class": ({"optimizer": mv.Adam}, "the class Adam itself"),
+    "schedule": ({"schedule": 0.5}, "a schedule's name"),
+    "beta": ({"beta": "x"}, "beta='x'"),
+    "callback": ({"callback": 3}, "callback=3"),
+    "scale": ({"scale": "minmax"}, "mv.Scale.fit"),
+    "a list": ({"data": [[0] * 16]}, "got list"),
+    "masked": ({"data": np.ma.masked_array(np.zeros((9, 16)))}, "masked"),
+    "float rows": ({"rows": np.arange(230.0)}, "integer array"),
+    "negative rows": ({"rows": np.arange(230) - 5}, "from -5"),
     "epochs": ({"epochs": 0}, "epochs=0"),
     "batch": ({"batch_size": 2.5}, "batch_size=2.5"),
     "clip": ({"clip": -1.0}, "clip=-1.0"),
@@ -274,12 +314,12 @@ MISTAKES = {
     "binarize": ({"binarize": "maybe"}, "none, threshold, static, dynamic"),
     "nan": ({"data": np.full((9, 16), np.nan)}, "NaN or infinite"),
     "width": ({"data": np.zeros((9, 15))}, r"\(rows, 16\)"),
-    "validation width": ({"validation": np.zeros((9, 15))}, r"\(rows, 16\)"),
+    "validation width": ({"validation": np.zeros((9, 15))}, r"validation: expected an array \(rows, 16\)"),
     "domain": ({"data": X * 255}, "gaussian"),
     "binarise out of range": ({"data": X * 255, "binarize": "dynamic"}, "scale them"),
     "rows": ({"rows": np.arange(4)}, "one number for each"),
     "resume nothing": ({"resume": True}, "needs run="),
-    "schedule": ({"schedule": "linear"}, "expected constant"),
+    "schedule name": ({"schedule": "linear"}, "expected constant"),
     "free bits": ({"free_bits": -1.0}, "free_bits=-1.0"),
 }
 
@@ -380,6 +420,21 @@ def test_history_is_cut_back_to_the_checkpoint(tmp_path):
     assert [row["epoch"] for row in history_without_times(tmp_path / "r")] == ["1", "2", "3", "4", "5"]
 
 
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/.model.safetensors.77.minivae-tmp").write_bytes(b"half")
+    fit(model(), run=tmp_path / "r", resume=True, **OPTIONS)
+    fit(model(), run=tmp_path / "whole", **OPTIONS)
+    cut, whole = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("r", "whole"))
+    assert cut == whole
+
+
+def test_fewer_epochs_than_there_are_is_an_error(tmp_path):
+    fit(model(), run=tmp_path / "r", **OPTIONS)
+    with pytest.raises(UsageError, match="has 5 epochs behind it"):
+        fit(model(), run=tmp_path / "r", resume=True, **OPTIONS | {"epochs": 3})
+
+
 def test_a_run_is_never_written_over(tmp_path):
     fit(run=tmp_path / "r")
     before = (tmp_path / "r/model.safetensors").read_bytes()
@@ -391,7 +446,7 @@ def test_a_run_is_never_written_over(tmp_path):
 @pytest.mark.parametrize(
     "change, match",
     [
-        ({"data": X[::-1].copy()}, r"data \(sha256\)"),
+        ({"data": X[::-1].copy()}, "the data have changed"),
         ({"batch_size": 49}, "batch_size 50.*49"),
         ({"beta": 2.0}, "beta beta 1.0.*2.0"),
         ({"optimizer": mv.Adam(2e-3)}, "optimizer lr 0.001.*0.002"),
@@ -409,7 +464,7 @@ def test_resuming_with_another_option_or_other_data_is_an_error(change, match, t
 
 def test_leftovers_of_a_killed_write_are_cleared(tmp_path):
     fit(model(), run=tmp_path / "r", **OPTIONS)
-    (tmp_path / "r/.model.safetensors.123.tmp").write_bytes(b"half")
+    (tmp_path / "r/.model.safetensors.123.minivae-tmp").write_bytes(b"half")
     fit(model(), run=tmp_path / "r", resume=True, **OPTIONS)
     assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["history.csv", "model.safetensors"]
 
