@@ -249,7 +249,8 @@ def reconstruct(
     n = n or (24 if out.suffix == ".png" else len(part.X))
     X = model_rows(opened.vae, part, opened.scale, opened.binarize, n)
     Y = opened.scale.undo(opened.vae.reconstruct(X))
-    _write_rows(out, Y, opened.scale.undo(X), opened.shape)
+    limits = None if opened.shape else (part.X.min(axis=0), part.X.max(axis=0))
+    _write_rows(out, Y, opened.scale.undo(X), opened.shape, limits)
 
 
 @app.command()
@@ -335,7 +336,7 @@ def _check_out(path: Path, suffixes: tuple[str, ...], force: bool) -> None:
         plots.require()
 
 
-def _write_rows(out: Path, Y: Any, X: Any, shape: tuple[int, int] | None) -> None:
+def _write_rows(out: Path, Y: Any, X: Any, shape: tuple[int, int] | None, limits: Any = None) -> None:
     """Y (n, D) as an array, or as a picture, with the data X above it where there are some."""
     import numpy as np
 
@@ -346,5 +347,5 @@ def _write_rows(out: Path, Y: Any, X: Any, shape: tuple[int, int] | None) -> Non
     elif X is None:
         plots.grid(Y, shape, out)
     else:
-        plots.reconstructions(X, Y, shape, out)
+        plots.reconstructions(X, Y, shape, out, limits=limits)
     _say(f"{out}: {len(Y)} rows")

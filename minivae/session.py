@@ -155,13 +155,17 @@ def draw_pictures(
 ) -> list[str]:
     """Write a run's pictures; their names."""
     X = model_rows(vae, part, scale, binarize, SHOWN)
+    limits = None if shape is not None else (part.X.min(axis=0), part.X.max(axis=0))
     plots.loss(history, folder / "loss.png")
-    plots.reconstructions(scale.undo(X), scale.undo(vae.reconstruct(X)), shape, folder / "reconstructions.png")
-    plots.grid(scale.undo(vae.sample(SAMPLED)), shape, folder / "samples.png")
+    reconstructed = scale.undo(vae.reconstruct(X))
+    plots.reconstructions(scale.undo(X), reconstructed, shape, folder / "reconstructions.png", limits=limits)
+    plots.grid(scale.undo(vae.sample(SAMPLED)), shape, folder / "samples.png", limits=limits)
     drawn = ["loss.png", "reconstructions.png", "samples.png"]
     if vae.latent_dim == 2:
         mean, _ = vae.encode(model_rows(vae, part, scale, binarize, DOTS))
-        plots.latent(mean, None if part.y is None else part.y[:DOTS], folder / "latent.png")
+        rows = f"{len(mean):,} rows" if len(mean) == len(part.X) else f"the first {len(mean):,} of {len(part.X):,} rows"
+        y = None if part.y is None else part.y[:DOTS]
+        plots.latent(mean, y, folder / "latent.png", rows=f"{rows} of the {part.name}")
         drawn.append("latent.png")
         if shape is not None:
             plots.manifold(vae, shape, folder / "manifold.png", scale.undo)
