@@ -193,7 +193,7 @@ def test_scaled_runs_speak_in_the_datas_own_units(tmp_path):
 )
 def test_train_takes_every_option(options, tmp_path):
     ok("train", "digits", "--out", tmp_path / "r", *SMALL, *options)
-    ok("evaluate", tmp_path / "r")
+    assert np.isfinite(json.loads(ok("evaluate", tmp_path / "r", "--json"))["elbo"])
 
 
 def test_beta_below_one_is_said_to_be_no_bound(tmp_path):
@@ -329,13 +329,14 @@ def test_a_run_of_which_only_the_config_is_left_can_be_resumed(tmp_path):
     for name in ("model.safetensors", "history.csv"):
         (tmp_path / "r" / name).unlink()
     ok("train", "digits", "--out", tmp_path / "r", "--resume")
-    ok("evaluate", tmp_path / "r")
+    assert np.isfinite(json.loads(ok("evaluate", tmp_path / "r", "--json"))["elbo"])
 
 
 def test_leftovers_of_a_killed_write_are_no_obstacle(tmp_path):
     (tmp_path / "r").mkdir()
     (tmp_path / "r/.config.json.77.minivae-tmp").write_text("{")
     ok("train", "digits", "--out", tmp_path / "r", *SMALL)
+    assert not (tmp_path / "r/.config.json.77.minivae-tmp").exists()
 
 
 def test_test_rows_that_the_model_cannot_explain_are_found_before_the_training(tmp_path):
@@ -492,7 +493,7 @@ def test_mistakes_of_train_are_one_line_and_leave_nothing_behind(case, tmp_path)
     [["train", "digits"], ["train"], ["evaluate"], ["trian"], ["train", "digits", "--out", "r", "--lr", "fast"]],
 )
 def test_wrong_words_exit_2_without_a_traceback(arguments, tmp_path):
-    mistake(*arguments, cwd=tmp_path)
+    assert mistake(*arguments, cwd=tmp_path)
 
 
 def test_a_run_is_not_overwritten_and_force_replaces_only_runs(run, tmp_path):

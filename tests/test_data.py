@@ -69,7 +69,7 @@ def whole(dataset):
     return np.concatenate([dataset.X, dataset.X_test])[np.argsort(np.concatenate([dataset.rows, dataset.rows_test]))]
 
 
-def the_error(source, *words):
+def check_error(source, *words):
     """The message of the UsageError that load raises: one line, holding the words."""
     with pytest.raises(UsageError) as caught:
         load(source)
@@ -267,7 +267,7 @@ def test_integers_become_the_narrowest_float_that_is_exact(tmp_path, largest, ex
 
 @pytest.mark.parametrize("value", [2**53 + 1, -(2**63)])
 def test_integers_that_no_float_holds_are_an_error(tmp_path, value):
-    the_error(saved(tmp_path / "x.npy", np.array([[value]])), "x.npy", str(abs(value)), "2^53")
+    check_error(saved(tmp_path / "x.npy", np.array([[value]])), "x.npy", str(abs(value)), "2^53")
 
 
 def test_train_and_test_rows_get_one_dtype(tmp_path):
@@ -326,12 +326,12 @@ def test_bool_pictures_become_0_and_1(tmp_path):
 def test_pictures_outside_0_1_are_an_error_that_says_the_range(tmp_path, dtype, tiny_blocks):
     pictures = np.zeros((20, 2, 2), dtype)
     pictures[17, 1, 1], pictures[3, 0, 0] = 200, -3
-    the_error(saved(tmp_path / "x.npy", pictures), "x.npy", "from -3 to 200", "255")
+    check_error(saved(tmp_path / "x.npy", pictures), "x.npy", "from -3 to 200", "255")
 
 
 def test_pictures_just_outside_either_end_are_an_error(tmp_path):
     for value in (np.nextafter(1, 2), -1e-9):
-        the_error(saved(tmp_path / "x.npy", np.full((2, 1, 1), value)), "[0, 1]")
+        check_error(saved(tmp_path / "x.npy", np.full((2, 1, 1), value)), "[0, 1]")
 
 
 @pytest.mark.parametrize("block", [48, 1 << 22], ids=["many blocks", "one block"])
@@ -340,7 +340,7 @@ def test_values_that_are_not_finite_are_counted_and_the_first_is_located(tmp_pat
     monkeypatch.setattr(data, "_BLOCK", block)
     X = np.zeros((50, 4), np.float32)
     X[31, 2] = X[31, 3] = X[40, 0] = poison
-    the_error(saved(tmp_path / "x.npy", X), "x.npy", "3 of 200", "row 31, column 2")
+    check_error(saved(tmp_path / "x.npy", X), "x.npy", "3 of 200", "row 31, column 2")
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_values_that_are_not_finite_are_counted_and_the_first_is_located(tmp_pat
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 def test_arrays_that_are_not_rows_of_numbers_are_errors(tmp_path, array, words, suffix):
     path = saved(tmp_path / "bad.npy", array) if suffix == ".npy" else savez(tmp_path / "bad.npz", X=array)
-    the_error(path, f"bad{suffix}", *words)
+    check_error(path, f"bad{suffix}", *words)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def test_arrays_that_are_not_rows_of_numbers_are_errors(tmp_path, array, words, 
          "complex y", "pickled y", "nothing"],
 )  # fmt: skip
 def test_npz_that_do_not_fit_together_are_errors(tmp_path, arrays, words):
-    the_error(savez(tmp_path / "x.npz", **arrays), "x.npz", *words)
+    check_error(savez(tmp_path / "x.npz", **arrays), "x.npz", *words)
 
 
 def test_npz_arrays_of_unknown_name_are_ignored_with_a_warning(tmp_path):
@@ -472,7 +472,7 @@ LIE = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1) 
 def test_broken_files_are_one_line_that_names_the_file(tmp_path, name, content, words):
     path = tmp_path / name
     path.write_bytes(content)
-    the_error(path, name, *words)
+    check_error(path, name, *words)
 
 
 @pytest.mark.parametrize(
@@ -508,7 +508,7 @@ def test_a_lying_idx_header_allocates_nothing(tmp_path, packed):
     path.write_bytes(gzip.compress(LIE) if packed else LIE)
     tracemalloc.start()
     try:
-        the_error(path, "only 24")
+        check_error(path, "only 24")
         assert tracemalloc.get_traced_memory()[1] < 2 * data._BLOCK
     finally:
         tracemalloc.stop()
@@ -519,7 +519,7 @@ def test_a_small_idx_header_stops_the_unpacking_of_a_bomb(tmp_path):
     path.write_bytes(gzip.compress(IDX + bytes(1 << 26)))
     tracemalloc.start()
     try:
-        the_error(path, "more")
+        check_error(path, "more")
         assert tracemalloc.get_traced_memory()[1] < 1 << 25
     finally:
         tracemalloc.stop()
@@ -549,7 +549,7 @@ def test_idx_of_two_dimensions_is_rows_of_bytes(tmp_path):
 def test_idx_is_read_to_its_end_even_when_the_blocks_fit_the_sizes(tmp_path, monkeypatch, content, word):
     monkeypatch.setattr(data, "_BLOCK", 8)
     (tmp_path / "x.idx").write_bytes(content)
-    the_error(tmp_path / "x.idx", "24 bytes", word)
+    check_error(tmp_path / "x.idx", "24 bytes", word)
 
 
 def test_idx_larger_than_a_block_is_read_whole(tmp_path, rng, monkeypatch):
@@ -639,7 +639,7 @@ def test_bad_text_is_an_error_that_names_the_place(tmp_path, name, text, words):
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # NumPy warns of empty input; we say it ourselves
-        message = the_error(tmp_path / name, name, *words)
+        message = check_error(tmp_path / name, name, *words)
     assert len(message) < 400
 
 
@@ -665,25 +665,25 @@ def test_bad_text_is_an_error_that_names_the_place(tmp_path, name, text, words):
 )
 def test_sources_that_are_not_there_are_errors_that_suggest(tmp_path, monkeypatch, source, words):
     monkeypatch.chdir(tmp_path)
-    message = the_error(source, *words)
+    message = check_error(source, *words)
     assert ("did you mean" in message) == any("mean" in word for word in words)
 
 
 def test_a_directory_is_an_error_that_says_what_would_do(tmp_path):
-    the_error(tmp_path, "is a directory", "MINIVAE_DATA")
+    check_error(tmp_path, "is a directory", "MINIVAE_DATA")
 
 
 @pytest.mark.parametrize("name", ["x.parquet", "x.gz", "x.csv.gz", "noname"])
 def test_an_unknown_suffix_is_an_error_that_lists_those_that_work(tmp_path, name):
     (tmp_path / name).write_text("1,2\n")
-    the_error(tmp_path / name, name, ".npy", ".npz", ".csv", ".txt", ".amat", "IDX")
+    check_error(tmp_path / name, name, ".npy", ".npz", ".csv", ".txt", ".amat", "IDX")
 
 
 def test_a_path_beats_a_set_of_the_same_name_only_when_it_looks_like_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").write_text("1 2")
     assert load("digits").features == 64
-    the_error(Path("digits"), "cannot tell its format")
+    check_error(Path("digits"), "cannot tell its format")
 
 
 def test_a_path_in_the_home_directory_is_expanded(tmp_path, monkeypatch):
@@ -711,7 +711,7 @@ def test_digits_are_scikit_learns_pictures_over_16():
 
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    the_error("digits", 'pip install "minivae[digits]"')
+    check_error("digits", 'pip install "minivae[digits]"')
 
 
 @pytest.fixture
@@ -762,7 +762,7 @@ def test_labels_that_do_not_match_the_pictures_are_an_error(tmp_path, monkeypatc
     files[f"{STEMS[1]}.gz"] = gzip.compress(idx_bytes(np.arange(5, dtype=np.uint8)))
     write_all(tmp_path / "mnist", files)
     monkeypatch.setenv("MINIVAE_DATA", str(tmp_path))
-    the_error("mnist", str(tmp_path / "mnist"), "6 labels", "(5,)")
+    check_error("mnist", str(tmp_path / "mnist"), "6 labels", "(5,)")
 
 
 def test_minivae_data_without_the_files_says_which_are_missing_and_never_downloads(
@@ -772,14 +772,14 @@ def test_minivae_data_without_the_files_says_which_are_missing_and_never_downloa
     del files[f"{STEMS[1]}.gz"], files[f"{STEMS[3]}.gz"]
     write_all(tmp_path / "mnist", files)
     monkeypatch.setenv("MINIVAE_DATA", str(tmp_path))
-    message = the_error("mnist", "MINIVAE_DATA", str(tmp_path / "mnist"), STEMS[1], STEMS[3])
+    message = check_error("mnist", "MINIVAE_DATA", str(tmp_path / "mnist"), STEMS[1], STEMS[3])
     assert STEMS[0] not in message and "pooch" not in message
 
 
 def test_missing_files_without_pooch_say_what_to_install_and_where_files_go(tmp_path, monkeypatch, no_pooch):
     monkeypatch.delenv("MINIVAE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    the_error("mnist", 'pip install "minivae[download]"', str(tmp_path / "minivae" / "mnist"), *STEMS)
+    check_error("mnist", 'pip install "minivae[download]"', str(tmp_path / "minivae" / "mnist"), *STEMS)
 
 
 @pytest.fixture
@@ -822,13 +822,13 @@ def test_a_download_fills_the_cache_once(tmp_path, small_mnist, server):
 
 def test_a_download_with_the_wrong_hash_is_an_error_and_is_not_kept(tmp_path, server):
     (server[0] / f"{STEMS[0]}.gz").write_bytes(b"tampered with")
-    the_error("mnist", "cannot be downloaded", "known hash", str(tmp_path / "cache"), *STEMS)
+    check_error("mnist", "cannot be downloaded", "known hash", str(tmp_path / "cache"), *STEMS)
     assert not any((tmp_path / "cache" / "minivae" / "mnist").glob("*.gz"))
 
 
 def test_a_download_that_is_not_there_is_an_error(tmp_path, server):
     (server[0] / f"{STEMS[2]}.gz").unlink()
-    the_error("mnist", "cannot be downloaded", "404", str(tmp_path / "cache"))
+    check_error("mnist", "cannot be downloaded", "404", str(tmp_path / "cache"))
 
 
 def test_a_download_without_a_network_is_an_error(tmp_path, monkeypatch):
@@ -836,7 +836,7 @@ def test_a_download_without_a_network_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("MINIVAE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    the_error("mnist", "cannot be downloaded", "ConnectionError", str(tmp_path), *STEMS)
+    check_error("mnist", "cannot be downloaded", "ConnectionError", str(tmp_path), *STEMS)
 
 
 def test_a_long_message_of_many_lines_becomes_one_short_line(tmp_path, monkeypatch):
@@ -844,7 +844,7 @@ def test_a_long_message_of_many_lines_becomes_one_short_line(tmp_path, monkeypat
         raise OSError("first\n  second " + "z" * 999)
 
     monkeypatch.setattr(np.lib.format, "open_memmap", fail)
-    assert len(the_error(saved(tmp_path / "x.npy", np.ones((2, 2))), "first second")) < 400
+    assert len(check_error(saved(tmp_path / "x.npy", np.ones((2, 2))), "first second")) < 400
 
 
 def real_mnist():
@@ -1133,6 +1133,6 @@ def test_nothing_is_unpickled(tmp_path, suffix):
     else:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("X.npy", payload)
-    the_error(path, path.name)
+    check_error(path, path.name)
     path.write_bytes(pickle.dumps(Bomb()))
-    the_error(path, path.name)
+    check_error(path, path.name)

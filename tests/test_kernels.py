@@ -16,7 +16,7 @@ DTYPES = ["float32", "float64"]
 SHAPES = [(1, 1, 1), (1, 1, 7), (1, 131, 13), (3, 1, 5), (3, 17, 31), (1, 200, 784)]  # S, B, D
 
 
-def both(op, make, dtype, scale=1.0):
+def check_both(op, make, dtype, scale=1.0):
     """Run an op of both kinds on equal arguments and compare every array; `make` gives (outputs, others).
 
     Outputs start poisoned, so that an element that is not written shows.
@@ -51,7 +51,7 @@ def test_dense_forward_fused_equals_reference(activation, shape, dtype):
         keeps = activation in dense.KEEPS_A
         return ([XW.copy(), A] if keeps else [XW.copy()]), ((b, activation) if keeps else (None, b, activation))
 
-    both("dense_forward", make, dtype)
+    check_both("dense_forward", make, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -69,7 +69,7 @@ def test_dense_backward_fused_equals_reference(activation, shape, dtype):
         kept = A if activation in dense.KEEPS_A else None
         return [dY.copy(), poisoned(H, dtype=dtype)], (poisoned(H, dtype=dtype), Y, kept, activation)
 
-    both("dense_backward", make, dtype, scale=np.sqrt(B))
+    check_both("dense_backward", make, dtype, scale=np.sqrt(B))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -100,13 +100,15 @@ def test_latent_fused_equals_reference(shape, dtype):
     rng = np.random.default_rng(0)
     H, eps = rng.normal(size=(B, 2 * L)).astype(dtype), rng.normal(size=(S, B, L)).astype(dtype)
     outputs = [(S, B, L), (B, L), (B,), (L,)]
-    both(
+    check_both(
         "latent_forward", lambda: ([poisoned(*s, dtype=dtype) for s in outputs], (H, eps)), dtype, scale=np.sqrt(B * L)
     )
 
     sigma = np.exp(0.5 * H[:, L:])
     dZ, weight = rng.normal(size=(S, B, L)).astype(dtype), rng.random(L).astype(dtype)
-    both("latent_backward", lambda: ([poisoned(B, 2 * L, dtype=dtype)], (dZ, eps, sigma, H, weight)), dtype, scale=S)
+    check_both(
+        "latent_backward", lambda: ([poisoned(B, 2 * L, dtype=dtype)], (dZ, eps, sigma, H, weight)), dtype, scale=S
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -118,7 +120,7 @@ def test_latent_at_tiny_and_huge_variances(logvar, dtype):
     def make():
         return [poisoned(*s, dtype=dtype) for s in ((1, 1, 2), (1, 2), (1,), (2,))], (H, eps)
 
-    both("latent_forward", make, dtype)
+    check_both("latent_forward", make, dtype)
 
 
 def _likelihood_case(shape, dtype, width, size=3.0):
@@ -142,7 +144,7 @@ def test_bernoulli_fused_equals_reference(kind, shape, dtype):
     def make():
         return [poisoned(R, dtype=dtype), poisoned(R, D, dtype=dtype)], (logits, X, WEIGHTS[kind](weight))
 
-    both("bernoulli", make, dtype, scale=D)
+    check_both("bernoulli", make, dtype, scale=D)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -156,7 +158,7 @@ def test_gaussian_fused_equals_reference(kind, shape, dtype):
         outputs = [poisoned(R, dtype=dtype), poisoned(R, 2 * D, dtype=dtype), np.zeros(1, np.int64)]
         return outputs, (out, X, WEIGHTS[kind](weight))
 
-    both("gaussian", make, dtype, scale=D * np.exp(10))
+    check_both("gaussian", make, dtype, scale=D * np.exp(10))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -169,7 +171,7 @@ def test_gaussian_fixed_fused_equals_reference(kind, shape, dtype):
     def make():
         return [poisoned(R, dtype=dtype), poisoned(R, D, dtype=dtype)], (mean, X, WEIGHTS[kind](weight), 0.3)
 
-    both("gaussian_fixed", make, dtype, scale=100 * D)
+    check_both("gaussian_fixed", make, dtype, scale=100 * D)
 
 
 @pytest.mark.parametrize("ops", [FUSED, REFERENCE], ids=["fused", "reference"])
@@ -208,7 +210,7 @@ def test_nan_and_infinite_outputs_are_not_swallowed(op, width):
 @pytest.mark.parametrize("norm", [1e-3, 1e3])
 def test_clip_norm_fused_equals_reference(norm, dtype):
     G = np.random.default_rng(0).normal(size=1009).astype(dtype)
-    both("clip_norm", lambda: ([G.copy(), np.full(1, np.nan)], (norm,)), dtype, scale=np.linalg.norm(G))
+    check_both("clip_norm", lambda: ([G.copy(), np.full(1, np.nan)], (norm,)), dtype, scale=np.linalg.norm(G))
 
 
 def test_every_op_is_listed_with_both_kinds():

@@ -195,6 +195,7 @@ def test_numpys_numbers_count_as_numbers_and_can_be_saved(tmp_path):
         beta=np.float64(1),
     )  # fmt: skip
     vae.save(tmp_path / "m.safetensors")
+    assert mv.VAE.load(tmp_path / "m.safetensors").config() == vae.config()
 
 
 def test_callback_gets_each_row():
