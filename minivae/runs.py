@@ -1,6 +1,6 @@
 """runs: a run's folder, and the data that belong to it. What every command behind `train` opens first.
 
-config.json         the options of `minivae train`, the data's name or path, the shape of its pictures
+config.json         the options of `minivae train`, the data's name or path and fingerprint, its pictures' shape
 history.csv         one row an epoch (`train.COLUMNS` says what each column is)
 model.safetensors   the model, its best parameters, and where training stands (`checkpoint.py`)
 *.png               pictures (`plots.py`)
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 
 from . import checkpoint as files
 from .data import NAMED, Dataset, Scale, load
-from .errors import UsageError
+from .errors import UsageError, UsageWarning
 from .train import HISTORY_FILE, MODEL_FILE
 from .vae import VAE
 
@@ -60,7 +61,11 @@ class Run:
         """
         options = self.config["options"]
         if source is None:
-            return split_of(load(self.config["data"], options["seed"]), split or "test", options)
+            data = self._fitting(load(self.config["data"], options["seed"]))
+            if data.sha256() != self.config.get("sha256"):
+                message = f"{self.config['data']} has changed since {self.folder} was trained on it"
+                warnings.warn(message, UsageWarning, stacklevel=2)
+            return split_of(data, split or "test", options)
         if split is not None:
             return split_of(self._fitting(load(source, options["seed"])), split, options)
         data = self._fitting(load(source, options["seed"], hold_out=False))

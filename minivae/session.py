@@ -127,6 +127,7 @@ class Session:
             "data": self.source,
             "shape": None if data.shape is None else list(data.shape),
             "features": data.features,
+            "sha256": data.sha256(),
             "options": self.options,
             "minivae": __version__,
         }

@@ -259,6 +259,16 @@ def test_resume_sees_that_a_file_has_changed(tmp_path):
     )
 
 
+def test_evaluating_a_run_whose_file_has_changed_says_so(tmp_path):
+    np.save(tmp_path / "x.npy", ROWS)
+    ok("train", "x.npy", "--out", "r", *SMALL, "--scale", "standard", cwd=tmp_path)
+    assert "has changed" not in minivae("evaluate", "r", cwd=tmp_path).stderr
+    np.save(tmp_path / "x.npy", np.vstack([ROWS, ROWS]))
+    result = minivae("evaluate", "r", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "x.npy has changed since r was trained on it" in result.stderr
+
+
 def _start(folder, *more):
     command = [
         sys.executable,
