@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minivae import data
+from minivae import data, formats
 from minivae.data import Dataset, Scale, choose_binarize, choose_likelihood, load
 from minivae.errors import UsageError, UsageWarning
 
@@ -509,7 +509,7 @@ def test_a_lying_idx_header_allocates_nothing(tmp_path, packed):
     tracemalloc.start()
     try:
         check_error(path, "only 24")
-        assert tracemalloc.get_traced_memory()[1] < 2 * data._BLOCK
+        assert tracemalloc.get_traced_memory()[1] < 2 * formats._BLOCK
     finally:
         tracemalloc.stop()
 
@@ -547,13 +547,13 @@ def test_idx_of_two_dimensions_is_rows_of_bytes(tmp_path):
     ids=["one byte more", "checksum"],
 )
 def test_idx_is_read_to_its_end_even_when_the_blocks_fit_the_sizes(tmp_path, monkeypatch, content, word):
-    monkeypatch.setattr(data, "_BLOCK", 8)
+    monkeypatch.setattr(formats, "_BLOCK", 8)
     (tmp_path / "x.idx").write_bytes(content)
     check_error(tmp_path / "x.idx", "24 bytes", word)
 
 
 def test_idx_larger_than_a_block_is_read_whole(tmp_path, rng, monkeypatch):
-    monkeypatch.setattr(data, "_BLOCK", 7)
+    monkeypatch.setattr(formats, "_BLOCK", 7)
     pictures = rng.integers(0, 256, size=(5, 3, 3), dtype=np.uint8)
     (tmp_path / "x.idx").write_bytes(gzip.compress(idx_bytes(pictures)))
     np.testing.assert_array_equal(data.read_idx(tmp_path / "x.idx"), pictures)
