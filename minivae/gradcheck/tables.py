@@ -29,7 +29,14 @@ def table(*columns: str, left: tuple[int, ...] = (0,), title: str | None = None)
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
     made.title_style = "bold"
     for i, column in enumerate(columns):
-        made.add_column(column, justify="left" if i in left else "right", no_wrap=i not in left, overflow="fold")
+        error_like = len("1.2e-10") if column in ("worst", "error") else None  # never cut: the names give way
+        made.add_column(
+            column,
+            justify="left" if i in left else "right",
+            no_wrap=i not in left,
+            overflow="fold",
+            min_width=error_like,
+        )
     return made
 
 
