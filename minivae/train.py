@@ -138,7 +138,6 @@ class Training:
         progress: Any = None,
         rows: Any = None,
         validation_rows: Any = None,
-        extra: dict[str, Any] | None = None,
         save_seconds: float = SAVE_SECONDS,
     ):
         epochs, batch_size = checks.whole("epochs", epochs), checks.whole("batch_size", batch_size)
@@ -170,7 +169,7 @@ class Training:
         self.steps_per_epoch = -(-len(self.batches) // batch_size)
         self.callback = callback
         self.progress = Progress() if progress is True or (progress is None and sys.stderr.isatty()) else progress
-        self.extra, self.save_seconds = extra or {}, save_seconds
+        self.save_seconds = save_seconds
 
         self.first_pass = vae.passes
         self.at = Position()
@@ -378,7 +377,7 @@ class Training:
             # times would make two runs differ that do not; −inf is no JSON
             "position": {**asdict(at), "seconds": 0.0, "best_elbo": repr(at.best_elbo)},
         }
-        extra = {**self.extra, "scale": self.scale.kind if self.scale else "none", "binarize": self.batches.binarize}
+        extra = {"scale": self.scale.kind if self.scale else "none", "binarize": self.batches.binarize}
         files.write(
             self.run_folder / MODEL_FILE,
             files.Checkpoint(vae.config(), vae.backend.dtype.name, tensors, training, extra),

@@ -87,11 +87,6 @@ class Problem:
         return f"{self.name} ({self.kernels})" if self.kernels else self.name
 
 
-def weigh(outputs: Arrays, upstream: Arrays) -> float:
-    """f = Σ_k ⟨upstream_k, outputs_k⟩."""
-    return sum(float(np.sum(u * y)) for u, y in zip(upstream, outputs, strict=True))
-
-
 def magnitude(outputs: Arrays, upstream: Arrays) -> float:
     """|f| as round-off sees it: the sum of the terms' absolute values, for terms that cancel leave their errors."""
     return sum(float(np.sum(np.abs(u * y))) for u, y in zip(upstream, outputs, strict=True))
