@@ -34,9 +34,12 @@ _HOME = {
     "choose_likelihood": "data",
 }
 
-__all__ = ["__version__", *_HOME]
+_ROOMS = ("bayes",)  # sub-packages, loaded when asked for
+
+__all__ = ["__version__", *_HOME, *_ROOMS]
 
 if TYPE_CHECKING:
+    from . import bayes
     from .backend import Backend
     from .data import Dataset, Scale, choose_likelihood, load
     from .errors import UsageError, UsageWarning
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'minivae' has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -19,7 +19,7 @@ FLOORS = [
     {"layers", "latent", "likelihoods"},
     {"vae"},
     {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "train"},
-    {"plots", "gradcheck", "testing"},
+    {"plots", "gradcheck", "testing", "bayes"},
     {"runs", "session"},
     {"cli", "__main__"},
 ]
@@ -105,6 +105,11 @@ def test_importing_the_command_line_loads_nothing_heavy():
     heavy = ("numba", "cupy", "scipy", "matplotlib", "safetensors", "numpy")
     result = run(f"import sys, minivae.cli; print([m for m in {heavy!r} if m in sys.modules])")
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_the_theory_is_loaded_when_it_is_asked_for():
+    code = "import sys, minivae as mv; a = 'minivae.bayes' in sys.modules; mv.bayes.balance(3, weight=1); "
+    assert run(code + "print(a, 'scipy' in sys.modules, 'numba' in sys.modules)").stdout.strip() == "False False False"
 
 
 def test_a_bare_import_of_kernels_from_the_root_raises():

@@ -1,0 +1,66 @@
+"""minivae.bayes: the article's theory as functions. Every claim it makes can be run, and returns numbers.
+
+    import minivae as mv
+    mv.bayes.joint_identity().residual                    # KL(joint) = 𝓛 + E[ln p̃(x)]: 4e-16
+
+Reading order: expectations (eq. 1–4), divergences (5, 6), joint (7–14), drop_in (why 6 cannot replace 5), floors (11,
+13), weighing (19, 22: MSE or cross-entropy). Nats, float64, on the host.
+
+The claims, which need no arguments:
+
+    two_ways, sampling_rate, different_supports, joint_identity, no_drop_in, discrete_floor, density_loss,
+    antagonists
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "Estimate": "expectations",
+    "by_quadrature": "expectations",
+    "by_sampling": "expectations",
+    "weighted_again": "expectations",
+    "two_ways": "expectations",
+    "sampling_rate": "expectations",
+    "kl_discrete": "divergences",
+    "kl_sampled": "divergences",
+    "kl_gaussian": "divergences",
+    "bhattacharyya_discrete": "divergences",
+    "bhattacharyya_gaussian": "divergences",
+    "different_supports": "divergences",
+    "DiscreteJoint": "joint",
+    "joint_identity": "joint",
+    "no_drop_in": "drop_in",
+    "discrete_floor": "floors",
+    "density_loss": "floors",
+    "antagonists": "floors",
+    "balance": "weighing",
+}
+
+__all__ = list(_HOME)
+
+if TYPE_CHECKING:
+    from .divergences import (
+        bhattacharyya_discrete,
+        bhattacharyya_gaussian,
+        different_supports,
+        kl_discrete,
+        kl_gaussian,
+        kl_sampled,
+    )
+    from .drop_in import no_drop_in
+    from .expectations import Estimate, by_quadrature, by_sampling, sampling_rate, two_ways, weighted_again
+    from .floors import antagonists, density_loss, discrete_floor
+    from .joint import DiscreteJoint, joint_identity
+    from .weighing import balance
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'minivae.bayes' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,481 @@
+"""The theory of the article as functions: expectations, divergences, the joint view, floors, and the balance.
+
+Oracles: scipy.integrate, scipy.stats, mpmath, sums written out in loops, closed forms.
+"""
+
+import math
+import warnings
+
+import mpmath
+import numpy as np
+import pytest
+from scipy import integrate, stats
+from tolerances import BAYES
+
+from minivae import bayes, likelihoods
+from minivae.backend import Backend
+from minivae.bayes.drop_in import bhattacharyya_joint, bhattacharyya_loss
+from minivae.errors import UsageError
+
+RNG = np.random.default_rng(0)
+
+
+def test_every_public_name_is_there_and_carries_its_equation():
+    for name in bayes.__all__:
+        assert "eq. " in getattr(bayes, name).__doc__, name
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'kl_discreet'"):
+        _ = bayes.kl_discreet
+
+
+# ---- expectations (eq. 1–4) -----------------------------------------------------------------------------------------
+
+
+def test_quadrature_weighs_each_point_by_the_step_before_it():
+    assert bayes.by_quadrature(lambda x: np.full_like(x, 0.5), [0, 1, 3]) == 0.5 * 1 * 1 + 0.5 * 3 * 2
+
+
+def test_quadrature_matches_scipys_integral_of_a_skewed_density():
+    gamma = stats.gamma(3.5, scale=0.7)
+    exact = integrate.quad(lambda x: np.sin(x) * gamma.pdf(x), 0, 40, epsabs=1e-12)[0]
+    points = np.linspace(0, 40, 40_001)
+    assert bayes.by_quadrature(gamma.pdf, points, np.sin) == pytest.approx(exact, abs=BAYES["integral"])
+    assert bayes.by_quadrature(gamma.pdf, points) == pytest.approx(gamma.mean(), abs=BAYES["integral"])
+
+
+def test_the_error_of_quadrature_falls_faster_than_any_power_for_a_smooth_density():
+    errors = [abs(bayes.two_ways(points=n, samples=2).quadrature - 1.5) for n in (13, 19, 37)]
+    assert errors[0] > 1000 * errors[1] > 1e-6  # a rule of second order: about 2
+    assert errors[2] < 1e-13
+
+
+def test_sampling_gives_the_mean_and_scipys_standard_error():
+    x = RNG.gamma(3.5, 0.7, 1001)
+    estimate = bayes.by_sampling(x, np.square)
+    assert estimate.value == pytest.approx(np.mean(x**2), rel=1e-14)
+    assert estimate.error == pytest.approx(stats.sem(x**2), rel=1e-12)
+    assert estimate.n == 1001
+
+
+def test_the_standard_error_says_how_far_off_an_estimate_is():
+    estimates = [bayes.by_sampling(RNG.gamma(3.5, 0.7, 500), np.square) for _ in range(1000)]
+    exact = stats.gamma(3.5, scale=0.7).moment(2)
+    off = np.array([(estimate.value - exact) / estimate.error for estimate in estimates])
+    assert 0.9 < off.std() < 1.15
+
+
+def test_one_sample_has_no_standard_error():
+    assert math.isnan(bayes.by_sampling([2.0]).error)
+    assert bayes.by_sampling([2.0]).value == 2
+
+
+@pytest.mark.parametrize("f", [None, np.square], ids=["x", "x²"])
+def test_weighing_samples_again_converges_to_the_integral_of_f_p_squared(f):
+    p = stats.norm(0.4, 0.3)
+    wrong = bayes.weighted_again(p.rvs(200_000, random_state=1), p.pdf, f)
+    limit = integrate.quad(lambda x: (x if f is None else f(x)) * p.pdf(x) ** 2, -3, 4)[0]
+    assert abs(wrong.value - limit) < 4 * wrong.error
+    assert abs(wrong.value - p.expect(f)) > 20 * wrong.error
+
+
+@pytest.mark.parametrize("mean, std", [(1.5, 0.5), (-0.3, 4.0)])
+def test_two_ways_agree_and_the_mistake_does_not(mean, std):
+    found = bayes.two_ways(mean, std)
+    assert found.quadrature == pytest.approx(mean, abs=1e-12)
+    assert abs(found.sampled.value - mean) < 4 * found.sampled.error
+    assert abs(found.weighted_again.value - found.weighted_again_limit) < 4 * found.weighted_again.error
+    assert abs(found.weighted_again.value - mean) > 20 * found.weighted_again.error
+    p = stats.norm(mean, std)
+    limit = integrate.quad(lambda x: x * p.pdf(x) ** 2, mean - 10 * std, mean + 10 * std)[0]
+    assert found.weighted_again_limit == pytest.approx(limit, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "draw, exact",
+    [(np.random.Generator.standard_exponential, 1.0), (np.random.Generator.random, 0.5)],
+    ids=["exponential", "uniform"],
+)
+def test_the_error_of_sampling_falls_as_one_over_root_n(draw, exact):
+    rate = bayes.sampling_rate(draw, exact)
+    assert abs(rate.exponent + 0.5) < 4 * rate.exponent_error
+    assert rate.exponent_error < 0.01
+    assert (np.diff(rate.errors) < 0).all()
+
+
+def test_the_exponents_error_is_the_spread_of_exponents():
+    rates = [bayes.sampling_rate(repeats=100, seed=seed, sizes=(64, 256, 1024)) for seed in range(100)]
+    spread = np.std([rate.exponent for rate in rates])
+    assert spread == pytest.approx(rates[0].exponent_error, rel=0.25)
+
+
+# ---- divergences (eq. 5, 6) -----------------------------------------------------------------------------------------
+
+
+def grid_integral(integrand, *distributions):
+    """∫ over the plane by an even grid, fine and wide: exact for what decays as a Gaussian."""
+    axis = np.linspace(-14, 14, 561)
+    Z = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
+    return integrand(*[distribution.logpdf(Z) for distribution in distributions]).sum() * (axis[1] - axis[0]) ** 2
+
+
+COV_P, COV_Q = [[1.3, 0.5], [0.5, 0.6]], [[0.9, -0.4], [-0.4, 1.7]]
+GAUSSIANS = ([0.4, -0.7], COV_P, [-0.2, 0.3], COV_Q)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 101])
+def test_kl_of_probabilities_matches_scipy_both_ways(n):
+    p, q = RNG.dirichlet(np.ones(n)), RNG.dirichlet(np.ones(n))
+    assert bayes.kl_discrete(p, q) == pytest.approx(stats.entropy(p, q), rel=1e-12, abs=1e-15)
+    assert bayes.kl_discrete(q, p) == pytest.approx(stats.entropy(q, p), rel=1e-12, abs=1e-15)
+    assert bayes.kl_discrete(p, p) == 0
+
+
+def test_kl_is_infinite_only_where_q_is_zero_and_p_is_not():
+    assert bayes.kl_discrete([0.5, 0.5], [1.0, 0.0]) == math.inf
+    assert bayes.kl_discrete([1.0, 0.0], [0.5, 0.5]) == pytest.approx(math.log(2), rel=1e-15)
+    assert bayes.kl_discrete([1.0, 0.0], [1.0, 0.0]) == 0
+
+
+def test_different_supports_are_as_far_apart_as_the_closed_forms_say():
+    found = bayes.different_supports()
+    assert found.kl_narrow_broad == pytest.approx(math.log(2), rel=1e-15)
+    assert found.kl_broad_narrow == math.inf
+    assert found.bhattacharyya == pytest.approx(0.5 * math.log(2), rel=1e-14)
+    assert found.bhattacharyya_apart == math.inf
+
+
+def test_kl_of_gaussians_matches_mpmaths_integral():
+    p, q = stats.norm(0.7, 0.4), stats.norm(-0.5, 1.3)
+
+    def integrand(x):
+        log_p, log_q = (-((x - m) ** 2) / (2 * s**2) - mpmath.log(s) for m, s in ((0.7, 0.4), (-0.5, 1.3)))
+        return mpmath.npdf(x, 0.7, 0.4) * (log_p - log_q)
+
+    exact = float(mpmath.quad(integrand, [-5, 0, 0.7, 2, 6]))
+    assert bayes.kl_gaussian([p.mean()], [p.var()], [q.mean()], [q.var()]) == pytest.approx(exact, rel=1e-12)
+
+
+def test_kl_of_correlated_gaussians_matches_an_integral_over_scipys_densities():
+    p, q = stats.multivariate_normal(GAUSSIANS[0], COV_P), stats.multivariate_normal(GAUSSIANS[2], COV_Q)
+    exact = grid_integral(lambda log_p, log_q: np.exp(log_p) * (log_p - log_q), p, q)
+    assert bayes.kl_gaussian(*GAUSSIANS) == pytest.approx(exact, rel=1e-10)
+    assert bayes.kl_gaussian(*GAUSSIANS) != pytest.approx(bayes.kl_gaussian(*GAUSSIANS[2:], *GAUSSIANS[:2]), rel=0.01)
+
+
+def test_kl_to_the_prior_is_the_engines_own():
+    B, L = 3, 5
+    H = RNG.normal(size=(B, 2 * L))
+    Z, sigma, kl_rows, kl_dims = np.empty((1, B, L)), np.empty((B, L)), np.empty(B), np.empty(L)
+    Backend("numpy", dtype="float64").ops.latent_forward(Z, sigma, kl_rows, kl_dims, H, np.zeros((1, B, L)))
+    ours = [bayes.kl_gaussian(h[:L], np.exp(h[L:]), np.zeros(L), np.ones(L)) for h in H]
+    np.testing.assert_allclose(ours, kl_rows, rtol=1e-13)
+
+
+def test_sampled_kl_agrees_with_the_closed_form_within_its_error():
+    p, q = stats.multivariate_normal(GAUSSIANS[0], COV_P), stats.multivariate_normal(GAUSSIANS[2], COV_Q)
+    estimate = bayes.kl_sampled(p.rvs(50_000, random_state=2), p.logpdf, q.logpdf)
+    assert abs(estimate.value - bayes.kl_gaussian(*GAUSSIANS)) < 4 * estimate.error
+    assert estimate.error < 0.02
+
+
+def test_sampled_kl_is_infinite_where_q_rules_a_sample_out():
+    uniform, narrow = stats.uniform(0, 1), stats.uniform(0, 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimate = bayes.kl_sampled(uniform.rvs(100, random_state=0), uniform.logpdf, narrow.logpdf)
+    assert estimate.value == math.inf
+    assert math.isnan(estimate.error)
+    other_way = bayes.kl_sampled(narrow.rvs(100, random_state=0), narrow.logpdf, uniform.logpdf)
+    assert other_way.value == pytest.approx(math.log(2), rel=1e-14)
+
+
+def test_bhattacharyya_of_probabilities_matches_mpmath_and_is_symmetric():
+    p, q = RNG.dirichlet(np.ones(7)), RNG.dirichlet(np.ones(7))
+    exact = float(
+        -mpmath.log(mpmath.fsum(mpmath.sqrt(mpmath.mpf(a) * mpmath.mpf(b)) for a, b in zip(p, q, strict=True)))
+    )
+    assert bayes.bhattacharyya_discrete(p, q) == pytest.approx(exact, rel=1e-13)
+    assert bayes.bhattacharyya_discrete(q, p) == bayes.bhattacharyya_discrete(p, q)
+    assert bayes.bhattacharyya_discrete(p, p) == pytest.approx(0, abs=1e-15)
+
+
+def test_bhattacharyya_of_gaussians_matches_integrals_over_scipys_densities():
+    p, q = stats.multivariate_normal(GAUSSIANS[0], COV_P), stats.multivariate_normal(GAUSSIANS[2], COV_Q)
+    exact = -math.log(grid_integral(lambda log_p, log_q: np.exp(0.5 * (log_p + log_q)), p, q))
+    assert bayes.bhattacharyya_gaussian(*GAUSSIANS) == pytest.approx(exact, rel=1e-10)
+    assert bayes.bhattacharyya_gaussian(*GAUSSIANS[2:], *GAUSSIANS[:2]) == pytest.approx(exact, rel=1e-10)
+    overlap = mpmath.quad(lambda x: mpmath.sqrt(mpmath.npdf(x, 0, 0.5) * mpmath.npdf(x, 1, 2)), [-10, 0, 1, 11])
+    assert bayes.bhattacharyya_gaussian([0], [0.25], [1], [4]) == pytest.approx(float(-mpmath.log(overlap)), rel=1e-10)
+
+
+# ---- the joint view (eq. 7–14) --------------------------------------------------------------------------------------
+
+
+def by_loops(toy):
+    """KL(joint), 𝓛 and E[ln p̃] of a toy without zeros, term by term, in 50 digits."""
+    kl, loss, constant = mpmath.mpf(0), mpmath.mpf(0), mpmath.mpf(0)
+    with mpmath.workdps(50):
+        for x, p_x in enumerate(map(mpmath.mpf, toy.data)):
+            constant += p_x * mpmath.log(p_x)
+            for z, q_z in enumerate(map(mpmath.mpf, toy.prior)):
+                p_zx, q_xz = mpmath.mpf(toy.encoder[x, z]), mpmath.mpf(toy.decoder[z, x])
+                kl += p_x * p_zx * mpmath.log(p_x * p_zx / (q_z * q_xz))
+                loss += p_x * p_zx * (-mpmath.log(q_xz) + mpmath.log(p_zx / q_z))
+    return float(kl), float(loss), float(constant)
+
+
+SIZES = [(1, 1), (1, 4), (4, 1), (2, 2), (5, 3), (31, 17)]
+
+
+@pytest.mark.parametrize("x, z", SIZES)
+def test_kl_of_the_joint_is_the_loss_plus_a_constant_of_the_data(x, z):
+    for seed in range(20):
+        found = bayes.joint_identity(bayes.DiscreteJoint.random(x, z, seed))
+        assert found.residual <= BAYES["sum"]
+        assert found.kl_joint == pytest.approx(found.loss + found.constant, abs=BAYES["sum"])
+        assert found.loss == pytest.approx(found.nll + found.kl, abs=BAYES["sum"])
+
+
+@pytest.mark.parametrize("x, z", SIZES)
+def test_every_side_of_the_identity_matches_loops_in_mpmath(x, z):
+    toy = bayes.DiscreteJoint.random(x, z, seed=3)
+    kl, loss, constant = by_loops(toy)
+    found = bayes.joint_identity(toy)
+    assert found.kl_joint == pytest.approx(kl, abs=BAYES["sum"])
+    assert found.kl_nested == pytest.approx(kl, abs=BAYES["sum"])
+    assert found.loss == pytest.approx(loss, abs=BAYES["sum"])
+    assert found.constant == pytest.approx(constant, abs=BAYES["sum"])
+
+
+def test_the_residual_shows_a_side_that_is_off(monkeypatch):
+    monkeypatch.setattr(bayes.DiscreteJoint, "loss", lambda self: 1.0)
+    assert bayes.joint_identity().residual > 0.1
+
+
+def test_what_never_happens_adds_nothing():
+    with_zeros = bayes.DiscreteJoint([0.5, 0.5, 0], [[1, 0], [0, 1], [1, 0]], [[1, 0, 0], [0, 1, 0]], [0.5, 0.5])
+    found = bayes.joint_identity(with_zeros)
+    assert found.residual == 0
+    assert found.kl_joint == pytest.approx(0, abs=1e-15)
+    assert found.loss == pytest.approx(math.log(2), rel=1e-15)
+
+
+def test_a_model_that_rules_out_the_data_is_infinitely_far():
+    found = bayes.joint_identity(bayes.DiscreteJoint([0.5, 0.5], [[1, 0], [0, 1]], [[1, 0], [1, 0]], [0.5, 0.5]))
+    assert found.kl_joint == found.kl_nested == found.loss == found.nll == math.inf
+    assert found.residual == 0
+
+
+def test_marginal_and_posterior_are_bayes_rule():
+    toy = bayes.DiscreteJoint.random(5, 3, seed=1)
+    for x in range(5):
+        q_x = sum(toy.prior[z] * toy.decoder[z, x] for z in range(3))
+        assert toy.marginal[x] == pytest.approx(q_x, rel=1e-14)
+        for z in range(3):
+            assert toy.posterior[x, z] == pytest.approx(toy.prior[z] * toy.decoder[z, x] / q_x, rel=1e-13)
+
+
+def test_the_exact_posterior_is_the_best_encoder():
+    toy = bayes.DiscreteJoint.random(5, 3, seed=1)
+    best = bayes.DiscreteJoint(toy.data, toy.posterior, toy.decoder, toy.prior).loss()
+    assert best == pytest.approx(-toy.data @ np.log(toy.marginal), rel=1e-13)
+    for seed in range(50):
+        other = bayes.DiscreteJoint.random(5, 3, seed).encoder
+        mixed = bayes.DiscreteJoint(toy.data, 0.99 * toy.posterior + 0.01 * other, toy.decoder, toy.prior)
+        assert mixed.loss() > best
+
+
+def test_discrete_data_have_their_entropy_for_a_floor():
+    found = bayes.discrete_floor(models=300, seed=4)
+    perfect = bayes.DiscreteJoint.random(seed=4).perfect()
+    assert found.entropy == pytest.approx(stats.entropy(perfect.data), rel=1e-13)
+    assert found.entropy > 0
+    assert abs(found.perfect_excess) <= BAYES["sum"]
+    toys = [bayes.DiscreteJoint.random(5, 3, seed) for seed in range(5, 305)]
+    distances = [bayes.DiscreteJoint(perfect.data, toy.encoder, toy.decoder, toy.prior).kl_joint() for toy in toys]
+    assert found.smallest_excess == pytest.approx(min(distances), abs=BAYES["sum"])  # eq. 11
+    assert found.smallest_excess > 0.01
+
+
+@pytest.mark.parametrize("std, explained", [(0.01, 0.5), (0.2, 0.9), (3.0, 0.0)])
+def test_the_loss_of_a_density_is_the_integral_of_its_terms(std, explained):
+    found = bayes.density_loss(std, explained)
+    w, sigma = math.sqrt(explained) * std, math.sqrt(1 - explained) * std
+    axis = np.linspace(-9, 9, 181)
+    weights = stats.norm.pdf(axis) * 0.1
+    spread = sigma / std  # the posterior's
+    X = std * axis[:, None]
+    Z = w * X / std**2 + spread * axis
+    nll = -stats.norm.logpdf(X, w * Z, sigma)
+    kl = stats.norm.logpdf(Z, w * X / std**2, spread) - stats.norm.logpdf(Z)
+    assert found.nll == pytest.approx(weights @ nll @ weights, abs=BAYES["integral"])
+    assert found.kl == pytest.approx(weights @ kl @ weights, abs=BAYES["integral"])
+    assert found.loss == pytest.approx(found.entropy, rel=1e-12)
+    assert found.entropy == pytest.approx(stats.norm(0, std).entropy(), rel=1e-12)
+
+
+def test_the_loss_of_a_density_crosses_zero_where_it_says():
+    at = bayes.density_loss().zero_at
+    assert bayes.density_loss(0.999 * at).loss < 0 < bayes.density_loss(1.001 * at).loss
+    assert bayes.density_loss().loss < -3
+
+
+@pytest.mark.parametrize("states", [2, 7])
+def test_either_term_can_be_zero_and_not_both(states):
+    found = bayes.antagonists(states)
+    assert found.faithful[0] == 0
+    assert found.collapsed[1] == 0
+    for nll, kl in (found.faithful, found.collapsed):
+        assert nll + kl == pytest.approx(math.log(states), rel=1e-14)
+    assert found.entropy == pytest.approx(math.log(states), rel=1e-14)
+
+
+# ---- why Bhattacharyya is no drop-in (eq. 6 in the place of 5) ------------------------------------------------------
+
+
+def test_the_bhattacharyya_distance_of_the_joint_needs_the_density_of_the_data():
+    """D_B = −ln E_{x~p̃}[p̃(x)^{−½} Σ_z √(p(z|x) q(x,z))], and 𝓑 is what is left without p̃(x)."""
+    toy = bayes.DiscreteJoint.random(5, 3, seed=2)
+    with_it = without = 0.0
+    for x in range(5):
+        inner = sum(math.sqrt(toy.encoder[x, z] * toy.prior[z] * toy.decoder[z, x]) for z in range(3))
+        with_it += toy.data[x] * toy.data[x] ** -0.5 * inner
+        without += toy.data[x] * inner
+    assert bhattacharyya_joint(toy) == pytest.approx(-math.log(with_it), rel=1e-13)
+    assert bhattacharyya_loss(toy) == pytest.approx(-math.log(without), rel=1e-13)
+
+
+def test_kl_splits_off_the_data_and_bhattacharyya_does_not():
+    found = bayes.no_drop_in()
+    assert found.kl_spread <= BAYES["sum"]
+    assert found.bhattacharyya_spread > 0.05
+
+
+@pytest.mark.parametrize("p", [[0.5, 0.3, 0.15, 0.05], [0.9, 0.1]], ids=str)
+def test_without_the_density_of_the_data_bhattacharyya_leads_to_another_model(p):
+    p = np.array(p)
+    found = bayes.no_drop_in(p)
+    np.testing.assert_allclose(found.kl_minimiser, p, atol=BAYES["place"])
+    np.testing.assert_allclose(found.bhattacharyya_minimiser, p**2 / (p**2).sum(), atol=BAYES["place"])
+    assert found.misled == pytest.approx(-math.log(np.sqrt(p * p**2 / (p**2).sum()).sum()), abs=BAYES["place"])
+    assert found.misled > 0.01
+
+
+def test_the_minimiser_of_what_is_left_of_bhattacharyya_is_one_over_joint_models_too():
+    """A model whose marginal is p̃²/Σp̃², with its exact posterior, has a smaller 𝓑 than any other that is tried."""
+    p = np.array([0.5, 0.3, 0.15, 0.05])
+    best_q = p**2 / (p**2).sum()
+    best = -math.log(p @ np.sqrt(best_q))
+    for seed in range(100):
+        toy = bayes.DiscreteJoint.random(4, 3, seed)
+        assert bhattacharyya_loss(bayes.DiscreteJoint(p, toy.encoder, toy.decoder, toy.prior)) > best
+    prior = np.array([0.2, 0.8])
+    decoder = np.stack([best_q, best_q])
+    exact = bayes.DiscreteJoint(p, np.tile(prior, (4, 1)), decoder, prior)
+    assert bhattacharyya_loss(exact) == pytest.approx(best, rel=1e-13)
+
+
+# ---- the balance (eq. 19, 22) ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error, reduce", [("mean", np.mean), ("sum", np.sum), ("half-sum", lambda e, axis: e.sum(axis) / 2)]
+)
+def test_squared_error_and_weighted_kl_are_the_engines_gaussian(error, reduce):
+    B, D, w = 4, 7, 0.03
+    found = bayes.balance(D, weight=w, error=error)
+    X, out, kl = RNG.normal(size=(B, D)), RNG.normal(size=(B, D)), RNG.random(B)
+    nll, d_out = np.empty(B), np.empty((B, D))
+    likelihoods.make(found.likelihood, Backend("numpy", dtype="float64"), D).nll_and_grad(nll, d_out, {}, out, X, 1.0)
+    loss = reduce((X - out) ** 2, axis=1) + w * kl
+    np.testing.assert_allclose(nll + kl, found.scale * loss + found.constant, rtol=1e-12)
+
+
+def test_the_mean_squared_error_with_weight_w_stands_for_wD_over_2():
+    assert bayes.balance(784, weight=0.01).sigma2 == pytest.approx(0.01 * 784 / 2, rel=1e-15)
+    assert bayes.balance(784, weight=1.0, error="sum").sigma2 == 0.5
+    assert bayes.balance(784, weight=1.0, error="half-sum").sigma2 == 1
+
+
+@pytest.mark.parametrize("error", ["mean", "sum", "half-sum"])
+def test_the_balance_leads_there_and_back(error):
+    there = bayes.balance(13, weight=0.2, error=error)
+    assert bayes.balance(13, sigma=there.sigma, error=error).weight == pytest.approx(0.2, rel=1e-14)
+
+
+def test_the_mean_squared_error_is_the_variance_of_largest_likelihood():
+    found = bayes.balance(5, mse=0.3)
+    assert found.sigma2 == 0.3
+    nll = [5 * 0.3 / (2 * s2) + 2.5 * math.log(2 * math.pi * s2) for s2 in (0.29, found.sigma2, 0.31)]
+    assert nll[1] < min(nll[0], nll[2])
+    assert found.weight == pytest.approx(2 * 0.3 / 5, rel=1e-14)
+
+
+def test_cross_entropy_averaged_over_features_makes_the_weight_a_beta():
+    D, w = 6, 0.5
+    found = bayes.balance(D, weight=w)
+    cross_entropy, kl = 3.1, 0.7  # summed over features and dimensions
+    assert D * (cross_entropy / D + w * kl) == pytest.approx(cross_entropy + found.beta * kl, rel=1e-14)
+    assert bayes.balance(D, weight=w, error="sum").beta == w
+
+
+# ---- mistakes -------------------------------------------------------------------------------------------------------
+
+MISTAKES = {
+    "points that fall": (lambda: bayes.by_quadrature(np.exp, [1, 0]), "points: expected at least two, each larger"),
+    "one point": (lambda: bayes.by_quadrature(np.exp, [1.0]), "points: expected at least two"),
+    "no samples": (lambda: bayes.by_sampling([]), "samples: expected an array of real numbers in 1 dim"),
+    "a NaN": (lambda: bayes.by_sampling([1.0, math.nan]), "samples: expected finite numbers"),
+    "text": (lambda: bayes.by_sampling(["1"]), "samples: expected an array of real numbers"),
+    "ragged": (lambda: bayes.kl_discrete([[1], [0, 1]], [1]), "p: expected an array of real numbers"),
+    "std of 0": (lambda: bayes.two_ways(std=0), "std=0: expected a standard deviation > 0"),
+    "half a sample": (lambda: bayes.sampling_rate(sizes=[8, 8.5]), r"sizes\[1\]=8.5: expected a whole number"),
+    "a function": (
+        lambda: bayes.by_sampling([1.0, 2.0], lambda x: x[:1]),
+        r"a number for each of \(2,\) points; got \(1,\)",
+    ),
+    "one size": (lambda: bayes.sampling_rate(sizes=[8, 8]), "sizes: expected at least two different"),
+    "negative": (
+        lambda: bayes.kl_discrete([1.5, -0.5], [0.5, 0.5]),
+        "p: expected probabilities ≥ 0; the smallest is -0.5",
+    ),
+    "sum": (lambda: bayes.kl_discrete([0.5, 0.5], [0.5, 0.48]), "q: expected probabilities whose sum is 1; got 0.98"),
+    "shapes": (lambda: bayes.bhattacharyya_discrete([1.0], [0.5, 0.5]), r"one shape; got p \(1,\), q \(2,\)"),
+    "variance": (lambda: bayes.kl_gaussian([0], [0], [0], [1]), "cov_p: expected variances σ² > 0"),
+    "asymmetric": (
+        lambda: bayes.bhattacharyya_gaussian([0, 0], [1, 1], [0, 0], [[1, 0.5], [0.2, 1]]),
+        "cov_q: expected variances σ² > 0, or a symmetric",
+    ),
+    "indefinite": (lambda: bayes.kl_gaussian([0, 0], [[1, 2], [2, 1]], [0, 0], [1, 1]), "smallest is -1"),
+    "dimensions": (lambda: bayes.kl_gaussian([0, 0], [1], [0, 0], [1, 1]), "cov_p: expected 2 variances"),
+    "means": (lambda: bayes.kl_gaussian([0, 0], [1, 1], [0], [1, 1]), "one shape"),
+    "not a draw": (
+        lambda: bayes.kl_sampled([2.0], stats.uniform.logpdf, stats.norm.logpdf),
+        "samples: expected draws from p",
+    ),
+    "table": (
+        lambda: bayes.DiscreteJoint([0.5, 0.5], [[1], [1]], [[0.5, 0.5]], [0.5, 0.5]),
+        r"expected an encoder \(2, 2\) and a decoder \(2, 2\); got \(2, 1\)",
+    ),
+    "a row's sum": (
+        lambda: bayes.DiscreteJoint([1.0], [[0.5, 0.4]], [[1], [1]], [0.5, 0.5]),
+        "encoder: expected probabilities whose sum in each row is 1; got 0.9",
+    ),
+    "no toy": (lambda: bayes.joint_identity(3), "toy: expected a DiscreteJoint"),
+    "density": (lambda: bayes.density_loss(std=-1), "std=-1: expected a standard deviation > 0"),
+    "explained": (lambda: bayes.density_loss(explained=1.0), r"explained=1.0: expected a share in \[0, 1\)"),
+    "weight": (lambda: bayes.balance(3, weight=0), "weight=0: expected a number > 0"),
+    "sigma": (lambda: bayes.balance(3, sigma=-1.0), "sigma=-1.0: expected a number > 0"),
+    "both": (lambda: bayes.balance(3, weight=1, sigma=1), "exactly one of weight=, sigma= and mse="),
+    "neither": (lambda: bayes.balance(3), "exactly one of"),
+    "features": (lambda: bayes.balance(0, weight=1), "features=0"),
+    "error": (lambda: bayes.balance(3, weight=1, error="rms"), "error='rms': expected one of mean, sum, half-sum"),
+}
+
+
+@pytest.mark.parametrize("call, message", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_clear_sentence(call, message):
+    with pytest.raises(UsageError, match=message):
+        call()
