@@ -4,12 +4,13 @@
     mv.bayes.joint_identity().residual                    # KL(joint) = 𝓛 + E[ln p̃(x)]: 4e-16
 
 Reading order: expectations (eq. 1–4), divergences (5, 6), joint (7–14), drop_in (why 6 cannot replace 5), floors (11,
-13), weighing (19, 22: MSE or cross-entropy). Nats, float64, on the host.
+13), linear and ppca (everything in closed
+form), weighing (19, 22: MSE or cross-entropy). Nats, float64, on the host.
 
 The claims, which need no arguments:
 
     two_ways, sampling_rate, different_supports, joint_identity, no_drop_in, discrete_floor, density_loss,
-    antagonists
+    antagonists, linear_vae_is_ppca
 """
 
 from importlib import import_module
@@ -34,6 +35,11 @@ _HOME = {
     "discrete_floor": "floors",
     "density_loss": "floors",
     "antagonists": "floors",
+    "LinearGaussian": "linear",
+    "PPCA": "ppca",
+    "against_ppca": "ppca",
+    "fit_linear_vae": "ppca",
+    "linear_vae_is_ppca": "ppca",
     "balance": "weighing",
 }
 
@@ -52,6 +58,8 @@ if TYPE_CHECKING:
     from .expectations import Estimate, by_quadrature, by_sampling, sampling_rate, two_ways, weighted_again
     from .floors import antagonists, density_loss, discrete_floor
     from .joint import DiscreteJoint, joint_identity
+    from .linear import LinearGaussian
+    from .ppca import PPCA, against_ppca, fit_linear_vae, linear_vae_is_ppca
     from .weighing import balance
 
 

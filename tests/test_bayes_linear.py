@@ -1,0 +1,181 @@
+"""The linear-Gaussian model, and a linear VAE of ours that must become probabilistic PCA.
+
+Oracles: scipy.stats, scikit-learn's PCA, conditioning a joint Gaussian, and the engine's own objective.
+"""
+
+import math
+
+import numpy as np
+import pytest
+from bayes_models import linear_vae, rows, small_vae
+from scipy import stats
+from tolerances import BAYES
+
+import minivae as mv
+from minivae import bayes, likelihoods
+from minivae.errors import UsageError
+
+RNG = np.random.default_rng(0)
+
+
+# ---- the linear-Gaussian model, and probabilistic PCA ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("D, L", [(1, 1), (5, 2), (7, 3), (3, 5)])
+def test_the_linear_models_marginal_and_posterior_match_scipy(D, L):
+    model = bayes.LinearGaussian(RNG.normal(size=(D, L)), RNG.normal(size=D), 0.3)
+    X = RNG.normal(size=(4, D))
+    joint = model.W @ model.W.T + 0.3 * np.eye(D)
+    np.testing.assert_allclose(
+        model.log_px(X), np.atleast_1d(stats.multivariate_normal(model.b, joint).logpdf(X)), rtol=1e-12
+    )
+    mean, cov = model.posterior(X)
+    gain = np.linalg.solve(joint, model.W).T  # of the joint Gaussian of (x, z), conditioned on x
+    np.testing.assert_allclose(mean, (X - model.b) @ gain.T, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(cov, np.eye(L) - gain @ model.W, atol=1e-12)
+
+
+@pytest.mark.parametrize("L", [1, 3])
+def test_the_linear_elbo_is_the_engines_objective(L):
+    """±√L along each axis have the mean and covariance of ε, and the loss is a square in z: the engine is exact too."""
+    vae = linear_vae(L)
+    X = rows(vae, 4)
+    eps = np.repeat((np.concatenate([np.eye(L), -np.eye(L)]) * math.sqrt(L))[:, None, :], 4, axis=1)
+    terms = vae.objective(X, eps=eps)
+    elbo = bayes.LinearGaussian.of(vae).elbo(X, *vae.encode(X))
+    np.testing.assert_allclose(elbo, -(terms.nll_rows + terms.kl_rows), rtol=1e-12)
+
+
+def test_the_linear_elbo_is_the_marginal_less_the_distance_of_the_posteriors():
+    model = bayes.LinearGaussian(RNG.normal(size=(5, 2)), RNG.normal(size=5), 0.3)
+    X, mean, logvar = RNG.normal(size=(4, 5)), RNG.normal(size=(4, 2)), RNG.normal(size=(4, 2))
+    exact, cov = model.posterior(X)
+    kl = [bayes.kl_gaussian(m, np.exp(v), e, cov) for m, v, e in zip(mean, logvar, exact, strict=True)]
+    np.testing.assert_allclose(model.log_px(X) - model.elbo(X, mean, logvar), kl, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_linear_model_reads_sigma_from_the_likelihood_and_changes_nothing(dtype):
+    vae = linear_vae(2, sigma=0.37, dtype=dtype)
+    vae.objective_and_grad(rows(vae).astype(dtype))
+    gradient = vae.buffer.grad.copy()
+    assert bayes.LinearGaussian.of(vae).sigma2 == pytest.approx(0.37**2, rel=1e-5 if dtype == "float32" else 1e-13)
+    np.testing.assert_array_equal(vae.buffer.grad, gradient)
+
+
+def data(N=200, D=6, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(N, D)) @ rng.normal(size=(D, D)) + rng.normal(size=D)
+
+
+@pytest.mark.parametrize("L", [1, 2, 5])
+def test_ppca_matches_scikit_learn(L):
+    """scikit-learn divides the covariance by N − 1, the largest likelihood by N."""
+    decomposition = pytest.importorskip("sklearn.decomposition")
+    X = data()
+    oracle, found = decomposition.PCA(L).fit(X), bayes.PPCA.fit(X, L)
+    share = (len(X) - 1) / len(X)
+    assert found.sigma2 == pytest.approx(oracle.noise_variance_ * share, rel=1e-10)
+    np.testing.assert_allclose(found.eigenvalues[:L], oracle.explained_variance_ * share, rtol=1e-10)
+    np.testing.assert_allclose(found.b, oracle.mean_, rtol=1e-12)
+    cov = oracle.get_covariance() * share
+    np.testing.assert_allclose(found.W @ found.W.T + found.sigma2 * np.eye(6), cov, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("L", [1, 2, 5])
+def test_ppcas_log_likelihood_is_scipys_and_the_largest(L):
+    X = data()
+    found = bayes.PPCA.fit(X, L)
+    cov = found.W @ found.W.T + found.sigma2 * np.eye(6)
+    assert found.log_likelihood == pytest.approx(stats.multivariate_normal(found.b, cov).logpdf(X).mean(), rel=1e-12)
+    assert found.log_likelihood == pytest.approx(found.log_px(X).mean(), rel=1e-12)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        W, b = found.W + 0.05 * rng.normal(size=found.W.shape), found.b + 0.05 * rng.normal(size=6)
+        other = bayes.LinearGaussian(W, b, found.sigma2 * math.exp(0.05 * rng.normal()))
+        assert other.log_px(X).mean() < found.log_likelihood
+
+
+def test_ppcas_exact_posterior_is_a_diagonal_gaussian_whose_elbo_is_the_likelihood():
+    X = data()
+    found = bayes.PPCA.fit(X, 2)
+    mean, cov = found.posterior(X)
+    np.testing.assert_allclose(cov[0, 1], 0, atol=1e-12)
+    elbo = found.elbo(X, mean, np.tile(np.log(np.diag(cov)), (len(X), 1)))
+    np.testing.assert_allclose(elbo, found.log_px(X), rtol=1e-11)
+
+
+def test_a_linear_vae_of_ours_becomes_probabilistic_pca():
+    found = bayes.linear_vae_is_ppca()
+    assert -BAYES["integral"] < found.gap < 1e-3
+    assert found.angle < 1
+    assert found.sigma2 == pytest.approx(found.sigma2_optimum, rel=1e-12)
+    assert found.elbo == pytest.approx(found.optimum - found.gap, rel=1e-14)
+
+
+def test_a_linear_vae_in_float32_becomes_probabilistic_pca_too():
+    X = data(seed=1)
+    sigma = math.sqrt(bayes.PPCA.fit(X, 1).sigma2)
+    vae = mv.VAE(6, 1, (), likelihood=f"gaussian:{sigma}", backend="numpy", seed=0)
+    found = bayes.against_ppca(bayes.fit_linear_vae(vae, X), X)
+    assert abs(found.gap) < 1e-3
+    assert found.angle < 1
+
+
+def test_an_untrained_vae_is_far_from_probabilistic_pca():
+    found = bayes.against_ppca(linear_vae(2, D=6), data())
+    assert found.gap > 0.1
+    assert found.angle > 5
+
+
+@pytest.mark.skipif(
+    "gaussian:shared" not in likelihoods.LIKELIHOODS,
+    reason="the likelihood 'gaussian:shared' is not there yet: no σ is learned",
+)
+def test_a_linear_vae_with_a_learned_sigma_finds_that_of_probabilistic_pca():
+    found = bayes.linear_vae_is_ppca("gaussian:shared")
+    assert -BAYES["integral"] < found.gap < 1e-3
+    assert found.angle < 1
+    assert found.sigma2 == pytest.approx(found.sigma2_optimum, rel=0.01)
+
+
+# ---- mistakes -------------------------------------------------------------------------------------------------------
+
+
+def named(vae, name):
+    """The model, its likelihood called something else."""
+    vae.likelihood.name = name
+    return vae
+
+
+MISTAKES = {
+    "σ²": (lambda: bayes.LinearGaussian([[1.0]], [0.0], 0.0), "sigma2=0.0: expected a variance σ² > 0"),
+    "W": (lambda: bayes.LinearGaussian([[1.0]], [0.0, 1.0], 1.0), r"expected W \(D, L\) and b \(D,\)"),
+    "latents": (
+        lambda: bayes.LinearGaussian([[1.0]], [0.0], 1.0).elbo([[0.0]], [[0.0]], [[0.0]]),
+        "X: expected an array",
+    ),
+    "shapes": (
+        lambda: bayes.LinearGaussian([[1.0]], [0.0], 1.0).elbo(np.zeros((2, 1)), [[0.0]], [[0.0]]),
+        r"one shape; got mean \(1, 1\), logvar \(1, 1\), latents \(2, 1\)",
+    ),
+    "hidden": (lambda: bayes.LinearGaussian.of(small_vae("gaussian:0.5")), r"hidden=\(7,\).*expected a linear model"),
+    "bernoulli": (lambda: bayes.LinearGaussian.of(mv.VAE(3, 1, (), backend="numpy")), "expected a linear model"),
+    "another density": (
+        lambda: bayes.LinearGaussian.of(named(linear_vae(1), "laplace")),
+        "'laplace': expected a linear",
+    ),
+    "two heads": (
+        lambda: bayes.LinearGaussian.of(mv.VAE(3, 1, (), likelihood="gaussian", backend="numpy")),
+        "a Gaussian of one σ",
+    ),
+    "L = D": (lambda: bayes.PPCA.fit(data(), 6), "latent_dim=6: expected fewer than the 6 features"),
+    "a plane": (lambda: bayes.PPCA.fit(data(D=2) @ np.ones((2, 4)), 1), "lie in 1 dimensions"),
+    "steps": (lambda: bayes.fit_linear_vae(linear_vae(1), np.zeros((3, 5)), steps=0), "steps=0"),
+}
+
+
+@pytest.mark.parametrize("call, message", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_clear_sentence(call, message):
+    with pytest.raises(UsageError, match=message):
+        call()
