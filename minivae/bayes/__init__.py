@@ -2,15 +2,17 @@
 
     import minivae as mv
     mv.bayes.joint_identity().residual                    # KL(joint) = 𝓛 + E[ln p̃(x)]: 4e-16
+    mv.bayes.two_points_optimum(features=8).loss          # 1.127 nats, where ln 2 = 0.693 would be the floor
+    mv.bayes.encoder_gaps(vae, X).amortisation            # what the network loses against the best Gaussian, per row
 
 Reading order: expectations (eq. 1–4), divergences (5, 6), joint (7–14), drop_in (why 6 cannot replace 5), floors (11,
-13), linear and ppca (everything in closed
+13), quadrature, posterior and gaps (14, 15: L ≤ 2), two_points (one bit of data), linear and ppca (everything in closed
 form), weighing (19, 22: MSE or cross-entropy). Nats, float64, on the host.
 
 The claims, which need no arguments:
 
     two_ways, sampling_rate, different_supports, joint_identity, no_drop_in, discrete_floor, density_loss,
-    antagonists, linear_vae_is_ppca
+    antagonists, small_encoder_gaps, two_points_optimum, two_points_by_vae, linear_vae_is_ppca
 """
 
 from importlib import import_module
@@ -35,6 +37,11 @@ _HOME = {
     "discrete_floor": "floors",
     "density_loss": "floors",
     "antagonists": "floors",
+    "exact_posterior": "posterior",
+    "encoder_gaps": "gaps",
+    "small_encoder_gaps": "gaps",
+    "two_points_optimum": "two_points",
+    "two_points_by_vae": "two_points",
     "LinearGaussian": "linear",
     "PPCA": "ppca",
     "against_ppca": "ppca",
@@ -57,9 +64,12 @@ if TYPE_CHECKING:
     from .drop_in import no_drop_in
     from .expectations import Estimate, by_quadrature, by_sampling, sampling_rate, two_ways, weighted_again
     from .floors import antagonists, density_loss, discrete_floor
+    from .gaps import encoder_gaps, small_encoder_gaps
     from .joint import DiscreteJoint, joint_identity
     from .linear import LinearGaussian
+    from .posterior import exact_posterior
     from .ppca import PPCA, against_ppca, fit_linear_vae, linear_vae_is_ppca
+    from .two_points import two_points_by_vae, two_points_optimum
     from .weighing import balance
 
 
