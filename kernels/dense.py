@@ -17,7 +17,10 @@ Shapes: Y, A, dA (B, H); b, db, partial (H,). dtype: float32 or float64, all the
 Source of the stable forms: `_math.py`. At a = 0 relu's gradient is 0, the convention of torch and JAX.
 """
 
+from numba import prange
+
 from ._math import expm1_negative, kernel, like, sigmoid, softplus, tanh
+from ._threads import LINE, parallel, run, share
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "softplus", "silu")
 KEEPS_A = frozenset({"silu"})  # the activations whose gradient needs A beside Y
@@ -85,165 +88,95 @@ def backward_reference(xp, dA, db, partial, Y, A, activation):
 
 
 # ---- fused: one pass forward, one pass backward -----------------------------------------------------------------
-# The same loop stands here once for each activation: a kernel made by a function that takes f would be compiled anew in
-# every process, because Numba's cache does not know it again.
+# One kernel for all activations, told apart row by row: a kernel made by a function that takes f would be compiled
+# anew in every process, because Numba's cache does not know it again.
+_IDENTITY, _RELU, _TANH, _SIGMOID, _SOFTPLUS, _SILU = range(len(ACTIVATIONS))
+_NUMBER = {name: number for number, name in enumerate(ACTIVATIONS)}
+
+
+@parallel
+def _forward(all_Y, all_A, b, activation, threads):
+    zero = like(b, 0.0)
+    for t in prange(threads):
+        start, stop = share(t, threads, all_Y.shape[0], 1)
+        Y, A = all_Y[start:stop], all_A[start:stop]
+        for i in range(Y.shape[0]):
+            if activation == _IDENTITY:
+                for j in range(Y.shape[1]):
+                    Y[i, j] += b[j]
+            elif activation == _RELU:
+                for j in range(Y.shape[1]):
+                    a = Y[i, j] + b[j]
+                    Y[i, j] = zero if a < zero else a  # NaN stays NaN
+            elif activation == _TANH:
+                for j in range(Y.shape[1]):
+                    Y[i, j] = tanh(Y[i, j] + b[j])
+            elif activation == _SIGMOID:
+                for j in range(Y.shape[1]):
+                    Y[i, j] = sigmoid(Y[i, j] + b[j])
+            elif activation == _SOFTPLUS:
+                for j in range(Y.shape[1]):
+                    Y[i, j] = softplus(Y[i, j] + b[j])
+            else:
+                for j in range(Y.shape[1]):
+                    a = Y[i, j] + b[j]
+                    A[i, j] = a
+                    Y[i, j] = a * sigmoid(a)
 
 
 @kernel
-def _identity_forward(Y, b):
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            Y[i, j] += b[j]
+def _slopes(dA, Y, A, activation, row, start, stop):
+    """dA ⊙ f′(A) in place, for the columns start … stop − 1 of one row."""
+    zero, one = like(dA, 0.0), like(dA, 1.0)
+    d, y, a = dA[row, start:stop], Y[row, start:stop], A[row, start:stop]
+    if activation == _RELU:
+        for j in range(d.size):
+            d[j] = d[j] if y[j] > zero else zero
+    elif activation == _TANH:
+        for j in range(d.size):
+            d[j] *= one - y[j] * y[j]
+    elif activation == _SIGMOID:
+        for j in range(d.size):
+            d[j] *= y[j] * (one - y[j])
+    elif activation == _SOFTPLUS:
+        for j in range(d.size):
+            d[j] *= -expm1_negative(-y[j])
+    elif activation == _SILU:
+        for j in range(d.size):
+            s = sigmoid(a[j])
+            d[j] *= s + y[j] * (one - s)
 
 
 @kernel
-def _relu_forward(Y, b):
-    zero = like(Y, 0.0)
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            a = Y[i, j] + b[j]
-            Y[i, j] = zero if a < zero else a  # NaN stays NaN
+def _backward_columns(dA, db, partial, Y, A, activation, start, stop):
+    total, block = db[start:stop], partial[start:stop]
+    total[:] = like(dA, 0.0)
+    for first in range(0, dA.shape[0], BLOCK_ROWS):
+        block[:] = like(dA, 0.0)
+        for row in range(first, min(first + BLOCK_ROWS, dA.shape[0])):
+            _slopes(dA, Y, A, activation, row, start, stop)
+            d = dA[row, start:stop]
+            for j in range(d.size):
+                block[j] += d[j]
+        for j in range(total.size):
+            total[j] += block[j]
 
 
-@kernel
-def _tanh_forward(Y, b):
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            Y[i, j] = tanh(Y[i, j] + b[j])
-
-
-@kernel
-def _sigmoid_forward(Y, b):
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            Y[i, j] = sigmoid(Y[i, j] + b[j])
-
-
-@kernel
-def _softplus_forward(Y, b):
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            Y[i, j] = softplus(Y[i, j] + b[j])
-
-
-@kernel
-def _silu_forward(Y, A, b):
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            a = Y[i, j] + b[j]
-            A[i, j] = a
-            Y[i, j] = a * sigmoid(a)
-
-
-@kernel
-def _add_rows(db, partial, dA, start, stop):
-    """db += Σ of the rows start … stop−1 of dA, which are still in the cache."""
-    partial[:] = like(dA, 0.0)
-    for i in range(start, stop):
-        for j in range(dA.shape[1]):
-            partial[j] += dA[i, j]
-    for j in range(dA.shape[1]):
-        db[j] += partial[j]
-
-
-@kernel
-def _identity_backward(dA, db, partial):
-    db[:] = like(dA, 0.0)
-    for start in range(0, dA.shape[0], BLOCK_ROWS):
-        _add_rows(db, partial, dA, start, min(start + BLOCK_ROWS, dA.shape[0]))
-
-
-@kernel
-def _relu_backward(dA, db, partial, Y):
-    zero = like(dA, 0.0)
-    db[:] = zero
-    for start in range(0, dA.shape[0], BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, dA.shape[0])
-        for i in range(start, stop):
-            for j in range(dA.shape[1]):
-                dA[i, j] = dA[i, j] if Y[i, j] > zero else zero
-        _add_rows(db, partial, dA, start, stop)
-
-
-@kernel
-def _tanh_backward(dA, db, partial, Y):
-    one = like(dA, 1.0)
-    db[:] = like(dA, 0.0)
-    for start in range(0, dA.shape[0], BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, dA.shape[0])
-        for i in range(start, stop):
-            for j in range(dA.shape[1]):
-                dA[i, j] *= one - Y[i, j] * Y[i, j]
-        _add_rows(db, partial, dA, start, stop)
-
-
-@kernel
-def _sigmoid_backward(dA, db, partial, Y):
-    one = like(dA, 1.0)
-    db[:] = like(dA, 0.0)
-    for start in range(0, dA.shape[0], BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, dA.shape[0])
-        for i in range(start, stop):
-            for j in range(dA.shape[1]):
-                dA[i, j] *= Y[i, j] * (one - Y[i, j])
-        _add_rows(db, partial, dA, start, stop)
-
-
-@kernel
-def _softplus_backward(dA, db, partial, Y):
-    db[:] = like(dA, 0.0)
-    for start in range(0, dA.shape[0], BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, dA.shape[0])
-        for i in range(start, stop):
-            for j in range(dA.shape[1]):
-                dA[i, j] *= -expm1_negative(-Y[i, j])
-        _add_rows(db, partial, dA, start, stop)
-
-
-@kernel
-def _silu_backward(dA, db, partial, Y, A):
-    one = like(dA, 1.0)
-    db[:] = like(dA, 0.0)
-    for start in range(0, dA.shape[0], BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, dA.shape[0])
-        for i in range(start, stop):
-            for j in range(dA.shape[1]):
-                s = sigmoid(A[i, j])
-                dA[i, j] *= s + Y[i, j] * (one - s)
-        _add_rows(db, partial, dA, start, stop)
-
-
-_FORWARD = {
-    "identity": _identity_forward,
-    "relu": _relu_forward,
-    "tanh": _tanh_forward,
-    "sigmoid": _sigmoid_forward,
-    "softplus": _softplus_forward,
-}
-_BACKWARD = {
-    "relu": _relu_backward,
-    "tanh": _tanh_backward,
-    "sigmoid": _sigmoid_backward,
-    "softplus": _softplus_backward,
-}
+@parallel
+def _backward(dA, db, partial, Y, A, activation, threads):
+    for t in prange(threads):  # columns, so that each adds up its own db
+        start, stop = share(t, threads, dA.shape[1], LINE)
+        _backward_columns(dA, db, partial, Y, A, activation, start, stop)
 
 
 def forward(Y, A, b, activation):
     """The fused `forward_reference`."""
-    if activation == "silu":
-        _silu_forward(Y, A, b)
-    else:
-        _FORWARD[activation](Y, b)
+    run(_forward, Y.size, Y, Y if A is None else A, b, _NUMBER[activation])
 
 
 def backward(dA, db, partial, Y, A, activation):
     """The fused `backward_reference`."""
-    if activation == "identity":
-        _identity_backward(dA, db, partial)
-    elif activation == "silu":
-        _silu_backward(dA, db, partial, Y, A)
-    else:
-        _BACKWARD[activation](dA, db, partial, Y)
+    run(_backward, dA.size, dA, db, partial, Y, Y if A is None else A, _NUMBER[activation])
 
 
 OPS = {"dense_forward": (forward_reference, forward), "dense_backward": (backward_reference, backward)}

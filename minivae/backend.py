@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from . import gemm as products
 from . import kernels as kernel_files
 from .errors import UsageError
 
@@ -29,13 +30,17 @@ class Backend:
              and has the kernels asked for; else NumPy
     kernels  "fused" (hand-written kernels, one pass over memory) or "reference" (plain array code, the specification)
     dtype    "float32" or "float64"
+    gemm     whose matrix products, on the CPU: "numpy" (the BLAS that NumPy has), "mkl" (extra `mkl`) or "auto" (MKL
+             where it is installed); None takes $MINIVAE_GEMM where that is set, else "auto". See `gemm.py`
 
-    Attributes: `xp` the array module, `ops` the kernels (`ops.bernoulli(…)`: see `minivae.kernels`), `special`
-    scipy.special or its CuPy twin, and the three switches as `name`, `kernels`, `dtype`.
+    Attributes: `xp` the array module, `ops` the kernels (`ops.bernoulli(…)`: see `minivae.kernels`), `gemm` the matrix
+    product, `special` scipy.special or its CuPy twin, `threads` how many cores are used, `provider` who multiplies
+    (None on a GPU), and the three switches as `name`, `kernels`, `dtype`.
+    $MINIVAE_THREADS sets the number of threads of this process; unset, it is the number that NumPy's BLAS would use.
     Raises UsageError for an unknown choice, or one that this machine cannot serve.
     """
 
-    def __init__(self, name: str = "auto", kernels: str = "fused", dtype: Any = "float32"):
+    def __init__(self, name: str = "auto", kernels: str = "fused", dtype: Any = "float32", gemm: str | None = None):
         if kernels not in ("fused", "reference"):
             raise UsageError(f"kernels={kernels!r}: expected 'fused' or 'reference'")
         try:
@@ -54,12 +59,23 @@ class Backend:
         self.xp = np if self.name == "numpy" else _cupy()
         self.special = import_module("scipy.special" if self.name == "numpy" else "cupyx.scipy.special")
         self.ops = kernel_files.load(self.name, kernels, self.xp)
+        self.provider, self.threads = None, 1
+        if self.name == "numpy":
+            self.provider = products.choose(gemm)
+            self.threads = kernel_files.limit_threads(_threads())
+        elif gemm not in (None, "auto"):
+            raise UsageError(f"gemm={gemm!r} chooses a library for the CPU: leave it out with the {self.name} backend")
+        self.gemm = self.provider.gemm if self.provider else self._dot
 
     def __repr__(self) -> str:
-        return f"Backend({self.name!r}, kernels={self.kernels!r}, dtype={self.dtype.name!r})"
+        gemm = f", gemm={self.provider.name!r}" if self.provider else ""
+        return f"Backend({self.name!r}, kernels={self.kernels!r}, dtype={self.dtype.name!r}{gemm})"
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.kernels} kernels, {self.dtype.name}"
+        text = f"{self.name}, {self.kernels} kernels, {self.dtype.name}"
+        if self.provider:
+            text += f", products by {self.provider.name}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        return text
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any = None) -> Array:
         """An uninitialised C-contiguous array that starts on a cache line."""
@@ -93,8 +109,8 @@ class Backend:
         """out ← x, converted to out's dtype; x may be on the host, or memory-mapped."""
         out[...] = x if self.owns(x) else self.xp.asarray(np.ascontiguousarray(x))
 
-    def gemm(self, out: Array, A: Array, B: Array) -> None:
-        """out ← A B, on the BLAS of the array module. A and B may be transposed views; out is C-contiguous."""
+    def _dot(self, out: Array, A: Array, B: Array) -> None:
+        """out ← A B by the array module. A and B may be transposed views; out is C-contiguous."""
         self.xp.dot(A, B, out=out)
 
     def gather(self, out: Array, X: Any, rows: Array) -> None:
@@ -118,6 +134,17 @@ def resolve(backend: str | Backend, kernels: str | None, dtype: Any) -> Backend:
     if dtype is not None and np.dtype(dtype) != backend.dtype:
         raise UsageError(f"dtype={dtype!r} contradicts the {backend!r} given: leave one of the two out")
     return backend
+
+
+def _threads() -> int:
+    """How many threads to use: $MINIVAE_THREADS, or as many as NumPy's BLAS."""
+    text = os.environ.get("MINIVAE_THREADS")
+    if text:
+        if not text.isdecimal() or int(text) < 1:
+            raise UsageError(f"MINIVAE_THREADS={text!r}: expected a whole number of at least 1")
+        return int(text)
+    library = products.numpy_blas()
+    return library.num_threads if library else os.cpu_count() or 1
 
 
 def _choose(name: str, kernels: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__, optim, plots, runs
+from . import gemm as products
 from .backend import Backend
 from .batches import Batches
 from .data import Dataset, Scale, choose_binarize, choose_likelihood, load
@@ -215,6 +216,12 @@ def describe_machine() -> dict[str, Any]:
         facts["backend"] = str(Backend())
     except UsageError as error:
         facts["backend"] = f"unavailable: {error}"
+    for name in ("numpy", "mkl"):
+        try:
+            provider = products.choose(name)
+            facts[f"gemm {name}"] = f"{provider.version}, on {'its own' if provider.own_threads else 'our'} threads"
+        except UsageError as error:
+            facts[f"gemm {name}"] = f"none: {error}"
     try:
         facts["gpu"] = str(Backend("cupy", kernels="reference"))
     except UsageError as error:
@@ -230,8 +237,8 @@ def describe_machine() -> dict[str, Any]:
         for name in ("numpy", "scipy", "numba", "safetensors", "matplotlib", "scikit-learn", "pooch", "cupy-cuda12x",
                      "cupy-cuda13x")
     }  # fmt: skip
-    facts["MINIVAE_BACKEND"] = os.environ.get("MINIVAE_BACKEND", "not set")
-    facts["MINIVAE_DATA"] = os.environ.get("MINIVAE_DATA", "not set")
+    for name in ("MINIVAE_BACKEND", "MINIVAE_DATA", "MINIVAE_GEMM", "MINIVAE_THREADS"):
+        facts[name] = os.environ.get(name, "not set")
     return facts
 
 

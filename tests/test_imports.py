@@ -14,6 +14,7 @@ PACKAGE = ROOT / "minivae"
 FLOORS = [
     {"errors", "checks", "formats", "__init__"},
     {"kernels"},
+    {"gemm"},
     {"backend"},
     {"buffers", "noise", "data"},
     {"layers", "latent", "likelihoods"},
