@@ -28,10 +28,6 @@ config: Any = numba.config
 LINE = 16  # a share of a flat array is a multiple of this many elements: whole cache lines of float32
 GRAIN = 1 << 14  # elements worth a thread: some 10 µs of work, against 2 µs for the hand-over
 
-# How often a thread looks for work before it sleeps. GNU's own 300,000 gains nothing on a quiet machine, and beside
-# one busy process it makes a training step 5 times slower instead of twice.
-SPINS = "1000"
-
 # As `kernel` in `_math.py`.
 _OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
@@ -45,17 +41,10 @@ def _openmp():
     """Whether Numba's OpenMP pool can be had; it is then the one that is used, unless another already runs."""
     if os.environ.get("NUMBA_THREADING_LAYER", "omp") != "omp":
         return False
-    patience = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
-    ours = patience.isdisjoint(os.environ)
-    if ours:
-        os.environ["GOMP_SPINCOUNT"] = SPINS
     try:
-        import_module("numba.np.ufunc.omppool")  # this is the test; it reads the environment
+        import_module("numba.np.ufunc.omppool")
     except ImportError:
         return False
-    finally:
-        if ours:
-            del os.environ["GOMP_SPINCOUNT"]
     try:
         return numba.threading_layer() == "omp"
     except ValueError:  # none is running yet

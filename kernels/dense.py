@@ -13,14 +13,14 @@
 
 Both work in place, because a second array of this size would cost more than the arithmetic.
 
-Shapes: Y, A, dA (B, H); b, db, partial (H,). dtype: float32 or float64, all the same, C-contiguous.
+Shapes: Y, A, dA (B, H); b, db (H,); partial (P·H,). dtype: float32 or float64, all the same, C-contiguous.
 Source of the stable forms: `_math.py`. At a = 0 relu's gradient is 0, the convention of torch and JAX.
 """
 
 from numba import prange
 
 from ._math import expm1_negative, kernel, like, sigmoid, softplus, tanh
-from ._threads import LINE, parallel, run, share
+from ._threads import parallel, run, share
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "softplus", "silu")
 KEEPS_A = frozenset({"silu"})  # the activations whose gradient needs A beside Y
@@ -28,6 +28,11 @@ KEEPS_A = frozenset({"silu"})  # the activations whose gradient needs A beside Y
 # db is added up over blocks of rows, then over blocks: in float32 a plain sum over thousands of rows would lose
 # two digits more.
 BLOCK_ROWS = 64
+
+
+def scratch(B, H):
+    """The elements that `partial` needs: H for each block of rows."""
+    return -(-B // BLOCK_ROWS) * H
 
 
 def _sigmoid_reference(xp, A):
@@ -79,7 +84,7 @@ def backward_reference(xp, dA, db, partial, Y, A, activation):
 
     dA         (B, H)  in: dY; out: dA
     db         (H,)    out, overwritten
-    partial    (H,)    scratch for the sums of a block of rows; unused here
+    partial    (P·H,)  scratch for the sums of P blocks of rows, `scratch(B, H)` elements; unused here
     Y, A       (B, H)  what forward left; A is None unless the activation is in KEEPS_A
     activation         one of ACTIVATIONS
     """
@@ -124,49 +129,49 @@ def _forward(all_Y, all_A, b, activation, threads):
                     Y[i, j] = a * sigmoid(a)
 
 
-@kernel
-def _slopes(dA, Y, A, activation, row, start, stop):
-    """dA ⊙ f′(A) in place, for the columns start … stop − 1 of one row."""
-    zero, one = like(dA, 0.0), like(dA, 1.0)
-    d, y, a = dA[row, start:stop], Y[row, start:stop], A[row, start:stop]
-    if activation == _RELU:
-        for j in range(d.size):
-            d[j] = d[j] if y[j] > zero else zero
-    elif activation == _TANH:
-        for j in range(d.size):
-            d[j] *= one - y[j] * y[j]
-    elif activation == _SIGMOID:
-        for j in range(d.size):
-            d[j] *= y[j] * (one - y[j])
-    elif activation == _SOFTPLUS:
-        for j in range(d.size):
-            d[j] *= -expm1_negative(-y[j])
-    elif activation == _SILU:
-        for j in range(d.size):
-            s = sigmoid(a[j])
-            d[j] *= s + y[j] * (one - s)
-
-
-@kernel
-def _backward_columns(dA, db, partial, Y, A, activation, start, stop):
-    total, block = db[start:stop], partial[start:stop]
-    total[:] = like(dA, 0.0)
-    for first in range(0, dA.shape[0], BLOCK_ROWS):
-        block[:] = like(dA, 0.0)
-        for row in range(first, min(first + BLOCK_ROWS, dA.shape[0])):
-            _slopes(dA, Y, A, activation, row, start, stop)
-            d = dA[row, start:stop]
-            for j in range(d.size):
-                block[j] += d[j]
-        for j in range(total.size):
-            total[j] += block[j]
-
-
 @parallel
 def _backward(dA, db, partial, Y, A, activation, threads):
-    for t in prange(threads):  # columns, so that each adds up its own db
-        start, stop = share(t, threads, dA.shape[1], LINE)
-        _backward_columns(dA, db, partial, Y, A, activation, start, stop)
+    B, H = dA.shape
+    blocks = (B + BLOCK_ROWS - 1) // BLOCK_ROWS
+    for t in prange(threads):  # whole blocks, so that the sums do not depend on the number of threads
+        start, stop = share(t, threads, blocks, 1)
+        for block in range(start, stop):
+            rows = slice(block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B))
+            _slopes(dA[rows], Y[rows], A[rows], activation)
+            _add_rows(partial[block * H : (block + 1) * H], dA[rows])
+    _add_rows(db, partial[: blocks * H].reshape(blocks, H))
+
+
+@kernel
+def _add_rows(total, X):
+    """total ← Σ_rows X."""
+    total[:] = like(X, 0.0)
+    for i in range(X.shape[0]):
+        for j in range(X.shape[1]):
+            total[j] += X[i, j]
+
+
+@kernel
+def _slopes(dA, Y, A, activation):
+    """dA ← dA ⊙ f′(A)."""
+    zero, one = like(dA, 0.0), like(dA, 1.0)
+    for i in range(dA.shape[0]):
+        if activation == _RELU:
+            for j in range(dA.shape[1]):
+                dA[i, j] = dA[i, j] if Y[i, j] > zero else zero
+        elif activation == _TANH:
+            for j in range(dA.shape[1]):
+                dA[i, j] *= one - Y[i, j] * Y[i, j]
+        elif activation == _SIGMOID:
+            for j in range(dA.shape[1]):
+                dA[i, j] *= Y[i, j] * (one - Y[i, j])
+        elif activation == _SOFTPLUS:
+            for j in range(dA.shape[1]):
+                dA[i, j] *= -expm1_negative(-Y[i, j])
+        elif activation == _SILU:
+            for j in range(dA.shape[1]):
+                s = sigmoid(A[i, j])
+                dA[i, j] *= s + Y[i, j] * (one - s)
 
 
 def forward(Y, A, b, activation):

@@ -12,7 +12,7 @@ from tolerances import assert_close
 import minivae as mv
 from minivae import gemm, kernels
 from minivae.kernels import _threads
-from minivae.kernels.dense import ACTIVATIONS, KEEPS_A
+from minivae.kernels.dense import ACTIVATIONS, KEEPS_A, scratch
 
 OPS = kernels.load("numpy", "fused", np)
 DTYPES = ("float32", "float64")
@@ -73,7 +73,7 @@ def _cases(dtype):
     for activation in ACTIVATIONS:
         Y, A = normal(rows, D), normal(rows, D) if activation in KEEPS_A else None
         yield "dense_forward", (Y, A, normal(D), activation)
-        yield "dense_backward", (normal(rows, D), normal(D), normal(D), Y, A, activation)
+        yield "dense_backward", (normal(rows, D), normal(D), normal(scratch(rows, D)), Y, A, activation)
     numbers = rng.permutation(10**6)[:rows]
     for op in ("uniform", "normal"):
         yield op, (normal(2, rows, D), numbers, 4, 3, 7, 2**63 + 1)
