@@ -2,8 +2,8 @@
 
 One pool serves everything, the matrix products included (`gemm.py`): a second pool beside it, such as a BLAS's own,
 would spin for work on the cores that this one computes on. It is the OpenMP pool that Numba brings, whose hand-over
-takes 2 µs. Numba's other one takes 80 µs, so that where OpenMP is missing every kernel runs on one core; and so it does
-where the work is too little to be shared, and in a forked process, which the pool's threads did not follow.
+takes 2 µs. Numba's other one takes 80 µs, so that where OpenMP is missing every kernel runs on one core, and so it does
+in a forked process, which the pool's threads did not follow.
 
 A kernel takes `threads` as its last argument and gives each thread a share of its rows:
 
@@ -79,7 +79,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class parallel:
-    """Decorator: a kernel (…, threads) compiled for the pool, and for one core without it; each at its first use."""
+    """Decorator: a kernel (…, threads), compiled for the pool or for one core, whichever is used, when it is used."""
 
     def __init__(self, function):
         # Numba's cache tells functions apart by their names, not by how they are compiled.
@@ -91,15 +91,15 @@ class parallel:
 
 def run(kernel, elements, *arguments, grain=GRAIN):
     """kernel(*arguments, threads), with as many threads as work on so many elements is worth."""
-    threads = min(_limit, elements // grain)
-    if threads <= 1:
+    if _limit == 1:
         kernel.alone(*arguments, 1)
         return
+    threads = max(1, min(_limit, elements // grain))
     before = get_num_threads()
-    if threads == before:
+    if before == _limit:
         kernel.pool(*arguments, threads)
         return
-    set_num_threads(threads)  # how many the pool wakes for this Python thread
+    set_num_threads(_limit)  # how many the pool wakes for this Python thread: someone chose another number
     try:
         kernel.pool(*arguments, threads)
     finally:

@@ -93,27 +93,33 @@ def backward_reference(xp, dA, db, partial, Y, A, activation):
 
 
 # ---- fused: one pass forward, one pass backward -----------------------------------------------------------------
-# One kernel for all activations, told apart row by row: a kernel made by a function that takes f would be compiled
-# anew in every process, because Numba's cache does not know it again.
+# Two kernels each way, told apart by a number inside: for the activations of straight lines, and for the curved ones. A
+# kernel made by a function that takes f would be compiled anew in every process: Numba's cache does not know it again.
 _IDENTITY, _RELU, _TANH, _SIGMOID, _SOFTPLUS, _SILU = range(len(ACTIVATIONS))
 _NUMBER = {name: number for number, name in enumerate(ACTIVATIONS)}
 
 
 @parallel
-def _forward(all_Y, all_A, b, activation, threads):
+def _straight_forward(Y, b, activation, threads):
     zero = like(b, 0.0)
     for t in prange(threads):
-        start, stop = share(t, threads, all_Y.shape[0], 1)
-        Y, A = all_Y[start:stop], all_A[start:stop]
-        for i in range(Y.shape[0]):
-            if activation == _IDENTITY:
-                for j in range(Y.shape[1]):
-                    Y[i, j] += b[j]
-            elif activation == _RELU:
+        start, stop = share(t, threads, Y.shape[0], 1)
+        for i in range(start, stop):
+            if activation == _RELU:
                 for j in range(Y.shape[1]):
                     a = Y[i, j] + b[j]
                     Y[i, j] = zero if a < zero else a  # NaN stays NaN
-            elif activation == _TANH:
+            else:
+                for j in range(Y.shape[1]):
+                    Y[i, j] += b[j]
+
+
+@parallel
+def _curved_forward(Y, A, b, activation, threads):
+    for t in prange(threads):
+        start, stop = share(t, threads, Y.shape[0], 1)
+        for i in range(start, stop):
+            if activation == _TANH:
                 for j in range(Y.shape[1]):
                     Y[i, j] = tanh(Y[i, j] + b[j])
             elif activation == _SIGMOID:
@@ -129,17 +135,7 @@ def _forward(all_Y, all_A, b, activation, threads):
                     Y[i, j] = a * sigmoid(a)
 
 
-@parallel
-def _backward(dA, db, partial, Y, A, activation, threads):
-    B, H = dA.shape
-    blocks = (B + BLOCK_ROWS - 1) // BLOCK_ROWS
-    for t in prange(threads):  # whole blocks, so that the sums do not depend on the number of threads
-        start, stop = share(t, threads, blocks, 1)
-        for block in range(start, stop):
-            rows = slice(block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B))
-            _slopes(dA[rows], Y[rows], A[rows], activation)
-            _add_rows(partial[block * H : (block + 1) * H], dA[rows])
-    _add_rows(db, partial[: blocks * H].reshape(blocks, H))
+# Backward, a thread has whole blocks of rows, so that the sums do not depend on the number of threads.
 
 
 @kernel
@@ -151,37 +147,66 @@ def _add_rows(total, X):
             total[j] += X[i, j]
 
 
-@kernel
-def _slopes(dA, Y, A, activation):
-    """dA ← dA ⊙ f′(A)."""
-    zero, one = like(dA, 0.0), like(dA, 1.0)
-    for i in range(dA.shape[0]):
-        if activation == _RELU:
-            for j in range(dA.shape[1]):
-                dA[i, j] = dA[i, j] if Y[i, j] > zero else zero
-        elif activation == _TANH:
-            for j in range(dA.shape[1]):
-                dA[i, j] *= one - Y[i, j] * Y[i, j]
-        elif activation == _SIGMOID:
-            for j in range(dA.shape[1]):
-                dA[i, j] *= Y[i, j] * (one - Y[i, j])
-        elif activation == _SOFTPLUS:
-            for j in range(dA.shape[1]):
-                dA[i, j] *= -expm1_negative(-Y[i, j])
-        elif activation == _SILU:
-            for j in range(dA.shape[1]):
-                s = sigmoid(A[i, j])
-                dA[i, j] *= s + Y[i, j] * (one - s)
+@parallel
+def _straight_backward(dA, db, partial, Y, activation, threads):
+    B, H = dA.shape
+    zero = like(dA, 0.0)
+    blocks = (B + BLOCK_ROWS - 1) // BLOCK_ROWS
+    for t in prange(threads):
+        first, last = share(t, threads, blocks, 1)
+        for block in range(first, last):
+            start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
+            if activation == _RELU:
+                for i in range(start, stop):
+                    for j in range(H):
+                        dA[i, j] = dA[i, j] if Y[i, j] > zero else zero
+            _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
+    _add_rows(db, partial[: blocks * H].reshape(blocks, H))
+
+
+@parallel
+def _curved_backward(dA, db, partial, Y, A, activation, threads):
+    B, H = dA.shape
+    one = like(dA, 1.0)
+    blocks = (B + BLOCK_ROWS - 1) // BLOCK_ROWS
+    for t in prange(threads):
+        first, last = share(t, threads, blocks, 1)
+        for block in range(first, last):
+            start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
+            for i in range(start, stop):
+                if activation == _TANH:
+                    for j in range(H):
+                        dA[i, j] *= one - Y[i, j] * Y[i, j]
+                elif activation == _SIGMOID:
+                    for j in range(H):
+                        dA[i, j] *= Y[i, j] * (one - Y[i, j])
+                elif activation == _SOFTPLUS:
+                    for j in range(H):
+                        dA[i, j] *= -expm1_negative(-Y[i, j])
+                else:
+                    for j in range(H):
+                        s = sigmoid(A[i, j])
+                        dA[i, j] *= s + Y[i, j] * (one - s)
+            _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
+    _add_rows(db, partial[: blocks * H].reshape(blocks, H))
 
 
 def forward(Y, A, b, activation):
     """The fused `forward_reference`."""
-    run(_forward, Y.size, Y, Y if A is None else A, b, _NUMBER[activation])
+    number = _NUMBER[activation]
+    if number <= _RELU:
+        run(_straight_forward, Y.size, Y, b, number)
+    else:
+        run(_curved_forward, Y.size, Y, Y if A is None else A, b, number)
 
 
 def backward(dA, db, partial, Y, A, activation):
     """The fused `backward_reference`."""
-    run(_backward, dA.size, dA, db, partial, Y, Y if A is None else A, _NUMBER[activation])
+    number = _NUMBER[activation]
+    if number <= _RELU:
+        run(_straight_backward, dA.size, dA, db, partial, Y, number)
+    else:
+        run(_curved_backward, dA.size, dA, db, partial, Y, Y if A is None else A, number)
 
 
 OPS = {"dense_forward": (forward_reference, forward), "dense_backward": (backward_reference, backward)}

@@ -16,11 +16,9 @@ import math
 import threading
 
 import numpy as np
-from numba import prange
 
 from ._math import kernel, like
 from ._normal import cos_sin_of_turn, log_of_odd
-from ._threads import most, parallel, run, share
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # the multipliers
 W0, W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by each round: the golden ratio, and √3 − 1
@@ -105,7 +103,6 @@ def binarize_reference(xp, X, rows, stream, sample, pass_, seed):
 # vectorises however narrow a row is; then a pass that uses them. -------------------------------------------------
 
 TILE = 512  # blocks in a tile, if a row has fewer
-GRAIN = 1 << 12  # elements worth a thread
 
 
 @kernel
@@ -147,111 +144,87 @@ def _uniform_of(word, x):
 
 
 @kernel
-def _use_uniforms(out, start, stop, words, blocks):
-    for r in range(start, stop):
-        own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
-        for j in range(out.shape[1]):
-            out[r, j] = _uniform_of(own[j & 3, j >> 2], out)
+def _bits(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
+    R, D = out.shape
+    blocks = (D + 3) // 4
+    for start in range(0, R, tile):
+        stop = min(start + tile, R)
+        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
+        for r in range(start, stop):
+            own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
+            for j in range(D):
+                out[r, j] = own[j & 3, j >> 2]
 
 
 @kernel
-def _use_normals(out, start, stop, words, normals, blocks):
-    for pair in (0, 2):
-        for i in range((stop - start) * blocks):
-            radius = math.sqrt(-2.0 * log_of_odd(2 * np.int64(words[pair, i] >> np.uint32(8)) + 1))
-            cos, sin = cos_sin_of_turn(np.int64(words[pair + 1, i] >> np.uint32(8)))
-            normals[pair, i] = radius * cos
-            normals[pair + 1, i] = radius * sin
-    for r in range(start, stop):
-        own = normals[:, (r - start) * blocks : (r - start + 1) * blocks]
-        for j in range(out.shape[1]):
-            out[r, j] = own[j & 3, j >> 2]
+def _uniforms(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
+    R, D = out.shape
+    blocks = (D + 3) // 4
+    for start in range(0, R, tile):
+        stop = min(start + tile, R)
+        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
+        for r in range(start, stop):
+            own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
+            for j in range(D):
+                out[r, j] = _uniform_of(own[j & 3, j >> 2], out)
 
 
 @kernel
-def _use_binarize(X, start, stop, words, blocks):
+def _normals(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
+    R, D = out.shape
+    blocks = (D + 3) // 4
+    for start in range(0, R, tile):
+        stop = min(start + tile, R)
+        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
+        for pair in (0, 2):
+            for i in range((stop - start) * blocks):
+                radius = math.sqrt(-2.0 * log_of_odd(2 * np.int64(words[pair, i] >> np.uint32(8)) + 1))
+                cos, sin = cos_sin_of_turn(np.int64(words[pair + 1, i] >> np.uint32(8)))
+                normals[pair, i] = radius * cos
+                normals[pair + 1, i] = radius * sin
+        for r in range(start, stop):
+            own = normals[:, (r - start) * blocks : (r - start + 1) * blocks]
+            for j in range(D):
+                out[r, j] = own[j & 3, j >> 2]
+
+
+@kernel
+def _binarize(X, words, normals, tile, B, rows, stream, sample, pass_, seed):
+    R, D = X.shape
+    blocks = (D + 3) // 4
     one, zero = like(X, 1.0), like(X, 0.0)
-    for r in range(start, stop):
-        own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
-        for j in range(X.shape[1]):
-            u = _uniform_of(own[j & 3, j >> 2], X)
-            X[r, j] = one if u < X[r, j] else zero
-
-
-_UNIFORM, _NORMAL, _BINARIZE = range(3)
-
-
-@parallel
-def _fill(out, words, normals, B, rows, stream, sample, pass_, seed, kind, threads):
-    """out (S·B, D) ← what `kind` says; words and normals (threads, 4, …) are scratch."""
-    blocks = (out.shape[1] + 3) // 4
-    tile = max(1, TILE // blocks)
-    for t in prange(threads):
-        start, stop = share(t, threads, out.shape[0], 1)
-        for first in range(start, stop, tile):
-            last = min(first + tile, stop)
-            _tile_words(words[t], rows, first, last, B, blocks, stream, sample, pass_, seed)
-            if kind == _UNIFORM:
-                _use_uniforms(out, first, last, words[t], blocks)
-            elif kind == _NORMAL:
-                _use_normals(out, first, last, words[t], normals[t], blocks)
-            else:
-                _use_binarize(out, first, last, words[t], blocks)
-
-
-@kernel
-def _bits(out, words, B, rows, stream, sample, pass_, seed):
-    blocks = (out.shape[1] + 3) // 4
-    for r in range(out.shape[0]):
-        _tile_words(words, rows, r, r + 1, B, blocks, stream, sample, pass_, seed)
-        for j in range(out.shape[1]):
-            out[r, j] = words[j & 3, j >> 2]
+    for start in range(0, R, tile):
+        stop = min(start + tile, R)
+        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
+        for r in range(start, stop):
+            own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
+            for j in range(D):
+                X[r, j] = one if _uniform_of(own[j & 3, j >> 2], X) < X[r, j] else zero
 
 
 _scratch = threading.local()  # grown to the widest row seen; one for each thread, since the kernels release the GIL
 
 
-def _tiles(blocks):
-    """Scratch of one tile for each thread of the pool: the words, and the normals made of them."""
-    columns, threads = max(TILE, blocks), most()
-    words = getattr(_scratch, "words", None)
-    if words is None or words.shape[0] < threads or words.shape[2] < columns:
-        _scratch.words = np.empty((threads, 4, columns), np.uint32)
-        _scratch.normals = np.empty((threads, 4, columns))
-    return _scratch.words, _scratch.normals
+def _fused(kernel):
+    """The kernel on (S·B, D), with its scratch; np.uint64, since Numba would take a large seed for a signed number."""
 
+    def launch(out, rows, stream, sample, pass_, seed):
+        B, D = out.shape[-2:]
+        blocks = -(-D // 4)
+        tile = max(1, TILE // blocks)
+        if getattr(_scratch, "columns", 0) < blocks:
+            _scratch.columns = max(TILE, blocks)
+            _scratch.words = np.empty((4, _scratch.columns), np.uint32)
+            _scratch.normals = np.empty((4, _scratch.columns))
+        flat, words, normals = out.reshape(-1, D), _scratch.words, _scratch.normals
+        kernel(flat, words, normals, tile, B, rows, stream, sample, pass_, np.uint64(seed))
 
-def bits(out, rows, stream, sample, pass_, seed):
-    """The fused `bits_reference`."""
-    words, _ = _tiles(-(-out.shape[2] // 4))
-    # np.uint64: Numba would take a large seed for a signed number
-    _bits(out.reshape(-1, out.shape[2]), words[0], out.shape[1], rows, stream, sample, pass_, np.uint64(seed))
-
-
-def _start(kind, out, B, rows, stream, sample, pass_, seed):
-    words, normals = _tiles(-(-out.shape[-1] // 4))
-    flat = out.reshape(-1, out.shape[-1])
-    run(_fill, out.size, flat, words, normals, B, rows, stream, sample, pass_, np.uint64(seed), kind, grain=GRAIN)
-
-
-def uniform(out, rows, stream, sample, pass_, seed):
-    """The fused `uniform_reference`."""
-    _start(_UNIFORM, out, out.shape[1], rows, stream, sample, pass_, seed)
-
-
-def normal(out, rows, stream, sample, pass_, seed):
-    """The fused `normal_reference`."""
-    _start(_NORMAL, out, out.shape[1], rows, stream, sample, pass_, seed)
-
-
-def binarize(X, rows, stream, sample, pass_, seed):
-    """The fused `binarize_reference`."""
-    _start(_BINARIZE, X, X.shape[0], rows, stream, sample, pass_, seed)
+    return launch
 
 
 OPS = {
-    "bits": (bits_reference, bits),
-    "uniform": (uniform_reference, uniform),
-    "normal": (normal_reference, normal),
-    "binarize": (binarize_reference, binarize),
+    "bits": (bits_reference, _fused(_bits)),
+    "uniform": (uniform_reference, _fused(_uniforms)),
+    "normal": (normal_reference, _fused(_normals)),
+    "binarize": (binarize_reference, _fused(_binarize)),
 }
