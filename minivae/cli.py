@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .bench.command import bench
 from .errors import UsageError
 from .gradcheck.command import gradcheck
 
@@ -307,6 +308,7 @@ def info(as_json: Json = False) -> None:
 
 
 app.command()(gradcheck)
+app.command()(bench)
 
 
 def _say(text: str) -> None:

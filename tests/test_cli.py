@@ -455,7 +455,7 @@ def test_info_says_what_it_runs_on():
 
 
 def test_help_of_every_command_has_an_example():
-    for command in ("train", "evaluate", "sample", "reconstruct", "encode", "info", "gradcheck"):
+    for command in ("train", "evaluate", "sample", "reconstruct", "encode", "info", "gradcheck", "bench"):
         text = ok(command, "--help")
         assert f"minivae {command}" in text
 

@@ -21,7 +21,7 @@ FLOORS = [
     {"vae"},
     {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "train"},
     {"plots", "gradcheck", "testing"},
-    {"runs", "session"},
+    {"runs", "session", "bench"},
     {"cli", "__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
