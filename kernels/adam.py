@@ -13,6 +13,9 @@ Sources: Kingma & Ba 2015; Loshchilov & Hutter 2019; in the form of torch.optim.
 
 import math
 
+import numpy as np
+
+from . import _cuda
 from ._math import TINY, kernel, like
 
 
@@ -61,4 +64,18 @@ def fused(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2
     _adam(P, M, V, G, n(step), n(beta1), rest1, n(beta2), rest2, n(eps), n(l2), n(decay), n(root2))
 
 
-OPS = {"adam": (reference, fused)}
+# ---- CUDA -------------------------------------------------------------------------------------------------------------
+
+
+def cuda(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):
+    """The kernel of `adam.cu`; arguments as `reference`. lr, decay and the corrections, which change from step to step,
+    may be device arrays of one float64.
+    """
+    _cuda.check(P.dtype, M, V, G)
+    n, constants = np.int64(P.size), (float(beta1), float(beta2), float(eps), float(l2))
+    changing = (_cuda.number(decay), _cuda.number(correction1), _cuda.number(correction2))
+    shape = _cuda.flat(n, P.dtype)
+    _cuda.launch("adam", "adam", P.dtype, shape, P, M, V, G, _cuda.number(lr), *constants, *changing, n)
+
+
+OPS = {"adam": (reference, fused, cuda)}

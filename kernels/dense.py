@@ -13,10 +13,11 @@
 
 Both work in place, because a second array of this size would cost more than the arithmetic.
 
-Shapes: Y, A, dA (B, H); b, db, partial (H,). dtype: float32 or float64, all the same, C-contiguous.
+Shapes: Y, A, dA (B, H); b, db (H,); partial (P·H,). dtype: float32 or float64, all the same, C-contiguous.
 Source of the stable forms: `_math.py`. At a = 0 relu's gradient is 0, the convention of torch and JAX.
 """
 
+from . import _cuda
 from ._math import expm1_negative, kernel, like, sigmoid, softplus, tanh
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "softplus", "silu")
@@ -76,7 +77,7 @@ def backward_reference(xp, dA, db, partial, Y, A, activation):
 
     dA         (B, H)  in: dY; out: dA
     db         (H,)    out, overwritten
-    partial    (H,)    scratch for the sums of a block of rows; unused here
+    partial    (P·H,)  scratch, P ≥ 1, for the sums of blocks of rows; unused here
     Y, A       (B, H)  what forward left; A is None unless the activation is in KEEPS_A
     activation         one of ACTIVATIONS
     """
@@ -246,4 +247,33 @@ def backward(dA, db, partial, Y, A, activation):
         _BACKWARD[activation](dA, db, partial, Y)
 
 
-OPS = {"dense_forward": (forward_reference, forward), "dense_backward": (backward_reference, backward)}
+# ---- CUDA -------------------------------------------------------------------------------------------------------------
+
+
+PART_ROWS = 256  # rows that a part of db's sum has at the least
+
+
+def cuda_forward(Y, A, b, activation):
+    """The kernel of `dense.cu`; arguments as `forward_reference`."""
+    _cuda.check(Y.dtype, A, b)
+    B, H = Y.shape
+    _cuda.launch(
+        "dense", "dense_forward", Y.dtype, _cuda.rows(B, H), Y, A, b, ACTIVATIONS.index(activation), B, H
+    )  # fmt: skip
+
+
+def cuda_backward(dA, db, partial, Y, A, activation):
+    """The kernels of `dense.cu`; arguments as `backward_reference`, partial (P·H,): rows are added up in P parts."""
+    _cuda.check(dA.dtype, db, partial, Y, A)
+    B, H = dA.shape
+    parts = max(1, min(partial.size // H, -(-B // PART_ROWS)))
+    sums, f = (db if parts == 1 else partial), ACTIVATIONS.index(activation)
+    _cuda.launch("dense", "dense_backward", dA.dtype, _cuda.strips(H, parts, dA.dtype), dA, sums, Y, A, f, B, H)
+    if parts > 1:
+        _cuda.launch("dense", "dense_add_partial", dA.dtype, _cuda.strips(H, 1, dA.dtype), db, partial, parts, H)
+
+
+OPS = {
+    "dense_forward": (forward_reference, forward, cuda_forward),
+    "dense_backward": (backward_reference, backward, cuda_backward),
+}

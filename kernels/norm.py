@@ -9,6 +9,9 @@ Source: Pascanu, Mikolov & Bengio 2013; the 10⁻⁶ is torch.nn.utils.clip_grad
 
 import math
 
+import numpy as np
+
+from . import _cuda
 from ._math import kernel, like
 
 
@@ -16,11 +19,11 @@ def reference(xp, G, norm, max_norm):
     """Scale G so that its norm is at most max_norm.
 
     G          (n,)  in and out: gradients
-    norm       (1,)  out: the norm before clipping, float64
+    norm       (1,)  out: the norm before clipping, float64; (1 + P,) lends a device scratch for P parts of the sum
     max_norm         a number > 0
     """
-    norm[...] = xp.sqrt((G.astype("float64") ** 2).sum())
-    G *= xp.minimum(1, max_norm / (norm + 1e-6)).astype(G.dtype)
+    norm[:1] = xp.sqrt((G.astype("float64") ** 2).sum())
+    G *= xp.minimum(1, max_norm / (norm[:1] + 1e-6)).astype(G.dtype)
 
 
 @kernel
@@ -38,4 +41,20 @@ def fused(G, norm, max_norm):
             G[i] *= scale
 
 
-OPS = {"clip_norm": (reference, fused)}
+# ---- CUDA -------------------------------------------------------------------------------------------------------------
+
+
+def cuda(G, norm, max_norm):
+    """The kernels of `norm.cu`; arguments as `reference`. max_norm may be a device array of one float64. What `norm` has
+    beyond its first element is scratch, for the sums of so many blocks; where it has nothing, scratch is allocated.
+    """
+    _cuda.check("float64", norm)
+    n = np.int64(G.size)
+    (blocks,), block = _cuda.flat(n, G.dtype)
+    partial = norm[1:] if norm.size > 1 else _cuda.empty(blocks, "float64")
+    parts = min(blocks, partial.size)
+    _cuda.launch("norm", "squares", G.dtype, ((parts,), block), partial, G, n)
+    _cuda.launch("norm", "clip_norm", G.dtype, ((blocks,), block), G, norm, _cuda.number(max_norm), partial, parts, n)
+
+
+OPS = {"clip_norm": (reference, fused, cuda)}

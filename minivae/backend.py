@@ -20,6 +20,7 @@ Array = Any  # an array of the backend's module: numpy.ndarray or cupy.ndarray
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector load
 DTYPES = ("float32", "float64")
+DEVICE_PARTS = 128  # a device adds up a long sum in so many parts at the most, side by side
 
 
 class Backend:
@@ -31,7 +32,8 @@ class Backend:
     dtype    "float32" or "float64"
 
     Attributes: `xp` the array module, `ops` the kernels (`ops.bernoulli(…)`: see `minivae.kernels`), `special`
-    scipy.special or its CuPy twin, and the three switches as `name`, `kernels`, `dtype`.
+    scipy.special or its CuPy twin, `parts` in how many parts an op may add up a long sum (scratch for such sums has so many
+    times the room), and the three switches as `name`, `kernels`, `dtype`.
     Raises UsageError for an unknown choice, or one that this machine cannot serve.
     """
 
@@ -52,6 +54,7 @@ class Backend:
                 f"(--kernels reference), or for the numpy backend"
             )
         self.xp = np if self.name == "numpy" else _cupy()
+        self.parts = 1 if self.name == "numpy" else DEVICE_PARTS
         self.special = import_module("scipy.special" if self.name == "numpy" else "cupyx.scipy.special")
         self.ops = kernel_files.load(self.name, kernels, self.xp)
 
@@ -106,7 +109,7 @@ class Backend:
             else:
                 self.assign(out, X[rows])
         else:
-            self.assign(out, self.xp.take(X, rows, axis=0))
+            self.ops.gather(out, X, rows)
 
 
 def resolve(backend: str | Backend, kernels: str | None, dtype: Any) -> Backend:

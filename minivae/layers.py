@@ -23,7 +23,7 @@ class Dense:
     """
 
     def __init__(self, backend: Backend, workspace: Workspace, name: str, n_in: int, n_out: int, activation: str):
-        self.gemm, self.ops = backend.gemm, backend.ops
+        self.gemm, self.ops, self.parts = backend.gemm, backend.ops, backend.parts
         self.workspace, self.name = workspace, name
         self.n_in, self.n_out, self.activation = n_in, n_out, activation
 
@@ -52,9 +52,8 @@ class Dense:
         Overwrites dW and db. `need_dX=False` saves a product where nothing is below.
         """
         dA = dY
-        self.ops.dense_backward(
-            dA, self.db, self.workspace.take("dense.partial", (self.n_out,)), self.Y, self.A, self.activation
-        )
+        partial = self.workspace.take("dense.partial", (self.parts * self.n_out,))
+        self.ops.dense_backward(dA, self.db, partial, self.Y, self.A, self.activation)
         self.gemm(self.dW, self.X.T, dA)
         if not need_dX:
             return None

@@ -2,12 +2,14 @@
 
 Its arrays hold a NumPy array and are not one: `__array__`, `float()`, `int()`, `bool()`, `len()`, iteration and mixing
 with NumPy arrays raise, so that a NumPy call on a device array, or a hidden transfer to the host, fails loudly. The
-only ways across are `asarray` (to the device) and `asnumpy` (back), and `transfers` counts the latter.
+only ways across are `asarray` (to the device) and `asnumpy` (back), and `transfers` counts the latter. CUDA kernels
+run too, compiled for the host (`hostcuda.py`), on a device so small that few rows are more than a grid.
 """
 
 import sys
 import types
 
+import hostcuda
 import numpy as np
 
 transfers = {"to_host": 0}
@@ -37,6 +39,7 @@ class DeviceArray:
     nbytes = property(lambda self: self._value.nbytes)
     flags = property(lambda self: self._value.flags)
     T = property(lambda self: DeviceArray(self._value.T))
+    data = property(lambda self: types.SimpleNamespace(ptr=self._value.ctypes.data))
 
     def __getitem__(self, key):
         return DeviceArray(self._value[_inside(key)])
@@ -121,9 +124,10 @@ def module():
         pass
 
     cupy.ndarray, cupy.asarray, cupy.asnumpy = DeviceArray, asarray, asnumpy
-    cupy.cuda = types.SimpleNamespace(
-        runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError)
-    )
+    runtime = {"getDeviceCount": lambda: 1, "getDevice": lambda: 0, "CUDARuntimeError": CUDARuntimeError}
+    device = types.SimpleNamespace(attributes={"MultiProcessorCount": 3, "MaxThreadsPerMultiProcessor": 512})
+    cupy.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(**runtime), Device=lambda id_: device)
+    cupy.RawModule = hostcuda.RawModule
     return cupy
 
 

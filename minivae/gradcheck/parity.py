@@ -143,6 +143,10 @@ def record(seed: int = 0) -> list[Call]:
     noise.uniform(np.zeros((2, 4, 7)), "prior", drawn, 3)
     noise.binarize(rng.uniform(size=(4, 7)), "binarise", drawn, 3)
     backend.ops.bits(np.zeros((2, 4, 7), np.uint32), drawn, 1, 0, 3, 2**40 + 7)
+    backend.ops.gather(np.zeros((4, 7)), rng.normal(size=(5, 7)), np.array([4, 0, 4, 1]))
+    running = (np.full(7, -np.inf), np.zeros(7), np.zeros(7))
+    for _ in range(2):
+        backend.ops.log_sum_exp(*running, 3 * rng.normal(size=(20, 7)))
     return calls
 
 
