@@ -1,9 +1,9 @@
 """minivae.kernels: one op, one file. This page says which ops exist, and loads them.
 
 A file `<op>.py` holds, in this order: the equations and shapes; the `…_reference(xp, …)`, plain array code for NumPy
-*and* CuPy, which is the specification and may allocate; the fused Numba kernel; and the launcher of the fused CUDA kernel
-in the sibling `<op>.cu`. All take the same arguments after `xp`: outputs first, owned by the caller. The file ends with
-`OPS`, a table name → (reference, fused, cuda).
+*and* CuPy, which is the specification and may allocate; the fused Numba kernel; and the launcher of the fused CUDA
+kernel in the sibling `<op>.cu`. All take the same arguments after `xp`: outputs first, owned by the caller. The file
+ends with `OPS`, a table name → (reference, fused, cuda).
 
 This folder imports nothing from minivae, so that it can be read, and borrowed, alone.
 """
@@ -20,7 +20,8 @@ from typing import Any
 
 # The op files in reading order. A new op is a new file and a name here; tests, gradcheck and bench walk `op_names()`.
 FILES = (
-    "dense", "latent", "bernoulli", "gaussian", "noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather", "logsumexp",
+    "dense", "latent", "bernoulli", "gaussian", "noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather",
+    "logsumexp",
 )  # fmt: skip
 
 # Which kinds of kernel each array module has.

@@ -1,11 +1,11 @@
-"""_cuda: how a .cu file becomes kernels, and how they are launched. Loaded by nobody who does not launch one.
+"""_cuda: how a .cu file becomes kernels, and how they are launched.
 
-The text of the .cuh files and of the .cu file, joined, is compiled by CuPy (NVRTC) for one dtype at the first launch: no
-#include, because CuPy's cache on disk looks at the source alone. What is launched is sized from the device: grids stride
-over what they do not cover, so an array of any length is served by as many blocks as the device holds at once.
+The text of the .cuh files and of the .cu file, joined, is compiled by CuPy (NVRTC) for one dtype at the first launch:
+no #include, because CuPy's cache on disk looks at the source alone. What is launched is sized from the device: grids
+stride over what they do not cover, so an array of any length is served by as many blocks as the device holds at once.
 
-Arguments are CuPy arrays, and plain numbers in the types that the kernels declare: `int` for a Python int, `double` for a
-float, and NumPy's own for the rest. `number` and `row_weight` are the structs of `_numbers.cuh`.
+Arguments are CuPy arrays, and plain numbers in the types that the kernels declare: `int` for a Python int, `double` for
+a float, and NumPy's own for the rest. `number` and `row_weight` are the structs of `_numbers.cuh`.
 """
 
 from functools import cache
@@ -125,7 +125,7 @@ def flat(n, dtype=None):
 def rows(R, D):
     """For `along`: R rows of D columns. A warp a row; a block a row where there are too few rows to fill the device."""
     most, by_warp = blocks_at_once(), THREADS // WARP
-    if R >= most * by_warp or D <= WARP * 4:
+    if most * by_warp <= R or D <= WARP * 4:
         return (min(_up(R, by_warp), most),), (WARP, by_warp)
     return (min(R, most),), (THREADS, 1)
 

@@ -64,7 +64,7 @@ def fused(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2
     _adam(P, M, V, G, n(step), n(beta1), rest1, n(beta2), rest2, n(eps), n(l2), n(decay), n(root2))
 
 
-# ---- CUDA -------------------------------------------------------------------------------------------------------------
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
 
 
 def cuda(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):

@@ -57,7 +57,7 @@ def fused(nll_rows, d_logits, logits, X, weight):
     _bernoulli(nll_rows, d_logits, logits, X, weight, step)
 
 
-# ---- CUDA -------------------------------------------------------------------------------------------------------------
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
 
 
 def cuda(nll_rows, d_logits, logits, X, weight):

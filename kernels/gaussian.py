@@ -127,7 +127,7 @@ def fixed_fused(nll_rows, d_mean, mean, X, weight, sigma):
     _gaussian_fixed(nll_rows, d_mean, mean, X, weight, step, number(sigma**-2), number(constant))
 
 
-# ---- CUDA -------------------------------------------------------------------------------------------------------------
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
 
 
 def cuda(nll_rows, d_out, clamped, out, X, weight):

@@ -41,12 +41,12 @@ def fused(G, norm, max_norm):
             G[i] *= scale
 
 
-# ---- CUDA -------------------------------------------------------------------------------------------------------------
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
 
 
 def cuda(G, norm, max_norm):
-    """The kernels of `norm.cu`; arguments as `reference`. max_norm may be a device array of one float64. What `norm` has
-    beyond its first element is scratch, for the sums of so many blocks; where it has nothing, scratch is allocated.
+    """The kernels of `norm.cu`; arguments as `reference`. max_norm may be a device array of one float64. What `norm`
+    has beyond its first element is scratch, for the sums of so many blocks; where it has nothing, it is allocated.
     """
     _cuda.check("float64", norm)
     n = np.int64(G.size)

@@ -69,7 +69,7 @@ def fused(P, A, V, G, lr, rho, eps, momentum, weight_decay):
         _momentum(P, A, V, G, number(lr), number(rho), rest, number(eps), number(momentum), number(weight_decay))
 
 
-# ---- CUDA -------------------------------------------------------------------------------------------------------------
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
 
 
 def cuda(P, A, V, G, lr, rho, eps, momentum, weight_decay):

@@ -54,7 +54,7 @@ def fused(P, V, G, lr, momentum, nesterov, weight_decay):
         _momentum(P, V, G, number(lr), number(momentum), number(nesterov), number(weight_decay))
 
 
-# ---- CUDA -------------------------------------------------------------------------------------------------------------
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
 
 
 def cuda(P, V, G, lr, momentum, nesterov, weight_decay):

@@ -32,8 +32,8 @@ class Backend:
     dtype    "float32" or "float64"
 
     Attributes: `xp` the array module, `ops` the kernels (`ops.bernoulli(…)`: see `minivae.kernels`), `special`
-    scipy.special or its CuPy twin, `parts` in how many parts an op may add up a long sum (scratch for such sums has so many
-    times the room), and the three switches as `name`, `kernels`, `dtype`.
+    scipy.special or its CuPy twin, `parts` in how many parts an op may add up a long sum (scratch for such sums has so
+    many times the room), and the three switches as `name`, `kernels`, `dtype`.
     Raises UsageError for an unknown choice, or one that this machine cannot serve.
     """
 

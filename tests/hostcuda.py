@@ -3,8 +3,8 @@
 `RawModule(code=, options=)` has the part of CuPy's that the engine uses, and is stricter: an argument whose type is not
 the parameter's is a TypeError, where CUDA would read what happens to be there.
 
-MINIVAE_SANITIZE=1 compiles with AddressSanitizer and UndefinedBehaviorSanitizer; the process must have been started with
-libasan preloaded (`make asan`).
+MINIVAE_SANITIZE=1 compiles with AddressSanitizer and UndefinedBehaviorSanitizer; the process must have been started
+with libasan preloaded (`make asan`).
 """
 
 import ctypes

@@ -19,16 +19,7 @@ pytestmark = pytest.mark.skipif(hostcuda.compiler() is None, reason="g++ is not 
 REFERENCE = kernels.load("numpy", "reference", np)
 CUDA = kernels.load("cupy", "fused", None)
 DTYPES = ["float32", "float64"]
-SHAPES = [
-    (1, 1, 1),
-    (1, 1, 7),
-    (2, 53, 13),
-    (1, 1, 1031),
-    (3, 3, 257),
-    (1, 7, 1024),
-    (1, 101, 136),
-    (3, 20, 8),
-]  # S B D
+SHAPES = [(1, 1, 1), (1, 1, 7), (2, 53, 13), (1, 1, 1031), (3, 3, 257), (1, 7, 1024), (1, 101, 136), (3, 20, 8)]
 LENGTHS = [1, 3, 1009, 24577]  # the last: more than the device's 6 blocks hold at once
 
 
@@ -82,7 +73,7 @@ def poisoned(*shape, dtype):
     return np.full(shape, np.nan, dtype)
 
 
-# ---- the cases: op → (outputs, other arguments, scale), for a shape (S, B, D) or a length n ----------------------------
+# ---- the cases: op → (outputs, other arguments, scale), for a shape (S, B, D) or a length n --------------------------
 
 
 def _dense_forward(activation, rng, dtype, S, B, D):
@@ -375,12 +366,11 @@ def test_a_pass_in_device_memory_is_the_same_as_the_number():
     out = poisoned(2, 5, 7, dtype="float32")
     rows, stream, sample, pass_, seed = WHERE
     expected = run("normal", [out, rows, stream, sample, pass_, seed])[0]
-    np.testing.assert_array_equal(
-        run("normal", [out, rows, stream, sample, np.array([float(pass_)]), seed])[0], expected
-    )
+    mine = run("normal", [out, rows, stream, sample, np.array([float(pass_)]), seed])[0]
+    np.testing.assert_array_equal(mine, expected)
 
 
-# ---- the launcher refuses what a kernel would misread ------------------------------------------------------------------
+# ---- the launcher refuses what a kernel would misread ----------------------------------------------------------------
 
 
 def test_another_dtype_than_the_kernel_s_is_refused():
@@ -448,9 +438,8 @@ def test_the_harness_shuffles_as_a_warp_does():
 
 
 def test_the_harness_refuses_arguments_of_other_types():
-    kernel = hostcuda.RawModule('extern "C" __global__ void k(float* x, double y, int n) { x[n] = y; }').get_function(
-        "k"
-    )
+    code = 'extern "C" __global__ void k(float* x, double y, int n) { x[n] = y; }'
+    kernel = hostcuda.RawModule(code).get_function("k")
     x = standin.DeviceArray(np.zeros(3, np.float32))
     kernel((1,), (32,), (x, np.float64(2), np.int32(1)))
     assert x._value.tolist() == [0, 2, 0]
