@@ -33,5 +33,7 @@ if __name__ == "__main__":
     watched = environment()
     if watched is None:
         sys.exit("asan: g++ with libasan is not here")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_cuda_kernels.py", *sys.argv[1:]]
+    # --capture=sys: what the sanitizers say goes to the real standard error
+    options = ["-q", "-p", "no:cacheprovider", "--capture=sys", "tests/test_cuda_kernels.py"]
+    command = [sys.executable, "-m", "pytest", *options, *sys.argv[1:]]
     sys.exit(subprocess.run(command, cwd=ROOT, env=watched).returncode)

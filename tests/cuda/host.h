@@ -16,6 +16,7 @@
 #include <ucontext.h>
 #endif
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -121,6 +122,9 @@ static void enter() {
 
 static void prepare(Fibre& fibre) {
     if (!fibre.stack) fibre.stack = static_cast<char*>(malloc(STACK));
+#ifdef __SANITIZE_ADDRESS__
+    __asan_unpoison_memory_region(fibre.stack, STACK);  // the frame that the last fibre here ended in never returned
+#endif
     fibre.state = READY;
     fibre.shuffles = 0;
     fibre.fake_stack = nullptr;
