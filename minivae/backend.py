@@ -7,7 +7,10 @@ error that says what to install, and `auto` shows what it chose (`str(backend)`)
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -68,7 +71,8 @@ class Backend:
         """An uninitialised C-contiguous array that starts on a cache line."""
         dtype = np.dtype(self.dtype if dtype is None else dtype)
         if self.name != "numpy":
-            return self.xp.empty(shape, dtype)  # CuPy aligns to 512 bytes
+            with self._enough_memory(shape, dtype):
+                return self.xp.empty(shape, dtype)  # CuPy aligns to 512 bytes
         size = int(np.prod(shape)) * dtype.itemsize
         raw = np.empty(size + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
@@ -86,7 +90,25 @@ class Backend:
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         """x as an array of this backend: copied to the device where there is one."""
-        return self.xp.asarray(x, dtype)
+        if self.name == "numpy" or self.owns(x):
+            return self.xp.asarray(x, dtype)
+        x = np.asarray(x, dtype)
+        with self._enough_memory(x.shape, x.dtype):
+            return self.xp.asarray(x)
+
+    @contextlib.contextmanager
+    def _enough_memory(self, shape: Any, dtype: Any) -> Iterator[None]:
+        """Turn CuPy's error into one that says how much was asked for, how much there is, and what to do."""
+        try:
+            yield
+        except self.xp.cuda.memory.OutOfMemoryError:
+            wanted = math.prod(shape if isinstance(shape, tuple) else (shape,)) * np.dtype(dtype).itemsize
+            free, total = self.xp.cuda.runtime.memGetInfo()
+            raise UsageError(
+                f"the GPU has no room for {wanted / 2**20:,.0f} MiB more ({free / 2**20:,.0f} of {total / 2**20:,.0f} "
+                "MiB are free): take a smaller batch_size (--batch-size), fewer samples or narrower layers; data "
+                "that do not fit stay on the host as a memory-mapped .npy file"
+            ) from None
 
     def to_host(self, x: Array) -> np.ndarray:
         """x as a NumPy array: the one way back from a device. It waits for the device."""
@@ -146,10 +168,20 @@ def _cupy() -> Any:
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise UsageError(
-            f"CuPy is installed, but no GPU answers ({error}): check `nvidia-smi`, or use the numpy backend"
-        ) from None
+        raise UsageError(_why_no_gpu(cupy.cuda.runtime, error)) from None
     return cupy
+
+
+def _why_no_gpu(runtime: Any, error: Exception) -> str:
+    driver, built = (version // 1000 for version in (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
+    if driver == 0:
+        why, advice = "there is no NVIDIA driver", "install NVIDIA's driver and see that `nvidia-smi` lists the GPU"
+    elif driver < built:
+        why = f"the NVIDIA driver serves CUDA {driver}, and this CuPy is built for CUDA {built}"
+        advice = f"update the driver, or install the CuPy of its own CUDA (cupy-cuda{driver}x)"
+    else:
+        why, advice = f"no GPU answers ({error})", "see what `nvidia-smi` says"
+    return f"CuPy is installed, but {why}: {advice}, or use the numpy backend"
 
 
 def _gpu_answers() -> bool:

@@ -124,9 +124,20 @@ def module():
         pass
 
     cupy.ndarray, cupy.asarray, cupy.asnumpy = DeviceArray, asarray, asnumpy
-    runtime = {"getDeviceCount": lambda: 1, "getDevice": lambda: 0, "CUDARuntimeError": CUDARuntimeError}
+    class OutOfMemoryError(MemoryError):
+        pass
+
+    runtime = types.SimpleNamespace(
+        CUDARuntimeError=CUDARuntimeError,
+        getDeviceCount=lambda: 1,
+        getDevice=lambda: 0,
+        driverGetVersion=lambda: 13000,
+        runtimeGetVersion=lambda: 12090,
+        memGetInfo=lambda: (2**30, 2**34),
+    )
     device = types.SimpleNamespace(attributes={"MultiProcessorCount": 3, "MaxThreadsPerMultiProcessor": 512})
-    cupy.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(**runtime), Device=lambda id_: device)
+    memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+    cupy.cuda = types.SimpleNamespace(runtime=runtime, Device=lambda id_: device, memory=memory)
     cupy.RawModule = hostcuda.RawModule
     return cupy
 

@@ -54,14 +54,34 @@ def test_missing_cupy_is_an_error_that_names_the_extra(no_cupy):
         Backend("cupy", kernels="reference")
 
 
-def test_missing_gpu_is_an_error_that_says_so(device):
+@pytest.mark.parametrize(
+    "driver, says",
+    [
+        (0, "there is no NVIDIA driver: install NVIDIA's driver"),
+        (11080, "serves CUDA 11, and this CuPy is built for CUDA 12: update the driver, or .*cupy-cuda11x"),
+        (12020, "no GPU answers .cudaErrorNoDevice.: see what `nvidia-smi` says"),
+    ],
+)
+def test_a_gpu_that_does_not_answer_is_an_error_that_says_why(device, driver, says):
     def fail():
         raise device.cuda.runtime.CUDARuntimeError("cudaErrorNoDevice")
 
     device.cuda.runtime.getDeviceCount = fail
-    with pytest.raises(UsageError, match="no GPU answers"):
+    device.cuda.runtime.driverGetVersion = lambda: driver
+    with pytest.raises(UsageError, match=says):
         Backend("cupy", kernels="reference")
     assert Backend(kernels="reference").name == "numpy"
+
+
+@pytest.mark.parametrize("allocate", [lambda backend: backend.empty((2**20, 40)), lambda b: b.asarray(np.zeros((5, 3)))])
+def test_a_batch_that_does_not_fit_is_an_error_that_says_what_to_do(device, allocate):
+    def full(*_):
+        raise device.cuda.memory.OutOfMemoryError("Out of memory allocating 1 byte")
+
+    backend = Backend("cupy", kernels="reference")
+    device.empty = device.asarray = full
+    with pytest.raises(UsageError, match=r"no room for \d+ MiB more \(1,024 of 16,384 MiB are free\): .*--batch-size"):
+        allocate(backend)
 
 
 @pytest.mark.parametrize(
