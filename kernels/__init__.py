@@ -21,7 +21,7 @@ from typing import Any
 # The op files in reading order. A new op is a new file and a name here; tests, gradcheck and bench walk `op_names()`.
 FILES = (
     "dense", "latent", "bernoulli", "gaussian", "noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather",
-    "logsumexp",
+    "logsumexp", "advance",
 )  # fmt: skip
 
 # Which kinds of kernel each array module has.

@@ -41,27 +41,32 @@ def options(dtype_name):
 
 
 @cache
-def _kernel(cupy, file, name, dtype_name):
-    return _module(cupy, file, dtype_name).get_function(name)
+def _kernel(module, file, name, dtype_name):
+    return _compiled(module, file, dtype_name).get_function(name)
 
 
 @cache
-def _module(cupy, file, dtype_name):
-    return cupy.RawModule(code=source(file), options=options(dtype_name))
+def _compiled(module, file, dtype_name):
+    return module.RawModule(code=source(file), options=options(dtype_name))
 
 
 # ---- launching ------------------------------------------------------------------------------------------------------
 
 
+def cupy():
+    """CuPy, which whoever holds a device array has loaded."""
+    return import_module("cupy")
+
+
 def launch(file, name, dtype, shape, *arguments):
     """Run the kernel `name` of `<file>.cu` on CuPy's current stream; shape: (grid, block)."""
-    cupy = import_module("cupy")
-    _kernel(cupy, file, name, np.dtype(dtype).name)(*shape, tuple(_argument(cupy, x) for x in arguments))
+    kernel = _kernel(cupy(), file, name, np.dtype(dtype).name)
+    kernel(*shape, tuple(_argument(x, cupy().ndarray) for x in arguments))
 
 
-def _argument(cupy, x):
+def _argument(x, device_array):
     """An argument as the kernel declares it. (CuPy would make a Python int 64 bits wide.)"""
-    if isinstance(x, cupy.ndarray):
+    if isinstance(x, device_array):
         if not x.flags.c_contiguous:
             raise ValueError(f"a CUDA kernel was given an array {x.shape} that is not C-contiguous")
         return x
@@ -81,12 +86,12 @@ def check(dtype, *arrays):
 
 def empty(n, dtype):
     """A device array (n,) for scratch that the caller did not bring."""
-    return import_module("cupy").empty(n, dtype)
+    return cupy().empty(n, dtype)
 
 
 def number(x):
     """A number, or a device array of one float64 that will hold it, as the kernels' `number`."""
-    if isinstance(x, import_module("cupy").ndarray):
+    if isinstance(x, cupy().ndarray):
         check("float64", x)
         return np.array((x.data.ptr, 0), _NUMBER)
     return np.array((0, x), _NUMBER)
@@ -104,15 +109,14 @@ def row_weight(weight, dtype):
 
 
 @cache
-def _device(cupy, id_):
-    attributes = cupy.cuda.Device(id_).attributes
+def _device(module, id_):
+    attributes = module.cuda.Device(id_).attributes
     return attributes["MultiProcessorCount"], attributes["MaxThreadsPerMultiProcessor"]
 
 
 def blocks_at_once():
     """How many blocks of THREADS the current device holds."""
-    cupy = import_module("cupy")
-    processors, threads = _device(cupy, cupy.cuda.runtime.getDevice())
+    processors, threads = _device(cupy(), cupy().cuda.runtime.getDevice())
     return processors * (threads // THREADS)
 
 

@@ -4,7 +4,7 @@
 
 Shapes: out (B, D), X (N, D), rows (B,) integers in 0 … N − 1; out and X may be (B,) and (N,). No index is looked at:
 a row that is not there is undefined. dtype: X any real dtype; on a GPU uint8, float32, float64 and, for row numbers of
-rows, int64 to int64 are read in place, others through a copy.
+rows, int64 to int64 are read in place, others through a copy of the batch.
 """
 
 import numpy as np
@@ -44,7 +44,8 @@ def cuda(out, X, rows):
     """The kernels of `gather.cu`; arguments as `reference`."""
     integers = out.dtype == np.int64
     if (X.dtype != np.int64) if integers else (X.dtype.name not in ON_DEVICE):
-        X = X.astype(out.dtype)
+        reference(_cuda.cupy(), out, X, rows)
+        return
     _cuda.check("int64", rows)
     B, D = out.shape[0], out.size // max(out.shape[0], 1)
     real = "float32" if integers else out.dtype

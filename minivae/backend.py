@@ -18,6 +18,7 @@ import numpy as np
 
 from . import kernels as kernel_files
 from .errors import UsageError
+from .products import products
 
 Array = Any  # an array of the backend's module: numpy.ndarray or cupy.ndarray
 
@@ -33,6 +34,7 @@ class Backend:
              and has the kernels asked for; else NumPy
     kernels  "fused" (hand-written kernels, one pass over memory) or "reference" (plain array code, the specification)
     dtype    "float32" or "float64"
+    tf32     whether a GPU may keep 10 bits of each float32 factor of a product, which is faster and coarser
 
     Attributes: `xp` the array module, `ops` the kernels (`ops.bernoulli(…)`: see `minivae.kernels`), `special`
     scipy.special or its CuPy twin, `parts` in how many parts an op may add up a long sum (scratch for such sums has so
@@ -40,7 +42,7 @@ class Backend:
     Raises UsageError for an unknown choice, or one that this machine cannot serve.
     """
 
-    def __init__(self, name: str = "auto", kernels: str = "fused", dtype: Any = "float32"):
+    def __init__(self, name: str = "auto", kernels: str = "fused", dtype: Any = "float32", tf32: bool = False):
         if kernels not in ("fused", "reference"):
             raise UsageError(f"kernels={kernels!r}: expected 'fused' or 'reference'")
         try:
@@ -58,6 +60,10 @@ class Backend:
             )
         self.xp = np if self.name == "numpy" else _cupy()
         self.parts = 1 if self.name == "numpy" else DEVICE_PARTS
+        self.capture = False  # whether training steps are captured as CUDA graphs
+        if self.name == "cupy":
+            self.gemm = products(self.xp, tf32)  # type: ignore[method-assign]
+            self.capture = kernels == "fused" and self.gemm.capturable
         self.special = import_module("scipy.special" if self.name == "numpy" else "cupyx.scipy.special")
         self.ops = kernel_files.load(self.name, kernels, self.xp)
 

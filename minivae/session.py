@@ -216,7 +216,8 @@ def describe_machine() -> dict[str, Any]:
     except UsageError as error:
         facts["backend"] = f"unavailable: {error}"
     try:
-        facts["gpu"] = str(Backend("cupy", kernels="reference"))
+        gpu = Backend("cupy")
+        facts["gpu"], facts["gpu steps"] = str(gpu), gpu.gemm.about  # type: ignore[attr-defined]
     except UsageError as error:
         facts["gpu"] = f"none: {error}"
     facts["processors"] = os.cpu_count()
@@ -228,7 +229,7 @@ def describe_machine() -> dict[str, Any]:
     facts["packages"] = {
         name: _version(name)
         for name in ("numpy", "scipy", "numba", "safetensors", "matplotlib", "scikit-learn", "pooch", "cupy-cuda12x",
-                     "cupy-cuda13x")
+                     "cupy-cuda13x", "nvmath-python")
     }  # fmt: skip
     facts["MINIVAE_BACKEND"] = os.environ.get("MINIVAE_BACKEND", "not set")
     facts["MINIVAE_DATA"] = os.environ.get("MINIVAE_DATA", "not set")

@@ -20,8 +20,9 @@ import numpy as np
 HEADER = Path(__file__).resolve().parent / "cuda" / "host.h"
 CACHE = Path(__file__).resolve().parent.parent / ".cuda-cache"
 SANITIZE = os.environ.get("MINIVAE_SANITIZE") == "1"
+# -Bsymbolic: a kernel may bear the name of a function of the C library, such as `advance`
 FLAGS = ["-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
-         "-Wno-unknown-pragmas", "-include", str(HEADER)]  # fmt: skip
+         "-Wno-unknown-pragmas", "-Wl,-Bsymbolic", "-include", str(HEADER)]  # fmt: skip
 SANITIZERS = [
     "-g1",
     "-O1",

@@ -15,7 +15,9 @@ def library():
         found = importlib.util.find_spec("nvidia.cuda_nvrtc")
     except ModuleNotFoundError:
         return None
-    paths = [path for folder in (found.submodule_search_locations if found else ()) for path in _libraries(Path(folder))]
+    paths = [
+        path for folder in (found.submodule_search_locations if found else ()) for path in _libraries(Path(folder))
+    ]
     return ctypes.CDLL(str(paths[0])) if paths else None
 
 

@@ -73,7 +73,9 @@ def test_a_gpu_that_does_not_answer_is_an_error_that_says_why(device, driver, sa
     assert Backend(kernels="reference").name == "numpy"
 
 
-@pytest.mark.parametrize("allocate", [lambda backend: backend.empty((2**20, 40)), lambda b: b.asarray(np.zeros((5, 3)))])
+@pytest.mark.parametrize(
+    "allocate", [lambda backend: backend.empty((2**20, 40)), lambda b: b.asarray(np.zeros((5, 3)))]
+)
 def test_a_batch_that_does_not_fit_is_an_error_that_says_what_to_do(device, allocate):
     def full(*_):
         raise device.cuda.memory.OutOfMemoryError("Out of memory allocating 1 byte")
