@@ -3,8 +3,8 @@ here the step moves itself on: nobody tells it anything from outside.
 
     now ← table[c₀];   index ← order[c₁ … c₁ + B − 1];   c ← c + (1, B)
 
-Shapes: now (K,) and table (steps, K), the numbers of this step and of all; index (B,) the rows of this batch, order (N,)
-those of the epoch; cursor c (2,). dtype: numbers float64, the rest int64.
+Shapes: now (K,) and table (steps, K), the numbers of this step and of all; index (B,) the rows of this batch, order
+(N,) those of the epoch; cursor c (2,). dtype: numbers float64, the rest int64.
 """
 
 from . import _cuda

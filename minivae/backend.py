@@ -38,7 +38,8 @@ class Backend:
 
     Attributes: `xp` the array module, `ops` the kernels (`ops.bernoulli(…)`: see `minivae.kernels`), `special`
     scipy.special or its CuPy twin, `parts` in how many parts an op may add up a long sum (scratch for such sums has so
-    many times the room), and the three switches as `name`, `kernels`, `dtype`.
+    many times the room), `capture` whether training steps are captured as CUDA graphs (it may be set to False), and the
+    switches as `name`, `kernels`, `dtype`.
     Raises UsageError for an unknown choice, or one that this machine cannot serve.
     """
 
@@ -60,10 +61,8 @@ class Backend:
             )
         self.xp = np if self.name == "numpy" else _cupy()
         self.parts = 1 if self.name == "numpy" else DEVICE_PARTS
-        self.capture = False  # whether training steps are captured as CUDA graphs
-        if self.name == "cupy":
-            self.gemm = products(self.xp, tf32)  # type: ignore[method-assign]
-            self.capture = kernels == "fused" and self.gemm.capturable
+        self.products: Any = None if self.name == "numpy" else products(self.xp, tf32)
+        self.capture = kernels == "fused" and self.products is not None and self.products.capturable
         self.special = import_module("scipy.special" if self.name == "numpy" else "cupyx.scipy.special")
         self.ops = kernel_files.load(self.name, kernels, self.xp)
 
@@ -126,7 +125,10 @@ class Backend:
 
     def gemm(self, out: Array, A: Array, B: Array) -> None:
         """out ← A B, on the BLAS of the array module. A and B may be transposed views; out is C-contiguous."""
-        self.xp.dot(A, B, out=out)
+        if self.products is None:
+            self.xp.dot(A, B, out=out)
+        else:
+            self.products(out, A, B)
 
     def gather(self, out: Array, X: Any, rows: Array) -> None:
         """out ← X[rows], converted to out's dtype; X (N, D) on the device, on the host or memory-mapped."""

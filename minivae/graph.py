@@ -1,9 +1,9 @@
 """graph: training steps as one CUDA graph, captured once and replayed.
 
-A launch costs the host some microseconds, and a step has dozens: replayed as a graph they cost one. But a graph bakes in
-every scalar. So all that changes between steps stands in device memory: a table with the numbers of the steps to come
-(learning rate, bias corrections, β, the noise's pass), the epoch's order of rows, and a cursor, which the step itself moves
-on (`kernels/advance.py`). The losses go to rows of `recent`, for the loop to read when it looks.
+A launch costs the host some microseconds, and a step has dozens: replayed as a graph they cost one. But a graph bakes
+in every scalar. So all that changes between steps stands in device memory: a table with the numbers of the steps to
+come (learning rate, bias corrections, β, the noise's pass), the epoch's order of rows, and a cursor, which the step
+itself moves on (`kernels/advance.py`). The losses go to rows of `recent`, for the loop to read when it looks.
 
 A batch of another size, such as an epoch's last, has a graph of its own. The first step of each size runs as it stands:
 it compiles kernels, makes plans and lets the workspace grow. If the workspace grows later (a validation with larger
@@ -77,14 +77,9 @@ class Graphs:
         index = self.index[:rows]
         self.vae.backend.ops.advance(self.now, index, self.cursor, self.table, self.order)
         self.X, numbers = self.batches.take(index, "binarise", self.pass_)
-        options: dict[str, Any] = {"free_bits": self.free_bits, "clip": self.clip}
+        itself: Any = self  # what updates, in the optimiser's place
         terms = self.vae.train_step(
-            self.X,
-            self,
-            numbers,
-            beta=self.beta,
-            pass_=self.pass_,
-            **options,  # type: ignore[arg-type]
+            self.X, itself, rows=numbers, beta=self.beta, free_bits=self.free_bits, clip=self.clip, pass_=self.pass_
         )
         self.recent[self.cursor[:1] - 1] = terms.sums()
 

@@ -48,7 +48,7 @@ class Session:
         schedule, beta = parse(o["schedule"]), Beta(o["beta"], o["kl_warmup"], o["beta_cycle"])
         if not 0 <= o["validation"] < 1:
             raise UsageError(f"--validation {o['validation']:g}: expected a share of the rows, from 0 to less than 1")
-        backend = Backend(o["backend"], o["kernels"], o["dtype"])
+        backend = Backend(o["backend"], o["kernels"], o["dtype"], o["tf32"])
 
         data = load(self.source, o["seed"])
         part = runs.split_of(data, "train", o)
@@ -217,7 +217,7 @@ def describe_machine() -> dict[str, Any]:
         facts["backend"] = f"unavailable: {error}"
     try:
         gpu = Backend("cupy")
-        facts["gpu"], facts["gpu steps"] = str(gpu), gpu.gemm.about  # type: ignore[attr-defined]
+        facts["gpu"], facts["gpu steps"] = str(gpu), gpu.products.about
     except UsageError as error:
         facts["gpu"] = f"none: {error}"
     facts["processors"] = os.cpu_count()
