@@ -1,7 +1,7 @@
 """products: out ← A B on a device, the one thing that minivae has no kernel for.
 
-CuPy's own cuBLAS calls refuse a stream that is being captured (cupy issue 6290), so products go to cuBLASLt, on a handle
-and a workspace of our own, where nvmath-python binds it: a plan for each shape, made once. Without nvmath-python CuPy
+CuPy's own cuBLAS calls refuse a stream that is being captured (cupy issue 6290). So products go to cuBLASLt, on a
+handle and a workspace of our own, where nvmath-python binds it: a plan for each shape, made once. Without nvmath-python CuPy
 multiplies, and training steps run uncaptured.
 
 TF32, which keeps 10 bits of each factor, is off unless asked for.

@@ -1,7 +1,7 @@
 """asan: runs the CUDA kernels on the host under AddressSanitizer and UndefinedBehaviorSanitizer: `make asan`.
 
-NumPy's arrays are the device memory there, and end where they end: an index out of bounds, a misaligned vector, a signed
-overflow stop the process and show where.
+NumPy's arrays are the device memory there, and end where they end: an index out of bounds, a misaligned vector, a
+signed overflow stop the process and show where.
 """
 
 import os

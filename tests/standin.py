@@ -5,13 +5,15 @@ with NumPy arrays raise, so that a NumPy call on a device array, or a hidden tra
 only ways across are `asarray` (to the device) and `asnumpy` (back), and `transfers` counts the latter. CUDA kernels
 run too, compiled for the host (`hostcuda.py`), on a device so small that few rows are more than a grid.
 
-A stream can be captured: what runs in between is written down with the memory it reads and writes, undone, and run again
-at each launch of the graph, with the scalars that were baked in. A transfer to or from the host is refused meanwhile.
+A stream can be captured: what runs in between is written down with the memory it reads and writes, undone, and run
+again at each launch of the graph, with the scalars that were baked in. A transfer to or from the host is refused
+meanwhile.
 """
 
 import contextlib
 import ctypes
 import sys
+import time
 import types
 import weakref
 
@@ -25,6 +27,17 @@ alive: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # every devi
 
 class DeviceError(TypeError):
     pass
+
+
+class Pointer:
+    """Where an array lies."""
+
+    def __init__(self, value):
+        self.value, self.ptr = value, value.ctypes.data
+
+    def copy_from_device_async(self, source, size, stream):
+        assert size == self.value.nbytes
+        np.copyto(self.value, source.value)
 
 
 class DeviceArray:
@@ -48,7 +61,7 @@ class DeviceArray:
     nbytes = property(lambda self: self._value.nbytes)
     flags = property(lambda self: self._value.flags)
     T = property(lambda self: DeviceArray(self._value.T))
-    data = property(lambda self: types.SimpleNamespace(ptr=self._value.ctypes.data))
+    data = property(lambda self: Pointer(self._value))
 
     def __getitem__(self, key):
         parts = key if isinstance(key, tuple) else (key,)
@@ -81,7 +94,7 @@ def _outside(x):
 
 
 def _recorded(run, arguments=()):
-    """The result of `run()` on the device; under capture it is written down, to be computed anew into the same memory."""
+    """The result of `run()` on the device; a capture also writes it down, to be computed anew into the same memory."""
     result = _outside(run())
     if tape is not None:
         views = isinstance(result, DeviceArray) and any(
@@ -112,8 +125,8 @@ def _wrap(function):
 _ARITHMETIC = tuple("add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split())  # noqa: SIM905
 _BINARY = (*_ARITHMETIC, "lt", "le", "gt", "ge", "eq", "ne")
 _METHODS = "sum mean max min all any reshape astype copy ravel transpose fill view clip"
-_FUNCTIONS = """abs arange ascontiguousarray clip cos dot empty exp expm1 full isfinite log log1p maximum minimum matmul
-    ones sin sqrt stack sum take tanh where zeros zeros_like empty_like concatenate"""
+_FUNCTIONS = """abs add arange ascontiguousarray clip cos dot empty exp expm1 full isfinite log log1p maximum minimum
+    matmul ones sin sqrt stack sum take tanh where zeros zeros_like empty_like concatenate"""
 for _name in [*_BINARY, *(f"r{name}" for name in _ARITHMETIC)]:
     _dunder = f"__{_name}__"
     if hasattr(np.ndarray, _dunder):
@@ -183,6 +196,14 @@ class Graph:
         Graph.launches += 1
         for run in self.tape:
             run()
+
+
+class Event:
+    def record(self):
+        self.time = time.perf_counter()
+
+    def synchronize(self):
+        pass
 
 
 class RawModule(hostcuda.RawModule):
@@ -287,6 +308,7 @@ def module():
         runtimeGetVersion=lambda: 12090,
         memGetInfo=lambda: (2**30, 2**34),
         deviceSynchronize=lambda: _refuse_under_capture("deviceSynchronize"),
+        getDeviceProperties=lambda id_: {"name": b"a stand-in", "multiProcessorCount": 3},
     )
     device = types.SimpleNamespace(attributes={"MultiProcessorCount": 3, "MaxThreadsPerMultiProcessor": 512})
     memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
@@ -296,9 +318,12 @@ def module():
         memory=memory,
         Stream=Stream,
         get_current_stream=lambda: Stream(),
+        Event=Event,
+        get_elapsed_time=lambda start, stop: 1e3 * (stop.time - start.time),
         MemoryPool=lambda: types.SimpleNamespace(malloc=None),
         using_allocator=lambda allocator: contextlib.nullcontext(),
     )
+    cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)
     cupy.RawModule = RawModule
     linalg = types.SimpleNamespace(set_compute_type=lambda *_: None, COMPUTE_TYPE_TF32=3, COMPUTE_TYPE_FP32=4)
     cupy._core = types.SimpleNamespace(_routines_linalg=linalg)

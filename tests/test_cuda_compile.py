@@ -1,5 +1,5 @@
-"""Every .cu compiles with NVRTC for every architecture, without a warning or a spilled register; what the sources promise
-(no include, no dynamic shared memory, no atomics on floats, loads of 16 bytes) holds. No GPU or driver is needed.
+"""Every .cu compiles with NVRTC for every architecture, without a warning or a spilled register; what the sources
+promise (no include, no dynamic shared memory, no atomics on floats, loads of 16 bytes) holds. It needs no GPU.
 """
 
 import re

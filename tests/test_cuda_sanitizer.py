@@ -1,5 +1,5 @@
-"""AddressSanitizer sees what a kernel does out of bounds: broken copies fail, the kernel itself does not. (`make asan` runs
-all of test_cuda_kernels.py so.)
+"""AddressSanitizer sees what a kernel does out of bounds: broken copies fail, the kernel itself does not.
+(`make asan` runs all of test_cuda_kernels.py so.)
 """
 
 import subprocess
