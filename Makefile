@@ -25,9 +25,6 @@ $(VENV)/.%: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e ".[$*]"
 	@touch $@
 
-# Small products gain nothing from a second BLAS thread, and lose much beside another busy process.
-demo: export OPENBLAS_NUM_THREADS ?= 1
-
 demo: $(VENV)/.digits,viz
 	@rm -rf demo/digits demo/plane
 	$(BIN)/minivae train digits --out demo/digits --hidden 256,128 --latent 16 --epochs 250 --batch-size 64 --validation 0.1

@@ -38,7 +38,7 @@ class Ours:
         D, hidden, L = model
         backend = Backend("cupy", tf32=tf32)
         if capture and not backend.capture:
-            raise ImportError(backend.products.about)
+            raise ImportError(backend.gemm.about)
         backend.capture = capture
         vae = mv.VAE(D, L, hidden, backend=backend)
         self.batch, self.backend = batch, backend

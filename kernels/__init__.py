@@ -28,6 +28,11 @@ FILES = (
 AVAILABLE = {"numpy": ("reference", "fused"), "cupy": ("reference", "fused")}
 
 
+def limit_threads(threads: int) -> int:
+    """Let the fused kernels and products use up to so many cores; how many they will use (`_threads.py`)."""
+    return import_module(f"{__name__}._threads").limit(threads)
+
+
 def files() -> dict[str, ModuleType]:
     """Import the op files (and with them Numba): file name → module."""
     return {name: import_module(f"{__name__}.{name}") for name in FILES}

@@ -77,9 +77,10 @@ extern "C" __global__ void normal(
         pack<real, 4> z;
         for (int k = 0; k < 4; k += 2) {
             const double radius = sqrt(-2 * log(uniform_of<double>(w[k]) + 0.5 / (1 << 24)));
-            const double angle = 2 * 3.14159265358979323846 * uniform_of<double>(w[k + 1]);
-            z[k] = radius * cos(angle);
-            z[k + 1] = radius * sin(angle);
+            double sine, cosine;
+            sincospi(2 * uniform_of<double>(w[k + 1]), &sine, &cosine);  // of 2πu: π never rounds what u says
+            z[k] = radius * cosine;
+            z[k + 1] = radius * sine;
         }
         write(out, place, z, wide, left);
     });

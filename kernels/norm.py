@@ -19,11 +19,11 @@ def reference(xp, G, norm, max_norm):
     """Scale G so that its norm is at most max_norm.
 
     G          (n,)  in and out: gradients
-    norm       (1,)  out: the norm before clipping, float64; (1 + P,) lends a device scratch for P parts of the sum
+    norm       (1,)  out: the norm before clipping, float64
     max_norm         a number > 0
     """
-    norm[:1] = xp.sqrt((G.astype("float64") ** 2).sum())
-    G *= xp.minimum(1, max_norm / (norm[:1] + 1e-6)).astype(G.dtype)
+    norm[...] = xp.sqrt((G.astype("float64") ** 2).sum())
+    G *= xp.minimum(1, max_norm / (norm + 1e-6)).astype(G.dtype)
 
 
 @kernel
@@ -45,16 +45,13 @@ def fused(G, norm, max_norm):
 
 
 def cuda(G, norm, max_norm):
-    """The kernels of `norm.cu`; arguments as `reference`. max_norm may be a device array of one float64. What `norm`
-    has beyond its first element is scratch, for the sums of so many blocks; where it has nothing, it is allocated.
-    """
+    """The kernels of `norm.cu`; arguments as `reference`. max_norm may be a device array of one float64."""
     _cuda.check("float64", norm)
     n = np.int64(G.size)
     (blocks,), block = _cuda.flat(n, G.dtype)
-    partial = norm[1:] if norm.size > 1 else _cuda.empty(blocks, "float64")
-    parts = min(blocks, partial.size)
-    _cuda.launch("norm", "squares", G.dtype, ((parts,), block), partial, G, n)
-    _cuda.launch("norm", "clip_norm", G.dtype, ((blocks,), block), G, norm, _cuda.number(max_norm), partial, parts, n)
+    partial = _cuda.empty(blocks, "float64")  # the squares that each block adds up
+    _cuda.launch("norm", "squares", G.dtype, ((blocks,), block), partial, G, n)
+    _cuda.launch("norm", "clip_norm", G.dtype, ((blocks,), block), G, norm, _cuda.number(max_norm), partial, blocks, n)
 
 
 OPS = {"clip_norm": (reference, fused, cuda)}

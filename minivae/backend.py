@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from . import cublas
+from . import gemm as products
 from . import kernels as kernel_files
 from .errors import UsageError
-from .products import products
 
 Array = Any  # an array of the backend's module: numpy.ndarray or cupy.ndarray
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector load
 DTYPES = ("float32", "float64")
-DEVICE_PARTS = 128  # a device adds up a long sum in so many parts at the most, side by side
 
 
 class Backend:
@@ -34,16 +34,27 @@ class Backend:
              and has the kernels asked for; else NumPy
     kernels  "fused" (hand-written kernels, one pass over memory) or "reference" (plain array code, the specification)
     dtype    "float32" or "float64"
+    gemm     whose matrix products, on the CPU: "numpy" (the BLAS that NumPy has), "mkl" (extra `mkl`) or "auto" (MKL
+             where it is installed); None takes $MINIVAE_GEMM where that is set, else "auto". See `gemm.py`
+
     tf32     whether a GPU may keep 10 bits of each float32 factor of a product, which is faster and coarser
 
-    Attributes: `xp` the array module, `ops` the kernels (`ops.bernoulli(…)`: see `minivae.kernels`), `special`
-    scipy.special or its CuPy twin, `parts` in how many parts an op may add up a long sum (scratch for such sums has so
-    many times the room), `capture` whether training steps are captured as CUDA graphs (it may be set to False), and the
+    Attributes: `xp` the array module, `ops` the kernels (`ops.bernoulli(…)`: see `minivae.kernels`), `gemm` the matrix
+    product, `special` scipy.special or its CuPy twin, `threads` how many cores are used, `provider` who multiplies
+    (None on a GPU), `capture` whether training steps are captured as CUDA graphs (it may be set to False), and the
     switches as `name`, `kernels`, `dtype`.
+    $MINIVAE_THREADS sets the number of threads of this process; unset, it is the number that NumPy's BLAS would use.
     Raises UsageError for an unknown choice, or one that this machine cannot serve.
     """
 
-    def __init__(self, name: str = "auto", kernels: str = "fused", dtype: Any = "float32", tf32: bool = False):
+    def __init__(
+        self,
+        name: str = "auto",
+        kernels: str = "fused",
+        dtype: Any = "float32",
+        gemm: str | None = None,
+        tf32: bool = False,
+    ):
         if kernels not in ("fused", "reference"):
             raise UsageError(f"kernels={kernels!r}: expected 'fused' or 'reference'")
         try:
@@ -60,17 +71,26 @@ class Backend:
                 f"(--kernels reference), or for the numpy backend"
             )
         self.xp = np if self.name == "numpy" else _cupy()
-        self.parts = 1 if self.name == "numpy" else DEVICE_PARTS
-        self.products: Any = None if self.name == "numpy" else products(self.xp, tf32)
-        self.capture = kernels == "fused" and self.products is not None and self.products.capturable
         self.special = import_module("scipy.special" if self.name == "numpy" else "cupyx.scipy.special")
         self.ops = kernel_files.load(self.name, kernels, self.xp)
+        self.provider, self.threads = None, 1
+        if self.name == "numpy":
+            self.provider = products.choose(gemm)
+            self.threads = kernel_files.limit_threads(_threads())
+        elif gemm not in (None, "auto"):
+            raise UsageError(f"gemm={gemm!r} chooses a library for the CPU: leave it out with the {self.name} backend")
+        self.gemm: Any = self.provider.gemm if self.provider else cublas.choose(self.xp, tf32)
+        self.capture = kernels == "fused" and getattr(self.gemm, "capturable", False)
 
     def __repr__(self) -> str:
-        return f"Backend({self.name!r}, kernels={self.kernels!r}, dtype={self.dtype.name!r})"
+        gemm = f", gemm={self.provider.name!r}" if self.provider else ""
+        return f"Backend({self.name!r}, kernels={self.kernels!r}, dtype={self.dtype.name!r}{gemm})"
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.kernels} kernels, {self.dtype.name}"
+        text = f"{self.name}, {self.kernels} kernels, {self.dtype.name}"
+        if self.provider:
+            text += f", products by {self.provider.name}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        return text
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any = None) -> Array:
         """An uninitialised C-contiguous array that starts on a cache line."""
@@ -123,13 +143,6 @@ class Backend:
         """out ← x, converted to out's dtype; x may be on the host, or memory-mapped."""
         out[...] = x if self.owns(x) else self.xp.asarray(np.ascontiguousarray(x))
 
-    def gemm(self, out: Array, A: Array, B: Array) -> None:
-        """out ← A B, on the BLAS of the array module. A and B may be transposed views; out is C-contiguous."""
-        if self.products is None:
-            self.xp.dot(A, B, out=out)
-        else:
-            self.products(out, A, B)
-
     def gather(self, out: Array, X: Any, rows: Array) -> None:
         """out ← X[rows], converted to out's dtype; X (N, D) on the device, on the host or memory-mapped."""
         if isinstance(X, np.ndarray):
@@ -151,6 +164,17 @@ def resolve(backend: str | Backend, kernels: str | None, dtype: Any) -> Backend:
     if dtype is not None and np.dtype(dtype) != backend.dtype:
         raise UsageError(f"dtype={dtype!r} contradicts the {backend!r} given: leave one of the two out")
     return backend
+
+
+def _threads() -> int:
+    """How many threads to use: $MINIVAE_THREADS, or as many as NumPy's BLAS."""
+    text = os.environ.get("MINIVAE_THREADS")
+    if text:
+        if not text.isdecimal() or int(text) < 1:
+            raise UsageError(f"MINIVAE_THREADS={text!r}: expected a whole number of at least 1")
+        return int(text)
+    library = products.numpy_blas()
+    return library.num_threads if library else os.cpu_count() or 1
 
 
 def _choose(name: str, kernels: str) -> str:

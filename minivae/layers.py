@@ -11,7 +11,7 @@ from itertools import pairwise
 from .backend import Array, Backend
 from .buffers import ParameterBuffer, Shape, Workspace
 from .errors import UsageError
-from .kernels.dense import ACTIVATIONS, KEEPS_A
+from .kernels.dense import ACTIVATIONS, KEEPS_A, scratch
 from .noise import Noise
 
 
@@ -23,7 +23,7 @@ class Dense:
     """
 
     def __init__(self, backend: Backend, workspace: Workspace, name: str, n_in: int, n_out: int, activation: str):
-        self.gemm, self.ops, self.parts = backend.gemm, backend.ops, backend.parts
+        self.gemm, self.ops = backend.gemm, backend.ops
         self.workspace, self.name = workspace, name
         self.n_in, self.n_out, self.activation = n_in, n_out, activation
 
@@ -52,7 +52,7 @@ class Dense:
         Overwrites dW and db. `need_dX=False` saves a product where nothing is below.
         """
         dA = dY
-        partial = self.workspace.take("dense.partial", (self.parts * self.n_out,))
+        partial = self.workspace.take("dense.partial", (scratch(*dA.shape),))
         self.ops.dense_backward(dA, self.db, partial, self.Y, self.A, self.activation)
         self.gemm(self.dW, self.X.T, dA)
         if not need_dX:

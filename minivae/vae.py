@@ -268,7 +268,7 @@ class VAE:
         terms = self.forward(X, eps, beta, free_bits)
         self.mirror(eps, beta, free_bits)
         if clip is not None:
-            norm = self.workspace.take("gradient_norm", (self.backend.parts,), np.float64)
+            norm = self.workspace.take("gradient_norm", (1,), np.float64)
             self.backend.ops.clip_norm(self.buffer.grad, norm, clip)
         optimizer.update(self.buffer.data, self.buffer.grad, self.backend)
         return terms

@@ -144,7 +144,7 @@ def fit(capture, dtype="float32", optimizer=mv.AdamW, **options):
 def needs_capture():
     backend = Backend("cupy")
     if not backend.capture:
-        pytest.skip(backend.products.about)
+        pytest.skip(backend.gemm.about)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -44,7 +44,7 @@ def test_products_are_those_of_numpy(device, m, k, n, kind, dtype):
     for _ in range(2):
         backend.gemm(out, *on_device)
     np.testing.assert_allclose(out._value, A @ B, rtol=1e-5 if dtype == "float32" else 1e-13)
-    assert len(backend.products.plans) == 1
+    assert len(backend.gemm.plans) == 1
 
 
 def test_a_product_of_strided_arrays_is_refused(device):
@@ -57,8 +57,8 @@ def test_a_product_of_strided_arrays_is_refused(device):
 def test_tf32_is_used_only_when_asked_for(device, tf32):
     backend = Backend("cupy", "reference", tf32=tf32)
     backend.gemm(device.empty((1, 1), np.float32), *(device.asarray(np.ones((1, 1), np.float32)) for _ in "AB"))
-    (operation, *_), *_ = backend.products.plans.values()
-    assert backend.products.lt.objects[operation]["compute"] == (77 if tf32 else 68)
+    (operation, *_), *_ = backend.gemm.plans.values()
+    assert backend.gemm.lt.objects[operation]["compute"] == (77 if tf32 else 68)
 
 
 @pytest.mark.parametrize("tf32", [False, True])
@@ -196,7 +196,7 @@ def test_what_cannot_be_captured_runs_uncaptured(device, change, tmp_path):
 def test_without_nvmath_steps_run_uncaptured_and_that_is_said(without_nvmath):
     backend = Backend("cupy")
     assert not backend.capture
-    assert "uncaptured steps, products by CuPy: nvmath-python binds no cuBLASLt here" in backend.products.about
+    assert "uncaptured steps, products by CuPy: nvmath-python binds no cuBLASLt here" in backend.gemm.about
 
 
 def test_info_says_how_steps_run(device):

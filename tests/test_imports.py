@@ -14,7 +14,7 @@ PACKAGE = ROOT / "minivae"
 FLOORS = [
     {"errors", "checks", "formats", "__init__"},
     {"kernels"},
-    {"products"},
+    {"gemm", "cublas"},
     {"backend"},
     {"buffers", "noise", "data"},
     {"layers", "latent", "likelihoods"},

@@ -214,7 +214,10 @@ class Floor(Step):
         backend = mv.Backend("numpy", **({} if self.gemm == "numpy" else {"gemm": self.gemm}))
         mirrored = [self.L, *reversed(self.hidden), self.D]
         rng = np.random.default_rng(0)
-        layers = [*zip(self.widths, [*self.hidden, 2 * self.L], strict=False), *zip(mirrored, mirrored[1:], strict=False)]
+        layers = [
+            *zip(self.widths, [*self.hidden, 2 * self.L], strict=False),
+            *zip(mirrored, mirrored[1:], strict=False),
+        ]
 
         def filled(*shape: int) -> Any:
             out = backend.empty(shape)

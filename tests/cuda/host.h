@@ -12,7 +12,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <utility>
-#ifndef __x86_64__
+#if defined(__x86_64__) && !defined(HOST_UCONTEXT)
+#define HAND_WRITTEN_SWITCH
+#else
 #include <ucontext.h>
 #endif
 #ifdef __SANITIZE_ADDRESS__
@@ -42,7 +44,7 @@ struct Fibre {
     State state;
     unsigned shuffles;  // so far: the parity says which of two slots the next one uses
     char* stack;
-#ifdef __x86_64__
+#ifdef HAND_WRITTEN_SWITCH
     void* top;
 #else
     ucontext_t context;
@@ -57,7 +59,7 @@ static unsigned char slots[2][MOST][16];  // what the lanes of a shuffle hand to
 static void (*body)(void*);
 static void* body_argument;
 
-#ifdef __x86_64__
+#ifdef HAND_WRITTEN_SWITCH
 // Keeps what the calling convention wants kept, and goes on where `to` stopped.
 extern "C" __attribute__((visibility("hidden"))) void host_switch(void** from, void* to);
 asm(R"(
@@ -97,7 +99,7 @@ static void go(Fibre& from, Fibre& to, bool leaves) {
     __sanitizer_start_switch_fiber(
         leaves ? nullptr : &from.fake_stack, back ? main_bottom : to.stack, back ? main_size : STACK);
 #endif
-#ifdef __x86_64__
+#ifdef HAND_WRITTEN_SWITCH
     host_switch(&from.top, to.top);
 #else
     swapcontext(&from.context, &to.context);
@@ -128,7 +130,7 @@ static void prepare(Fibre& fibre) {
     fibre.state = READY;
     fibre.shuffles = 0;
     fibre.fake_stack = nullptr;
-#ifdef __x86_64__
+#ifdef HAND_WRITTEN_SWITCH
     void** top = reinterpret_cast<void**>(fibre.stack + STACK);
     *--top = nullptr;                           // the stack is 16-byte aligned at a call: 8 off at the entry
     *--top = reinterpret_cast<void*>(&enter);   // where `ret` goes
@@ -260,6 +262,18 @@ template <class T>
 T __shfl_xor_sync(unsigned mask, T x, int step) {
     if (mask != 0xffffffff) abort();
     return host::exchange(x, (host::running % host::WARP) ^ step);
+}
+
+// sin πx and cos πx, quarter turns taken out exactly.
+inline void sincospi(double x, double* sine, double* cosine) {
+    const double quarter = std::floor(2 * x + 0.5), angle = 3.14159265358979323846 * (x - quarter / 2);
+    const double s = sin(angle), c = cos(angle);
+    switch ((long long)quarter & 3) {
+        case 0: *sine = s, *cosine = c; break;
+        case 1: *sine = c, *cosine = -s; break;
+        case 2: *sine = -s, *cosine = -c; break;
+        default: *sine = -c, *cosine = s;
+    }
 }
 
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((unsigned long long)a * b >> 32); }

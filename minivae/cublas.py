@@ -1,8 +1,8 @@
-"""products: out ← A B on a device, the one thing that minivae has no kernel for.
+"""cublas: out ← A B on a device, the one thing that minivae has no kernel for.
 
 CuPy's own cuBLAS calls refuse a stream that is being captured (cupy issue 6290). So products go to cuBLASLt, on a
-handle and a workspace of our own, where nvmath-python binds it: a plan for each shape, made once. Without nvmath-python CuPy
-multiplies, and training steps run uncaptured.
+handle and a workspace of our own, where nvmath-python binds it: a plan for each shape, made once. Without nvmath-python
+CuPy multiplies, and training steps run uncaptured.
 
 TF32, which keeps 10 bits of each factor, is off unless asked for.
 """
@@ -20,7 +20,7 @@ R_32F, R_64F = 0, 1  # cudaDataType
 COMPUTE_32F, COMPUTE_32F_FAST_TF32, COMPUTE_64F = 68, 77, 70  # cublasComputeType_t
 
 
-def products(cupy: Any, tf32: bool) -> Any:
+def choose(cupy: Any, tf32: bool) -> Any:
     """What multiplies on this device: a function of (out, A, B), with `capturable` and a sentence `about` itself."""
     try:
         lt = import_module("nvmath.bindings.cublasLt")
