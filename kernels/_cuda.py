@@ -22,7 +22,7 @@ WARP = 32
 
 NULL = np.uint64(0)  # a pointer to nothing
 _NUMBER = np.dtype([("at", np.uint64), ("value", np.float64)])
-_ROW_WEIGHT = {name: np.dtype([("at", np.uint64), ("step", np.int64), ("value", name)], align=True) for name in REAL}
+_ROW_WEIGHT = {name: np.dtype([("at", np.uint64), ("value", name)], align=True) for name in REAL}
 
 
 # ---- compiling ------------------------------------------------------------------------------------------------------
@@ -101,8 +101,8 @@ def row_weight(weight, dtype):
     """A number, or a device array (R,) or (S, B), as the kernels' `row_weight`."""
     if getattr(weight, "ndim", 0):
         check(dtype, weight)
-        return np.array((weight.data.ptr, int(weight.size > 1), 0), _ROW_WEIGHT[np.dtype(dtype).name])
-    return np.array((0, 0, weight), _ROW_WEIGHT[np.dtype(dtype).name])
+        return np.array((weight.data.ptr, 0), _ROW_WEIGHT[np.dtype(dtype).name])
+    return np.array((0, weight), _ROW_WEIGHT[np.dtype(dtype).name])
 
 
 # ---- the shape of a launch ------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ extern "C" __global__ void bernoulli(
             auto d = l;
             for (int k = 0; k < N; ++k) {
                 const real e = exp(-abs(l[k]));
-                nll += (l[k] < 0 ? 0 : l[k]) - l[k] * x[k] + log1p(e);
-                d[k] = w * ((l[k] >= 0 ? 1 : e) / (1 + e) - x[k]);
+                nll += (l[k] < 0 ? 0 : l[k]) - l[k] * x[k] + log1p_unit(e);
+                d[k] = w * (ratio(l[k] >= 0 ? 1 : e, 1 + e) - x[k]);
             }
             store(d_logits + mine + j, d);
         });

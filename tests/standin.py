@@ -185,12 +185,13 @@ class Stream:
 
 
 class Graph:
-    """What a capture wrote down. launches: how often any was launched."""
+    """What a capture wrote down. launches, captures: of all of them together."""
 
-    launches = 0
+    launches = captures = 0
 
     def __init__(self, tape):
         self.tape = tape
+        Graph.captures += 1
 
     def launch(self):
         Graph.launches += 1

@@ -161,8 +161,9 @@ def test_an_op_on_rows_equals_its_reference(case, dtype):
 
 def _state(rng, dtype, n, count):
     arrays = rng.normal(size=(count, n)).astype(dtype)
-    arrays[1:-1, :: max(1, n // 7)] = 1e-39  # moments that are to be flushed
-    arrays[-1, :: max(1, n // 7)] = 0
+    still = slice(None, None, max(1, n // 7))  # no gradient and no parameter: moments that are to be flushed
+    arrays[:, still] = 1e-39
+    arrays[[0, -1], still] = 0
     return [*arrays[:-1]], arrays[-1]
 
 
@@ -216,6 +217,10 @@ def test_an_op_on_flat_arrays_equals_its_reference(case, dtype):
     for n in LENGTHS:
         op, outputs, others, *rest = make(*which, np.random.default_rng(0), dtype, n)
         check(op, outputs, others, dtype, *rest)
+        expected = [x.copy() if isinstance(x, np.ndarray) else x for x in [*outputs, *others]]
+        getattr(REFERENCE, op)(*expected)
+        for mine, right in zip(run(op, [*outputs, *others])[: len(outputs)], expected, strict=False):
+            np.testing.assert_array_equal(mine == 0, right == 0)  # flushed, not only small
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -284,6 +289,20 @@ def test_binarisation_is_the_reference_s_to_the_bit(D, dtype):
         np.testing.assert_array_equal(run("binarize", [X, *WHERE], shift)[0], expected)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_mean_that_equals_its_uniform_is_not_drawn(dtype):
+    """x ← 1 where u < x: 0 is never drawn, 1 always, and u itself gives 0."""
+    U = np.empty((1, 5, 97), dtype)
+    REFERENCE.uniform(U, *WHERE)
+    for X, drawn in (
+        (U[0], 0),
+        (np.zeros((5, 97), dtype), 0),
+        (np.ones((5, 97), dtype), 1),
+        (np.nextafter(U[0], 2), 1),
+    ):
+        assert (run("binarize", [X.astype(dtype), *WHERE])[0] == drawn).all()
+
+
 def test_more_noise_than_a_kernel_can_count_is_refused():
     endless = standin.DeviceArray(np.broadcast_to(np.float32(0), (2**20, 2**20, 4)))
     with pytest.raises(ValueError, match="blocks of noise"):
@@ -336,9 +355,13 @@ def test_activations_are_finite_at_large_inputs_and_keep_nan(activation):
 
 @pytest.mark.parametrize("G", [[np.nan, 1.0], [np.inf, 1.0]])
 def test_clip_norm_spreads_what_is_not_finite(G):
-    clipped, norm = run("clip_norm", [np.array(G), np.zeros(1), 1.0])[:2]
-    assert not np.isfinite(norm[0])
-    assert not np.isfinite(clipped).all()
+    arguments = [np.array(G), np.zeros(1), 1.0]
+    results = run("clip_norm", arguments)[:2]
+    with np.errstate(invalid="ignore"):
+        REFERENCE.clip_norm(*arguments)
+    for mine, right in zip(results, arguments, strict=False):
+        np.testing.assert_array_equal(mine, right)
+    assert not np.isfinite(results[0]).all()
 
 
 # ---- numbers in device memory ---------------------------------------------------------------------------------------

@@ -94,6 +94,15 @@ def test_binarisation_is_the_reference_s_to_the_bit(cupy, dtype):
     np.testing.assert_array_equal(run(cupy, "binarize", [X, *WHERE])[0], expected)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bernoulli_is_exact_at_logits_of_a_thousand(cupy, dtype):
+    """1/1 is 1 by the card's own reciprocal too."""
+    logits, targets = np.array([[-1000, -1000, 1000, 1000, 0]], dtype), np.array([[0, 1, 0, 1, 0.5]], dtype)
+    nll, d = run(cupy, "bernoulli", [np.zeros(1, dtype), np.empty_like(logits), logits, targets, 2.0])[:2]
+    assert nll[0] == pytest.approx(2000 + np.log(2), rel=1e-6)
+    np.testing.assert_array_equal(d, [[0, -2, 2, 0, 0]])
+
+
 def test_parity_of_every_call_that_the_engine_makes():
     from minivae.gradcheck import parity
 

@@ -3,7 +3,7 @@
 // One block at a time. The threads of a block are fibres: each runs until it comes to __syncthreads() or a warp shuffle,
 // where it waits for the others of its block or warp. A thread that never comes is an error that says so, not a hang.
 // `backwards` runs blocks and threads in the opposite order: a kernel whose result then changes by a single bit has a
-// race. Under AddressSanitizer the fibres are announced to it, so that it knows which stack is which.
+// race; and one warp runs as far as it can alone before the next one begins. Under AddressSanitizer the fibres are announced to it, so that it knows which stack is which.
 //
 // It is not a model of a GPU's memory: what a real one reorders between two threads without a barrier is not shown.
 #include <cmath>
@@ -152,29 +152,31 @@ static void wait(State where) {
     threadIdx = mine;
 }
 
-// Lets everybody go on who waits for nobody else; whether there was anybody.
-static bool release() {
-    bool any = false, all = true;
-    for (unsigned t = 0; t < count; ++t) all = all && fibres[t].state == AT_BLOCK;
-    for (unsigned first = 0; first < count; first += WARP) {
-        bool warp = true;
-        for (unsigned t = first; t < first + WARP; ++t) warp = warp && fibres[t].state == AT_WARP;
-        for (unsigned t = first; (all || warp) && t < first + WARP; ++t) fibres[t].state = READY, any = true;
-    }
-    return any;
+// Lets the threads first … last − 1 go on if all of them wait at `where`.
+static bool release(State where, unsigned first, unsigned last) {
+    for (unsigned t = first; t < last; ++t)
+        if (fibres[t].state != where) return false;
+    for (unsigned t = first; t < last; ++t) fibres[t].state = READY;
+    return true;
 }
 
+// Each warp runs as far as it can alone before the next one does: what only another's slowness would keep in order breaks.
 static const char* run_block() {
     for (unsigned t = 0; t < count; ++t) prepare(fibres[t]);
     do {
-        for (unsigned turn = 0; turn < count; ++turn) {
-            const unsigned t = backwards ? count - 1 - turn : turn;
-            if (fibres[t].state != READY) continue;
-            running = t;
-            threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y};
-            go(scheduler, fibres[t], false);
+        for (unsigned turn = 0; turn < count; turn += WARP) {
+            const unsigned first = backwards ? count - WARP - turn : turn;
+            do {
+                for (unsigned lane = 0; lane < WARP; ++lane) {
+                    const unsigned t = first + (backwards ? WARP - 1 - lane : lane);
+                    if (fibres[t].state != READY) continue;
+                    running = t;
+                    threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y};
+                    go(scheduler, fibres[t], false);
+                }
+            } while (release(AT_WARP, first, first + WARP));
         }
-    } while (release());
+    } while (release(AT_BLOCK, 0, count));
     for (unsigned t = 0; t < count; ++t)
         if (fibres[t].state != DONE) return "a thread waits at a barrier or a shuffle to which others never come";
     return nullptr;
@@ -275,6 +277,8 @@ inline void sincospi(double x, double* sine, double* cosine) {
         default: *sine = -c, *cosine = s;
     }
 }
+
+inline float __fdividef(float a, float b) { return a / b; }
 
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((unsigned long long)a * b >> 32); }
 
