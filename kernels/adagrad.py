@@ -8,8 +8,10 @@ Source: Duchi, Hazan & Singer 2011, in the form of torch.optim.Adagrad.
 
 import math
 
+import numpy as np
 from numba import prange
 
+from . import _cuda
 from ._threads import LINE, parallel, run, share
 
 
@@ -44,4 +46,15 @@ def fused(P, A, G, lr, eps, weight_decay):
     run(_adagrad, P.size, P, A, G, number(lr), number(eps), number(weight_decay))
 
 
-OPS = {"adagrad": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(P, A, G, lr, eps, weight_decay):
+    """The kernel of `adagrad.cu`; arguments as `reference`. lr may be a device array of one float64."""
+    _cuda.check(P.dtype, A, G)
+    n = np.int64(P.size)
+    numbers = (_cuda.number(lr), float(eps), float(weight_decay))
+    _cuda.launch("adagrad", "adagrad", P.dtype, _cuda.flat(n, P.dtype), P, A, G, *numbers, n)
+
+
+OPS = {"adagrad": (reference, fused, cuda)}

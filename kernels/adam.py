@@ -13,8 +13,10 @@ Sources: Kingma & Ba 2015; Loshchilov & Hutter 2019; in the form of torch.optim.
 
 import math
 
+import numpy as np
 from numba import prange
 
+from . import _cuda
 from ._math import TINY, like
 from ._threads import LINE, parallel, run, share
 
@@ -68,4 +70,18 @@ def fused(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2
     run(_adam, P.size, P, M, V, G, *numbers)
 
 
-OPS = {"adam": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):
+    """The kernel of `adam.cu`; arguments as `reference`. lr, decay and the corrections, which change from step to step,
+    may be device arrays of one float64.
+    """
+    _cuda.check(P.dtype, M, V, G)
+    n, constants = np.int64(P.size), (float(beta1), float(beta2), float(eps), float(l2))
+    changing = (_cuda.number(decay), _cuda.number(correction1), _cuda.number(correction2))
+    shape = _cuda.flat(n, P.dtype)
+    _cuda.launch("adam", "adam", P.dtype, shape, P, M, V, G, _cuda.number(lr), *constants, *changing, n)
+
+
+OPS = {"adam": (reference, fused, cuda)}

@@ -13,6 +13,7 @@ X; nll_rows (R,); weight a number, or (R,) or (S, B). dtype: float32 or float64,
 
 from numba import prange
 
+from . import _cuda
 from ._math import exp, like, log1p_unit
 from ._rows import as_column, as_vector
 from ._threads import parallel, run, share
@@ -61,4 +62,17 @@ def fused(nll_rows, d_logits, logits, X, weight):
     run(_bernoulli, logits.size, nll_rows, d_logits, logits, X, weight, step)
 
 
-OPS = {"bernoulli": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(nll_rows, d_logits, logits, X, weight):
+    """The kernel of `bernoulli.cu`; arguments as `reference`."""
+    _cuda.check(X.dtype, nll_rows, d_logits, logits)
+    R, (B, D) = logits.shape[0], X.shape
+    _cuda.launch(
+        "bernoulli", "bernoulli", X.dtype, _cuda.rows(R, D),
+        nll_rows, d_logits, logits, X, _cuda.row_weight(weight, X.dtype), R, B, D,
+    )  # fmt: skip
+
+
+OPS = {"bernoulli": (reference, fused, cuda)}

@@ -19,6 +19,7 @@ Source of the stable forms: `_math.py`. At a = 0 relu's gradient is 0, the conve
 
 from numba import prange
 
+from . import _cuda
 from ._math import expm1_negative, kernel, like, sigmoid, softplus, tanh
 from ._threads import parallel, run, share
 
@@ -209,4 +210,33 @@ def backward(dA, db, partial, Y, A, activation):
         run(_curved_backward, dA.size, dA, db, partial, Y, Y if A is None else A, number)
 
 
-OPS = {"dense_forward": (forward_reference, forward), "dense_backward": (backward_reference, backward)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+PART_ROWS, PARTS = 256, 128  # rows that a part of db's sum has at the least; and how many parts at the most
+
+
+def cuda_forward(Y, A, b, activation):
+    """The kernel of `dense.cu`; arguments as `forward_reference`."""
+    _cuda.check(Y.dtype, A, b)
+    B, H = Y.shape
+    _cuda.launch(
+        "dense", "dense_forward", Y.dtype, _cuda.rows(B, H), Y, A, b, ACTIVATIONS.index(activation), B, H
+    )  # fmt: skip
+
+
+def cuda_backward(dA, db, partial, Y, A, activation):
+    """The kernels of `dense.cu`; arguments as `backward_reference`, partial (P·H,): rows are added up in P parts."""
+    _cuda.check(dA.dtype, db, partial, Y, A)
+    B, H = dA.shape
+    parts = max(1, min(partial.size // H, -(-B // PART_ROWS), PARTS))
+    sums, f = (db if parts == 1 else partial), ACTIVATIONS.index(activation)
+    _cuda.launch("dense", "dense_backward", dA.dtype, _cuda.strips(H, parts, dA.dtype), dA, sums, Y, A, f, B, H)
+    if parts > 1:
+        _cuda.launch("dense", "dense_add_partial", dA.dtype, _cuda.strips(H, 1, dA.dtype), db, partial, parts, H)
+
+
+OPS = {
+    "dense_forward": (forward_reference, forward, cuda_forward),
+    "dense_backward": (backward_reference, backward, cuda_backward),
+}

@@ -21,6 +21,7 @@ import math
 
 from numba import prange
 
+from . import _cuda
 from ._math import exp, like
 from ._rows import as_column, as_vector
 from ._threads import parallel, run, share
@@ -134,4 +135,29 @@ def fixed_fused(nll_rows, d_mean, mean, X, weight, sigma):
     run(_gaussian_fixed, mean.size, nll_rows, d_mean, mean, X, weight, step, *numbers)
 
 
-OPS = {"gaussian": (reference, fused), "gaussian_fixed": (fixed_reference, fixed_fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(nll_rows, d_out, clamped, out, X, weight):
+    """The kernel of `gaussian.cu`; arguments as `reference`."""
+    _cuda.check(X.dtype, nll_rows, d_out, out)
+    _cuda.check("int64", clamped)
+    R, (B, D) = out.shape[0], X.shape
+    _cuda.launch(
+        "gaussian", "gaussian", X.dtype, _cuda.rows(R, D),
+        nll_rows, d_out, clamped, out, X, _cuda.row_weight(weight, X.dtype), R, B, D,
+    )  # fmt: skip
+
+
+def fixed_cuda(nll_rows, d_mean, mean, X, weight, sigma):
+    """The kernel of `gaussian.cu`; arguments as `fixed_reference`."""
+    _cuda.check(X.dtype, nll_rows, d_mean, mean)
+    R, (B, D), number = mean.shape[0], X.shape, X.dtype.type
+    precision, constant = number(sigma**-2), number(D * (LN_2PI + 2 * math.log(sigma)))
+    _cuda.launch(
+        "gaussian", "gaussian_fixed", X.dtype, _cuda.rows(R, D),
+        nll_rows, d_mean, mean, X, _cuda.row_weight(weight, X.dtype), precision, constant, R, B, D,
+    )  # fmt: skip
+
+
+OPS = {"gaussian": (reference, fused, cuda), "gaussian_fixed": (fixed_reference, fixed_fused, fixed_cuda)}

@@ -17,6 +17,7 @@ import threading
 
 import numpy as np
 
+from . import _cuda
 from ._math import kernel, like
 from ._normal import cos_sin_of_turn, log_of_odd
 
@@ -222,9 +223,32 @@ def _fused(kernel):
     return launch
 
 
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def _cuda_launcher(name):
+    """The launcher of one kernel of `noise.cu`."""
+
+    def launch(out, rows, stream, sample, pass_, seed):
+        samples = () if name == "binarize" else (out.shape[0],)
+        B, D = out.shape[-2:]
+        counters = out.size // D * -(-D // 4)
+        if counters >= 2**32:
+            raise ValueError(f"{name}: {out.shape} needs {counters} blocks of noise; a kernel counts to 2³² − 1")
+        if rows.dtype != np.int64:
+            rows = rows.astype("int64")
+        if name == "bits":
+            _cuda.check("uint32", out)
+        real = "float32" if name == "bits" else out.dtype
+        where = (np.uint32(stream), np.uint32(sample), _cuda.number(pass_), np.uint64(seed))
+        _cuda.launch("noise", name, real, _cuda.flat(counters), out, rows, *where, *samples, B, D)
+
+    return launch
+
+
 OPS = {
-    "bits": (bits_reference, _fused(_bits)),
-    "uniform": (uniform_reference, _fused(_uniforms)),
-    "normal": (normal_reference, _fused(_normals)),
-    "binarize": (binarize_reference, _fused(_binarize)),
+    "bits": (bits_reference, _fused(_bits), _cuda_launcher("bits")),
+    "uniform": (uniform_reference, _fused(_uniforms), _cuda_launcher("uniform")),
+    "normal": (normal_reference, _fused(_normals), _cuda_launcher("normal")),
+    "binarize": (binarize_reference, _fused(_binarize), _cuda_launcher("binarize")),
 }

@@ -8,8 +8,10 @@ Source: Tieleman & Hinton 2012 (lecture 6.5), in the form of torch.optim.RMSprop
 
 import math
 
+import numpy as np
 from numba import prange
 
+from . import _cuda
 from ._math import TINY, like
 from ._threads import LINE, parallel, run, share
 
@@ -76,4 +78,15 @@ def fused(P, A, V, G, lr, rho, eps, momentum, weight_decay):
         run(_momentum, P.size, P, A, V, G, *numbers)
 
 
-OPS = {"rmsprop": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(P, A, V, G, lr, rho, eps, momentum, weight_decay):
+    """The kernel of `rmsprop.cu`; arguments as `reference`. lr may be a device array of one float64."""
+    _cuda.check(P.dtype, A, V, G)
+    n = np.int64(P.size)
+    numbers = (_cuda.number(lr), float(rho), float(eps), float(momentum), float(weight_decay))
+    _cuda.launch("rmsprop", "rmsprop", P.dtype, _cuda.flat(n, P.dtype), P, A, V, G, *numbers, n)
+
+
+OPS = {"rmsprop": (reference, fused, cuda)}

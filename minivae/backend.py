@@ -7,12 +7,16 @@ error that says what to install, and `auto` shows what it chose (`str(backend)`)
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from . import cublas
 from . import gemm as products
 from . import kernels as kernel_files
 from .errors import UsageError
@@ -33,14 +37,24 @@ class Backend:
     gemm     whose matrix products, on the CPU: "numpy" (the BLAS that NumPy has), "mkl" (extra `mkl`) or "auto" (MKL
              where it is installed); None takes $MINIVAE_GEMM where that is set, else "auto". See `gemm.py`
 
+    tf32     whether a GPU may keep 10 bits of each float32 factor of a product, which is faster and coarser
+
     Attributes: `xp` the array module, `ops` the kernels (`ops.bernoulli(…)`: see `minivae.kernels`), `gemm` the matrix
     product, `special` scipy.special or its CuPy twin, `threads` how many cores are used, `provider` who multiplies
-    (None on a GPU), and the three switches as `name`, `kernels`, `dtype`.
+    (None on a GPU), `capture` whether training steps are captured as CUDA graphs (it may be set to False), and the
+    switches as `name`, `kernels`, `dtype`.
     $MINIVAE_THREADS sets the number of threads of this process; unset, it is the number that NumPy's BLAS would use.
     Raises UsageError for an unknown choice, or one that this machine cannot serve.
     """
 
-    def __init__(self, name: str = "auto", kernels: str = "fused", dtype: Any = "float32", gemm: str | None = None):
+    def __init__(
+        self,
+        name: str = "auto",
+        kernels: str = "fused",
+        dtype: Any = "float32",
+        gemm: str | None = None,
+        tf32: bool = False,
+    ):
         if kernels not in ("fused", "reference"):
             raise UsageError(f"kernels={kernels!r}: expected 'fused' or 'reference'")
         try:
@@ -65,7 +79,8 @@ class Backend:
             self.threads = kernel_files.limit_threads(_threads())
         elif gemm not in (None, "auto"):
             raise UsageError(f"gemm={gemm!r} chooses a library for the CPU: leave it out with the {self.name} backend")
-        self.gemm = self.provider.gemm if self.provider else self._dot
+        self.gemm: Any = self.provider.gemm if self.provider else cublas.choose(self.xp, tf32)
+        self.capture = kernels == "fused" and getattr(self.gemm, "capturable", False)
 
     def __repr__(self) -> str:
         gemm = f", gemm={self.provider.name!r}" if self.provider else ""
@@ -81,7 +96,8 @@ class Backend:
         """An uninitialised C-contiguous array that starts on a cache line."""
         dtype = np.dtype(self.dtype if dtype is None else dtype)
         if self.name != "numpy":
-            return self.xp.empty(shape, dtype)  # CuPy aligns to 512 bytes
+            with self._enough_memory(shape, dtype):
+                return self.xp.empty(shape, dtype)  # CuPy aligns to 512 bytes
         size = int(np.prod(shape)) * dtype.itemsize
         raw = np.empty(size + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
@@ -99,7 +115,25 @@ class Backend:
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         """x as an array of this backend: copied to the device where there is one."""
-        return self.xp.asarray(x, dtype)
+        if self.name == "numpy" or self.owns(x):
+            return self.xp.asarray(x, dtype)
+        x = np.asarray(x, dtype)
+        with self._enough_memory(x.shape, x.dtype):
+            return self.xp.asarray(x)
+
+    @contextlib.contextmanager
+    def _enough_memory(self, shape: Any, dtype: Any) -> Iterator[None]:
+        """Turn CuPy's error into one that says how much was asked for, how much there is, and what to do."""
+        try:
+            yield
+        except self.xp.cuda.memory.OutOfMemoryError:
+            wanted = math.prod(shape if isinstance(shape, tuple) else (shape,)) * np.dtype(dtype).itemsize
+            free, total = self.xp.cuda.runtime.memGetInfo()
+            raise UsageError(
+                f"the GPU has no room for {wanted / 2**20:,.0f} MiB more ({free / 2**20:,.0f} of {total / 2**20:,.0f} "
+                "MiB are free): take a smaller batch_size (--batch-size), fewer samples or narrower layers; data "
+                "that do not fit stay on the host as a memory-mapped .npy file"
+            ) from None
 
     def to_host(self, x: Array) -> np.ndarray:
         """x as a NumPy array: the one way back from a device. It waits for the device."""
@@ -108,10 +142,6 @@ class Backend:
     def assign(self, out: Array, x: Any) -> None:
         """out ← x, converted to out's dtype; x may be on the host, or memory-mapped."""
         out[...] = x if self.owns(x) else self.xp.asarray(np.ascontiguousarray(x))
-
-    def _dot(self, out: Array, A: Array, B: Array) -> None:
-        """out ← A B by the array module. A and B may be transposed views; out is C-contiguous."""
-        self.xp.dot(A, B, out=out)
 
     def gather(self, out: Array, X: Any, rows: Array) -> None:
         """out ← X[rows], converted to out's dtype; X (N, D) on the device, on the host or memory-mapped."""
@@ -122,7 +152,7 @@ class Backend:
             else:
                 self.assign(out, X[rows])
         else:
-            self.assign(out, self.xp.take(X, rows, axis=0))
+            self.ops.gather(out, X, rows)
 
 
 def resolve(backend: str | Backend, kernels: str | None, dtype: Any) -> Backend:
@@ -170,10 +200,20 @@ def _cupy() -> Any:
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise UsageError(
-            f"CuPy is installed, but no GPU answers ({error}): check `nvidia-smi`, or use the numpy backend"
-        ) from None
+        raise UsageError(_why_no_gpu(cupy.cuda.runtime, error)) from None
     return cupy
+
+
+def _why_no_gpu(runtime: Any, error: Exception) -> str:
+    driver, built = (version // 1000 for version in (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
+    if driver == 0:
+        why, advice = "there is no NVIDIA driver", "install NVIDIA's driver and see that `nvidia-smi` lists the GPU"
+    elif driver < built:
+        why = f"the NVIDIA driver serves CUDA {driver}, and this CuPy is built for CUDA {built}"
+        advice = f"update the driver, or install the CuPy of its own CUDA (cupy-cuda{driver}x)"
+    else:
+        why, advice = f"no GPU answers ({error})", "see what `nvidia-smi` says"
+    return f"CuPy is installed, but {why}: {advice}, or use the numpy backend"
 
 
 def _gpu_answers() -> bool:

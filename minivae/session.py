@@ -49,7 +49,7 @@ class Session:
         schedule, beta = parse(o["schedule"]), Beta(o["beta"], o["kl_warmup"], o["beta_cycle"])
         if not 0 <= o["validation"] < 1:
             raise UsageError(f"--validation {o['validation']:g}: expected a share of the rows, from 0 to less than 1")
-        backend = Backend(o["backend"], o["kernels"], o["dtype"])
+        backend = Backend(o["backend"], o["kernels"], o["dtype"], tf32=o["tf32"])
 
         data = load(self.source, o["seed"])
         part = runs.split_of(data, "train", o)
@@ -223,7 +223,8 @@ def describe_machine() -> dict[str, Any]:
         except UsageError as error:
             facts[f"gemm {name}"] = f"none: {error}"
     try:
-        facts["gpu"] = str(Backend("cupy", kernels="reference"))
+        gpu = Backend("cupy")
+        facts["gpu"], facts["gpu steps"] = str(gpu), gpu.gemm.about
     except UsageError as error:
         facts["gpu"] = f"none: {error}"
     facts["processors"] = os.cpu_count()
@@ -235,7 +236,7 @@ def describe_machine() -> dict[str, Any]:
     facts["packages"] = {
         name: _version(name)
         for name in ("numpy", "scipy", "numba", "safetensors", "matplotlib", "scikit-learn", "pooch", "cupy-cuda12x",
-                     "cupy-cuda13x")
+                     "cupy-cuda13x", "nvmath-python")
     }  # fmt: skip
     for name in ("MINIVAE_BACKEND", "MINIVAE_DATA", "MINIVAE_GEMM", "MINIVAE_THREADS"):
         facts[name] = os.environ.get(name, "not set")
