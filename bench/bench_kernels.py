@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from racing import THREADS, raced, replay
 
+import minivae as mv
 from minivae import kernels
 from minivae.bench.losses import CONTENDERS
 from minivae.bench.race import race
-from minivae.kernels.dense import ACTIVATIONS, KEEPS_A
+from minivae.kernels.dense import ACTIVATIONS, KEEPS_A, scratch
 
-OPS = {kind: kernels.load("numpy", kind, np) for kind in ("fused", "reference")}
+OPS = {kind: mv.Backend("numpy", kind).ops for kind in ("fused", "reference")}
 F = np.float32
 ROWS, D, H, L = 128, 784, 500, 20
 N = 800_000  # parameters
@@ -124,7 +125,7 @@ def _dense(direction, activation):
         kept = (1,) if A is not None else ()
         if direction == "forward":
             return Case("dense_forward", (_normal(ROWS, H), A, _empty(H), activation), (0, 2), (0, *kept), 4)
-        arguments = (_normal(ROWS, H), _empty(H), _empty(H), np.abs(_normal(ROWS, H)), A, activation)
+        arguments = (_normal(ROWS, H), _empty(H), _empty(scratch(ROWS, H)), np.abs(_normal(ROWS, H)), A, activation)
         return Case("dense_backward", arguments, (0, 3, *(4 for _ in kept)), (0, 1), 4)
 
     return make

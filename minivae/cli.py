@@ -109,6 +109,7 @@ def train(
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
     dtype: Annotated[str, typer.Option(metavar="T", help="float32 or float64.")] = "float32",
+    tf32: Annotated[bool, typer.Option("--tf32", help="Coarser, faster products of float32 on a GPU.")] = False,
 ) -> None:
     """Train a VAE and leave a run: config, history, model, pictures.
 

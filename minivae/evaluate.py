@@ -107,8 +107,7 @@ def _log_likelihood(vae: VAE, X: Array, K: int, rows: Array, eps: Array | None) 
     xp, take, (b, L) = vae.backend.xp, vae.workspace.take, (X.shape[0], vae.latent_dim)
     H = vae.encoder.forward(X)
     half_logvar = 0.5 * H[:, L:].sum(axis=1, dtype="float64")
-    largest = xp.full(b, -np.inf)
-    total, squares = xp.zeros(b), xp.zeros(b)
+    largest, total, squares = xp.full(b, -np.inf), xp.zeros(b), xp.zeros(b)
     tile = max(1, TILE_ROWS // b)
     for start in range(0, K, tile):
         k = min(tile, K - start)
@@ -123,11 +122,7 @@ def _log_likelihood(vae: VAE, X: Array, K: int, rows: Array, eps: Array | None) 
         vae.likelihood.nll_and_grad(nll.reshape(k * b), d_out, vae.d_params, out, X, 0.0)
         # ln q(z) − ln p(z|x) = ½ (Σ ε² − Σ z² + Σ ln σ²): the ln 2π of the two cancel
         gap = 0.5 * ((noise * noise) - (Z * Z)).sum(axis=2, dtype="float64") + half_logvar
-        log_w = gap - nll
-        new = xp.maximum(largest, log_w.max(axis=0))
-        shrink, w = xp.exp(largest - new), xp.exp(log_w - new)
-        total, squares = total * shrink + w.sum(axis=0), squares * shrink**2 + (w * w).sum(axis=0)
-        largest = new
+        vae.backend.ops.log_sum_exp(largest, total, squares, gap - nll)
     estimate = largest + xp.log(total) - math.log(K)
     if K == 1:
         return estimate, xp.full(b, np.nan)

@@ -11,7 +11,7 @@ from itertools import pairwise
 from .backend import Array, Backend
 from .buffers import ParameterBuffer, Shape, Workspace
 from .errors import UsageError
-from .kernels.dense import ACTIVATIONS, KEEPS_A
+from .kernels.dense import ACTIVATIONS, KEEPS_A, scratch
 from .noise import Noise
 
 
@@ -52,9 +52,8 @@ class Dense:
         Overwrites dW and db. `need_dX=False` saves a product where nothing is below.
         """
         dA = dY
-        self.ops.dense_backward(
-            dA, self.db, self.workspace.take("dense.partial", (self.n_out,)), self.Y, self.A, self.activation
-        )
+        partial = self.workspace.take("dense.partial", (scratch(*dA.shape),))
+        self.ops.dense_backward(dA, self.db, partial, self.Y, self.A, self.activation)
         self.gemm(self.dW, self.X.T, dA)
         if not need_dX:
             return None

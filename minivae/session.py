@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__, optim, plots, runs
+from . import gemm as products
 from .backend import Backend
 from .batches import Batches
 from .data import Dataset, Scale, choose_binarize, choose_likelihood, load
@@ -48,7 +49,7 @@ class Session:
         schedule, beta = parse(o["schedule"]), Beta(o["beta"], o["kl_warmup"], o["beta_cycle"])
         if not 0 <= o["validation"] < 1:
             raise UsageError(f"--validation {o['validation']:g}: expected a share of the rows, from 0 to less than 1")
-        backend = Backend(o["backend"], o["kernels"], o["dtype"])
+        backend = Backend(o["backend"], o["kernels"], o["dtype"], tf32=o["tf32"])
 
         data = load(self.source, o["seed"])
         part = runs.split_of(data, "train", o)
@@ -215,8 +216,15 @@ def describe_machine() -> dict[str, Any]:
         facts["backend"] = str(Backend())
     except UsageError as error:
         facts["backend"] = f"unavailable: {error}"
+    for name in ("numpy", "mkl"):
+        try:
+            provider = products.choose(name)
+            facts[f"gemm {name}"] = f"{provider.version}, on {'its own' if provider.own_threads else 'our'} threads"
+        except UsageError as error:
+            facts[f"gemm {name}"] = f"none: {error}"
     try:
-        facts["gpu"] = str(Backend("cupy", kernels="reference"))
+        gpu = Backend("cupy")
+        facts["gpu"], facts["gpu steps"] = str(gpu), gpu.gemm.about
     except UsageError as error:
         facts["gpu"] = f"none: {error}"
     facts["processors"] = os.cpu_count()
@@ -228,10 +236,10 @@ def describe_machine() -> dict[str, Any]:
     facts["packages"] = {
         name: _version(name)
         for name in ("numpy", "scipy", "numba", "safetensors", "matplotlib", "scikit-learn", "pooch", "cupy-cuda12x",
-                     "cupy-cuda13x")
+                     "cupy-cuda13x", "nvmath-python")
     }  # fmt: skip
-    facts["MINIVAE_BACKEND"] = os.environ.get("MINIVAE_BACKEND", "not set")
-    facts["MINIVAE_DATA"] = os.environ.get("MINIVAE_DATA", "not set")
+    for name in ("MINIVAE_BACKEND", "MINIVAE_DATA", "MINIVAE_GEMM", "MINIVAE_THREADS"):
+        facts[name] = os.environ.get(name, "not set")
     return facts
 
 

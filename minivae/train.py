@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checkpoint as files
-from . import checks
+from . import checks, graph
 from .batches import CHECK_ROWS, Batches
 from .errors import UsageError
 from .evaluate import evaluate_batches, log_jacobian
@@ -177,6 +177,9 @@ class Training:
         self.best = vae.buffer.data.copy()  # used where there is validation
         self.look_every = LOOK_EVERY[vae.backend.name]
         self.recent, self.unread = vae.backend.zeros((self.look_every, 3), np.float64), 0
+        self.graphs: graph.Graphs | None = None
+        if graph.possible(vae, self.batches):
+            self.graphs = graph.Graphs(vae, self.batches, self.optimizer, self.recent, self.free_bits, clip)
         self.last_save = -math.inf
         self.interrupted = threading.Event()
         self.run_folder = None if run is None else Path(run)
@@ -215,29 +218,44 @@ class Training:
         rows_here, start = 0, time.perf_counter()
         before = at.seconds
         while at.step < self.steps_per_epoch:
-            t = at.epoch - 1 + at.step / self.steps_per_epoch
-            self.optimizer.lr = self.base_lr * self.schedule.factor(t, self.epochs)
-            beta = self.beta(t)
-            at.bound = at.bound and beta >= 1
-            index = order[at.step * self.batch_size : (at.step + 1) * self.batch_size]
-            X, rows = self.batches.take(index, "binarise", pass_)
-            terms = vae.train_step(
+            plan = self._plan()
+            beta = plan[-1][1]
+            at.bound = at.bound and all(beta >= 1 for _, beta in plan)
+            X = self._steps(order, plan, pass_)
+            rows_here += min(len(plan) * self.batch_size, len(self.batches) - at.step * self.batch_size)
+            at.step += len(plan)
+            at.total_steps += len(plan)
+            self.unread = len(plan)
+            self._look(X)
+            seconds = time.perf_counter() - start
+            at.seconds = before + seconds
+            if self.progress:
+                self.progress.step(self, beta, rows_here / seconds)
+            if at.step < self.steps_per_epoch:
+                self._stop_or_save()
+        self._close_epoch(beta, rows_here / (time.perf_counter() - start))
+
+    def _plan(self) -> list[tuple[float, float]]:
+        """The learning rate and β of each step until the losses are looked at again."""
+        at, plan = self.at, []
+        for step in range(at.step, min(at.step + self.look_every, self.steps_per_epoch)):
+            t = at.epoch - 1 + step / self.steps_per_epoch
+            plan.append((self.base_lr * self.schedule.factor(t, self.epochs), self.beta(t)))
+        return plan
+
+    def _steps(self, order: Any, plan: list[tuple[float, float]], pass_: int) -> Any:
+        """The steps of the plan, their losses to `recent` → the last batch X."""
+        first, size = self.at.step * self.batch_size, self.batch_size
+        if self.graphs is not None:
+            return self.graphs.run(order, plan, pass_, first, size)
+        for k, (lr, beta) in enumerate(plan):
+            self.optimizer.lr = lr
+            X, rows = self.batches.take(order[first + k * size : first + (k + 1) * size], "binarise", pass_)
+            terms = self.vae.train_step(
                 X, self.optimizer, rows=rows, beta=beta, free_bits=self.free_bits, clip=self.clip, pass_=pass_
             )
-            self.recent[self.unread] = terms.sums()
-            self.unread += 1
-            at.step += 1
-            at.total_steps += 1
-            rows_here += X.shape[0]
-            if self.unread == self.look_every or at.step == self.steps_per_epoch:
-                self._look(X)
-                seconds = time.perf_counter() - start
-                at.seconds = before + seconds
-                if self.progress:
-                    self.progress.step(self, beta, rows_here / seconds)
-                if at.step < self.steps_per_epoch:
-                    self._stop_or_save()
-        self._close_epoch(beta, rows_here / (time.perf_counter() - start))
+            self.recent[k] = terms.sums()
+        return X
 
     def _look(self, X: Any) -> None:
         """Read the losses since the last look, guard against NaN, and add them to the epoch's sums."""

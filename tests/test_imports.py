@@ -14,11 +14,12 @@ PACKAGE = ROOT / "minivae"
 FLOORS = [
     {"errors", "checks", "formats", "__init__"},
     {"kernels"},
+    {"gemm", "cublas"},
     {"backend"},
     {"buffers", "noise", "data"},
     {"layers", "latent", "likelihoods"},
     {"vae"},
-    {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "train"},
+    {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "graph", "train"},
     {"plots", "gradcheck", "testing"},
     {"runs", "session", "bench"},
     {"cli", "__main__"},

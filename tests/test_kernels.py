@@ -67,7 +67,7 @@ def test_dense_backward_fused_equals_reference(activation, shape, dtype):
 
     def make():
         kept = A if activation in dense.KEEPS_A else None
-        return [dY.copy(), poisoned(H, dtype=dtype)], (poisoned(H, dtype=dtype), Y, kept, activation)
+        return [dY.copy(), poisoned(H, dtype=dtype)], (poisoned(dense.scratch(B, H), dtype=dtype), Y, kept, activation)
 
     check_both("dense_backward", make, dtype, scale=np.sqrt(B))
 
@@ -89,7 +89,7 @@ def test_bias_gradient_in_float32_keeps_its_digits_over_many_rows():
     """Summed row after row it would be wrong by 1e-5; in blocks it is not."""
     dY = np.random.default_rng(0).normal(1, 1, (8192, 16)).astype(np.float32)
     exact, db = dY.astype(np.float64).sum(axis=0), np.empty(16, np.float32)
-    FUSED.dense_backward(dY, db, np.empty(16, np.float32), dY, None, "identity")
+    FUSED.dense_backward(dY, db, np.empty(dense.scratch(8192, 16), np.float32), dY, None, "identity")
     assert np.abs(db / exact - 1).max() < 5e-7
 
 

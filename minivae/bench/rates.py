@@ -61,7 +61,7 @@ class Gemm(Work):
         self.arrays = [self.backend.zeros((n, n)) for _ in range(3)]
 
     def facts(self) -> dict[str, Any]:
-        return {"flops": 2 * self.size**3, "blas": blas(self.gemm)}
+        return {"flops": 2 * self.size**3, "blas": self.backend.provider.version}
 
     def run(self) -> None:
         self.backend.gemm(*self.arrays)
@@ -69,15 +69,6 @@ class Gemm(Work):
 
 class GemmMkl(Gemm):
     gemm = "mkl"
-
-
-def blas(gemm: str) -> str:
-    """The BLAS library behind a provider: name, version, threads."""
-    from threadpoolctl import threadpool_info
-
-    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    found = next((pool for pool in pools if gemm in pool["filepath"]), pools[0] if pools else None)
-    return f"{found['internal_api']} {found['version']}, {found['num_threads']} threads" if found else "unknown"
 
 
 CONTENDERS: dict[str, type[Any]] = {"copy": Copy, "gemm": Gemm, "gemm-mkl": GemmMkl}

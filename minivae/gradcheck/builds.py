@@ -13,7 +13,7 @@ import numpy as np
 from .. import likelihoods
 from ..backend import Array, Backend
 from ..buffers import ParameterBuffer, Workspace
-from ..kernels.dense import KEEPS_A
+from ..kernels.dense import KEEPS_A, scratch
 from ..latent import GaussianPosterior
 from ..layers import MLP, Dense
 from ..vae import VAE, Terms
@@ -65,7 +65,8 @@ def dense_op(activation: str, rows: int = 0) -> Build:
 
         def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
             Y, A, b = run(inputs)
-            dA, db, partial = _own(backend, upstream[0]), _poison(backend, b.shape), _poison(backend, b.shape)
+            dA, db = _own(backend, upstream[0]), _poison(backend, b.shape)
+            partial = _poison(backend, (scratch(*dA.shape),))
             backend.ops.dense_backward(dA, db, partial, Y, A, activation)
             return [backend.to_host(dA), backend.to_host(db)]
 

@@ -28,7 +28,7 @@ SIGMA = 3  # for "gaussian:σ"; a name without a dot
 COMPLEX_TOLERANCE = 1e-12
 
 # Op files whose ops nothing is differentiated through: integers and noise, and updates of parameters.
-NOT_DIFFERENTIATED = frozenset({"noise", "sgd", "adagrad", "rmsprop", "adam", "norm"})
+NOT_DIFFERENTIATED = frozenset({"noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather", "logsumexp", "advance"})
 
 
 @dataclass(frozen=True)
