@@ -95,7 +95,14 @@ def train(
     ] = "constant",
     clip: Annotated[float | None, typer.Option(metavar="X", help="Largest global norm of the gradient.")] = None,
     init: Annotated[str, typer.Option(metavar="I", help="glorot, he or normal:s, such as normal:0.01.")] = "glorot",
+    objective: Annotated[
+        str, typer.Option(metavar="O", help="elbo, or iwae: the importance-weighted bound with K = --samples.")
+    ] = "elbo",
     samples: Annotated[int, typer.Option(metavar="S", help="Samples of z for each row.")] = 1,
+    antithetic: Annotated[bool, typer.Option("--antithetic", help="Samples in pairs of noise ε and −ε.")] = False,
+    free_bits: Annotated[
+        float, typer.Option(metavar="X", help="Nats of KL that each latent dimension has for nothing.")
+    ] = 0.0,
     beta: Annotated[float, typer.Option(metavar="X", help="Weight of the KL.")] = 1.0,
     kl_warmup: Annotated[float, typer.Option(metavar="N", help="Epochs in which that weight rises from 0.")] = 0.0,
     beta_cycle: Annotated[float, typer.Option(metavar="N", help="Epochs of a cycle of that weight.")] = 0.0,

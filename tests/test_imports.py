@@ -17,6 +17,7 @@ FLOORS = [
     {"backend"},
     {"buffers", "noise", "data"},
     {"layers", "latent", "likelihoods"},
+    {"objectives"},
     {"vae"},
     {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "train"},
     {"plots", "gradcheck", "testing"},
