@@ -395,6 +395,28 @@ def test_free_bits_reach_the_loss(tmp_path):
     assert float(row["loss"]) >= float(row["nll"]) + 2 * 5.0 - 1e-6
 
 
+def test_the_objective_is_kept_in_the_config_said_and_checked_when_resumed(tmp_path):
+    options = ["--objective", "iwae", "--samples", "4", "--antithetic"]
+    said = ok("train", "digits", "--out", tmp_path / "r", *SMALL, *options)
+    assert "objective   iwae, 4 samples a row in antithetic pairs" in said
+    assert "test        iwae -" in said
+    kept = json.loads((tmp_path / "r/config.json").read_text())["options"]
+    assert (kept["objective"], kept["samples"], kept["antithetic"], kept["free_bits"]) == ("iwae", 4, True, 0.0)
+    figures = json.loads(ok("evaluate", tmp_path / "r", "--json"))
+    assert f"iwae {figures['iwae']:.3f}  elbo {figures['elbo']:.3f}" in said
+    for change in (["--objective", "elbo"], ["--free-bits", "0.5"]):
+        line = one_line("train", "digits", "--out", tmp_path / "r", "--resume", *change)
+        assert f"was begun with {change[0]}" in line
+    ok("train", "digits", "--out", tmp_path / "r", "--resume", "--epochs", "4")
+
+
+def test_free_bits_reach_the_loss(tmp_path):
+    ok("train", "digits", "--out", tmp_path / "r", *SMALL, "--epochs", "1", "--free-bits", "5")
+    with open(tmp_path / "r/history.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["loss"]) >= float(row["nll"]) + 2 * 5.0 - 1e-6
+
+
 def test_divergence_exits_1_and_names_step_and_tensor(tmp_path):
     options = [*SMALL, "--optimizer", "sgd", "--lr", "1e30"]
     result = minivae("train", "digits", "--out", tmp_path / "r", *options)
@@ -509,6 +531,10 @@ TRAIN_MISTAKES = {
     "seed": (["digits", "--seed", "-1"], "seed=-1"),
     "epochs": (["digits", "--epochs", "0"], "epochs=0"),
     "samples": (["digits", "--samples", "0"], "samples=0"),
+    "objective": (["digits", "--objective", "elob"], "expected one of elbo, iwae"),
+    "odd pairs": (["digits", "--samples", "3", "--antithetic"], "even number"),
+    "free bits below 0": (["digits", "--free-bits", "-1"], "free_bits=-1.0"),
+    "free bits of iwae": (["digits", "--objective", "iwae", "--free-bits", "1"], "leave them out"),
     "objective": (["digits", "--objective", "elob"], "expected one of elbo, iwae"),
     "odd pairs": (["digits", "--samples", "3", "--antithetic"], "even number"),
     "free bits below 0": (["digits", "--free-bits", "-1"], "free_bits=-1.0"),

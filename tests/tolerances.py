@@ -3,7 +3,7 @@
 kernel   fused against reference, for outputs of order 1: polynomials and libm differ by 1–2 ulp, and a sum over
          D ≤ 1000 terms is added in another order: √D · ε
 scipy    a float64 forward against SciPy: both are right to a few ulp of the largest term of the sum
-torch    one optimiser step in float64 against torch: the same formulas in another order
+torch    one optimiser step, or a gradient, in float64 against torch: the same formulas in another order
 """
 
 import numpy as np
