@@ -20,6 +20,7 @@ FLOORS = [
     {"objectives"},
     {"vae"},
     {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "train"},
+    {"annealing"},
     {"plots", "gradcheck", "testing"},
     {"runs", "session"},
     {"cli", "__main__"},
