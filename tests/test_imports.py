@@ -20,9 +20,9 @@ FLOORS = [
     {"objectives"},
     {"vae"},
     {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "train"},
-    {"annealing"},
+    {"annealing", "collapse"},
     {"plots", "gradcheck", "testing"},
-    {"runs", "session"},
+    {"runs", "session", "assessment"},
     {"cli", "__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
