@@ -212,6 +212,39 @@ def evaluate(
 
 
 @app.command()
+def trace(
+    run: RunFolder,
+    data: OtherData = None,
+    split: Split = None,
+    n: Annotated[int, typer.Option("-n", metavar="N", help="The first N rows.")] = 128,
+    as_json: Json = False,
+    backend: BackendName = "auto",
+    kernels: KernelKind = "fused",
+) -> None:
+    """One forward and its mirror, step by step: shapes, bytes, FLOPs, times, norms, and what is not finite.
+
+    Example: minivae trace run -n 128
+    """
+    from .batches import Batches
+    from .runs import open_run
+
+    opened = open_run(run, backend, kernels)
+    part, options = opened.part(data, split).first(n), opened.config["options"]
+    batches = Batches(opened.vae, part.X, part.rows, opened.scale, opened.binarize)
+    _, X, _ = next(batches.in_order(len(part.X)))
+    traced = opened.vae.trace(X.copy(), beta=options.get("beta", 1.0), free_bits=options.get("free_bits", 0.0))
+    if as_json:
+        print(json.dumps({"part": part.name, **traced.to_dict()}))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
+    console.print(traced.render(console.width))
+
+
+@app.command()
 def sample(
     run: RunFolder,
     out: Out,

@@ -163,7 +163,7 @@ class ELBO:
 
 
 class IWAE(ELBO):
-    """The importance-weighted bound of Burda et al. 2016 with K = S samples (`kernels/importance.py`).
+    """The importance-weighted bound of Burda et al. 2016, K = S samples (eq. 12 for K = 1; `kernels/importance.py`).
 
     It grows with K from the ELBO to ln q(x). With β ≠ 1 the ratio inside each weight is tempered, ln q(z)/p(z|x) times
     β: at K = 1 the sampled β-ELBO, for K > 1 no bound. Free bits speak of the analytic KL, which it has none of.

@@ -37,6 +37,7 @@ from .objectives import Terms
 if TYPE_CHECKING:
     from .optim import Optimizer
     from .schedules import Beta
+    from .trace import Trace
     from .train import History
 
 BATCH_ROWS = 1024  # rows at a time where a method streams over many
@@ -219,6 +220,15 @@ class VAE:
             self.backend.ops.clip_norm(self.buffer.grad, norm, clip)
         optimizer.update(self.buffer.data, self.buffer.grad, self.backend)
         return terms
+
+    def trace(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
+        """What `objective_and_grad` does, step by step: arrays, times, norms, and what is not finite; `trace.py`.
+
+        print(vae.trace(X)) is a table; .steps and ["encoder.0.Y"] are its parts. The model is left as it is.
+        """
+        from .trace import trace
+
+        return trace(self, X, eps, beta, free_bits)
 
     # ---- using the model ----------------------------------------------------------------------------------------
 

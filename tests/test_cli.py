@@ -491,6 +491,35 @@ def test_evaluate_gives_both_sides_in_the_units_of_the_data(tmp_path):
         assert shown == pytest.approx(getattr(both, side).mean(), rel=1e-9)
 
 
+def test_trace_prints_a_table_and_json(run):
+    text = ok("trace", run, "-n", "50")
+    assert "Y = relu(XW + b)" in text and "every number is finite" in text
+    held = json.loads(ok("trace", run, "-n", "50", "--json"))
+    assert held["part"] == "first 50 rows of the test part of digits"
+    figures = json.loads(ok("evaluate", run, "-n", "50", "--json"))
+    assert (held["rows"], round(held["kl"], 6)) == (50, round(figures["kl"], 6))
+    assert held["given"][0]["smallest"] == 0 and held["given"][0]["largest"] == 1
+
+
+def test_trace_of_a_run_whose_parameters_hold_nan_names_the_tensor(run, tmp_path):
+    import shutil
+
+    from minivae.checkpoint import read, write
+
+    shutil.copytree(run, tmp_path / "r")
+    saved = read(tmp_path / "r/model.safetensors")
+    saved.tensors["best.decoder.0.W"][0, 0] = np.nan
+    write(tmp_path / "r/model.safetensors", saved)
+    assert "NaN or an infinity: decoder.0.W, 1 of its" in ok("trace", tmp_path / "r")
+    assert json.loads(ok("trace", tmp_path / "r", "--json"))["first_nonfinite"] == "decoder.0.W"
+
+
+def test_trace_uses_the_runs_own_beta_and_free_bits(tmp_path):
+    ok("train", "digits", "--out", tmp_path / "r", *SMALL, "--epochs", "1", "--beta", "0.5", "--free-bits", "3")
+    held = json.loads(ok("trace", tmp_path / "r", "--json"))
+    assert held["loss"] >= held["nll"] + 0.5 * 2 * 3 - 1e-6
+
+
 def test_evaluate_splits_are_the_runs_own(run):
     rows = {
         split: json.loads(ok("evaluate", run, "--split", split, "--json"))["rows"] for split in ("train", "validation")
@@ -552,7 +581,7 @@ def test_info_says_what_it_runs_on():
 
 
 def test_help_of_every_command_has_an_example():
-    for command in ("train", "evaluate", "sample", "reconstruct", "encode", "info", "gradcheck"):
+    for command in ("train", "evaluate", "trace", "sample", "reconstruct", "encode", "info", "gradcheck"):
         text = ok(command, "--help")
         assert f"minivae {command}" in text
 
@@ -646,6 +675,8 @@ RUN_MISTAKES = {
     "per row of nothing": (["evaluate", "RUN", "--per-row", "x.csv"], "--importance K or --ais T"),
     "per row of both": (["evaluate", "RUN", "--per-row", "x.csv", "--ais", "3", "--importance", "3"], "either"),
     "per row suffix": (["evaluate", "RUN", "--importance", "3", "--per-row", "x.txt"], "--per-row x.txt: expected a"),
+    "trace n": (["trace", "RUN", "-n", "0"], "-n=0"),
+    "trace of no run": (["trace", "no/such/run"], "does not exist"),
     "evaluate n": (["evaluate", "RUN", "-n", "0"], "-n=0"),
     "report of one row": (["evaluate", "RUN", "-n", "1", "--report"], "at least two"),
     "n": (["sample", "RUN", "-n", "0", "-o", "x.npy"], "n=0"),

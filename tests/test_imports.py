@@ -20,7 +20,7 @@ FLOORS = [
     {"objectives"},
     {"vae"},
     {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "train"},
-    {"annealing", "collapse"},
+    {"annealing", "collapse", "trace", "trace_steps", "trace_table"},
     {"plots", "gradcheck", "testing"},
     {"runs", "session", "assessment"},
     {"cli", "__main__"},
