@@ -20,7 +20,7 @@ from typing import Any
 
 # The op files in reading order. A new op is a new file and a name here; tests, gradcheck and bench walk `op_names()`.
 FILES = (
-    "dense", "latent", "bernoulli", "gaussian", "noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather",
+    "dense", "latent", "importance", "bernoulli", "gaussian", "noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather",
     "logsumexp", "advance",
 )  # fmt: skip
 

@@ -34,6 +34,8 @@ IMPORTANCE_ROWS = 64  # data rows that share a tile
 class Evaluation:
     """Means over `rows` rows, in nats: elbo = −(nll + kl).
 
+    iwae   the importance-weighted bound with the model's S samples, where that is its objective; else None
+
     The expectation over z is taken with S samples a row (one, unless the model has more), so on few rows the ELBO may
     come out above an estimate of ln q(x) that it bounds on average.
     """
@@ -42,9 +44,15 @@ class Evaluation:
     nll: float
     kl: float
     rows: int
+    iwae: float | None = None
+
+    @property
+    def bound(self) -> float:
+        """The bound on ln q(x) that the model's objective raises."""
+        return self.elbo if self.iwae is None else self.iwae
 
     def to_dict(self) -> dict[str, float]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def log_jacobian(vae: VAE, scale: Scale | None) -> float:
@@ -68,9 +76,10 @@ def evaluate_batches(vae: VAE, batches: Batches) -> Evaluation:
         for _, X, numbers in batches.in_order(BATCH_ROWS):
             eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
             sums += vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
-    _, nll, kl = (sums / len(batches)).tolist()
-    nll += log_jacobian(vae, batches.scale)
-    return Evaluation(-(nll + kl), nll, kl, len(batches))
+    loss, nll, kl = (sums / len(batches)).tolist()
+    jacobian = log_jacobian(vae, batches.scale)
+    iwae = -(loss + jacobian) if vae.goal.name == "iwae" else None
+    return Evaluation(-(nll + jacobian + kl), nll + jacobian, kl, len(batches), iwae)
 
 
 def log_likelihood(

@@ -57,13 +57,14 @@ class Session:
         scale = Scale.fit(o["scale"], part.X)
         likelihood, why, binarize = self.choose(part.X, data)
         vae = VAE(
-            data.features, o["latent"], hidden, o["activation"], likelihood,
-            samples=o["samples"], backend=backend, seed=o["seed"], init=o["init"],
+            data.features, o["latent"], hidden, o["activation"], likelihood, o["objective"], o["samples"],
+            antithetic=o["antithetic"], backend=backend, seed=o["seed"], init=o["init"],
         )  # fmt: skip
         training = Training(
             vae, part.X, o["epochs"], o["batch_size"], optimizer,
             validation=None if held is None else held.X,
-            beta=beta, binarize=binarize, scale=scale, schedule=schedule, patience=o["patience"], clip=o["clip"],
+            beta=beta, free_bits=o["free_bits"], binarize=binarize, scale=scale, schedule=schedule,
+            patience=o["patience"], clip=o["clip"],
             run=self.folder, progress=Progress(), rows=part.rows, validation_rows=None if held is None else held.rows,
             save_seconds=_save_seconds(),
         )  # fmt: skip
@@ -89,6 +90,9 @@ class Session:
             say(f"scale       {scale.kind}, fitted on the training rows{units}")
         widths = "-".join(str(w) for w in (data.features, *hidden, o["latent"]))
         say(f"model       {widths}, {o['activation']}, {vae.buffer.count:,} parameters; {backend}")
+        if vae.goal.name != "elbo" or vae.samples > 1:
+            pairs = " in antithetic pairs" if vae.antithetic else ""
+            say(f"objective   {vae.goal.name}, {vae.samples} {'samples' if vae.samples > 1 else 'sample'} a row{pairs}")
         if resume:
             done = training.at.epoch > o["epochs"]
             where = f"at epoch {training.at.epoch}, step {training.at.step} of {training.steps_per_epoch}"
@@ -138,13 +142,14 @@ class Session:
     ) -> None:
         """The figure on the test rows, and the pictures."""
         if history.stopped == "patience":
-            say(f"stopped     no better validation ELBO for {self.options['patience']} epochs")
+            say(f"stopped     no better validation {vae.goal.name.upper()} for {self.options['patience']} epochs")
         if history.best_epoch is not None:
             say(f"kept        the parameters of epoch {history.best_epoch}, the best on the validation rows")
         shown = runs.split_of(data, "test" if data.X_test is not None else "train", self.options)
         if data.X_test is not None:
             result = evaluate(vae, shown.X, rows=shown.rows, scale=scale, binarize=binarize)
-            say(f"test        elbo {result.elbo:.3f}  nll {result.nll:.3f}  kl {result.kl:.3f}  nats a row")
+            iwae = "" if result.iwae is None else f"iwae {result.iwae:.3f}  "
+            say(f"test        {iwae}elbo {result.elbo:.3f}  nll {result.nll:.3f}  kl {result.kl:.3f}  nats a row")
         if not plots.available():
             say('pictures    none: they need Matplotlib, pip install "minivae[viz]"')
             return

@@ -177,6 +177,23 @@ def test_training_steps_on_the_device_equal_numpys_and_never_touch_the_host(devi
     np.testing.assert_allclose(device.asnumpy(on_device.buffer.data), on_host.buffer.data, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_importance_weighted_steps_on_the_device_equal_numpys_and_never_touch_the_host(device, likelihood):
+    on_device, on_host = _models(likelihood, samples=4, objective="iwae", antithetic=True)
+    updates = mv.Adam(0.01), mv.Adam(0.01)
+    X = _data()
+    on_the_device = device.asarray(X)
+    standin.transfers["to_host"] = 0
+    for _ in range(3):
+        terms = on_device.train_step(on_the_device, updates[0], beta=0.7)
+        reference = on_host.train_step(X, updates[1], beta=0.7)
+    assert standin.transfers["to_host"] == 0
+    assert terms.loss == pytest.approx(reference.loss, rel=1e-12)
+    np.testing.assert_allclose(terms.log_w, reference.log_w, rtol=1e-9)
+    np.testing.assert_allclose(device.asnumpy(on_device.buffer.data), on_host.buffer.data, rtol=1e-10, atol=1e-12)
+    assert evaluate(on_device, X).iwae == pytest.approx(evaluate(on_host, X).iwae, rel=1e-9)
+
+
 @pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("binarize, scale", [("dynamic", "none"), ("threshold", "none"), ("none", "standard")])
 def test_fit_evaluate_and_use_on_the_device_equal_numpys(device, binarize, scale, kernels, tmp_path):

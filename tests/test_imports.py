@@ -18,10 +18,12 @@ FLOORS = [
     {"backend"},
     {"buffers", "noise", "data"},
     {"layers", "latent", "likelihoods"},
+    {"objectives"},
     {"vae"},
     {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "graph", "train"},
+    {"annealing", "collapse", "trace", "trace_steps", "trace_table"},
     {"plots", "gradcheck", "testing"},
-    {"runs", "session", "bench"},
+    {"runs", "session", "assessment", "bench"},
     {"cli", "__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

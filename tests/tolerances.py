@@ -3,7 +3,7 @@
 kernel   fused against reference, for outputs of order 1: polynomials and libm differ by 1–2 ulp, and a sum over
          D ≤ 1000 terms is added in another order: √D · ε
 scipy    a float64 forward against SciPy: both are right to a few ulp of the largest term of the sum
-torch    one optimiser step in float64 against torch: the same formulas in another order
+torch    one optimiser step, or a gradient, in float64 against torch: the same formulas in another order
 normal   a GPU's normals against the reference, in ulps. float64: log is 1 ulp off there, the root of it ½, sincospi
          2, their product ½, by NVIDIA's table; in float32 all that is left is a rounding that may fall the other way
 """
