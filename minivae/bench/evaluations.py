@@ -9,6 +9,7 @@ estimate that is timed, on noise of the contender's own, with float64's within t
 from __future__ import annotations
 
 import math
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from .work import Arrays, Work
 
 GIVEN = 20  # samples a row on the same noise
 JUDGED = 200  # samples a row behind float64's mean
+TRIED = 200  # samples a row when PyTorch's tiles are chosen
 ERRORS = 5.0  # standard errors that two means may lie apart
 BENIGN = 0.1  # of Glorot's scale: a posterior so near the prior that K samples are enough for a standard error
 
@@ -113,9 +115,10 @@ class Float64(Ours):
 
 
 class Torch(Evaluation):
-    """PyTorch, eager, in tiles of TILE decoder rows."""
+    """PyTorch, eager, in tiles of decoder rows: of the sizes TILES the one that is fastest here."""
 
-    TILE = 2048  # measured: smaller and larger ones are slower
+    TILES = (500, 2000, 8000)
+    tile: int | None = None
 
     def build(self) -> None:
         torch = self.torch = peers.torch_on(self.threads, flush=True)
@@ -127,7 +130,7 @@ class Torch(Evaluation):
 
     def log_likelihood(self, samples: int, eps: Any = None) -> tuple[np.ndarray, np.ndarray]:
         torch, N = self.torch, len(self.X)
-        tile = max(1, self.TILE // N)
+        tile = max(1, (self.tile or self.TILES[0]) // N)
         with torch.inference_mode():
             mean, logvar = self.vae.mlp("encoder", self.X).chunk(2, dim=1)
             sigma, half_logvar = torch.exp(0.5 * logvar), 0.5 * logvar.sum(-1)
@@ -140,6 +143,19 @@ class Torch(Evaluation):
             log_px = torch.logsumexp(log_w, 0) - math.log(samples)
             w = torch.exp(log_w - log_px)  # its mean is 1
             return log_px.numpy(), (w.std(0) / math.sqrt(samples)).numpy()
+
+    def run(self) -> None:
+        if self.tile is None:  # in the warm-up, when nobody else works
+            self.tile = min(self.TILES, key=self.seconds)
+        super().run()
+
+    def seconds(self, tile: int) -> float:
+        """How long a short evaluation takes with such tiles, the second time."""
+        self.tile = tile
+        for _ in range(2):
+            start = perf_counter()
+            self.log_likelihood(TRIED)
+        return perf_counter() - start
 
     def log_weights(self, noise: Any, mean: Any, sigma: Any) -> Any:
         """ln q(x|z) + ln q(z) − ln p(z|x) − ½ Σ ln σ² for one tile, (k, N)."""

@@ -61,12 +61,12 @@ class Contender:
         self.name, self.late = name, False
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "minivae.bench.contender", json.dumps({**case, "name": name})],
+            [sys.executable, "-P", "-m", "minivae.bench.contender", json.dumps({**case, "name": name})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=os.environ | dict.fromkeys(COUNTS, str(case["threads"])),
+            env=os.environ | _environment(case["threads"]),
         )
 
     def ask(self, **question: Any) -> dict[str, Any]:
@@ -121,6 +121,12 @@ class Contender:
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.errors.close()
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """So many threads for every library, and the same modules that this process finds."""
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    return dict.fromkeys(COUNTS, str(threads)) | {"PYTHONPATH": path}
 
 
 def race(

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import UsageError
 
+HERE = Path(__file__).resolve().parents[2]  # where this minivae lies
 # `minivae train` as it is, ended where its first step is done.
 TO_THE_FIRST_STEP = """
 import os, sys
@@ -51,16 +52,29 @@ def first_step(folder: Path, cache: Path) -> Spent:
     folder  for the rows and the run, made anew
     cache   Numba's: empty, or filled by an earlier call
     """
-    rows = folder / "rows.npy"
+    rows = folder.resolve() / "rows.npy"
     if not rows.exists():
         np.save(rows, (np.random.default_rng(0).random((1000, 784)) < 0.2).astype(np.float32))
-    return _run("-c", TO_THE_FIRST_STEP, str(rows), "--out", str(folder / "run"), "--force", NUMBA_CACHE_DIR=str(cache))
+    return _run(
+        "-c",
+        TO_THE_FIRST_STEP,
+        str(rows),
+        "--out",
+        str(rows.parent / "run"),
+        "--force",
+        NUMBA_CACHE_DIR=str(cache.resolve()),
+    )
 
 
 def _run(*arguments: str, **environment: str) -> Spent:
     before, start = os.times(), time.perf_counter()
     result = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, env=os.environ | environment, timeout=600
+        [sys.executable, *arguments],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        timeout=600,
     )
     wall, after = time.perf_counter() - start, os.times()
     if result.returncode:
