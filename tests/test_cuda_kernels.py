@@ -422,7 +422,7 @@ def test_an_op_without_a_cuda_kernel_says_so_when_it_is_called(monkeypatch):
         kernels.load("cupy", "fused", None).bernoulli()
 
 
-# ---- the engine's own calls --------------------------------------------------------------------------------------
+# ---- the engine's own calls ---------------------------------------------------------------------------------------
 
 
 def test_parity_of_every_call_that_the_engine_makes():
