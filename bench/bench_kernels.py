@@ -95,6 +95,20 @@ def _random(op, dtype, flops):
     return lambda: Case(op, (np.zeros((1, ROWS, D), dtype), np.arange(ROWS), 4, 0, 1, 0), (), (0,), flops)
 
 
+def _importance(direction):
+    def make():
+        S, B = 5, ROWS
+        Z, eps, dZ = (_normal(S, B, L) for _ in range(3))
+        nll, H, weight = _normal(S, B), _normal(B, 2 * L), np.full((S, B), 1 / (S * B), F)
+        if direction == "forward":
+            outputs = (_empty(S, B), _empty(S, B), _empty(B))
+            return Case("importance_forward", (*outputs, nll, Z, eps, H, 1.0), (3, 4, 5, 6), (0, 1, 2), 5)
+        arguments = (_empty(B, 2 * L), dZ, eps, np.ones((B, L), F), Z, weight, 1.0)
+        return Case("importance_backward", arguments, (1, 2, 3, 4, 5), (0,), 7)
+
+    return make
+
+
 def _adam():
     P, M, G = _normal(3, N)
     return Case("adam", (P, M, M * M, G, 1e-6, 0.9, 0.999, 1e-8, 0.0, 0.0, 0.1, 0.001), (0, 1, 2, 3), (0, 1, 2), 15)
@@ -146,6 +160,8 @@ CASES = {
     "rmsprop": _rmsprop,
     "adam": _adam,
     "clip_norm": _clip_norm,
+    "importance_forward": _importance("forward"),
+    "importance_backward": _importance("backward"),
     **{f"dense_{d} {a}": _dense(d, a) for d in ("forward", "backward") for a in ACTIVATIONS},
 }
 
