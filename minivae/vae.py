@@ -296,7 +296,7 @@ class VAE:
 
         X            any real dtype, on the host, on the device, or memory-mapped: it is converted batch by batch
         optimizer    `mv.Adam(1e-3)` unless given
-        validation   X_val: evaluated after each epoch; the model then keeps the parameters of the best ELBO (β = 1)
+        validation   X_val: evaluated after each epoch; the model then keeps the parameters of the best bound (β = 1)
         beta         weight of the KL, or a `mv.Beta` that warms it up
         binarize     "none", "threshold", "static" or "dynamic"
         patience     stop after so many epochs without a better validation ELBO, counted after β's warm-up
