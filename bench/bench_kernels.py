@@ -133,6 +133,21 @@ def _clip_norm():
     return Case("clip_norm", (_normal(N), np.zeros(1), 1.0), (0, 0), (0, 1), 3)
 
 
+def _gather():
+    X, rows = _normal(10 * ROWS, D), np.random.default_rng(2).permutation(10 * ROWS)[:ROWS]
+    return Case("gather", (_empty(ROWS, D), X, rows), (0, 2), (0,), 1)  # of X it reads as much as it writes
+
+
+def _log_sum_exp():
+    log_w = _normal(1024, ROWS)
+    return Case("log_sum_exp", (_empty(ROWS), np.ones(ROWS, F), np.ones(ROWS, F), log_w), (3,), (0, 1, 2), 5)
+
+
+def _advance():
+    table, order, cursor = np.random.default_rng(3).random((16, 5)), np.arange(10 * ROWS), np.zeros(2, np.int64)
+    return Case("advance", (np.zeros(5), np.zeros(ROWS, np.int64), cursor, table, order), (2,), (0, 1, 2), 1)
+
+
 def _dense(direction, activation):
     def make():
         A = _normal(ROWS, H) if activation in KEEPS_A else None
@@ -160,6 +175,9 @@ CASES = {
     "rmsprop": _rmsprop,
     "adam": _adam,
     "clip_norm": _clip_norm,
+    "gather": _gather,
+    "log_sum_exp": _log_sum_exp,
+    "advance": _advance,
     "importance_forward": _importance("forward"),
     "importance_backward": _importance("backward"),
     **{f"dense_{d} {a}": _dense(d, a) for d in ("forward", "backward") for a in ACTIVATIONS},

@@ -177,7 +177,7 @@ class Recorder:
     def twin(self, vae: VAE) -> VAE:
         """A model like `vae`, with its parameters, whose calls are written down."""
         backend = copy.copy(vae.backend)
-        backend.gemm = self._watched("gemm", vae.backend.gemm)  # type: ignore[method-assign]
+        backend.gemm = self._watched("gemm", vae.backend.gemm)
         ops = vars(vae.backend.ops).items()
         backend.ops = SimpleNamespace(**{name: self._watched(name, op) for name, op in ops})
         twin = VAE(backend=backend, **vae.config())
