@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench smoke figures clean help
+.PHONY: demo test asan lint bench smoke figures clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     train on real handwritten digits and write pictures to demo/ (about half a minute)"
 	@echo "make test     the whole CPU test suite"
+	@echo "make asan     the CUDA kernels, compiled for this machine, under AddressSanitizer (needs g++)"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    benchmarks;  make smoke: each once, quickly"
 	@echo "make figures  the figures of the README that take longer (needs MNIST: MINIVAE_DATA=folder)"
@@ -23,9 +24,6 @@ $(VENV)/.%: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e ".[$*]"
 	@touch $@
-
-# Small products gain nothing from a second BLAS thread, and lose much beside another busy process.
-demo: export OPENBLAS_NUM_THREADS ?= 1
 
 demo: $(VENV)/.digits,viz
 	@rm -rf demo/digits demo/plane
@@ -40,6 +38,9 @@ demo: $(VENV)/.digits,viz
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+asan: $(VENV)/.test
+	$(BIN)/python tests/asan.py
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -58,5 +59,5 @@ figures: $(VENV)/.digits,viz
 	$(BIN)/minivae gradcheck
 
 clean:
-	rm -rf $(VENV) demo build dist .numba-cache .mypy_cache .ruff_cache .pytest_cache .benchmarks
+	rm -rf $(VENV) demo build dist .numba-cache .cuda-cache .mypy_cache .ruff_cache .pytest_cache .benchmarks
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,65 +1,161 @@
-"""Every heavy op: fused against reference, on the same arguments; nanoseconds an element in extra_info."""
+"""Every op, fused against reference, on the same arguments; and the likelihoods against PyTorch and JAX.
+
+extra_info: the bytes that one pass over memory moves, GB/s, and what share that is of a copy of as many bytes on all
+threads (over 1 is possible: a copy writes as much as it reads); floating-point operations, an exp or a log counted as
+one, GFLOP/s, and their share of a matrix product's.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
+from racing import THREADS, raced, replay
 
+import minivae as mv
 from minivae import kernels
-from minivae.kernels.dense import ACTIVATIONS, KEEPS_A
+from minivae.bench.losses import CONTENDERS
+from minivae.bench.race import race
+from minivae.kernels.dense import ACTIVATIONS, KEEPS_A, scratch
 
-OPS = {kind: kernels.load("numpy", kind, np) for kind in ("fused", "reference")}
+OPS = {kind: mv.Backend("numpy", kind).ops for kind in ("fused", "reference")}
 F = np.float32
 ROWS, D, H, L = 128, 784, 500, 20
+N = 800_000  # parameters
 
 
-def _bernoulli(rng):
-    logits, X = rng.normal(size=(ROWS, D)).astype(F), (rng.random((ROWS, D)) < 0.2).astype(F)
-    return "bernoulli", (np.empty(ROWS, F), np.empty((ROWS, D), F), logits, X, 1 / ROWS), ROWS * D
+@dataclass
+class Case:
+    """One op on arguments: which of them it reads, and which it writes (those are compared).
+
+    flops  an element of the largest array that it writes
+    """
+
+    op: str
+    arguments: tuple[Any, ...]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    flops: int
+
+    @property
+    def bytes(self):
+        return sum(self.arguments[i].nbytes for i in self.reads + self.writes if self.arguments[i] is not None)
+
+    @property
+    def elements(self):
+        return max(self.arguments[i].size for i in self.writes if self.arguments[i] is not None)
 
 
-def _gaussian(rng):
-    out, X = rng.normal(size=(ROWS, 2 * D)).astype(F), rng.normal(size=(ROWS, D)).astype(F)
-    arguments = (np.empty(ROWS, F), np.empty((ROWS, 2 * D), F), np.zeros(1, np.int64), out, X, 1 / ROWS)
-    return "gaussian", arguments, ROWS * D
+def _normal(*shape):
+    return np.random.default_rng(0).standard_normal(shape, F)
 
 
-def _gaussian_fixed(rng):
-    mean, X = rng.normal(size=(ROWS, D)).astype(F), rng.normal(size=(ROWS, D)).astype(F)
-    return "gaussian_fixed", (np.empty(ROWS, F), np.empty((ROWS, D), F), mean, X, 1 / ROWS, 0.5), ROWS * D
+def _binary(*shape):
+    return (np.random.default_rng(1).random(shape) < 0.2).astype(F)
 
 
-def _latent_forward(rng):
-    outputs = (np.empty((1, ROWS, L), F), np.empty((ROWS, L), F), np.empty(ROWS, F), np.empty(L, F))
-    inputs = (rng.normal(size=(ROWS, 2 * L)).astype(F), rng.normal(size=(1, ROWS, L)).astype(F))
-    return "latent_forward", outputs + inputs, ROWS * L
+def _empty(*shape):
+    return np.zeros(shape, F)
 
 
-def _latent_backward(rng):
-    dZ, eps = rng.normal(size=(2, 1, ROWS, L)).astype(F)
-    sigma, weight = np.ones((ROWS, L), F), np.full(L, 1 / ROWS, F)
-    arguments = (np.empty((ROWS, 2 * L), F), dZ, eps, sigma, rng.normal(size=(ROWS, 2 * L)).astype(F), weight)
-    return "latent_backward", arguments, ROWS * L
+def _bernoulli():
+    arguments = (_empty(ROWS), _empty(ROWS, D), _normal(ROWS, D), _binary(ROWS, D), 1 / ROWS)
+    return Case("bernoulli", arguments, (2, 3), (0, 1), 12)
 
 
-def _binarize(rng):
-    X = (rng.random((ROWS, D)) < 0.2).astype(F)  # 0/1 stays 0/1, so that every round does the same
-    return "binarize", (X, np.arange(ROWS), 3, 0, 1, 0), ROWS * D
+def _gaussian():
+    out, X = _normal(ROWS, 2 * D), _normal(ROWS, D)
+    arguments = (_empty(ROWS), _empty(ROWS, 2 * D), np.zeros(1, np.int64), out, X, 1 / ROWS)
+    return Case("gaussian", arguments, (3, 4), (0, 1, 2), 8)
 
 
-def _normal(rng):
-    return "normal", (np.empty((1, ROWS, L), F), np.arange(ROWS), 4, 0, 1, 0), ROWS * L
+def _gaussian_fixed():
+    arguments = (_empty(ROWS), _empty(ROWS, D), _normal(ROWS, D), _normal(ROWS, D)[::-1].copy(), 1 / ROWS, 0.5)
+    return Case("gaussian_fixed", arguments, (2, 3), (0, 1), 5)
 
 
-def _adam(rng):
-    P, M, G = rng.normal(size=(3, 800_000)).astype(F)
-    return "adam", (P, M, M * M, G, 1e-6, 0.9, 0.999, 1e-8, 0.0, 0.0, 0.1, 0.001), P.size
+def _latent_forward():
+    outputs = (_empty(1, ROWS, L), _empty(ROWS, L), _empty(ROWS), _empty(L))
+    return Case("latent_forward", (*outputs, _normal(ROWS, 2 * L), _normal(1, ROWS, L)), (4, 5), (0, 1, 2, 3), 12)
+
+
+def _latent_backward():
+    dZ, eps = _normal(2, 1, ROWS, L)
+    arguments = (_empty(ROWS, 2 * L), dZ, eps, np.ones((ROWS, L), F), _normal(ROWS, 2 * L), np.full(L, 1 / ROWS, F))
+    return Case("latent_backward", arguments, (1, 2, 3, 4, 5), (0,), 6)
+
+
+def _binarize():
+    # 0/1 stays 0/1, so that every round does the same
+    return Case("binarize", (_binary(ROWS, D), np.arange(ROWS), 3, 0, 1, 0), (0,), (0,), 27)
+
+
+def _random(op, dtype, flops):
+    return lambda: Case(op, (np.zeros((1, ROWS, D), dtype), np.arange(ROWS), 4, 0, 1, 0), (), (0,), flops)
+
+
+def _importance(direction):
+    def make():
+        S, B = 5, ROWS
+        Z, eps, dZ = (_normal(S, B, L) for _ in range(3))
+        nll, H, weight = _normal(S, B), _normal(B, 2 * L), np.full((S, B), 1 / (S * B), F)
+        if direction == "forward":
+            outputs = (_empty(S, B), _empty(S, B), _empty(B))
+            return Case("importance_forward", (*outputs, nll, Z, eps, H, 1.0), (3, 4, 5, 6), (0, 1, 2), 5)
+        arguments = (_empty(B, 2 * L), dZ, eps, np.ones((B, L), F), Z, weight, 1.0)
+        return Case("importance_backward", arguments, (1, 2, 3, 4, 5), (0,), 7)
+
+    return make
+
+
+def _adam():
+    P, M, G = _normal(3, N)
+    return Case("adam", (P, M, M * M, G, 1e-6, 0.9, 0.999, 1e-8, 0.0, 0.0, 0.1, 0.001), (0, 1, 2, 3), (0, 1, 2), 15)
+
+
+def _sgd():
+    P, V, G = _normal(3, N)
+    return Case("sgd", (P, V, G, 1e-3, 0.9, False, 0.0), (0, 1, 2), (0, 1), 6)
+
+
+def _adagrad():
+    P, A, G = _normal(3, N)
+    return Case("adagrad", (P, A * A, G, 1e-3, 1e-10, 0.0), (0, 1, 2), (0, 1), 8)
+
+
+def _rmsprop():
+    P, A, G = _normal(3, N)
+    return Case("rmsprop", (P, A * A, None, G, 1e-3, 0.99, 1e-8, 0.0, 0.0), (0, 1, 3), (0, 1), 9)
+
+
+def _clip_norm():
+    return Case("clip_norm", (_normal(N), np.zeros(1), 1.0), (0, 0), (0, 1), 3)
+
+
+def _gather():
+    X, rows = _normal(10 * ROWS, D), np.random.default_rng(2).permutation(10 * ROWS)[:ROWS]
+    return Case("gather", (_empty(ROWS, D), X, rows), (0, 2), (0,), 1)  # of X it reads as much as it writes
+
+
+def _log_sum_exp():
+    log_w = _normal(1024, ROWS)
+    return Case("log_sum_exp", (_empty(ROWS), np.ones(ROWS, F), np.ones(ROWS, F), log_w), (3,), (0, 1, 2), 5)
+
+
+def _advance():
+    table, order, cursor = np.random.default_rng(3).random((16, 5)), np.arange(10 * ROWS), np.zeros(2, np.int64)
+    return Case("advance", (np.zeros(5), np.zeros(ROWS, np.int64), cursor, table, order), (2,), (0, 1, 2), 1)
 
 
 def _dense(direction, activation):
-    def make(rng):
-        Y, A, b = rng.random((ROWS, H)).astype(F), rng.normal(size=(ROWS, H)).astype(F), np.zeros(H, F)
-        A = A if activation in KEEPS_A else None
-        arguments = (Y, A, b, activation) if direction == "forward" else (Y.copy(), b, b.copy(), Y, A, activation)
-        return f"dense_{direction}", arguments, ROWS * H
+    def make():
+        A = _normal(ROWS, H) if activation in KEEPS_A else None
+        kept = (1,) if A is not None else ()
+        if direction == "forward":
+            return Case("dense_forward", (_normal(ROWS, H), A, _empty(H), activation), (0, 2), (0, *kept), 4)
+        arguments = (_normal(ROWS, H), _empty(H), _empty(scratch(ROWS, H)), np.abs(_normal(ROWS, H)), A, activation)
+        return Case("dense_backward", arguments, (0, 3, *(4 for _ in kept)), (0, 1), 4)
 
     return make
 
@@ -70,30 +166,76 @@ CASES = {
     "gaussian_fixed": _gaussian_fixed,
     "latent_forward": _latent_forward,
     "latent_backward": _latent_backward,
+    "bits": _random("bits", np.uint32, 26),
+    "uniform": _random("uniform", F, 27),
+    "normal": _random("normal", F, 31),
     "binarize": _binarize,
-    "normal": _normal,
+    "sgd": _sgd,
+    "adagrad": _adagrad,
+    "rmsprop": _rmsprop,
     "adam": _adam,
+    "clip_norm": _clip_norm,
+    "gather": _gather,
+    "log_sum_exp": _log_sum_exp,
+    "advance": _advance,
+    "importance_forward": _importance("forward"),
+    "importance_backward": _importance("backward"),
     **{f"dense_{d} {a}": _dense(d, a) for d in ("forward", "backward") for a in ACTIVATIONS},
 }
 
 
-def _copy(arguments):
+def bench_every_op_has_a_case():
+    assert {make().op for make in CASES.values()} == set(kernels.op_names())
+
+
+def _copies(arguments):
     return [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
 
 
 @pytest.mark.parametrize("kind", OPS)
-@pytest.mark.parametrize("case", CASES)
-def bench_op(benchmark, rng, case, kind):
-    op, arguments, elements = CASES[case](rng)
-    copies = [_copy(arguments) for _ in OPS]
-    for ops, copy in zip(OPS.values(), copies, strict=True):
-        getattr(ops, op)(*copy)
-    compared = 2 if op == "dense_backward" else len(arguments)  # behind its outputs comes a scratch
-    for fused, reference in zip(*(copy[:compared] for copy in copies), strict=True):
-        if isinstance(fused, np.ndarray):
+@pytest.mark.parametrize("name", CASES)
+def bench_op(benchmark, smoke, name, kind):
+    case = CASES[name]()
+    both = {kind: _copies(case.arguments) for kind in OPS}
+    for each, arguments in both.items():
+        getattr(OPS[each], case.op)(*arguments)
+    for i in case.writes:
+        fused, reference = both["fused"][i], both["reference"][i]
+        if fused is not None:
             np.testing.assert_allclose(fused, reference, rtol=1e-4, atol=1e-4 * np.abs(reference).max())
-    benchmark.group = case
+    benchmark.group = name
     # Fresh arguments for every round: an op that works in place would soon run on zeros and subnormals.
-    benchmark.pedantic(getattr(OPS[kind], op), setup=lambda: (_copy(arguments), {}), rounds=100, warmup_rounds=3)
+    run, fresh = getattr(OPS[kind], case.op), lambda: (_copies(case.arguments), {})
+    benchmark.pedantic(run, setup=fresh, rounds=100, warmup_rounds=3)
     if benchmark.stats is not None:
-        benchmark.extra_info["ns_per_element"] = 1e9 * benchmark.stats["median"] / elements
+        _rates(benchmark, case.bytes, case.flops * case.elements)
+
+
+@raced
+@pytest.mark.parametrize("contender", CONTENDERS)
+@pytest.mark.parametrize("rows", [128, 8192])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def bench_loss(benchmark, races, smoke, likelihood, rows, contender):
+    case = {"kind": "kernel", "likelihood": likelihood, "rows": rows, "features": D}
+    names, warm_up = list(CONTENDERS), {"units": 500, "seconds": 1.0}
+    result = races.result(case, names, contender, turns=9, block=0.2, warm_up=warm_up, seen=rows == 128)
+    benchmark.group = f"loss and gradient, {likelihood}, {rows} rows"
+    replay(benchmark, result)
+    if benchmark.stats is not None:
+        benchmark.extra_info["times_the_floor"] = races.ratio(contender, "floor")
+
+
+def _rates(benchmark, nbytes, flops):
+    """Bytes and operations a second, and their share of what this machine can do."""
+    seconds, (copy, gemm) = benchmark.stats["median"], _machine(1 << (nbytes - 1).bit_length())
+    rates = {"GB/s": nbytes / seconds / 1e9, "GFLOP/s": flops / seconds / 1e9}
+    shares = {"of_copy": rates["GB/s"] / copy, "of_gemm": rates["GFLOP/s"] / gemm}
+    benchmark.extra_info |= {"bytes": nbytes, "flops": flops, **rates, **shares}
+
+
+@cache
+def _machine(nbytes):
+    """(GB/s of a copy that moves so many bytes, GFLOP/s of a matrix product)."""
+    found = race({"kind": "rate", "bytes": nbytes, "size": 1024, "threads": THREADS}, ["copy", "gemm"], 3, 0.1)
+    copy, gemm = found["copy"], found["gemm"]
+    return copy.facts["bytes"] / copy.median / 1e9, gemm.facts["flops"] / gemm.median / 1e9

@@ -1,21 +1,29 @@
-"""One training step (ε, forward, mirror, Adam) of 784-500-20, ReLU, Bernoulli, float32, fused and reference."""
+"""One training step (ε, forward, mirror, Adam) of four models at four batch sizes, against PyTorch, JAX and the floor.
 
-import numpy as np
+The contenders are those of `minivae/bench/steps.py`; they race, and pytest-benchmark shows the turns (`racing.py`).
+"""
+
 import pytest
+from racing import raced, replay
 
-import minivae as mv
+from minivae.bench.steps import CONTENDERS
+
+MODELS = ([784, 500, 20], [784, 200, 200, 50], [64, 32, 2], [2000, 256, 32])
+SIZES = {"-".join(map(str, widths)): widths for widths in MODELS}
+BATCHES = (20, 128, 512, 4096)
+SEEN = ("784-500-20", 128)  # where a smoke run has all of them race
 
 
-@pytest.mark.parametrize("kernels", ["fused", "reference"])
-@pytest.mark.parametrize("batch", [20, 128, 512])
-def bench_train_step(benchmark, rng, batch, kernels):
-    vae = mv.VAE(784, 20, (500,), backend="numpy", kernels=kernels)
-    batches = (rng.random((8, batch, 784)) < 0.2).astype(np.float32)
-    optimizer, rows = mv.Adam(1e-4), np.arange(batch)
-    first = vae.train_step(batches[0], optimizer, rows=rows)
-    assert np.isfinite(first.loss)
-    step = iter(range(10**9))
-    benchmark.group = f"train_step, batch {batch}"
-    benchmark(lambda: vae.train_step(batches[next(step) % 8], optimizer, rows=rows))
+@raced
+@pytest.mark.parametrize("contender", CONTENDERS)
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("size", SIZES)
+def bench_train_step(benchmark, races, smoke, size, batch, contender):
+    case = {"kind": "step", "widths": SIZES[size], "batch": batch, **({"rows": 2 * batch} if smoke else {})}
+    warm_up = {"units": 1000, "seconds": 3.0}
+    result = races.result(case, list(CONTENDERS), contender, warm_up=warm_up, seen=(size, batch) == SEEN)
+    benchmark.group = f"train_step {size}, batch {batch}"
+    replay(benchmark, result)
     if benchmark.stats is not None:
-        benchmark.extra_info["rows_per_second"] = batch / benchmark.stats["median"]
+        benchmark.extra_info["rows_per_second"] = batch / result.median
+        benchmark.extra_info["times_the_floor"] = races.ratio(contender, "floor-mkl" if "mkl" in contender else "floor")

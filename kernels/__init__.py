@@ -1,8 +1,9 @@
 """minivae.kernels: one op, one file. This page says which ops exist, and loads them.
 
 A file `<op>.py` holds, in this order: the equations and shapes; the `…_reference(xp, …)`, plain array code for NumPy
-*and* CuPy, which is the specification and may allocate; and the fused Numba kernel. Both take the same arguments
-after `xp`: outputs first, owned by the caller. The file ends with `OPS`, a table name → (reference, fused).
+*and* CuPy, which is the specification and may allocate; the fused Numba kernel; and the launcher of the fused CUDA
+kernel in the sibling `<op>.cu`. All take the same arguments after `xp`: outputs first, owned by the caller. The file
+ends with `OPS`, a table name → (reference, fused, cuda).
 
 This folder imports nothing from minivae, so that it can be read, and borrowed, alone.
 """
@@ -18,10 +19,18 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 # The op files in reading order. A new op is a new file and a name here; tests, gradcheck and bench walk `op_names()`.
-FILES = ("dense", "latent", "bernoulli", "gaussian", "noise", "sgd", "adagrad", "rmsprop", "adam", "norm")
+FILES = (
+    "dense", "latent", "importance", "bernoulli", "gaussian", "noise", "sgd", "adagrad", "rmsprop", "adam", "norm",
+    "gather", "logsumexp", "advance",
+)  # fmt: skip
 
 # Which kinds of kernel each array module has.
-AVAILABLE = {"numpy": ("reference", "fused"), "cupy": ("reference",)}
+AVAILABLE = {"numpy": ("reference", "fused"), "cupy": ("reference", "fused")}
+
+
+def limit_threads(threads: int) -> int:
+    """Let the fused kernels and products use up to so many cores; how many they will use (`_threads.py`)."""
+    return import_module(f"{__name__}._threads").limit(threads)
 
 
 def files() -> dict[str, ModuleType]:
@@ -43,6 +52,15 @@ def load(backend: str, kind: str, xp: Any) -> SimpleNamespace:
         raise ValueError(f"kernels={kind!r}: {backend} has {' and '.join(AVAILABLE[backend])}")
     table = {}
     for module in files().values():
-        for op, (reference, fused) in module.OPS.items():
-            table[op] = partial(reference, xp) if kind == "reference" else fused
+        for op, (reference, *fused) in module.OPS.items():
+            if kind == "reference":
+                table[op] = partial(reference, xp)
+            elif backend == "numpy":
+                table[op] = fused[0]
+            else:
+                table[op] = fused[1] if len(fused) > 1 else partial(_refuse, op)
     return SimpleNamespace(**table)
+
+
+def _refuse(op: str, *_: Any) -> None:
+    raise NotImplementedError(f"{op} has no CUDA kernel yet: use kernels='reference' (--kernels reference) on the GPU")

@@ -8,7 +8,11 @@ Source: Duchi, Hazan & Singer 2011, in the form of torch.optim.Adagrad.
 
 import math
 
-from ._math import kernel
+import numpy as np
+from numba import prange
+
+from . import _cuda
+from ._threads import LINE, parallel, run, share
 
 
 def reference(xp, P, A, G, lr, eps, weight_decay):
@@ -24,19 +28,33 @@ def reference(xp, P, A, G, lr, eps, weight_decay):
     P -= lr * g / (xp.sqrt(A) + eps)
 
 
-@kernel
-def _adagrad(P, A, G, lr, eps, weight_decay):
-    for i in range(P.size):
-        g = G[i] + weight_decay * P[i]
-        a = A[i] + g * g
-        A[i] = a
-        P[i] -= lr * g / (math.sqrt(a) + eps)
+@parallel
+def _adagrad(all_P, all_A, all_G, lr, eps, weight_decay, threads):
+    for t in prange(threads):
+        start, stop = share(t, threads, all_P.size, LINE)
+        P, A, G = all_P[start:stop], all_A[start:stop], all_G[start:stop]
+        for i in range(P.size):
+            g = G[i] + weight_decay * P[i]
+            a = A[i] + g * g
+            A[i] = a
+            P[i] -= lr * g / (math.sqrt(a) + eps)
 
 
 def fused(P, A, G, lr, eps, weight_decay):
     """The fused `reference`."""
     number = P.dtype.type
-    _adagrad(P, A, G, number(lr), number(eps), number(weight_decay))
+    run(_adagrad, P.size, P, A, G, number(lr), number(eps), number(weight_decay))
 
 
-OPS = {"adagrad": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(P, A, G, lr, eps, weight_decay):
+    """The kernel of `adagrad.cu`; arguments as `reference`. lr may be a device array of one float64."""
+    _cuda.check(P.dtype, A, G)
+    n = np.int64(P.size)
+    numbers = (_cuda.number(lr), float(eps), float(weight_decay))
+    _cuda.launch("adagrad", "adagrad", P.dtype, _cuda.flat(n, P.dtype), P, A, G, *numbers, n)
+
+
+OPS = {"adagrad": (reference, fused, cuda)}

@@ -13,7 +13,12 @@ Sources: Kingma & Ba 2015; Loshchilov & Hutter 2019; in the form of torch.optim.
 
 import math
 
-from ._math import TINY, kernel, like
+import numpy as np
+from numba import prange
+
+from . import _cuda
+from ._math import TINY, like
+from ._threads import LINE, parallel, run, share
 
 
 def reference(xp, P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):
@@ -36,19 +41,22 @@ def reference(xp, P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, cor
     P -= decay * P + (lr / correction1) * M / (xp.sqrt(V) / math.sqrt(correction2) + eps)
 
 
-@kernel
-def _adam(P, M, V, G, step, beta1, rest1, beta2, rest2, eps, l2, decay, root2):
-    tiny, zero = like(P, TINY), like(P, 0.0)
-    for i in range(P.size):
-        p = P[i]
-        g = G[i] + l2 * p
-        m = beta1 * M[i] + rest1 * g
-        v = beta2 * V[i] + rest2 * (g * g)
-        m = zero if abs(m) < tiny else m
-        v = zero if v < tiny else v
-        M[i] = m
-        V[i] = v
-        P[i] = p - (decay * p + step * m / (math.sqrt(v) * root2 + eps))
+@parallel
+def _adam(all_P, all_M, all_V, all_G, step, beta1, rest1, beta2, rest2, eps, l2, decay, root2, threads):
+    tiny, zero = like(all_P, TINY), like(all_P, 0.0)
+    for t in prange(threads):
+        start, stop = share(t, threads, all_P.size, LINE)
+        P, M, V, G = all_P[start:stop], all_M[start:stop], all_V[start:stop], all_G[start:stop]
+        for i in range(P.size):
+            p = P[i]
+            g = G[i] + l2 * p
+            m = beta1 * M[i] + rest1 * g
+            v = beta2 * V[i] + rest2 * (g * g)
+            m = zero if abs(m) < tiny else m
+            v = zero if v < tiny else v
+            M[i] = m
+            V[i] = v
+            P[i] = p - (decay * p + step * m / (math.sqrt(v) * root2 + eps))
 
 
 def fused(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):
@@ -58,7 +66,22 @@ def fused(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2
     # 1 − β is taken in float64: 1 − 0.999 in float32 has lost three digits, and inside the kernel (1 − β) g² may be
     # computed as g² − β g², which loses them again.
     rest1, rest2 = n(1 - beta1), n(1 - beta2)
-    _adam(P, M, V, G, n(step), n(beta1), rest1, n(beta2), rest2, n(eps), n(l2), n(decay), n(root2))
+    numbers = (n(step), n(beta1), rest1, n(beta2), rest2, n(eps), n(l2), n(decay), n(root2))
+    run(_adam, P.size, P, M, V, G, *numbers)
 
 
-OPS = {"adam": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):
+    """The kernel of `adam.cu`; arguments as `reference`. lr, decay and the corrections, which change from step to step,
+    may be device arrays of one float64.
+    """
+    _cuda.check(P.dtype, M, V, G)
+    n, constants = np.int64(P.size), (float(beta1), float(beta2), float(eps), float(l2))
+    changing = (_cuda.number(decay), _cuda.number(correction1), _cuda.number(correction2))
+    shape = _cuda.flat(n, P.dtype)
+    _cuda.launch("adam", "adam", P.dtype, shape, P, M, V, G, _cuda.number(lr), *constants, *changing, n)
+
+
+OPS = {"adam": (reference, fused, cuda)}

@@ -11,8 +11,12 @@ Shapes: rows R = S·B, sample by sample; logits, d_logits (R, D); X (B, D), row 
 X; nll_rows (R,); weight a number, or (R,) or (S, B). dtype: float32 or float64, all the same, C-contiguous.
 """
 
-from ._math import exp, kernel, like, log1p_unit
+from numba import prange
+
+from . import _cuda
+from ._math import exp, like, log1p_unit
 from ._rows import as_column, as_vector
+from ._threads import parallel, run, share
 
 
 def reference(xp, nll_rows, d_logits, logits, X, weight):
@@ -34,26 +38,41 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     d_logits.reshape(-1, B, D)[...] = weight * (rho - X)
 
 
-@kernel
-def _bernoulli(nll_rows, d_logits, logits, X, weight, weight_step):
+@parallel
+def _bernoulli(nll_rows, d_logits, logits, X, weight, weight_step, threads):
     B, D = X.shape
     zero, one = like(X, 0.0), like(X, 1.0)
-    for r in range(logits.shape[0]):
-        b = r % B
-        w = weight[r * weight_step]
-        nll = zero
-        for j in range(D):
-            l, x = logits[r, j], X[b, j]
-            e = exp(-abs(l))
-            nll += (zero if l < zero else l) - l * x + log1p_unit(e)
-            d_logits[r, j] = w * ((one if l >= zero else e) / (one + e) - x)
-        nll_rows[r] = nll
+    for t in prange(threads):
+        start, stop = share(t, threads, logits.shape[0], 1)
+        for r in range(start, stop):
+            b = r % B
+            w = weight[r * weight_step]
+            nll = zero
+            for j in range(D):
+                l, x = logits[r, j], X[b, j]
+                e = exp(-abs(l))
+                nll += (zero if l < zero else l) - l * x + log1p_unit(e)
+                d_logits[r, j] = w * ((one if l >= zero else e) / (one + e) - x)
+            nll_rows[r] = nll
 
 
 def fused(nll_rows, d_logits, logits, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    _bernoulli(nll_rows, d_logits, logits, X, weight, step)
+    run(_bernoulli, logits.size, nll_rows, d_logits, logits, X, weight, step)
 
 
-OPS = {"bernoulli": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(nll_rows, d_logits, logits, X, weight):
+    """The kernel of `bernoulli.cu`; arguments as `reference`."""
+    _cuda.check(X.dtype, nll_rows, d_logits, logits)
+    R, (B, D) = logits.shape[0], X.shape
+    _cuda.launch(
+        "bernoulli", "bernoulli", X.dtype, _cuda.rows(R, D),
+        nll_rows, d_logits, logits, X, _cuda.row_weight(weight, X.dtype), R, B, D,
+    )  # fmt: skip
+
+
+OPS = {"bernoulli": (reference, fused, cuda)}

@@ -13,11 +13,15 @@
 
 Both work in place, because a second array of this size would cost more than the arithmetic.
 
-Shapes: Y, A, dA (B, H); b, db, partial (H,). dtype: float32 or float64, all the same, C-contiguous.
+Shapes: Y, A, dA (B, H); b, db (H,); partial (P·H,). dtype: float32 or float64, all the same, C-contiguous.
 Source of the stable forms: `_math.py`. At a = 0 relu's gradient is 0, the convention of torch and JAX.
 """
 
+from numba import prange
+
+from . import _cuda
 from ._math import expm1_negative, kernel, like, sigmoid, softplus, tanh
+from ._threads import parallel, run, share
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "softplus", "silu")
 KEEPS_A = frozenset({"silu"})  # the activations whose gradient needs A beside Y
@@ -25,6 +29,11 @@ KEEPS_A = frozenset({"silu"})  # the activations whose gradient needs A beside Y
 # db is added up over blocks of rows, then over blocks: in float32 a plain sum over thousands of rows would lose
 # two digits more.
 BLOCK_ROWS = 64
+
+
+def scratch(B, H):
+    """The elements that `partial` needs: H for each block of rows."""
+    return -(-B // BLOCK_ROWS) * H
 
 
 def _sigmoid_reference(xp, A):
@@ -76,7 +85,7 @@ def backward_reference(xp, dA, db, partial, Y, A, activation):
 
     dA         (B, H)  in: dY; out: dA
     db         (H,)    out, overwritten
-    partial    (H,)    scratch for the sums of a block of rows; unused here
+    partial    (P·H,)  scratch for the sums of P blocks of rows, `scratch(B, H)` elements; unused here
     Y, A       (B, H)  what forward left; A is None unless the activation is in KEEPS_A
     activation         one of ACTIVATIONS
     """
@@ -85,165 +94,149 @@ def backward_reference(xp, dA, db, partial, Y, A, activation):
 
 
 # ---- fused: one pass forward, one pass backward -----------------------------------------------------------------
-# The same loop stands here once for each activation: a kernel made by a function that takes f would be compiled anew in
-# every process, because Numba's cache does not know it again.
+# Two kernels each way, told apart by a number inside: for the activations of straight lines, and for the curved ones. A
+# kernel made by a function that takes f would be compiled anew in every process: Numba's cache does not know it again.
+_IDENTITY, _RELU, _TANH, _SIGMOID, _SOFTPLUS, _SILU = range(len(ACTIVATIONS))
+_NUMBER = {name: number for number, name in enumerate(ACTIVATIONS)}
+
+
+@parallel
+def _straight_forward(Y, b, activation, threads):
+    zero = like(b, 0.0)
+    for t in prange(threads):
+        start, stop = share(t, threads, Y.shape[0], 1)
+        for i in range(start, stop):
+            if activation == _RELU:
+                for j in range(Y.shape[1]):
+                    a = Y[i, j] + b[j]
+                    Y[i, j] = zero if a < zero else a  # NaN stays NaN
+            else:
+                for j in range(Y.shape[1]):
+                    Y[i, j] += b[j]
+
+
+@parallel
+def _curved_forward(Y, A, b, activation, threads):
+    for t in prange(threads):
+        start, stop = share(t, threads, Y.shape[0], 1)
+        for i in range(start, stop):
+            if activation == _TANH:
+                for j in range(Y.shape[1]):
+                    Y[i, j] = tanh(Y[i, j] + b[j])
+            elif activation == _SIGMOID:
+                for j in range(Y.shape[1]):
+                    Y[i, j] = sigmoid(Y[i, j] + b[j])
+            elif activation == _SOFTPLUS:
+                for j in range(Y.shape[1]):
+                    Y[i, j] = softplus(Y[i, j] + b[j])
+            else:
+                for j in range(Y.shape[1]):
+                    a = Y[i, j] + b[j]
+                    A[i, j] = a
+                    Y[i, j] = a * sigmoid(a)
+
+
+# Backward, a thread has whole blocks of rows, so that the sums do not depend on the number of threads.
 
 
 @kernel
-def _identity_forward(Y, b):
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            Y[i, j] += b[j]
+def _add_rows(total, X):
+    """total ← Σ_rows X."""
+    total[:] = like(X, 0.0)
+    for i in range(X.shape[0]):
+        for j in range(X.shape[1]):
+            total[j] += X[i, j]
 
 
-@kernel
-def _relu_forward(Y, b):
-    zero = like(Y, 0.0)
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            a = Y[i, j] + b[j]
-            Y[i, j] = zero if a < zero else a  # NaN stays NaN
-
-
-@kernel
-def _tanh_forward(Y, b):
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            Y[i, j] = tanh(Y[i, j] + b[j])
-
-
-@kernel
-def _sigmoid_forward(Y, b):
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            Y[i, j] = sigmoid(Y[i, j] + b[j])
-
-
-@kernel
-def _softplus_forward(Y, b):
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            Y[i, j] = softplus(Y[i, j] + b[j])
-
-
-@kernel
-def _silu_forward(Y, A, b):
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            a = Y[i, j] + b[j]
-            A[i, j] = a
-            Y[i, j] = a * sigmoid(a)
-
-
-@kernel
-def _add_rows(db, partial, dA, start, stop):
-    """db += Σ of the rows start … stop−1 of dA, which are still in the cache."""
-    partial[:] = like(dA, 0.0)
-    for i in range(start, stop):
-        for j in range(dA.shape[1]):
-            partial[j] += dA[i, j]
-    for j in range(dA.shape[1]):
-        db[j] += partial[j]
-
-
-@kernel
-def _identity_backward(dA, db, partial):
-    db[:] = like(dA, 0.0)
-    for start in range(0, dA.shape[0], BLOCK_ROWS):
-        _add_rows(db, partial, dA, start, min(start + BLOCK_ROWS, dA.shape[0]))
-
-
-@kernel
-def _relu_backward(dA, db, partial, Y):
+@parallel
+def _straight_backward(dA, db, partial, Y, activation, threads):
+    B, H = dA.shape
     zero = like(dA, 0.0)
-    db[:] = zero
-    for start in range(0, dA.shape[0], BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, dA.shape[0])
-        for i in range(start, stop):
-            for j in range(dA.shape[1]):
-                dA[i, j] = dA[i, j] if Y[i, j] > zero else zero
-        _add_rows(db, partial, dA, start, stop)
+    blocks = (B + BLOCK_ROWS - 1) // BLOCK_ROWS
+    for t in prange(threads):
+        first, last = share(t, threads, blocks, 1)
+        for block in range(first, last):
+            start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
+            if activation == _RELU:
+                for i in range(start, stop):
+                    for j in range(H):
+                        dA[i, j] = dA[i, j] if Y[i, j] > zero else zero
+            _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
+    _add_rows(db, partial[: blocks * H].reshape(blocks, H))
 
 
-@kernel
-def _tanh_backward(dA, db, partial, Y):
+@parallel
+def _curved_backward(dA, db, partial, Y, A, activation, threads):
+    B, H = dA.shape
     one = like(dA, 1.0)
-    db[:] = like(dA, 0.0)
-    for start in range(0, dA.shape[0], BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, dA.shape[0])
-        for i in range(start, stop):
-            for j in range(dA.shape[1]):
-                dA[i, j] *= one - Y[i, j] * Y[i, j]
-        _add_rows(db, partial, dA, start, stop)
-
-
-@kernel
-def _sigmoid_backward(dA, db, partial, Y):
-    one = like(dA, 1.0)
-    db[:] = like(dA, 0.0)
-    for start in range(0, dA.shape[0], BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, dA.shape[0])
-        for i in range(start, stop):
-            for j in range(dA.shape[1]):
-                dA[i, j] *= Y[i, j] * (one - Y[i, j])
-        _add_rows(db, partial, dA, start, stop)
-
-
-@kernel
-def _softplus_backward(dA, db, partial, Y):
-    db[:] = like(dA, 0.0)
-    for start in range(0, dA.shape[0], BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, dA.shape[0])
-        for i in range(start, stop):
-            for j in range(dA.shape[1]):
-                dA[i, j] *= -expm1_negative(-Y[i, j])
-        _add_rows(db, partial, dA, start, stop)
-
-
-@kernel
-def _silu_backward(dA, db, partial, Y, A):
-    one = like(dA, 1.0)
-    db[:] = like(dA, 0.0)
-    for start in range(0, dA.shape[0], BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, dA.shape[0])
-        for i in range(start, stop):
-            for j in range(dA.shape[1]):
-                s = sigmoid(A[i, j])
-                dA[i, j] *= s + Y[i, j] * (one - s)
-        _add_rows(db, partial, dA, start, stop)
-
-
-_FORWARD = {
-    "identity": _identity_forward,
-    "relu": _relu_forward,
-    "tanh": _tanh_forward,
-    "sigmoid": _sigmoid_forward,
-    "softplus": _softplus_forward,
-}
-_BACKWARD = {
-    "relu": _relu_backward,
-    "tanh": _tanh_backward,
-    "sigmoid": _sigmoid_backward,
-    "softplus": _softplus_backward,
-}
+    blocks = (B + BLOCK_ROWS - 1) // BLOCK_ROWS
+    for t in prange(threads):
+        first, last = share(t, threads, blocks, 1)
+        for block in range(first, last):
+            start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
+            for i in range(start, stop):
+                if activation == _TANH:
+                    for j in range(H):
+                        dA[i, j] *= one - Y[i, j] * Y[i, j]
+                elif activation == _SIGMOID:
+                    for j in range(H):
+                        dA[i, j] *= Y[i, j] * (one - Y[i, j])
+                elif activation == _SOFTPLUS:
+                    for j in range(H):
+                        dA[i, j] *= -expm1_negative(-Y[i, j])
+                else:
+                    for j in range(H):
+                        s = sigmoid(A[i, j])
+                        dA[i, j] *= s + Y[i, j] * (one - s)
+            _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
+    _add_rows(db, partial[: blocks * H].reshape(blocks, H))
 
 
 def forward(Y, A, b, activation):
     """The fused `forward_reference`."""
-    if activation == "silu":
-        _silu_forward(Y, A, b)
+    number = _NUMBER[activation]
+    if number <= _RELU:
+        run(_straight_forward, Y.size, Y, b, number)
     else:
-        _FORWARD[activation](Y, b)
+        run(_curved_forward, Y.size, Y, Y if A is None else A, b, number)
 
 
 def backward(dA, db, partial, Y, A, activation):
     """The fused `backward_reference`."""
-    if activation == "identity":
-        _identity_backward(dA, db, partial)
-    elif activation == "silu":
-        _silu_backward(dA, db, partial, Y, A)
+    number = _NUMBER[activation]
+    if number <= _RELU:
+        run(_straight_backward, dA.size, dA, db, partial, Y, number)
     else:
-        _BACKWARD[activation](dA, db, partial, Y)
+        run(_curved_backward, dA.size, dA, db, partial, Y, Y if A is None else A, number)
 
 
-OPS = {"dense_forward": (forward_reference, forward), "dense_backward": (backward_reference, backward)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+PART_ROWS, PARTS = 256, 128  # rows that a part of db's sum has at the least; and how many parts at the most
+
+
+def cuda_forward(Y, A, b, activation):
+    """The kernel of `dense.cu`; arguments as `forward_reference`."""
+    _cuda.check(Y.dtype, A, b)
+    B, H = Y.shape
+    _cuda.launch(
+        "dense", "dense_forward", Y.dtype, _cuda.rows(B, H), Y, A, b, ACTIVATIONS.index(activation), B, H
+    )  # fmt: skip
+
+
+def cuda_backward(dA, db, partial, Y, A, activation):
+    """The kernels of `dense.cu`; arguments as `backward_reference`, partial (P·H,): rows are added up in P parts."""
+    _cuda.check(dA.dtype, db, partial, Y, A)
+    B, H = dA.shape
+    parts = max(1, min(partial.size // H, -(-B // PART_ROWS), PARTS))
+    sums, f = (db if parts == 1 else partial), ACTIVATIONS.index(activation)
+    _cuda.launch("dense", "dense_backward", dA.dtype, _cuda.strips(H, parts, dA.dtype), dA, sums, Y, A, f, B, H)
+    if parts > 1:
+        _cuda.launch("dense", "dense_add_partial", dA.dtype, _cuda.strips(H, 1, dA.dtype), db, partial, parts, H)
+
+
+OPS = {
+    "dense_forward": (forward_reference, forward, cuda_forward),
+    "dense_backward": (backward_reference, backward, cuda_backward),
+}

@@ -19,8 +19,12 @@ Nats. dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 
 import math
 
-from ._math import exp, kernel, like
+from numba import prange
+
+from . import _cuda
+from ._math import exp, like
 from ._rows import as_column, as_vector
+from ._threads import parallel, run, share
 
 LOGVAR_MIN, LOGVAR_MAX = -10.0, 10.0
 LN_2PI = math.log(2 * math.pi)
@@ -69,53 +73,57 @@ def fixed_reference(xp, nll_rows, d_mean, mean, X, weight, sigma):
     d_mean.reshape(-1, B, D)[...] = weight * delta / sigma**2
 
 
-@kernel
-def _gaussian(nll_rows, d_out, clamped, out, X, weight, weight_step):
+@parallel
+def _gaussian(nll_rows, d_out, clamped, out, X, weight, weight_step, threads):
     B, D = X.shape
     zero, half, one = like(X, 0.0), like(X, 0.5), like(X, 1.0)
     low, high, ln_2pi = like(X, LOGVAR_MIN), like(X, LOGVAR_MAX), like(X, LN_2PI)
     count = 0
-    for r in range(out.shape[0]):
-        b = r % B
-        w = weight[r * weight_step]
-        nll = zero
-        outside = 0
-        for j in range(D):
-            s = out[r, D + j]
-            c = low if s < low else s  # NaN stays NaN
-            c = high if c > high else c
-            inside = c == s
-            precision = exp(-c)
-            delta = out[r, j] - X[b, j]
-            squared = delta * delta * precision
-            nll += squared + c + ln_2pi
-            d_out[r, j] = w * delta * precision
-            d_out[r, D + j] = w * half * (one - squared) if inside else zero
-            outside += not inside
-        nll_rows[r] = half * nll
-        count += outside
+    for t in prange(threads):
+        start, stop = share(t, threads, out.shape[0], 1)
+        for r in range(start, stop):
+            b = r % B
+            w = weight[r * weight_step]
+            nll = zero
+            outside = 0
+            for j in range(D):
+                s = out[r, D + j]
+                c = low if s < low else s  # NaN stays NaN
+                c = high if c > high else c
+                inside = c == s
+                precision = exp(-c)
+                delta = out[r, j] - X[b, j]
+                squared = delta * delta * precision
+                nll += squared + c + ln_2pi
+                d_out[r, j] = w * delta * precision
+                d_out[r, D + j] = w * half * (one - squared) if inside else zero
+                outside += not inside
+            nll_rows[r] = half * nll
+            count += outside
     clamped[0] += count
 
 
-@kernel
-def _gaussian_fixed(nll_rows, d_mean, mean, X, weight, weight_step, precision, constant):
+@parallel
+def _gaussian_fixed(nll_rows, d_mean, mean, X, weight, weight_step, precision, constant, threads):
     B, D = X.shape
     zero, half = like(X, 0.0), like(X, 0.5)
-    for r in range(mean.shape[0]):
-        b = r % B
-        w = weight[r * weight_step] * precision
-        squared = zero
-        for j in range(D):
-            delta = mean[r, j] - X[b, j]
-            squared += delta * delta
-            d_mean[r, j] = w * delta
-        nll_rows[r] = half * (squared * precision + constant)
+    for t in prange(threads):
+        start, stop = share(t, threads, mean.shape[0], 1)
+        for r in range(start, stop):
+            b = r % B
+            w = weight[r * weight_step] * precision
+            squared = zero
+            for j in range(D):
+                delta = mean[r, j] - X[b, j]
+                squared += delta * delta
+                d_mean[r, j] = w * delta
+            nll_rows[r] = half * (squared * precision + constant)
 
 
 def fused(nll_rows, d_out, clamped, out, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    _gaussian(nll_rows, d_out, clamped, out, X, weight, step)
+    run(_gaussian, out.size // 2, nll_rows, d_out, clamped, out, X, weight, step)
 
 
 def fixed_fused(nll_rows, d_mean, mean, X, weight, sigma):
@@ -123,7 +131,33 @@ def fixed_fused(nll_rows, d_mean, mean, X, weight, sigma):
     weight, step = as_vector(weight, X.dtype)
     number = X.dtype.type
     constant = X.shape[1] * (LN_2PI + 2 * math.log(sigma))
-    _gaussian_fixed(nll_rows, d_mean, mean, X, weight, step, number(sigma**-2), number(constant))
+    numbers = (number(sigma**-2), number(constant))
+    run(_gaussian_fixed, mean.size, nll_rows, d_mean, mean, X, weight, step, *numbers)
 
 
-OPS = {"gaussian": (reference, fused), "gaussian_fixed": (fixed_reference, fixed_fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(nll_rows, d_out, clamped, out, X, weight):
+    """The kernel of `gaussian.cu`; arguments as `reference`."""
+    _cuda.check(X.dtype, nll_rows, d_out, out)
+    _cuda.check("int64", clamped)
+    R, (B, D) = out.shape[0], X.shape
+    _cuda.launch(
+        "gaussian", "gaussian", X.dtype, _cuda.rows(R, D),
+        nll_rows, d_out, clamped, out, X, _cuda.row_weight(weight, X.dtype), R, B, D,
+    )  # fmt: skip
+
+
+def fixed_cuda(nll_rows, d_mean, mean, X, weight, sigma):
+    """The kernel of `gaussian.cu`; arguments as `fixed_reference`."""
+    _cuda.check(X.dtype, nll_rows, d_mean, mean)
+    R, (B, D), number = mean.shape[0], X.shape, X.dtype.type
+    precision, constant = number(sigma**-2), number(D * (LN_2PI + 2 * math.log(sigma)))
+    _cuda.launch(
+        "gaussian", "gaussian_fixed", X.dtype, _cuda.rows(R, D),
+        nll_rows, d_mean, mean, X, _cuda.row_weight(weight, X.dtype), precision, constant, R, B, D,
+    )  # fmt: skip
+
+
+OPS = {"gaussian": (reference, fused, cuda), "gaussian_fixed": (fixed_reference, fixed_fused, fixed_cuda)}

@@ -12,6 +12,7 @@ rows; kl_weight (L,). Nats. dtype: float32 or float64, all the same, C-contiguou
 Source: Kingma & Welling 2014, §2.4 and appendix B.
 """
 
+from . import _cuda
 from ._math import exp, kernel, like
 
 
@@ -88,4 +89,29 @@ def backward(dH, dZ, eps, sigma, H, kl_weight):
                 dH[i, L + j] += half * sigma[i, j] * eps[k, i, j] * d
 
 
-OPS = {"latent_forward": (forward_reference, forward), "latent_backward": (backward_reference, backward)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda_forward(Z, sigma, kl_rows, kl_dims, H, eps):
+    """The kernel of `latent.cu`; arguments as `forward_reference`."""
+    _cuda.check(H.dtype, Z, sigma, kl_rows, kl_dims, eps)
+    S, B, L = Z.shape
+    dim_blocks = min(L, _cuda.blocks_at_once())
+    (row_blocks,), block = _cuda.warps(B)
+    _cuda.launch(
+        "latent", "latent_forward", H.dtype, ((dim_blocks + row_blocks,), block),
+        Z, sigma, kl_rows, kl_dims, H, eps, S, B, L, dim_blocks,
+    )  # fmt: skip
+
+
+def cuda_backward(dH, dZ, eps, sigma, H, kl_weight):
+    """The kernel of `latent.cu`; arguments as `backward_reference`."""
+    _cuda.check(H.dtype, dH, dZ, eps, sigma, kl_weight)
+    S, B, L = dZ.shape
+    _cuda.launch("latent", "latent_backward", H.dtype, _cuda.rows(B, L), dH, dZ, eps, sigma, H, kl_weight, S, B, L)
+
+
+OPS = {
+    "latent_forward": (forward_reference, forward, cuda_forward),
+    "latent_backward": (backward_reference, backward, cuda_backward),
+}

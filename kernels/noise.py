@@ -17,7 +17,9 @@ import threading
 
 import numpy as np
 
+from . import _cuda
 from ._math import kernel, like
+from ._normal import cos_sin_of_turn, log_of_odd
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # the multipliers
 W0, W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by each round: the golden ratio, and √3 − 1
@@ -83,8 +85,13 @@ def normal_reference(xp, out, rows, stream, sample, pass_, seed):
     S, B, D = out.shape
     U = _uniform(xp, (S, B, D + D % 2), rows, stream, sample, pass_, seed).reshape(S, B, -1, 2)
     radius = xp.sqrt(-2 * xp.log(U[..., 0] + 2.0**-25))
-    angle = 2 * math.pi * U[..., 1]
-    pairs = xp.stack((radius * xp.cos(angle), radius * xp.sin(angle)), axis=-1)
+    quarter = xp.floor(4 * U[..., 1] + 0.5)  # taken out first, exactly: π is rounded, and near a zero it would show
+    angle = 2 * math.pi * (U[..., 1] - quarter / 4)
+    cos, sin = xp.cos(angle), xp.sin(angle)
+    odd = quarter % 2 == 1
+    x = xp.where(odd, sin, cos) * xp.where((quarter + 1) % 4 >= 2, -1, 1)
+    y = xp.where(odd, cos, sin) * xp.where(quarter % 4 >= 2, -1, 1)
+    pairs = xp.stack((radius * x, radius * y), axis=-1)
     out[...] = pairs.reshape(S, B, -1)[:, :, :D]
 
 
@@ -93,8 +100,10 @@ def binarize_reference(xp, X, rows, stream, sample, pass_, seed):
     X[...] = _uniform(xp, (1, *X.shape), rows, stream, sample, pass_, seed)[0] < X
 
 
-# ---- fused: the words of one row into a scratch, word k of every block side by side, which vectorises; then a pass
-# that uses them. Written straight to their interleaved places they cost four times as much. -------------------------
+# ---- fused: tile by tile of whole rows. First the words of a tile, word k of every block side by side, which
+# vectorises however narrow a row is; then a pass that uses them. -------------------------------------------------
+
+TILE = 512  # blocks in a tile, if a row has fewer
 
 
 @kernel
@@ -105,21 +114,28 @@ def _multiply(a, b):
 
 
 @kernel
-def _row_words(words, row, stream, sample, pass_, seed):
-    """words[k, block] ← word k of that block: words (4, blocks) uint32."""
-    for block in range(words.shape[1]):
-        c0 = np.uint32((stream << 24) + block)
-        c1, c2, c3 = np.uint32(sample), np.uint32(row), np.uint32(pass_)
+def _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed):
+    """words (4, …) uint32 ← the words of the rows start … stop − 1 of S·B; its columns are (row, block)."""
+    for r in range(start, stop):  # the counters first, where their words will lie
+        own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
+        c1, c2 = np.uint32(sample + r // B), np.uint32(rows[r % B])
+        for block in range(blocks):
+            own[0, block] = np.uint32((stream << 24) + block)
+            own[1, block] = c1
+            own[2, block] = c2
+    last = np.uint32(pass_)
+    for i in range((stop - start) * blocks):
+        c0, c1, c2, c3 = words[0, i], words[1, i], words[2, i], last
         k0, k1 = np.uint32(seed), np.uint32(seed >> np.uint64(32))
         for _ in range(ROUNDS):
             high0, low0 = _multiply(c0, np.uint32(M0))
             high1, low1 = _multiply(c2, np.uint32(M1))
             c0, c1, c2, c3 = np.uint32(high1 ^ c1 ^ k0), low1, np.uint32(high0 ^ c3 ^ k1), low0
             k0, k1 = np.uint32(k0 + np.uint32(W0)), np.uint32(k1 + np.uint32(W1))
-        words[0, block] = c0
-        words[1, block] = c1
-        words[2, block] = c2
-        words[3, block] = c3
+        words[0, i] = c0
+        words[1, i] = c1
+        words[2, i] = c2
+        words[3, i] = c3
 
 
 @kernel
@@ -129,73 +145,110 @@ def _uniform_of(word, x):
 
 
 @kernel
-def _bits(out, words, rows, stream, sample, pass_, seed):
-    S, B, D = out.shape
-    for s in range(S):
-        for b in range(B):
-            _row_words(words, rows[b], stream, sample + s, pass_, seed)
+def _bits(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
+    R, D = out.shape
+    blocks = (D + 3) // 4
+    for start in range(0, R, tile):
+        stop = min(start + tile, R)
+        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
+        for r in range(start, stop):
+            own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
             for j in range(D):
-                out[s, b, j] = words[j & 3, j >> 2]
+                out[r, j] = own[j & 3, j >> 2]
 
 
 @kernel
-def _uniforms(out, words, rows, stream, sample, pass_, seed):
-    S, B, D = out.shape
-    for s in range(S):
-        for b in range(B):
-            _row_words(words, rows[b], stream, sample + s, pass_, seed)
+def _uniforms(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
+    R, D = out.shape
+    blocks = (D + 3) // 4
+    for start in range(0, R, tile):
+        stop = min(start + tile, R)
+        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
+        for r in range(start, stop):
+            own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
             for j in range(D):
-                out[s, b, j] = _uniform_of(words[j & 3, j >> 2], out)
+                out[r, j] = _uniform_of(own[j & 3, j >> 2], out)
 
 
 @kernel
-def _normals(out, words, rows, stream, sample, pass_, seed):
-    S, B, D = out.shape
-    for s in range(S):
-        for b in range(B):
-            _row_words(words, rows[b], stream, sample + s, pass_, seed)
-            for j in range(0, D, 2):
-                ua = _uniform_of(words[j & 3, j >> 2], 0.0)
-                ub = _uniform_of(words[(j & 3) + 1, j >> 2], 0.0)
-                radius = math.sqrt(-2.0 * math.log(ua + 2.0**-25))
-                angle = 2 * math.pi * ub
-                out[s, b, j] = radius * math.cos(angle)
-                if j + 1 < D:
-                    out[s, b, j + 1] = radius * math.sin(angle)
+def _normals(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
+    R, D = out.shape
+    blocks = (D + 3) // 4
+    for start in range(0, R, tile):
+        stop = min(start + tile, R)
+        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
+        for pair in (0, 2):
+            for i in range((stop - start) * blocks):
+                radius = math.sqrt(-2.0 * log_of_odd(2 * np.int64(words[pair, i] >> np.uint32(8)) + 1))
+                cos, sin = cos_sin_of_turn(np.int64(words[pair + 1, i] >> np.uint32(8)))
+                normals[pair, i] = radius * cos
+                normals[pair + 1, i] = radius * sin
+        for r in range(start, stop):
+            own = normals[:, (r - start) * blocks : (r - start + 1) * blocks]
+            for j in range(D):
+                out[r, j] = own[j & 3, j >> 2]
 
 
 @kernel
-def _binarize(X, words, rows, stream, sample, pass_, seed):
-    B, D = X.shape
+def _binarize(X, words, normals, tile, B, rows, stream, sample, pass_, seed):
+    R, D = X.shape
+    blocks = (D + 3) // 4
     one, zero = like(X, 1.0), like(X, 0.0)
-    for b in range(B):
-        _row_words(words, rows[b], stream, sample, pass_, seed)
-        for j in range(D):
-            X[b, j] = one if _uniform_of(words[j & 3, j >> 2], X) < X[b, j] else zero
+    for start in range(0, R, tile):
+        stop = min(start + tile, R)
+        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
+        for r in range(start, stop):
+            own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
+            for j in range(D):
+                X[r, j] = one if _uniform_of(own[j & 3, j >> 2], X) < X[r, j] else zero
 
 
 _scratch = threading.local()  # grown to the widest row seen; one for each thread, since the kernels release the GIL
 
 
-def _words_scratch(blocks):
-    words = getattr(_scratch, "words", None)
-    if words is None or words.size < 4 * blocks:
-        words = _scratch.words = np.empty(4 * blocks, np.uint32)
-    return words[: 4 * blocks].reshape(4, blocks)
-
-
 def _fused(kernel):
-    """The kernel with its scratch, and its seed as the uint64 that Numba would take for a signed number."""
+    """The kernel on (S·B, D), with its scratch; np.uint64, since Numba would take a large seed for a signed number."""
 
     def launch(out, rows, stream, sample, pass_, seed):
-        kernel(out, _words_scratch(-(-out.shape[-1] // 4)), rows, stream, sample, pass_, np.uint64(seed))
+        B, D = out.shape[-2:]
+        blocks = -(-D // 4)
+        tile = max(1, TILE // blocks)
+        if getattr(_scratch, "columns", 0) < blocks:
+            _scratch.columns = max(TILE, blocks)
+            _scratch.words = np.empty((4, _scratch.columns), np.uint32)
+            _scratch.normals = np.empty((4, _scratch.columns))
+        flat, words, normals = out.reshape(-1, D), _scratch.words, _scratch.normals
+        kernel(flat, words, normals, tile, B, rows, stream, sample, pass_, np.uint64(seed))
+
+    return launch
+
+
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def _cuda_launcher(name):
+    """The launcher of one kernel of `noise.cu`."""
+
+    def launch(out, rows, stream, sample, pass_, seed):
+        samples = () if name == "binarize" else (out.shape[0],)
+        B, D = out.shape[-2:]
+        counters = out.size // D * -(-D // 4)
+        if counters >= 2**32:
+            raise ValueError(f"{name}: {out.shape} needs {counters} blocks of noise; a kernel counts to 2³² − 1")
+        if rows.dtype != np.int64:
+            rows = rows.astype("int64")
+        if name == "bits":
+            _cuda.check("uint32", out)
+        real = "float32" if name == "bits" else out.dtype
+        where = (np.uint32(stream), np.uint32(sample), _cuda.number(pass_), np.uint64(seed))
+        _cuda.launch("noise", name, real, _cuda.flat(counters), out, rows, *where, *samples, B, D)
 
     return launch
 
 
 OPS = {
-    "bits": (bits_reference, _fused(_bits)),
-    "uniform": (uniform_reference, _fused(_uniforms)),
-    "normal": (normal_reference, _fused(_normals)),
-    "binarize": (binarize_reference, _fused(_binarize)),
+    "bits": (bits_reference, _fused(_bits), _cuda_launcher("bits")),
+    "uniform": (uniform_reference, _fused(_uniforms), _cuda_launcher("uniform")),
+    "normal": (normal_reference, _fused(_normals), _cuda_launcher("normal")),
+    "binarize": (binarize_reference, _fused(_binarize), _cuda_launcher("binarize")),
 }

@@ -8,7 +8,12 @@ Source: Tieleman & Hinton 2012 (lecture 6.5), in the form of torch.optim.RMSprop
 
 import math
 
-from ._math import TINY, kernel, like
+import numpy as np
+from numba import prange
+
+from . import _cuda
+from ._math import TINY, like
+from ._threads import LINE, parallel, run, share
 
 
 def reference(xp, P, A, V, G, lr, rho, eps, momentum, weight_decay):
@@ -31,29 +36,35 @@ def reference(xp, P, A, V, G, lr, rho, eps, momentum, weight_decay):
     P -= lr * step
 
 
-@kernel
-def _plain(P, A, G, lr, rho, rest, eps, weight_decay):
-    tiny, zero = like(P, TINY), like(P, 0.0)
-    for i in range(P.size):
-        g = G[i] + weight_decay * P[i]
-        a = rho * A[i] + rest * (g * g)
-        a = zero if a < tiny else a
-        A[i] = a
-        P[i] -= lr * (g / (math.sqrt(a) + eps))
+@parallel
+def _plain(all_P, all_A, all_G, lr, rho, rest, eps, weight_decay, threads):
+    tiny, zero = like(all_P, TINY), like(all_P, 0.0)
+    for t in prange(threads):
+        start, stop = share(t, threads, all_P.size, LINE)
+        P, A, G = all_P[start:stop], all_A[start:stop], all_G[start:stop]
+        for i in range(P.size):
+            g = G[i] + weight_decay * P[i]
+            a = rho * A[i] + rest * (g * g)
+            a = zero if a < tiny else a
+            A[i] = a
+            P[i] -= lr * (g / (math.sqrt(a) + eps))
 
 
-@kernel
-def _momentum(P, A, V, G, lr, rho, rest, eps, momentum, weight_decay):
-    tiny, zero = like(P, TINY), like(P, 0.0)
-    for i in range(P.size):
-        g = G[i] + weight_decay * P[i]
-        a = rho * A[i] + rest * (g * g)
-        a = zero if a < tiny else a
-        A[i] = a
-        v = momentum * V[i] + g / (math.sqrt(a) + eps)
-        v = zero if abs(v) < tiny else v
-        V[i] = v
-        P[i] -= lr * v
+@parallel
+def _momentum(all_P, all_A, all_V, all_G, lr, rho, rest, eps, momentum, weight_decay, threads):
+    tiny, zero = like(all_P, TINY), like(all_P, 0.0)
+    for t in prange(threads):
+        start, stop = share(t, threads, all_P.size, LINE)
+        P, A, V, G = all_P[start:stop], all_A[start:stop], all_V[start:stop], all_G[start:stop]
+        for i in range(P.size):
+            g = G[i] + weight_decay * P[i]
+            a = rho * A[i] + rest * (g * g)
+            a = zero if a < tiny else a
+            A[i] = a
+            v = momentum * V[i] + g / (math.sqrt(a) + eps)
+            v = zero if abs(v) < tiny else v
+            V[i] = v
+            P[i] -= lr * v
 
 
 def fused(P, A, V, G, lr, rho, eps, momentum, weight_decay):
@@ -61,9 +72,21 @@ def fused(P, A, V, G, lr, rho, eps, momentum, weight_decay):
     number = P.dtype.type
     rest = number(1 - rho)  # in float64, and outside the kernel: see adam.py
     if V is None:
-        _plain(P, A, G, number(lr), number(rho), rest, number(eps), number(weight_decay))
+        run(_plain, P.size, P, A, G, number(lr), number(rho), rest, number(eps), number(weight_decay))
     else:
-        _momentum(P, A, V, G, number(lr), number(rho), rest, number(eps), number(momentum), number(weight_decay))
+        numbers = (number(lr), number(rho), rest, number(eps), number(momentum), number(weight_decay))
+        run(_momentum, P.size, P, A, V, G, *numbers)
 
 
-OPS = {"rmsprop": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(P, A, V, G, lr, rho, eps, momentum, weight_decay):
+    """The kernel of `rmsprop.cu`; arguments as `reference`. lr may be a device array of one float64."""
+    _cuda.check(P.dtype, A, V, G)
+    n = np.int64(P.size)
+    numbers = (_cuda.number(lr), float(rho), float(eps), float(momentum), float(weight_decay))
+    _cuda.launch("rmsprop", "rmsprop", P.dtype, _cuda.flat(n, P.dtype), P, A, V, G, *numbers, n)
+
+
+OPS = {"rmsprop": (reference, fused, cuda)}

@@ -6,7 +6,12 @@ Shapes: P, V, G (n,). Without momentum V is None. dtype: float32 or float64, all
 Source: Sutskever et al. 2013, in the form of torch.optim.SGD (dampening 0).
 """
 
-from ._math import TINY, kernel, like
+import numpy as np
+from numba import prange
+
+from . import _cuda
+from ._math import TINY, like
+from ._threads import LINE, parallel, run, share
 
 
 def reference(xp, P, V, G, lr, momentum, nesterov, weight_decay):
@@ -25,30 +30,48 @@ def reference(xp, P, V, G, lr, momentum, nesterov, weight_decay):
     P -= lr * g
 
 
-@kernel
-def _plain(P, G, lr, weight_decay):
-    for i in range(P.size):
-        P[i] -= lr * (G[i] + weight_decay * P[i])
+@parallel
+def _plain(all_P, all_G, lr, weight_decay, threads):
+    for t in prange(threads):
+        start, stop = share(t, threads, all_P.size, LINE)
+        P, G = all_P[start:stop], all_G[start:stop]
+        for i in range(P.size):
+            P[i] -= lr * (G[i] + weight_decay * P[i])
 
 
-@kernel
-def _momentum(P, V, G, lr, momentum, nesterov, weight_decay):
-    tiny, zero = like(P, TINY), like(P, 0.0)
-    for i in range(P.size):
-        g = G[i] + weight_decay * P[i]
-        v = momentum * V[i] + g
-        v = zero if abs(v) < tiny else v
-        V[i] = v
-        P[i] -= lr * (g * nesterov + (nesterov * momentum + (like(P, 1.0) - nesterov)) * v)
+@parallel
+def _momentum(all_P, all_V, all_G, lr, momentum, nesterov, weight_decay, threads):
+    tiny, zero, one = like(all_P, TINY), like(all_P, 0.0), like(all_P, 1.0)
+    for t in prange(threads):
+        start, stop = share(t, threads, all_P.size, LINE)
+        P, V, G = all_P[start:stop], all_V[start:stop], all_G[start:stop]
+        for i in range(P.size):
+            g = G[i] + weight_decay * P[i]
+            v = momentum * V[i] + g
+            v = zero if abs(v) < tiny else v
+            V[i] = v
+            P[i] -= lr * (g * nesterov + (nesterov * momentum + (one - nesterov)) * v)
 
 
 def fused(P, V, G, lr, momentum, nesterov, weight_decay):
     """The fused `reference`."""
     number = P.dtype.type
     if V is None:
-        _plain(P, G, number(lr), number(weight_decay))
+        run(_plain, P.size, P, G, number(lr), number(weight_decay))
     else:
-        _momentum(P, V, G, number(lr), number(momentum), number(nesterov), number(weight_decay))
+        numbers = (number(lr), number(momentum), number(nesterov), number(weight_decay))
+        run(_momentum, P.size, P, V, G, *numbers)
 
 
-OPS = {"sgd": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(P, V, G, lr, momentum, nesterov, weight_decay):
+    """The kernel of `sgd.cu`; arguments as `reference`. lr may be a device array of one float64."""
+    _cuda.check(P.dtype, V, G)
+    n = np.int64(P.size)
+    numbers = (_cuda.number(lr), float(momentum), nesterov, float(weight_decay))
+    _cuda.launch("sgd", "sgd", P.dtype, _cuda.flat(n, P.dtype), P, V, G, *numbers, n)
+
+
+OPS = {"sgd": (reference, fused, cuda)}

@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "VAE": "vae",
-    "Terms": "vae",
+    "Terms": "objectives",
     "Backend": "backend",
     "UsageError": "errors",
     "UsageWarning": "errors",
@@ -44,10 +44,11 @@ if TYPE_CHECKING:
     from .data import Dataset, Scale, choose_likelihood, load
     from .errors import UsageError, UsageWarning
     from .likelihoods import LIKELIHOODS
+    from .objectives import Terms
     from .optim import SGD, Adagrad, Adam, AdamW, RMSprop
     from .schedules import Beta, Schedule
     from .train import History
-    from .vae import VAE, Terms
+    from .vae import VAE
 
 
 def __getattr__(name: str) -> Any:

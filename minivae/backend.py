@@ -7,12 +7,17 @@ error that says what to install, and `auto` shows what it chose (`str(backend)`)
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from . import cublas
+from . import gemm as products
 from . import kernels as kernel_files
 from .errors import UsageError
 
@@ -29,13 +34,27 @@ class Backend:
              and has the kernels asked for; else NumPy
     kernels  "fused" (hand-written kernels, one pass over memory) or "reference" (plain array code, the specification)
     dtype    "float32" or "float64"
+    gemm     whose matrix products, on the CPU: "numpy" (the BLAS that NumPy has), "mkl" (extra `mkl`) or "auto" (MKL
+             where it is installed); None takes $MINIVAE_GEMM where that is set, else "auto". See `gemm.py`
 
-    Attributes: `xp` the array module, `ops` the kernels (`ops.bernoulli(…)`: see `minivae.kernels`), `special`
-    scipy.special or its CuPy twin, and the three switches as `name`, `kernels`, `dtype`.
+    tf32     whether a GPU may keep 10 bits of each float32 factor of a product, which is faster and coarser
+
+    Attributes: `xp` the array module, `ops` the kernels (`ops.bernoulli(…)`: see `minivae.kernels`), `gemm` the matrix
+    product, `special` scipy.special or its CuPy twin, `threads` how many cores are used, `provider` who multiplies
+    (None on a GPU), `capture` whether training steps are captured as CUDA graphs (it may be set to False), and the
+    switches as `name`, `kernels`, `dtype`.
+    $MINIVAE_THREADS sets the number of threads of this process; unset, it is the number that NumPy's BLAS would use.
     Raises UsageError for an unknown choice, or one that this machine cannot serve.
     """
 
-    def __init__(self, name: str = "auto", kernels: str = "fused", dtype: Any = "float32"):
+    def __init__(
+        self,
+        name: str = "auto",
+        kernels: str = "fused",
+        dtype: Any = "float32",
+        gemm: str | None = None,
+        tf32: bool = False,
+    ):
         if kernels not in ("fused", "reference"):
             raise UsageError(f"kernels={kernels!r}: expected 'fused' or 'reference'")
         try:
@@ -54,18 +73,31 @@ class Backend:
         self.xp = np if self.name == "numpy" else _cupy()
         self.special = import_module("scipy.special" if self.name == "numpy" else "cupyx.scipy.special")
         self.ops = kernel_files.load(self.name, kernels, self.xp)
+        self.provider, self.threads = None, 1
+        if self.name == "numpy":
+            self.provider = products.choose(gemm)
+            self.threads = kernel_files.limit_threads(_threads())
+        elif gemm not in (None, "auto"):
+            raise UsageError(f"gemm={gemm!r} chooses a library for the CPU: leave it out with the {self.name} backend")
+        self.gemm: Any = self.provider.gemm if self.provider else cublas.choose(self.xp, tf32)
+        self.capture = kernels == "fused" and getattr(self.gemm, "capturable", False)
 
     def __repr__(self) -> str:
-        return f"Backend({self.name!r}, kernels={self.kernels!r}, dtype={self.dtype.name!r})"
+        gemm = f", gemm={self.provider.name!r}" if self.provider else ""
+        return f"Backend({self.name!r}, kernels={self.kernels!r}, dtype={self.dtype.name!r}{gemm})"
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.kernels} kernels, {self.dtype.name}"
+        text = f"{self.name}, {self.kernels} kernels, {self.dtype.name}"
+        if self.provider:
+            text += f", products by {self.provider.name}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        return text
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any = None) -> Array:
         """An uninitialised C-contiguous array that starts on a cache line."""
         dtype = np.dtype(self.dtype if dtype is None else dtype)
         if self.name != "numpy":
-            return self.xp.empty(shape, dtype)  # CuPy aligns to 512 bytes
+            with self._enough_memory(shape, dtype):
+                return self.xp.empty(shape, dtype)  # CuPy aligns to 512 bytes
         size = int(np.prod(shape)) * dtype.itemsize
         raw = np.empty(size + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
@@ -83,7 +115,25 @@ class Backend:
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         """x as an array of this backend: copied to the device where there is one."""
-        return self.xp.asarray(x, dtype)
+        if self.name == "numpy" or self.owns(x):
+            return self.xp.asarray(x, dtype)
+        x = np.asarray(x, dtype)
+        with self._enough_memory(x.shape, x.dtype):
+            return self.xp.asarray(x)
+
+    @contextlib.contextmanager
+    def _enough_memory(self, shape: Any, dtype: Any) -> Iterator[None]:
+        """Turn CuPy's error into one that says how much was asked for, how much there is, and what to do."""
+        try:
+            yield
+        except self.xp.cuda.memory.OutOfMemoryError:
+            wanted = math.prod(shape if isinstance(shape, tuple) else (shape,)) * np.dtype(dtype).itemsize
+            free, total = self.xp.cuda.runtime.memGetInfo()
+            raise UsageError(
+                f"the GPU has no room for {wanted / 2**20:,.0f} MiB more ({free / 2**20:,.0f} of {total / 2**20:,.0f} "
+                "MiB are free): take a smaller batch_size (--batch-size), fewer samples or narrower layers; data "
+                "that do not fit stay on the host as a memory-mapped .npy file"
+            ) from None
 
     def to_host(self, x: Array) -> np.ndarray:
         """x as a NumPy array: the one way back from a device. It waits for the device."""
@@ -92,10 +142,6 @@ class Backend:
     def assign(self, out: Array, x: Any) -> None:
         """out ← x, converted to out's dtype; x may be on the host, or memory-mapped."""
         out[...] = x if self.owns(x) else self.xp.asarray(np.ascontiguousarray(x))
-
-    def gemm(self, out: Array, A: Array, B: Array) -> None:
-        """out ← A B, on the BLAS of the array module. A and B may be transposed views; out is C-contiguous."""
-        self.xp.dot(A, B, out=out)
 
     def gather(self, out: Array, X: Any, rows: Array) -> None:
         """out ← X[rows], converted to out's dtype; X (N, D) on the device, on the host or memory-mapped."""
@@ -106,7 +152,7 @@ class Backend:
             else:
                 self.assign(out, X[rows])
         else:
-            self.assign(out, self.xp.take(X, rows, axis=0))
+            self.ops.gather(out, X, rows)
 
 
 def resolve(backend: str | Backend, kernels: str | None, dtype: Any) -> Backend:
@@ -118,6 +164,17 @@ def resolve(backend: str | Backend, kernels: str | None, dtype: Any) -> Backend:
     if dtype is not None and np.dtype(dtype) != backend.dtype:
         raise UsageError(f"dtype={dtype!r} contradicts the {backend!r} given: leave one of the two out")
     return backend
+
+
+def _threads() -> int:
+    """How many threads to use: $MINIVAE_THREADS, or as many as NumPy's BLAS."""
+    text = os.environ.get("MINIVAE_THREADS")
+    if text:
+        if not text.isdecimal() or int(text) < 1:
+            raise UsageError(f"MINIVAE_THREADS={text!r}: expected a whole number of at least 1")
+        return int(text)
+    library = products.numpy_blas()
+    return library.num_threads if library else os.cpu_count() or 1
 
 
 def _choose(name: str, kernels: str) -> str:
@@ -143,10 +200,20 @@ def _cupy() -> Any:
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise UsageError(
-            f"CuPy is installed, but no GPU answers ({error}): check `nvidia-smi`, or use the numpy backend"
-        ) from None
+        raise UsageError(_why_no_gpu(cupy.cuda.runtime, error)) from None
     return cupy
+
+
+def _why_no_gpu(runtime: Any, error: Exception) -> str:
+    driver, built = (version // 1000 for version in (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
+    if driver == 0:
+        why, advice = "there is no NVIDIA driver", "install NVIDIA's driver and see that `nvidia-smi` lists the GPU"
+    elif driver < built:
+        why = f"the NVIDIA driver serves CUDA {driver}, and this CuPy is built for CUDA {built}"
+        advice = f"update the driver, or install the CuPy of its own CUDA (cupy-cuda{driver}x)"
+    else:
+        why, advice = f"no GPU answers ({error})", "see what `nvidia-smi` says"
+    return f"CuPy is installed, but {why}: {advice}, or use the numpy backend"
 
 
 def _gpu_answers() -> bool:

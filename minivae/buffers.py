@@ -57,6 +57,7 @@ class Workspace:
     def __init__(self, backend: Backend):
         self.backend = backend
         self._flat: dict[str, Array] = {}
+        self.grown = 0  # how often an array was allocated: what was captured before points to memory that is gone
 
     def take(self, name: str, shape: Shape, dtype: Any = None) -> Array:
         """The scratch `name` as a C-contiguous array of this shape; its contents are whatever was there.
@@ -67,6 +68,7 @@ class Workspace:
         flat = self._flat.get(name)
         if flat is None or flat.size < size:
             flat = self._flat[name] = self.backend.empty(size, dtype)
+            self.grown += 1
         return flat[:size].reshape(shape)
 
     def poison(self) -> None:

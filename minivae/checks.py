@@ -26,6 +26,13 @@ def real(name: str, value: Any, holds: Callable[[float], bool], expected: str) -
     return float(value)
 
 
+def flag(name: str, value: Any) -> bool:
+    """True or False, NumPy's too; nothing else that happens to be truthy."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise UsageError(f"{name}={value!r}: expected True or False")
+    return bool(value)
+
+
 def instance(name: str, value: Any, kind: type, expected: str) -> Any:
     """An object of the class `kind`."""
     if not isinstance(value, kind):

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .bench.command import bench
 from .errors import UsageError
 from .gradcheck.command import gradcheck
 
@@ -95,7 +96,14 @@ def train(
     ] = "constant",
     clip: Annotated[float | None, typer.Option(metavar="X", help="Largest global norm of the gradient.")] = None,
     init: Annotated[str, typer.Option(metavar="I", help="glorot, he or normal:s, such as normal:0.01.")] = "glorot",
+    objective: Annotated[
+        str, typer.Option(metavar="O", help="elbo, or iwae: the importance-weighted bound with K = --samples.")
+    ] = "elbo",
     samples: Annotated[int, typer.Option(metavar="S", help="Samples of z for each row.")] = 1,
+    antithetic: Annotated[bool, typer.Option("--antithetic", help="Samples in pairs of noise ε and −ε.")] = False,
+    free_bits: Annotated[
+        float, typer.Option(metavar="X", help="Nats of KL that each latent dimension has for nothing.")
+    ] = 0.0,
     beta: Annotated[float, typer.Option(metavar="X", help="Weight of the KL.")] = 1.0,
     kl_warmup: Annotated[float, typer.Option(metavar="N", help="Epochs in which that weight rises from 0.")] = 0.0,
     beta_cycle: Annotated[float, typer.Option(metavar="N", help="Epochs of a cycle of that weight.")] = 0.0,
@@ -108,6 +116,7 @@ def train(
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
     dtype: Annotated[str, typer.Option(metavar="T", help="float32 or float64.")] = "float32",
+    tf32: Annotated[bool, typer.Option("--tf32", help="Coarser, faster products of float32 on a GPU.")] = False,
 ) -> None:
     """Train a VAE and leave a run: config, history, model, pictures.
 
@@ -159,44 +168,82 @@ def evaluate(
     run: RunFolder,
     data: OtherData = None,
     split: Split = None,
+    n: Annotated[int | None, typer.Option("-n", metavar="N", help="The first N rows alone.")] = None,
     importance: Annotated[
         int | None, typer.Option(metavar="K", help="Also ln q(x) by importance sampling with K samples a row.")
     ] = None,
+    ais: Annotated[
+        int | None, typer.Option(metavar="T", help="Also by annealed importance sampling, T temperatures: slow.")
+    ] = None,
+    chains: Annotated[int, typer.Option(metavar="C", help="Chains of --ais for each row.")] = 16,
+    bidirectional: Annotated[
+        bool, typer.Option("--bidirectional", help="Check --ais from above and below, on rows the model draws.")
+    ] = False,
+    report: Annotated[bool, typer.Option("--report", help="Which latent dimensions are used, and how much.")] = False,
+    per_row: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write ln q(x) of each row: .csv or .npz, for anomaly scores.")
+    ] = None,
+    force: Force = False,
     as_json: Json = False,
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
 ) -> None:
     """ELBO, NLL and KL of a run's model, in nats a row.
 
-    Example: minivae evaluate run --importance 1000
+    Example: minivae evaluate run --importance 1000 --report
     """
-    import numpy as np
+    from .assessment import assess, describe, write_rows
+    from .runs import open_run
 
-    from .evaluate import evaluate as evaluate_model
-    from .evaluate import log_likelihood
+    if per_row is not None:
+        _check_out(per_row, (".csv", ".npz"), force, "--per-row")
+        if (importance is None) == (ais is None):
+            raise UsageError("--per-row writes one estimate of ln q(x): give either --importance K or --ais T")
+    opened = open_run(run, backend, kernels)
+    part = opened.part(data, split).first(n)
+    figures, rows = assess(opened, part, importance, ais, chains, bidirectional, report)
+    if per_row is not None:
+        write_rows(per_row, part, rows)
+    if as_json:
+        print(json.dumps(figures))
+        return
+    for line in describe(figures):
+        _say(line)
+    if per_row is not None:
+        _say(f"{per_row}: {len(part.X):,} rows")
+
+
+@app.command()
+def trace(
+    run: RunFolder,
+    data: OtherData = None,
+    split: Split = None,
+    n: Annotated[int, typer.Option("-n", metavar="N", help="The first N rows.")] = 128,
+    as_json: Json = False,
+    backend: BackendName = "auto",
+    kernels: KernelKind = "fused",
+) -> None:
+    """One forward and its mirror, step by step: shapes, bytes, FLOPs, times, norms, and what is not finite.
+
+    Example: minivae trace run -n 128
+    """
+    from .batches import Batches
     from .runs import open_run
 
     opened = open_run(run, backend, kernels)
-    part = opened.part(data, split)
-    units: dict[str, Any] = {"rows": part.rows, "scale": opened.scale, "binarize": opened.binarize}
-    result: dict[str, Any] = {"part": part.name, **evaluate_model(opened.vae, part.X, **units).to_dict()}
-    if importance is not None:
-        log_px, error = log_likelihood(opened.vae, part.X, importance, **units)
-        result["importance_samples"] = importance
-        result["log_likelihood"] = float(log_px.mean())
-        # of the mean: each row's own error, and none for the choice of rows
-        error_of_mean = float(np.sqrt((error**2).sum()) / len(error))
-        result["standard_error"] = None if importance == 1 else error_of_mean
+    part, options = opened.part(data, split).first(n), opened.config["options"]
+    batches = Batches(opened.vae, part.X, part.rows, opened.scale, opened.binarize)
+    _, X, _ = next(batches.in_order(len(part.X)))
+    traced = opened.vae.trace(X.copy(), beta=options.get("beta", 1.0), free_bits=options.get("free_bits", 0.0))
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps({"part": part.name, **traced.to_dict()}))
         return
-    _say(f"{result['part']}, {result['rows']:,} rows, nats a row")
-    _say(f"  elbo  {result['elbo']:10.3f}   (−elbo {-result['elbo']:.3f})")
-    _say(f"  nll   {result['nll']:10.3f}")
-    _say(f"  kl    {result['kl']:10.3f}")
-    if importance is not None:
-        spread = "" if importance == 1 else f"  ± {result['standard_error']:.3f} (importance sampling's own error)"
-        _say(f"  ln q(x) {result['log_likelihood']:8.3f}{spread}, {importance} samples")
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
+    console.print(traced.render(console.width))
 
 
 @app.command()
@@ -307,6 +354,7 @@ def info(as_json: Json = False) -> None:
 
 
 app.command()(gradcheck)
+app.command()(bench)
 
 
 def _say(text: str) -> None:
@@ -323,13 +371,13 @@ def _say_if_heard(text: str) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
-def _check_out(path: Path, suffixes: tuple[str, ...], force: bool) -> None:
+def _check_out(path: Path, suffixes: tuple[str, ...], force: bool, flag: str = "-o") -> None:
     if path.suffix not in suffixes:
-        raise UsageError(f"-o {path}: expected a name that ends in {' or '.join(suffixes)}")
+        raise UsageError(f"{flag} {path}: expected a name that ends in {' or '.join(suffixes)}")
     if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"-o {path}: expected a file in a folder that exists")
+        raise UsageError(f"{flag} {path}: expected a file in a folder that exists")
     if path.exists() and not force:
-        raise UsageError(f"-o {path} exists: choose another name, or --force to replace it")
+        raise UsageError(f"{flag} {path} exists: choose another name, or --force to replace it")
     if path.suffix == ".png":
         from . import plots
 

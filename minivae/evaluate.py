@@ -34,6 +34,8 @@ IMPORTANCE_ROWS = 64  # data rows that share a tile
 class Evaluation:
     """Means over `rows` rows, in nats: elbo = −(nll + kl).
 
+    iwae   the importance-weighted bound with the model's S samples, where that is its objective; else None
+
     The expectation over z is taken with S samples a row (one, unless the model has more), so on few rows the ELBO may
     come out above an estimate of ln q(x) that it bounds on average.
     """
@@ -42,9 +44,15 @@ class Evaluation:
     nll: float
     kl: float
     rows: int
+    iwae: float | None = None
+
+    @property
+    def bound(self) -> float:
+        """The bound on ln q(x) that the model's objective raises."""
+        return self.elbo if self.iwae is None else self.iwae
 
     def to_dict(self) -> dict[str, float]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def log_jacobian(vae: VAE, scale: Scale | None) -> float:
@@ -68,9 +76,10 @@ def evaluate_batches(vae: VAE, batches: Batches) -> Evaluation:
         for _, X, numbers in batches.in_order(BATCH_ROWS):
             eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
             sums += vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
-    _, nll, kl = (sums / len(batches)).tolist()
-    nll += log_jacobian(vae, batches.scale)
-    return Evaluation(-(nll + kl), nll, kl, len(batches))
+    loss, nll, kl = (sums / len(batches)).tolist()
+    jacobian = log_jacobian(vae, batches.scale)
+    iwae = -(loss + jacobian) if vae.goal.name == "iwae" else None
+    return Evaluation(-(nll + jacobian + kl), nll + jacobian, kl, len(batches), iwae)
 
 
 def log_likelihood(
@@ -107,8 +116,7 @@ def _log_likelihood(vae: VAE, X: Array, K: int, rows: Array, eps: Array | None) 
     xp, take, (b, L) = vae.backend.xp, vae.workspace.take, (X.shape[0], vae.latent_dim)
     H = vae.encoder.forward(X)
     half_logvar = 0.5 * H[:, L:].sum(axis=1, dtype="float64")
-    largest = xp.full(b, -np.inf)
-    total, squares = xp.zeros(b), xp.zeros(b)
+    largest, total, squares = xp.full(b, -np.inf), xp.zeros(b), xp.zeros(b)
     tile = max(1, TILE_ROWS // b)
     for start in range(0, K, tile):
         k = min(tile, K - start)
@@ -123,11 +131,7 @@ def _log_likelihood(vae: VAE, X: Array, K: int, rows: Array, eps: Array | None) 
         vae.likelihood.nll_and_grad(nll.reshape(k * b), d_out, vae.d_params, out, X, 0.0)
         # ln q(z) − ln p(z|x) = ½ (Σ ε² − Σ z² + Σ ln σ²): the ln 2π of the two cancel
         gap = 0.5 * ((noise * noise) - (Z * Z)).sum(axis=2, dtype="float64") + half_logvar
-        log_w = gap - nll
-        new = xp.maximum(largest, log_w.max(axis=0))
-        shrink, w = xp.exp(largest - new), xp.exp(log_w - new)
-        total, squares = total * shrink + w.sum(axis=0), squares * shrink**2 + (w * w).sum(axis=0)
-        largest = new
+        vae.backend.ops.log_sum_exp(largest, total, squares, gap - nll)
     estimate = largest + xp.log(total) - math.log(K)
     if K == 1:
         return estimate, xp.full(b, np.nan)

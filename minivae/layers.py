@@ -11,7 +11,7 @@ from itertools import pairwise
 from .backend import Array, Backend
 from .buffers import ParameterBuffer, Shape, Workspace
 from .errors import UsageError
-from .kernels.dense import ACTIVATIONS, KEEPS_A
+from .kernels.dense import ACTIVATIONS, KEEPS_A, scratch
 from .noise import Noise
 
 
@@ -46,16 +46,18 @@ class Dense:
         self.ops.dense_forward(self.Y, self.A, self.b, self.activation)
         return self.Y
 
-    def backward(self, dY: Array, need_dX: bool = True) -> Array | None:
+    def backward(self, dY: Array, need_dX: bool = True, need_dW: bool = True) -> Array | None:
         """dY (B, n_out), which becomes dA → dX (B, n_in): dA = dY ⊙ f′(A), db = Σ_rows dA, dW = Xᵀ dA, dX = dA Wᵀ.
 
-        Overwrites dW and db. `need_dX=False` saves a product where nothing is below.
+        Overwrites dW and db. `need_dX=False` saves a product where nothing is below; `need_dW=False` saves one where
+        no parameter is to move, and leaves dW and db alone.
         """
         dA = dY
-        self.ops.dense_backward(
-            dA, self.db, self.workspace.take("dense.partial", (self.n_out,)), self.Y, self.A, self.activation
-        )
-        self.gemm(self.dW, self.X.T, dA)
+        db = self.db if need_dW else self.workspace.take("dense.db", (self.n_out,))
+        partial = self.workspace.take("dense.partial", (scratch(*dA.shape),))
+        self.ops.dense_backward(dA, db, partial, self.Y, self.A, self.activation)
+        if need_dW:
+            self.gemm(self.dW, self.X.T, dA)
         if not need_dX:
             return None
         dX = self.workspace.take(f"{self.name}.dX", self.X.shape)
@@ -90,9 +92,9 @@ class MLP:
             X = layer.forward(X)
         return X
 
-    def backward(self, dY: Array | None, need_dX: bool = True) -> Array | None:
+    def backward(self, dY: Array | None, need_dX: bool = True, need_dW: bool = True) -> Array | None:
         for layer in reversed(self.layers):
-            dY = layer.backward(dY, need_dX or layer is not self.layers[0])
+            dY = layer.backward(dY, need_dX or layer is not self.layers[0], need_dW)
         return dY
 
 

@@ -13,7 +13,7 @@ stream of its own.
     prior       z ~ q(z) of `sample`               the row of the sample  0;  1: drawing x from q(x|z)
     evaluation  ε of objective and evaluation      the row in the data    0;  1: binarisation
     importance  z of importance sampling           the row in the data    0
-    AIS         annealed importance sampling       the row in the data    the transition
+    AIS         annealed importance sampling       the row in the data    0: z; 2t: momentum; 2t + 1: acceptance
 """
 
 from __future__ import annotations

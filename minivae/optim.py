@@ -30,18 +30,27 @@ class Optimizer:
         self.steps = 0
         self.state: dict[str, Array] = {}
 
-    def update(self, P: Array, G: Array, backend: Backend) -> None:
-        """One step: P (n,) changed in place, from the gradient G (n,)."""
+    def numbers(self) -> dict[str, Any]:
+        """What changes between steps, at step number `steps`, by name."""
+        return {"lr": self.lr}
+
+    def update(self, P: Array, G: Array, backend: Backend, numbers: dict[str, Any] | None = None) -> None:
+        """One step: P (n,) changed in place, from the gradient G (n,).
+
+        numbers   `numbers()` of the step in device memory, for a captured step, which counts no steps; else None
+        """
         if self._serves is None:
             self._serves = weakref.ref(P)
         elif self._serves() is not P:
             raise UsageError("this optimizer holds the moments of another model: make a new one for each model")
         if not self.state:
             self.state = {name: backend.zeros(P.shape) for name in self.slots}
-        self.steps += 1
-        self._apply(P, G, backend.ops)
+        if numbers is None:
+            self.steps += 1
+            numbers = self.numbers()
+        self._apply(P, G, backend.ops, **numbers)
 
-    def _apply(self, P: Array, G: Array, ops: Any) -> None:
+    def _apply(self, P: Array, G: Array, ops: Any, lr: Any) -> None:
         raise NotImplementedError
 
 
@@ -56,8 +65,8 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         self.slots = ("velocity",) if momentum else ()
 
-    def _apply(self, P: Array, G: Array, ops: Any) -> None:
-        ops.sgd(P, self.state.get("velocity"), G, self.lr, self.momentum, self.nesterov, self.weight_decay)
+    def _apply(self, P: Array, G: Array, ops: Any, lr: Any) -> None:
+        ops.sgd(P, self.state.get("velocity"), G, lr, self.momentum, self.nesterov, self.weight_decay)
 
 
 class Adagrad(Optimizer):
@@ -69,8 +78,8 @@ class Adagrad(Optimizer):
         super().__init__(lr, weight_decay)
         self.eps = _positive("eps", eps)
 
-    def _apply(self, P: Array, G: Array, ops: Any) -> None:
-        ops.adagrad(P, self.state["squares"], G, self.lr, self.eps, self.weight_decay)
+    def _apply(self, P: Array, G: Array, ops: Any, lr: Any) -> None:
+        ops.adagrad(P, self.state["squares"], G, lr, self.eps, self.weight_decay)
 
 
 class RMSprop(Optimizer):
@@ -84,9 +93,9 @@ class RMSprop(Optimizer):
         self.eps = _positive("eps", eps)
         self.slots = ("squares", "velocity") if momentum else ("squares",)
 
-    def _apply(self, P: Array, G: Array, ops: Any) -> None:
+    def _apply(self, P: Array, G: Array, ops: Any, lr: Any) -> None:
         squares, velocity = self.state["squares"], self.state.get("velocity")
-        ops.rmsprop(P, squares, velocity, G, self.lr, self.rho, self.eps, self.momentum, self.weight_decay)
+        ops.rmsprop(P, squares, velocity, G, lr, self.rho, self.eps, self.momentum, self.weight_decay)
 
 
 class Adam(Optimizer):
@@ -107,23 +116,20 @@ class Adam(Optimizer):
         self.beta1, self.beta2 = _share("beta1", beta1), _share("beta2", beta2)
         self.eps = _positive("eps", eps)
 
-    def _apply(self, P: Array, G: Array, ops: Any) -> None:
-        l2, decay = (0.0, self.lr * self.weight_decay) if self.decoupled else (self.weight_decay, 0.0)
-        correction1, correction2 = 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
-        ops.adam(
-            P,
-            self.state["m"],
-            self.state["v"],
-            G,
-            self.lr,
-            self.beta1,
-            self.beta2,
-            self.eps,
-            l2,
-            decay,
-            correction1,
-            correction2,
-        )
+    def numbers(self) -> dict[str, Any]:
+        return {
+            "lr": self.lr,
+            "decay": self.lr * self.weight_decay if self.decoupled else 0.0,
+            "correction1": 1 - self.beta1**self.steps,
+            "correction2": 1 - self.beta2**self.steps,
+        }
+
+    def _apply(
+        self, P: Array, G: Array, ops: Any, lr: Any, decay: Any = 0.0, correction1: Any = 1.0, correction2: Any = 1.0
+    ) -> None:
+        m, v = self.state["m"], self.state["v"]
+        l2 = 0.0 if self.decoupled else self.weight_decay
+        ops.adam(P, m, v, G, lr, self.beta1, self.beta2, self.eps, l2, decay, correction1, correction2)
 
 
 class AdamW(Adam):

@@ -44,12 +44,13 @@ class Progress:
         if self.status is None or now - self.last < REFRESH_SECONDS:
             return
         self.last = now
-        at = training.at
+        at, vae = training.at, training.vae
         rows = min(at.step * training.batch_size, len(training.batches))
         nll, kl = at.sums[1] / rows + training.jacobian, at.sums[2] / rows
         self.status.update(
-            f"epoch {at.epoch}/{training.epochs}  {at.step}/{training.steps_per_epoch}  elbo {-(nll + kl):.2f}  "
-            f"nll {nll:.2f}  kl {kl:.2f}{_beta(beta, beta >= 1)}  {rate:,.0f} rows/s"
+            f"epoch {at.epoch}/{training.epochs}  {at.step}/{training.steps_per_epoch}  "
+            f"{_loss(training, at.sums[0] / rows + training.jacobian)}elbo {-(nll + kl):.2f}  "
+            f"nll {nll:.2f}  kl {kl:.2f}{_beta(beta, vae.goal.is_bound(beta, vae.samples))}  {rate:,.0f} rows/s"
         )
 
     def epoch(self, training: Training, row: dict[str, Any]) -> None:
@@ -59,11 +60,13 @@ class Progress:
         width = len(str(training.epochs))
         beta = _beta(row["beta"], row["bound"] == "yes")
         validation = f"  val elbo {row['val_elbo']:.2f}" if row["val_elbo"] != "" else ""
+        validation += f"  val iwae {row['val_iwae']:.2f}" if row["val_iwae"] != "" else ""
         best = "  best" if validation and training.at.best_epoch == row["epoch"] else ""
         clamped = f"  [yellow]{row['clamped']:,} log-variances clamped[/]" if row["clamped"] else ""
         self._print(
-            f"epoch {row['epoch']:>{width}}/{training.epochs}  elbo {row['elbo']:.2f}  nll {row['nll']:.2f}  "
-            f"kl {row['kl']:.2f}{validation}{best}{beta}  {row['rows_per_second']:,} rows/s{clamped}"
+            f"epoch {row['epoch']:>{width}}/{training.epochs}  {_loss(training, row['loss'])}"
+            f"elbo {row['elbo']:.2f}  nll {row['nll']:.2f}  kl {row['kl']:.2f}{validation}{best}{beta}  "
+            f"{row['rows_per_second']:,} rows/s{clamped}"
         )
 
     def _print(self, text: str) -> None:
@@ -79,6 +82,11 @@ class Progress:
     def stop(self) -> None:
         if self.status is not None:
             self.status.stop()
+
+
+def _loss(training: Training, loss: float) -> str:
+    """What is minimised, where elbo, nll and kl do not say it already."""
+    return "" if training.vae.goal.name == "elbo" else f"loss {loss:.2f}  "
 
 
 def _beta(beta: float, bound: bool) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint as files
+from . import checks
 from .data import NAMED, Dataset, Scale, load
 from .errors import UsageError, UsageWarning
 from .train import HISTORY_FILE, MODEL_FILE
@@ -36,6 +37,14 @@ class Part:
     y: np.ndarray | None
     rows: np.ndarray
     name: str
+
+    def first(self, n: int | None) -> Part:
+        """The first n rows; all for None."""
+        if n is None:
+            return self
+        checks.whole("-n", n)
+        y = None if self.y is None else self.y[:n]
+        return Part(self.X[:n], y, self.rows[:n], f"first {min(n, len(self.X)):,} rows of the {self.name}")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__, optim, plots, runs
+from . import gemm as products
 from .backend import Backend
 from .batches import Batches
 from .data import Dataset, Scale, choose_binarize, choose_likelihood, load
@@ -48,7 +49,7 @@ class Session:
         schedule, beta = parse(o["schedule"]), Beta(o["beta"], o["kl_warmup"], o["beta_cycle"])
         if not 0 <= o["validation"] < 1:
             raise UsageError(f"--validation {o['validation']:g}: expected a share of the rows, from 0 to less than 1")
-        backend = Backend(o["backend"], o["kernels"], o["dtype"])
+        backend = Backend(o["backend"], o["kernels"], o["dtype"], tf32=o["tf32"])
 
         data = load(self.source, o["seed"])
         part = runs.split_of(data, "train", o)
@@ -56,13 +57,14 @@ class Session:
         scale = Scale.fit(o["scale"], part.X)
         likelihood, why, binarize = self.choose(part.X, data)
         vae = VAE(
-            data.features, o["latent"], hidden, o["activation"], likelihood,
-            samples=o["samples"], backend=backend, seed=o["seed"], init=o["init"],
+            data.features, o["latent"], hidden, o["activation"], likelihood, o["objective"], o["samples"],
+            antithetic=o["antithetic"], backend=backend, seed=o["seed"], init=o["init"],
         )  # fmt: skip
         training = Training(
             vae, part.X, o["epochs"], o["batch_size"], optimizer,
             validation=None if held is None else held.X,
-            beta=beta, binarize=binarize, scale=scale, schedule=schedule, patience=o["patience"], clip=o["clip"],
+            beta=beta, free_bits=o["free_bits"], binarize=binarize, scale=scale, schedule=schedule,
+            patience=o["patience"], clip=o["clip"],
             run=self.folder, progress=Progress(), rows=part.rows, validation_rows=None if held is None else held.rows,
             save_seconds=_save_seconds(),
         )  # fmt: skip
@@ -88,6 +90,9 @@ class Session:
             say(f"scale       {scale.kind}, fitted on the training rows{units}")
         widths = "-".join(str(w) for w in (data.features, *hidden, o["latent"]))
         say(f"model       {widths}, {o['activation']}, {vae.buffer.count:,} parameters; {backend}")
+        if vae.goal.name != "elbo" or vae.samples > 1:
+            pairs = " in antithetic pairs" if vae.antithetic else ""
+            say(f"objective   {vae.goal.name}, {vae.samples} {'samples' if vae.samples > 1 else 'sample'} a row{pairs}")
         if resume:
             done = training.at.epoch > o["epochs"]
             where = f"at epoch {training.at.epoch}, step {training.at.step} of {training.steps_per_epoch}"
@@ -137,13 +142,14 @@ class Session:
     ) -> None:
         """The figure on the test rows, and the pictures."""
         if history.stopped == "patience":
-            say(f"stopped     no better validation ELBO for {self.options['patience']} epochs")
+            say(f"stopped     no better validation {vae.goal.name.upper()} for {self.options['patience']} epochs")
         if history.best_epoch is not None:
             say(f"kept        the parameters of epoch {history.best_epoch}, the best on the validation rows")
         shown = runs.split_of(data, "test" if data.X_test is not None else "train", self.options)
         if data.X_test is not None:
             result = evaluate(vae, shown.X, rows=shown.rows, scale=scale, binarize=binarize)
-            say(f"test        elbo {result.elbo:.3f}  nll {result.nll:.3f}  kl {result.kl:.3f}  nats a row")
+            iwae = "" if result.iwae is None else f"iwae {result.iwae:.3f}  "
+            say(f"test        {iwae}elbo {result.elbo:.3f}  nll {result.nll:.3f}  kl {result.kl:.3f}  nats a row")
         if not plots.available():
             say('pictures    none: they need Matplotlib, pip install "minivae[viz]"')
             return
@@ -215,8 +221,15 @@ def describe_machine() -> dict[str, Any]:
         facts["backend"] = str(Backend())
     except UsageError as error:
         facts["backend"] = f"unavailable: {error}"
+    for name in ("numpy", "mkl"):
+        try:
+            provider = products.choose(name)
+            facts[f"gemm {name}"] = f"{provider.version}, on {'its own' if provider.own_threads else 'our'} threads"
+        except UsageError as error:
+            facts[f"gemm {name}"] = f"none: {error}"
     try:
-        facts["gpu"] = str(Backend("cupy", kernels="reference"))
+        gpu = Backend("cupy")
+        facts["gpu"], facts["gpu steps"] = str(gpu), gpu.gemm.about
     except UsageError as error:
         facts["gpu"] = f"none: {error}"
     facts["processors"] = os.cpu_count()
@@ -228,10 +241,10 @@ def describe_machine() -> dict[str, Any]:
     facts["packages"] = {
         name: _version(name)
         for name in ("numpy", "scipy", "numba", "safetensors", "matplotlib", "scikit-learn", "pooch", "cupy-cuda12x",
-                     "cupy-cuda13x")
+                     "cupy-cuda13x", "nvmath-python")
     }  # fmt: skip
-    facts["MINIVAE_BACKEND"] = os.environ.get("MINIVAE_BACKEND", "not set")
-    facts["MINIVAE_DATA"] = os.environ.get("MINIVAE_DATA", "not set")
+    for name in ("MINIVAE_BACKEND", "MINIVAE_DATA", "MINIVAE_GEMM", "MINIVAE_THREADS"):
+        facts[name] = os.environ.get(name, "not set")
     return facts
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import checkpoint as files
-from . import checks
+from . import checks, graph
 from .batches import CHECK_ROWS, Batches
 from .errors import UsageError
 from .evaluate import evaluate_batches, log_jacobian
@@ -53,8 +53,9 @@ COLUMNS = {  # of the history: name → what it is
     "val_elbo": "the same on the validation rows, after the epoch",
     "val_nll": "",
     "val_kl": "",
+    "val_iwae": "the importance-weighted bound on the validation rows, where that is the objective",
     "beta": "the KL's weight at the epoch's last step",
-    "bound": "whether −loss bounds ln q(x) from below: no where β < 1 in any step",
+    "bound": "whether −loss bounds ln q(x) from below: no where β < 1 in any step (iwae: β ≠ 1)",
     "lr": "the learning rate at the epoch's last step",
     "clamped": "decoder log-variances that were clamped",
     "rows_per_second": "training rows",
@@ -101,7 +102,7 @@ class Position:
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # Σ loss, Σ nll, Σ kl over its rows so far
     bound: bool = True  # whether β has been at least 1 in every step of it
     total_steps: int = 0
-    best_elbo: float = -math.inf
+    best_bound: float = -math.inf
     best_epoch: int | None = None
     waited: int = 0  # epochs since the best, as patience counts them
     seconds: float = 0.0
@@ -147,6 +148,7 @@ class Training:
         free_bits = checks.real(
             "free_bits", free_bits, lambda x: x >= 0, "a number ≥ 0, nats for each latent dimension"
         )
+        vae.goal.check(free_bits)
         save_seconds = checks.real("save_seconds", save_seconds, lambda x: x >= 0, "a number of seconds ≥ 0")
         if callback is not None and not callable(callback):
             raise UsageError(f"callback={callback!r}: expected a function of an epoch's row")
@@ -177,6 +179,9 @@ class Training:
         self.best = vae.buffer.data.copy()  # used where there is validation
         self.look_every = LOOK_EVERY[vae.backend.name]
         self.recent, self.unread = vae.backend.zeros((self.look_every, 3), np.float64), 0
+        self.graphs: graph.Graphs | None = None
+        if graph.possible(vae, self.batches):
+            self.graphs = graph.Graphs(vae, self.batches, self.optimizer, self.recent, self.free_bits, clip)
         self.last_save = -math.inf
         self.interrupted = threading.Event()
         self.run_folder = None if run is None else Path(run)
@@ -215,29 +220,44 @@ class Training:
         rows_here, start = 0, time.perf_counter()
         before = at.seconds
         while at.step < self.steps_per_epoch:
-            t = at.epoch - 1 + at.step / self.steps_per_epoch
-            self.optimizer.lr = self.base_lr * self.schedule.factor(t, self.epochs)
-            beta = self.beta(t)
-            at.bound = at.bound and beta >= 1
-            index = order[at.step * self.batch_size : (at.step + 1) * self.batch_size]
-            X, rows = self.batches.take(index, "binarise", pass_)
-            terms = vae.train_step(
+            plan = self._plan()
+            beta = plan[-1][1]
+            at.bound = at.bound and all(vae.goal.is_bound(beta, vae.samples) for _, beta in plan)
+            X = self._steps(order, plan, pass_)
+            rows_here += min(len(plan) * self.batch_size, len(self.batches) - at.step * self.batch_size)
+            at.step += len(plan)
+            at.total_steps += len(plan)
+            self.unread = len(plan)
+            self._look(X)
+            seconds = time.perf_counter() - start
+            at.seconds = before + seconds
+            if self.progress:
+                self.progress.step(self, beta, rows_here / seconds)
+            if at.step < self.steps_per_epoch:
+                self._stop_or_save()
+        self._close_epoch(beta, rows_here / (time.perf_counter() - start))
+
+    def _plan(self) -> list[tuple[float, float]]:
+        """The learning rate and β of each step until the losses are looked at again."""
+        at, plan = self.at, []
+        for step in range(at.step, min(at.step + self.look_every, self.steps_per_epoch)):
+            t = at.epoch - 1 + step / self.steps_per_epoch
+            plan.append((self.base_lr * self.schedule.factor(t, self.epochs), self.beta(t)))
+        return plan
+
+    def _steps(self, order: Any, plan: list[tuple[float, float]], pass_: int) -> Any:
+        """The steps of the plan, their losses to `recent` → the last batch X."""
+        first, size = self.at.step * self.batch_size, self.batch_size
+        if self.graphs is not None:
+            return self.graphs.run(order, plan, pass_, first, size)
+        for k, (lr, beta) in enumerate(plan):
+            self.optimizer.lr = lr
+            X, rows = self.batches.take(order[first + k * size : first + (k + 1) * size], "binarise", pass_)
+            terms = self.vae.train_step(
                 X, self.optimizer, rows=rows, beta=beta, free_bits=self.free_bits, clip=self.clip, pass_=pass_
             )
-            self.recent[self.unread] = terms.sums()
-            self.unread += 1
-            at.step += 1
-            at.total_steps += 1
-            rows_here += X.shape[0]
-            if self.unread == self.look_every or at.step == self.steps_per_epoch:
-                self._look(X)
-                seconds = time.perf_counter() - start
-                at.seconds = before + seconds
-                if self.progress:
-                    self.progress.step(self, beta, rows_here / seconds)
-                if at.step < self.steps_per_epoch:
-                    self._stop_or_save()
-        self._close_epoch(beta, rows_here / (time.perf_counter() - start))
+            self.recent[k] = terms.sums()
+        return X
 
     def _look(self, X: Any) -> None:
         """Read the losses since the last look, guard against NaN, and add them to the epoch's sums."""
@@ -284,11 +304,12 @@ class Training:
         row |= {"bound": "yes" if at.bound else "no", "clamped": self._clamped()}
         if self.validation is not None:
             result = evaluate_batches(self.vae, self.validation)
-            if not math.isfinite(result.elbo):
+            if not math.isfinite(result.elbo + result.bound):
                 raise Diverged(self._diagnosis(at.total_steps, f"validation elbo {result.elbo:g}"))
             row |= {"val_elbo": result.elbo, "val_nll": result.nll, "val_kl": result.kl}
+            row["val_iwae"] = "" if result.iwae is None else result.iwae
             if self.beta.settled(at.epoch):
-                self._judge(result.elbo)
+                self._judge(result.bound)
         at.seconds += time.perf_counter() - clock
         row |= {"rows_per_second": round(rate), "seconds": round(at.seconds, 3)}
         self.history.rows.append(row)
@@ -301,11 +322,11 @@ class Training:
             self.callback(row)
         self._stop_or_save()
 
-    def _judge(self, elbo: float) -> None:
-        """Is this the best epoch so far, by the validation ELBO at β = 1?"""
+    def _judge(self, bound: float) -> None:
+        """Is this the best epoch so far, by the objective's bound on the validation rows at β = 1?"""
         at = self.at
-        if elbo > at.best_elbo:
-            at.best_elbo, at.best_epoch, at.waited = elbo, at.epoch, 0
+        if bound > at.best_bound:
+            at.best_bound, at.best_epoch, at.waited = bound, at.epoch, 0
             self.best[...] = self.vae.buffer.data
         else:
             at.waited += 1
@@ -375,7 +396,7 @@ class Training:
             "clamped": 0 if clamped is None else int(vae.backend.to_host(clamped)[0]),
             "options": self.options,
             # times would make two runs differ that do not; −inf is no JSON
-            "position": {**asdict(at), "seconds": 0.0, "best_elbo": repr(at.best_elbo)},
+            "position": {**asdict(at), "seconds": 0.0, "best_bound": repr(at.best_bound)},
         }
         extra = {"scale": self.scale.kind if self.scale else "none", "binarize": self.batches.binarize}
         files.write(
@@ -423,7 +444,7 @@ class Training:
         if position["epoch"] - 1 > self.epochs:
             done = position["epoch"] - 1
             raise UsageError(f"{folder} has {done} epochs behind it, and {self.epochs} were asked for: ask for more")
-        self.at = Position(**{**position, "best_elbo": float(position["best_elbo"])})
+        self.at = Position(**{**position, "best_bound": float(position["best_bound"])})
         if self.at.best_epoch is not None:
             files.put_tensors(vae, saved.tensors, self.best, "best.", source)
         self.first_pass, vae.passes = training["first_pass"], training["passes"]

@@ -1,9 +1,11 @@
 """vae: the model. One forward chain, and its mirror.
 
-    X ─ encoder ─ H=[μ|ln σ²] ─ posterior ─ Z ─ decoder ─ out ─ likelihood ─ nll       forward: read downward
-    dX  encoder     dH          posterior   dZ  decoder   d_out  likelihood            mirror: the same, upward
+    X ─ encoder ─ H=[μ|ln σ²] ─ posterior ─ Z ─ decoder ─ out ─ objective(likelihood) ─ 𝓛      forward: to the right
+    dX  encoder     dH          posterior   dZ  decoder  d_out  objective(likelihood)          mirror: to the left
 
     𝓛 = E_{x~p̃}[ E_{z~p(z|x)}[−ln q(x|z)] + β KL(p(z|x) ‖ q(z)) ]                      (eq. 13; β = 1)
+
+or the importance-weighted bound: `objectives.py` has both.
 
 It is not a framework: there is no graph and no tape. What `backward` needs, `forward` left in the workspace.
 
@@ -23,86 +25,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import checks, likelihoods
+from . import checks, likelihoods, objectives
 from .backend import Array, Backend, resolve
 from .buffers import ParameterBuffer, Workspace
 from .errors import UsageError
 from .latent import GaussianPosterior
 from .layers import MLP, initialise
 from .noise import Noise
+from .objectives import Terms
 
 if TYPE_CHECKING:
     from .optim import Optimizer
     from .schedules import Beta
+    from .trace import Trace
     from .train import History
 
-OBJECTIVES = ("elbo",)
 BATCH_ROWS = 1024  # rows at a time where a method streams over many
-
-
-class Terms:
-    """What one pass gave: means over rows as numbers, and the rows themselves.
-
-    .loss      what is minimised: nll + β Σ_l max(kl_l, free_bits)
-    .elbo      −(nll + kl), at β = 1
-    .nll .kl   E[−ln q(x|z)] and KL(p(z|x) ‖ q(z)), means over rows
-    .nll_rows .kl_rows   (B,): the same for each row; nll_rows is the mean over the S samples
-    .kl_dims   (L,): the mean KL of each latent dimension
-
-    Read lazily: nothing is computed, and no device is waited for, before an attribute is asked for. The terms of a
-    `train_step` are views into the model's workspace, valid until its next call; `copy()` keeps them.
-    """
-
-    def __init__(self, backend: Backend, nll: Array, kl_rows: Array, kl_dims: Array, beta: float, free_bits: float):
-        self._backend, self._nll, self._kl_rows, self._kl_dims = backend, nll, kl_rows, kl_dims
-        self.beta, self.free_bits = beta, free_bits
-
-    def copy(self) -> Terms:
-        """The same terms in arrays of their own."""
-        arrays = (self._nll.copy(), self._kl_rows.copy(), self._kl_dims.copy())
-        return Terms(self._backend, *arrays, self.beta, self.free_bits)
-
-    @property
-    def nll_rows(self) -> np.ndarray:
-        return self._backend.to_host(self._nll).mean(axis=0)
-
-    @property
-    def kl_rows(self) -> np.ndarray:
-        return self._backend.to_host(self._kl_rows)
-
-    @property
-    def kl_dims(self) -> np.ndarray:
-        return self._backend.to_host(self._kl_dims)
-
-    @property
-    def nll(self) -> float:
-        return float(self._backend.to_host(self._nll).mean(dtype=np.float64))
-
-    @property
-    def kl(self) -> float:
-        return float(self._backend.to_host(self._kl_rows).mean(dtype=np.float64))
-
-    @property
-    def elbo(self) -> float:
-        return -(self.nll + self.kl)
-
-    @property
-    def loss(self) -> float:
-        if self.free_bits > 0:
-            kl = float(np.maximum(self.kl_dims, self.free_bits).sum(dtype=np.float64))
-        else:
-            kl = self.kl
-        return self.nll + self.beta * kl
-
-    def sums(self) -> Array:
-        """(3,) float64 on the device, sums over rows of loss, nll and kl, for whoever adds up without waiting."""
-        xp, B = self._backend.xp, self._kl_rows.shape[0]
-        nll, kl = self._nll.mean(axis=0).sum(dtype="float64"), self._kl_rows.sum(dtype="float64")
-        counted = kl if not self.free_bits else B * xp.maximum(self._kl_dims, self.free_bits).sum(dtype="float64")
-        return xp.stack((nll + self.beta * counted, nll, kl))
-
-    def __repr__(self) -> str:
-        return f"Terms(loss={self.loss:.4f}, elbo={self.elbo:.4f}, nll={self.nll:.4f}, kl={self.kl:.4f})"
 
 
 class VAE:
@@ -113,8 +51,9 @@ class VAE:
     hidden       widths of the encoder's hidden layers; the decoder mirrors them. () is a linear model
     activation   identity, relu, tanh, sigmoid, softplus or silu
     likelihood   "bernoulli", "gaussian" or "gaussian:σ" (see `likelihoods.py`)
-    objective    "elbo" (eq. 13)
+    objective    "elbo" (eq. 13), or "iwae", the importance-weighted bound with K = samples
     samples      S, samples of z for each row in training (eq. 23)
+    antithetic   draw the noise in pairs ε, −ε: sample s + S/2 mirrors sample s; S is even
     backend      "numpy", "cupy", "auto", or a Backend; kernels and dtype as in `Backend`
     seed         of every random number the model draws
     init         "glorot", "he" or "normal:s"
@@ -136,18 +75,24 @@ class VAE:
         dtype: Any = None,
         seed: int = 0,
         init: str = "glorot",
+        antithetic: bool = False,
     ):
         features, latent_dim = checks.whole("features", features), checks.whole("latent_dim", latent_dim)
         samples = checks.whole("samples", samples)
         if isinstance(hidden, (str, int)) or not hasattr(hidden, "__iter__"):
             raise UsageError(f"hidden={hidden!r}: expected a tuple of widths, as in (500,), or () for a linear model")
         self.hidden = tuple(checks.whole(f"hidden[{i}]", width) for i, width in enumerate(hidden))
-        for name, text in (("activation", activation), ("likelihood", likelihood), ("init", init)):
+        names = {"activation": activation, "likelihood": likelihood, "objective": objective, "init": init}
+        for name, text in names.items():
             checks.instance(name, text, str, "its name")
-        if objective not in OBJECTIVES:
-            raise UsageError(f"objective={objective!r}: expected one of {', '.join(OBJECTIVES)}")
+        Goal = objectives.find(objective)
+        if checks.flag("antithetic", antithetic) and samples % 2:
+            raise UsageError(
+                f"samples={samples} with antithetic=True: expected an even number, for they come in pairs ε and −ε"
+            )
         self.features, self.latent_dim = features, latent_dim
-        self.activation, self.objective_name, self.samples, self.init = activation, objective, samples, init
+        self.activation, self.init = activation, init
+        self.samples, self.antithetic = samples, bool(antithetic)
         self.backend = resolve(backend, kernels, dtype)
         self.workspace = Workspace(self.backend)
         self.noise = Noise(self.backend, seed)
@@ -166,6 +111,7 @@ class VAE:
         self.decoder.bind(self.buffer)
         self.likelihood.bind({name.partition(".")[2]: self.buffer.views[name] for name, _ in own})
         self.d_params = {name.partition(".")[2]: self.buffer.grads[name] for name, _ in own}
+        self.goal = Goal(self.backend, self.workspace, self.likelihood, self.posterior, self.d_params)
         initialise(self.buffer, self.noise, init)
 
     @property
@@ -190,8 +136,9 @@ class VAE:
             "hidden": list(self.hidden),
             "activation": self.activation,
             "likelihood": self.likelihood.name,
-            "objective": self.objective_name,
+            "objective": self.goal.name,
             "samples": self.samples,
+            "antithetic": self.antithetic,
             "seed": self.seed,
             "init": self.init,
         }
@@ -204,29 +151,28 @@ class VAE:
         H = self.encoder.forward(X)
         Z = self.posterior.forward(H, eps)
         out = self.decoder.forward(Z.reshape(S * B, L))
-        nll = self.workspace.take("nll", (S, B))
-        self.d_out = self.workspace.take("d_out", out.shape)
-        self.likelihood.nll_and_grad(nll.reshape(S * B), self.d_out, self.d_params, out, X, 1.0 / (B * S))
-        return Terms(self.backend, nll, self.posterior.kl_rows, self.posterior.kl_dims, beta, free_bits)
+        return self.goal.forward(out, X, beta, free_bits)
 
-    def mirror(self, eps: Array, beta: float, free_bits: float) -> None:
+    def mirror(self) -> None:
         """The gradient of the loss with respect to every parameter, from what `forward` left."""
-        dZ = self.decoder.backward(self.d_out)
-        dH = self.posterior.backward(dZ.reshape(eps.shape), beta, free_bits)  # type: ignore[union-attr]
+        d_out = self.goal.backward()
+        dZ = self.decoder.backward(d_out)
+        dH = self.goal.backward_posterior(dZ.reshape(self.posterior.Z.shape))  # type: ignore[union-attr]
         self.encoder.backward(dH, need_dX=False)
 
     # ---- the objective, and a step down it ----------------------------------------------------------------------
 
     def objective(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
-        """The loss and its parts for X (B, D) (eq. 13, 24).
+        """The loss and its parts for X (B, D) (eq. 13, 24; with objective "iwae" the terms are `WeightedTerms`).
 
         eps        (B, L), or (S, B, L) for S samples; None draws it from the evaluation stream, always the same
         beta       weight of the KL
-        free_bits  nats of KL that each latent dimension has for nothing
+        free_bits  nats of KL that each latent dimension has for nothing; not with objective "iwae"
         Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain.
         """
         X = self._batch(X)
         self.likelihood.check(X)
+        self.goal.check(free_bits)
         with self.likelihood.uncounted():
             return self.forward(X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), beta, free_bits).copy()
 
@@ -234,10 +180,11 @@ class VAE:
         """`objective`, and `gradients` overwritten with the gradient of its loss."""
         X = self._batch(X)
         self.likelihood.check(X)
+        self.goal.check(free_bits)
         eps = self.epsilon(eps, X.shape[0], "evaluation", None, 0)
         with self.likelihood.uncounted():
             terms = self.forward(X, eps, beta, free_bits)
-            self.mirror(eps, beta, free_bits)
+            self.mirror()
         return terms.copy()
 
     def train_step(
@@ -264,14 +211,24 @@ class VAE:
             self.passes += 1
             pass_ = self.passes
         X = self._batch(X)
+        self.goal.check(free_bits)
         eps = self.epsilon(eps, X.shape[0], "posterior", rows, pass_)
         terms = self.forward(X, eps, beta, free_bits)
-        self.mirror(eps, beta, free_bits)
+        self.mirror()
         if clip is not None:
             norm = self.workspace.take("gradient_norm", (1,), np.float64)
             self.backend.ops.clip_norm(self.buffer.grad, norm, clip)
         optimizer.update(self.buffer.data, self.buffer.grad, self.backend)
         return terms
+
+    def trace(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
+        """What `objective_and_grad` does, step by step: arrays, times, norms, and what is not finite; `trace.py`.
+
+        print(vae.trace(X)) is a table; .steps and ["encoder.0.Y"] are its parts. The model is left as it is.
+        """
+        from .trace import trace
+
+        return trace(self, X, eps, beta, free_bits)
 
     # ---- using the model ----------------------------------------------------------------------------------------
 
@@ -339,7 +296,7 @@ class VAE:
 
         X            any real dtype, on the host, on the device, or memory-mapped: it is converted batch by batch
         optimizer    `mv.Adam(1e-3)` unless given
-        validation   X_val: evaluated after each epoch; the model then keeps the parameters of the best ELBO (β = 1)
+        validation   X_val: evaluated after each epoch; the model then keeps the parameters of the best bound (β = 1)
         beta         weight of the KL, or a `mv.Beta` that warms it up
         binarize     "none", "threshold", "static" or "dynamic"
         patience     stop after so many epochs without a better validation ELBO, counted after β's warm-up
@@ -422,7 +379,10 @@ class VAE:
                 rows = self.noise.rows(0, B)
             elif not self.backend.owns(checks.row_numbers("rows", rows, B)):
                 rows = self.backend.asarray(rows)
-            self.noise.normal(out, stream, rows, pass_)
+            drawn = out[: S // 2] if self.antithetic else out
+            self.noise.normal(drawn, stream, rows, pass_)
+            if self.antithetic:
+                self.backend.xp.negative(drawn, out=out[S // 2 :])
             return out
         shape = tuple(getattr(eps, "shape", ()))
         if shape == (B, L):

@@ -26,6 +26,34 @@ def _mnist_folder():
     return None
 
 
+def pytest_addoption(parser):
+    parser.addoption("--require-gpu", action="store_true", help="fail, instead of skipping, where no GPU answers")
+
+
+def why_no_gpu():
+    """Why tests marked `gpu` cannot run here; "" where they can."""
+    from minivae.backend import Backend
+    from minivae.errors import UsageError
+
+    try:
+        Backend("cupy")
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def pytest_runtest_setup(item):
+    if "gpu" in item.keywords and (reason := why_no_gpu()):
+        pytest.skip(reason)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    if report.skipped and "gpu" in item.keywords and item.config.getoption("--require-gpu"):
+        report.outcome, report.longrepr = "failed", f"--require-gpu: {report.longrepr[2]}"
+
+
 def pytest_collection_modifyitems(items):
     if _mnist_folder() is None:
         skip = pytest.mark.skip(reason="real MNIST is not here: set MINIVAE_DATA to the folder that holds mnist/")

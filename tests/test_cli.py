@@ -373,6 +373,28 @@ def test_version():
     assert ok("--version").startswith("minivae 0.")
 
 
+def test_the_objective_is_kept_in_the_config_said_and_checked_when_resumed(tmp_path):
+    options = ["--objective", "iwae", "--samples", "4", "--antithetic"]
+    said = ok("train", "digits", "--out", tmp_path / "r", *SMALL, *options)
+    assert "objective   iwae, 4 samples a row in antithetic pairs" in said
+    assert "test        iwae -" in said
+    kept = json.loads((tmp_path / "r/config.json").read_text())["options"]
+    assert (kept["objective"], kept["samples"], kept["antithetic"], kept["free_bits"]) == ("iwae", 4, True, 0.0)
+    figures = json.loads(ok("evaluate", tmp_path / "r", "--json"))
+    assert f"iwae {figures['iwae']:.3f}  elbo {figures['elbo']:.3f}" in said
+    for change in (["--objective", "elbo"], ["--free-bits", "0.5"]):
+        line = one_line("train", "digits", "--out", tmp_path / "r", "--resume", *change)
+        assert f"was begun with {change[0]}" in line
+    ok("train", "digits", "--out", tmp_path / "r", "--resume", "--epochs", "4")
+
+
+def test_free_bits_reach_the_loss(tmp_path):
+    ok("train", "digits", "--out", tmp_path / "r", *SMALL, "--epochs", "1", "--free-bits", "5")
+    with open(tmp_path / "r/history.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["loss"]) >= float(row["nll"]) + 2 * 5.0 - 1e-6
+
+
 def test_divergence_exits_1_and_names_step_and_tensor(tmp_path):
     options = [*SMALL, "--optimizer", "sgd", "--lr", "1e30"]
     result = minivae("train", "digits", "--out", tmp_path / "r", *options)
@@ -391,6 +413,111 @@ def test_evaluate_gives_its_figures_as_text_and_json(run):
     assert figures["log_likelihood"] > figures["elbo"]
     assert 0 < figures["standard_error"] < 1
     assert figures["rows"] == 359
+
+
+def test_evaluate_anneals_and_checks_itself_from_both_sides(run):
+    options = ["-n", "3", "--ais", "30", "--chains", "4", "--bidirectional"]
+    figures = json.loads(ok("evaluate", run, *options, "--json"))
+    ais = figures["ais"]
+    assert (figures["rows"], ais["temperatures"], ais["chains"]) == (3, 30, 4)
+    assert abs(ais["log_likelihood"] - figures["elbo"]) < 15
+    both = ais["bidirectional"]
+    gap = both["upper"]["log_likelihood"] - both["lower"]["log_likelihood"]
+    assert both["gap"] == pytest.approx(gap) and both["rows"] == 16
+    text = ok("evaluate", run, *options)
+    assert f"ln q(x) {ais['log_likelihood']:8.3f} ± {ais['standard_error']:.3f}" in text
+    assert f"a gap of {both['gap']:.3f}" in text
+    assert "first 3 rows of the test part of digits" in text
+
+
+def test_evaluate_reports_which_dimensions_are_used(run):
+    report = json.loads(ok("evaluate", run, "--report", "--json"))["report"]
+    figures = json.loads(ok("evaluate", run, "--json"))
+    assert (report["rate"], report["distortion"]) == (figures["kl"], figures["nll"])
+    assert sorted(report["active"] + report["unused"]) == [0, 1]
+    assert sum(report["kl_dims"]) == pytest.approx(report["rate"])
+    assert 0 <= report["mutual_information"] <= np.log(report["mutual_information_rows"])
+    text = ok("evaluate", run, "--report")
+    assert f"{len(report['active'])} of 2 latent dimensions are active" in text
+    assert f"{report['kl_dims'][1]:8.3f}" in text
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npz"])
+def test_evaluate_writes_the_log_likelihood_of_each_row(run, tmp_path, suffix):
+    from minivae.runs import open_run
+
+    path = tmp_path / f"rows{suffix}"
+    options = ["--importance", "5", "-n", "20", "--per-row", path]
+    figures = json.loads(ok("evaluate", run, *options, "--json"))
+    if suffix == ".npz":
+        with np.load(path) as held:
+            table = {name: held[name] for name in held}
+    else:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        table = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    part = open_run(run).part()
+    np.testing.assert_array_equal(table["row"], part.rows[:20])
+    np.testing.assert_array_equal(table["y"], part.y[:20])
+    assert table["log_px"].mean() == pytest.approx(figures["log_likelihood"], rel=1e-12)
+    assert np.sqrt((table["standard_error"] ** 2).sum()) / 20 == pytest.approx(figures["standard_error"], rel=1e-12)
+    before = path.read_bytes()
+    assert "--force" in one_line("evaluate", run, *options)
+    assert path.read_bytes() == before
+    assert "20 rows" in ok("evaluate", run, *options, "--force")
+
+
+def test_evaluate_writes_annealed_log_likelihoods_too(run, tmp_path):
+    options = ["--ais", "3", "--chains", "2", "-n", "5", "--per-row", tmp_path / "rows.npz"]
+    ais = json.loads(ok("evaluate", run, *options, "--json"))["ais"]
+    with np.load(tmp_path / "rows.npz") as held:
+        assert held["log_px"].mean() == pytest.approx(ais["log_likelihood"], rel=1e-12)
+        assert np.sqrt((held["standard_error"] ** 2).sum()) / 5 == pytest.approx(ais["standard_error"], rel=1e-12)
+
+
+def test_evaluate_gives_both_sides_in_the_units_of_the_data(tmp_path):
+    from minivae.annealing import enclose
+    from minivae.runs import open_run
+
+    np.save(tmp_path / "x.npy", ROWS)
+    options = ["--likelihood", "gaussian:1", "--scale", "standard"]
+    ok("train", "x.npy", "--out", "r", *SMALL, *options, cwd=tmp_path)
+    figures = json.loads(ok("evaluate", "r", "--ais", "3", "--bidirectional", "--json", cwd=tmp_path))
+    opened = open_run(tmp_path / "r")
+    both = enclose(opened.vae, 16, 3, 16, 10, scale=opened.scale)
+    assert opened.scale.log_jacobian != 0
+    for side in ("lower", "upper"):
+        shown = figures["ais"]["bidirectional"][side]["log_likelihood"]
+        assert shown == pytest.approx(getattr(both, side).mean(), rel=1e-9)
+
+
+def test_trace_prints_a_table_and_json(run):
+    text = ok("trace", run, "-n", "50")
+    assert "Y = relu(XW + b)" in text and "every number is finite" in text
+    held = json.loads(ok("trace", run, "-n", "50", "--json"))
+    assert held["part"] == "first 50 rows of the test part of digits"
+    figures = json.loads(ok("evaluate", run, "-n", "50", "--json"))
+    assert (held["rows"], round(held["kl"], 6)) == (50, round(figures["kl"], 6))
+    assert held["given"][0]["smallest"] == 0 and held["given"][0]["largest"] == 1
+
+
+def test_trace_of_a_run_whose_parameters_hold_nan_names_the_tensor(run, tmp_path):
+    import shutil
+
+    from minivae.checkpoint import read, write
+
+    shutil.copytree(run, tmp_path / "r")
+    saved = read(tmp_path / "r/model.safetensors")
+    saved.tensors["best.decoder.0.W"][0, 0] = np.nan
+    write(tmp_path / "r/model.safetensors", saved)
+    assert "NaN or an infinity: decoder.0.W, 1 of its" in ok("trace", tmp_path / "r")
+    assert json.loads(ok("trace", tmp_path / "r", "--json"))["first_nonfinite"] == "decoder.0.W"
+
+
+def test_trace_uses_the_runs_own_beta_and_free_bits(tmp_path):
+    ok("train", "digits", "--out", tmp_path / "r", *SMALL, "--epochs", "1", "--beta", "0.5", "--free-bits", "3")
+    held = json.loads(ok("trace", tmp_path / "r", "--json"))
+    assert held["loss"] >= held["nll"] + 0.5 * 2 * 3 - 1e-6
 
 
 def test_evaluate_splits_are_the_runs_own(run):
@@ -448,13 +575,14 @@ def test_encode_writes_codes_with_labels_and_row_numbers(run, tmp_path):
 
 def test_info_says_what_it_runs_on():
     facts = json.loads(ok("info", "--json"))
-    assert facts["backend"] == "numpy, fused kernels, float32"
+    assert facts["backend"].startswith("numpy, fused kernels, float32, products by ")
+    assert "NumPy's" in facts["gemm numpy"] and ("Intel" in facts["gemm mkl"] or "pip install" in facts["gemm mkl"])
     assert facts["packages"]["numpy"] == np.__version__
     assert "openblas" in ok("info") or facts["blas"]
 
 
 def test_help_of_every_command_has_an_example():
-    for command in ("train", "evaluate", "sample", "reconstruct", "encode", "info", "gradcheck"):
+    for command in ("train", "evaluate", "trace", "sample", "reconstruct", "encode", "info", "gradcheck", "bench"):
         text = ok(command, "--help")
         assert f"minivae {command}" in text
 
@@ -487,6 +615,10 @@ TRAIN_MISTAKES = {
     "seed": (["digits", "--seed", "-1"], "seed=-1"),
     "epochs": (["digits", "--epochs", "0"], "epochs=0"),
     "samples": (["digits", "--samples", "0"], "samples=0"),
+    "objective": (["digits", "--objective", "elob"], "expected one of elbo, iwae"),
+    "odd pairs": (["digits", "--samples", "3", "--antithetic"], "even number"),
+    "free bits below 0": (["digits", "--free-bits", "-1"], "free_bits=-1.0"),
+    "free bits of iwae": (["digits", "--objective", "iwae", "--free-bits", "1"], "leave them out"),
     "resume nothing": (["digits", "--resume"], "does not exist"),
 }
 
@@ -538,6 +670,16 @@ RUN_MISTAKES = {
     "folder": (["sample", "RUN", "-o", "no/such/x.npy"], "a folder that exists"),
     "split": (["evaluate", "RUN", "--split", "dev"], "train, validation, test"),
     "importance": (["evaluate", "RUN", "--importance", "0"], "samples=0"),
+    "ais": (["evaluate", "RUN", "--ais", "0"], "temperatures=0"),
+    "chains": (["evaluate", "RUN", "--ais", "3", "--chains", "0"], "chains=0"),
+    "bidirectional alone": (["evaluate", "RUN", "--bidirectional"], "give --ais T as well"),
+    "per row of nothing": (["evaluate", "RUN", "--per-row", "x.csv"], "--importance K or --ais T"),
+    "per row of both": (["evaluate", "RUN", "--per-row", "x.csv", "--ais", "3", "--importance", "3"], "either"),
+    "per row suffix": (["evaluate", "RUN", "--importance", "3", "--per-row", "x.txt"], "--per-row x.txt: expected a"),
+    "trace n": (["trace", "RUN", "-n", "0"], "-n=0"),
+    "trace of no run": (["trace", "no/such/run"], "does not exist"),
+    "evaluate n": (["evaluate", "RUN", "-n", "0"], "-n=0"),
+    "report of one row": (["evaluate", "RUN", "-n", "1", "--report"], "at least two"),
     "n": (["sample", "RUN", "-n", "0", "-o", "x.npy"], "n=0"),
     "reconstruct n": (["reconstruct", "RUN", "-n", "-3", "-o", "x.npy"], "-n -3"),
     "width": (["evaluate", "RUN", "rows.npy"], "5 features"),

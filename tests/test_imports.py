@@ -14,13 +14,16 @@ PACKAGE = ROOT / "minivae"
 FLOORS = [
     {"errors", "checks", "formats", "__init__"},
     {"kernels"},
+    {"gemm", "cublas"},
     {"backend"},
     {"buffers", "noise", "data"},
     {"layers", "latent", "likelihoods"},
+    {"objectives"},
     {"vae"},
-    {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "train"},
+    {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "graph", "train"},
+    {"annealing", "collapse", "trace", "trace_steps", "trace_table"},
     {"plots", "gradcheck", "testing", "bayes"},
-    {"runs", "session"},
+    {"runs", "session", "assessment", "bench"},
     {"cli", "__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -67,7 +67,7 @@ def test_dense_backward_fused_equals_reference(activation, shape, dtype):
 
     def make():
         kept = A if activation in dense.KEEPS_A else None
-        return [dY.copy(), poisoned(H, dtype=dtype)], (poisoned(H, dtype=dtype), Y, kept, activation)
+        return [dY.copy(), poisoned(H, dtype=dtype)], (poisoned(dense.scratch(B, H), dtype=dtype), Y, kept, activation)
 
     check_both("dense_backward", make, dtype, scale=np.sqrt(B))
 
@@ -89,7 +89,7 @@ def test_bias_gradient_in_float32_keeps_its_digits_over_many_rows():
     """Summed row after row it would be wrong by 1e-5; in blocks it is not."""
     dY = np.random.default_rng(0).normal(1, 1, (8192, 16)).astype(np.float32)
     exact, db = dY.astype(np.float64).sum(axis=0), np.empty(16, np.float32)
-    FUSED.dense_backward(dY, db, np.empty(16, np.float32), dY, None, "identity")
+    FUSED.dense_backward(dY, db, np.empty(dense.scratch(8192, 16), np.float32), dY, None, "identity")
     assert np.abs(db / exact - 1).max() < 5e-7
 
 
@@ -121,6 +121,61 @@ def test_latent_at_tiny_and_huge_variances(logvar, dtype):
         return [poisoned(*s, dtype=dtype) for s in ((1, 1, 2), (1, 2), (1,), (2,))], (H, eps)
 
     check_both("latent_forward", make, dtype)
+
+
+def _importance_case(shape, dtype, spread=3.0):
+    """Z, ε, σ and H that belong together, and losses so far apart that a few samples carry the weight."""
+    S, B, L = shape
+    rng = np.random.default_rng(0)
+    H, eps = rng.normal(size=(B, 2 * L)).astype(dtype), rng.normal(size=shape).astype(dtype)
+    Z, sigma = np.empty(shape, dtype), np.empty((B, L), dtype)
+    REFERENCE.latent_forward(Z, sigma, np.empty(B, dtype), np.empty(L, dtype), H, eps)
+    return H, eps, Z, sigma, (spread * rng.normal(size=(S, B))).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*SHAPES, (50, 3, 2)], ids=str)
+def test_importance_fused_equals_reference(shape, dtype):
+    S, B, L = shape
+    H, eps, Z, sigma, nll = _importance_case(shape, dtype)
+    outputs = [(S, B), (S, B), (B,)]
+    check_both(
+        "importance_forward",
+        lambda: ([poisoned(*s, dtype=dtype) for s in outputs], (nll, Z, eps, H, 0.7)),
+        dtype,
+        scale=5 * L,
+    )
+    weight, dZ = np.random.default_rng(1).random((S, B)).astype(dtype), (Z + eps).astype(dtype)
+    check_both(
+        "importance_backward",
+        lambda: ([poisoned(B, 2 * L, dtype=dtype)], (dZ, eps, sigma, Z, weight, 0.7)),
+        dtype,
+        scale=10 * S,
+    )
+
+
+@pytest.mark.parametrize("ops", [FUSED, REFERENCE], ids=["fused", "reference"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_importance_weights_are_exact_where_the_losses_are_thousands(dtype, ops):
+    """e^1000 overflows, e^−1000 vanishes: the bound is the largest ln w less ln S, whose sample has all the weight."""
+    H, eps, Z, _, _ = _importance_case((3, 2, 1), dtype)
+    nll = np.array([[5000, -2000], [1000, 0], [9000, 3000]], dtype)
+    log_w, weight, bound = np.empty((3, 2), dtype), np.empty((3, 2), dtype), np.empty(2, dtype)
+    ops.importance_forward(log_w, weight, bound, nll, Z, eps, H, 1.0)
+    np.testing.assert_array_equal(weight, [[0, 0.5], [0.5, 0], [0, 0]])
+    np.testing.assert_allclose(bound, np.array([log_w[1, 0], log_w[0, 1]]) - np.log(3), rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_loss_that_is_not_finite_shows_in_the_bound(bad):
+    for ops in (FUSED, REFERENCE):
+        H, eps, Z, _, nll = _importance_case((3, 2, 1), "float32")
+        nll[:, 0] = bad
+        bound = np.zeros(2, np.float32)
+        with np.errstate(all="ignore"):
+            ops.importance_forward(np.empty((3, 2), "f4"), np.empty((3, 2), "f4"), bound, nll, Z, eps, H, 1.0)
+        assert not np.isfinite(bound[0])
+        assert np.isfinite(bound[1])
 
 
 def _likelihood_case(shape, dtype, width, size=3.0):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from minivae.kernels import _math
+from minivae.kernels import _math, _normal
 
 WIDER = {"float32": np.float64, "float64": np.longdouble}
 
@@ -102,3 +102,53 @@ def test_float32_stays_float32():
     _apply(_exp, np.zeros(4, np.float32))
     assembly = next(text for signature, text in _exp.inspect_llvm().items() if "float32" in str(signature))
     assert "fpext float" not in assembly
+
+
+# ---- Box–Muller's parts -----------------------------------------------------------------------------------------
+
+WORDS = np.unique(np.concatenate([np.arange(300), 2 ** np.arange(24), 2**24 - 1 - np.arange(300),
+                                  np.random.default_rng(0).integers(0, 2**24, 20_000)]))  # fmt: skip
+
+
+@njit
+def _parts(log, cos, sin, words):
+    for i in range(words.size):
+        log[i] = _normal.log_of_odd(2 * words[i] + 1)
+        cos[i], sin[i] = _normal.cos_sin_of_turn(words[i])
+
+
+@pytest.fixture(scope="module")
+def parts():
+    log, cos, sin = np.empty((3, WORDS.size))
+    _parts(log, cos, sin, WORDS)
+    return log, cos, sin
+
+
+def _ulps(actual, expected):
+    return float(np.max(np.abs(actual - expected) / np.spacing(np.abs(expected).astype(np.float64))))
+
+
+def test_the_logarithm_of_a_uniform_is_right_to_two_ulp(parts):
+    expected = np.log((2 * WORDS.astype(np.longdouble) + 1) * np.longdouble(2) ** -25)
+    assert _ulps(parts[0], expected) <= 2
+
+
+def test_cosine_and_sine_of_a_turn_are_right_to_two_ulp_near_their_zeros_too(parts):
+    mpmath = pytest.importorskip("mpmath")
+    chosen = np.concatenate([WORDS[:40], WORDS[-40:], np.array([k * 2**21 + d for k in range(8) for d in (-1, 0, 1)])])
+    chosen = np.unique(chosen[chosen >= 0])
+    log, cos, sin = np.empty((3, chosen.size))
+    _parts(log, cos, sin, chosen)
+    with mpmath.workdps(40):
+        angles = [2 * mpmath.pi * int(word) / mpmath.mpf(2) ** 24 for word in chosen]
+        exact_cos, exact_sin = ([f(angle) for angle in angles] for f in (mpmath.cos, mpmath.sin))
+        for ours, exact in ((cos, exact_cos), (sin, exact_sin)):
+            for value, true in zip(ours, exact, strict=True):
+                error = abs(mpmath.mpf(float(value)) - true)
+                assert error <= 2 * np.spacing(abs(float(true))) or error < 1e-30
+
+
+def test_cosine_and_sine_of_a_turn_follow_numpy_over_the_whole_turn(parts):
+    angle = 2 * np.pi * (WORDS / 2**24)
+    np.testing.assert_allclose(parts[1], np.cos(angle), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(parts[2], np.sin(angle), rtol=0, atol=1e-15)

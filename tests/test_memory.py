@@ -44,6 +44,15 @@ def test_a_hundred_steps_allocate_no_block_over_a_kilobyte(activation, samples, 
     assert max(left) <= 1024
 
 
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_no_block_of_an_importance_weighted_step_exceeds_a_kilobyte(likelihood):
+    vae = mv.VAE(784, 20, (200,), "relu", likelihood, "iwae", samples=4, antithetic=True, backend="numpy")
+    X, optimizer = (np.random.default_rng(0).random((128, 784)) < 0.3).astype(np.float32), mv.Adam()
+    rows = np.arange(128)
+    _run(vae, optimizer, X, rows, 12)
+    assert 0 < largest_allocation(lambda: _run(vae, optimizer, X, rows, 11)) <= 1024
+
+
 def largest_allocation(step):
     """The most that memory rises between two Python or C calls of `step`: no block it allocates is larger."""
     largest, last = 0, 0

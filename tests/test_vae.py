@@ -10,10 +10,10 @@ from minivae.errors import UsageError
 RNG = np.random.default_rng(0)
 
 
-def linear_gaussian(L=2, D=5, sigma=0.7, **more):
+def linear_gaussian(L=2, D=5, sigma=0.7, rng=RNG, **more):
     """x = W z + b + σ n: a linear decoder, and what is known of it exactly."""
     vae = mv.VAE(D, L, (), "identity", f"gaussian:{sigma}", dtype="float64", backend="numpy", **more)
-    W, b = 0.8 * RNG.normal(size=(L, D)), RNG.normal(size=D)
+    W, b = 0.8 * rng.normal(size=(L, D)), rng.normal(size=D)
     vae.parameters["decoder.0.W"][...], vae.parameters["decoder.0.b"][...] = W, b
     marginal = stats.multivariate_normal(b, W.T @ W + sigma**2 * np.eye(D))
     precision = np.eye(L) + W @ W.T / sigma**2

@@ -1,61 +1,107 @@
 """contender: the other end of `race.py`. `python -m minivae.bench.contender CASE` does one contender's work when asked.
 
-CASE is JSON: {"kind": "step", "name": "torch", "threads": 2, …}; what else it holds is up to the kind.
+CASE is JSON: {"kind": "step", "name": "torch", "threads": 2, "problem": "….npz", …}; the rest is up to the kind.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import resource
 import sys
 import time
-from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-KINDS = {"step": "steps"}  # kind of case → the room that knows its contenders
+from ..errors import UsageError
+from . import machine
 
 
 def main(case: dict[str, Any]) -> None:
     """Answer the questions on standard input, a line each, until it is closed."""
-    cores = sorted(os.sched_getaffinity(0))[: case["threads"]]
-    os.sched_setaffinity(0, cores)  # before any library counts them
+    machine.pin(case["threads"])  # before any library counts the cores
     answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
-    work = import_module(f"minivae.bench.{KINDS[case['kind']]}").make(case)
+    work: Any = None
     for line in sys.stdin:
         question = json.loads(line)
-        print(json.dumps(_answer(work, question)), file=answers, flush=True)
+        if question["do"] == "start":
+            try:
+                work = _make(case)
+                answer = {"facts": work.facts()}
+            except UsageError as error:
+                answer = {"left_out": str(error)}
+        else:
+            answer = _answer(work, question)
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _make(case: dict[str, Any]) -> Any:
+    import numpy as np
+
+    from .work import room
+
+    with np.load(case["problem"]) as arrays:
+        return room(case).make(case, dict(arrays))
 
 
 def _answer(work: Any, question: dict[str, Any]) -> dict[str, Any]:
-    match question.pop("do"):
-        case "start":
-            return work.facts()
+    match question["do"]:
         case "check":
-            work.check(question["path"])
-            return {}
+            return {"checked": _save(work.results(), question["path"])}
         case "warm up":
-            return _run(work, question["units"], question["seconds"])
+            reset_peak()
+            return _run(work, question["units"], question["seconds"], any)
         case "turn":
             time.sleep(question["pause"])
-            work.run()  # one to wake up caches and threads
-            return _run(work, 1, question["seconds"], least=True)
+            work.wake()
+            work.finish()
+            return _run(work, 1, question["seconds"], all)
         case other:
             raise ValueError(other)
 
 
-def _run(work: Any, units: int, seconds: float, least: bool = False) -> dict[str, Any]:
-    """Work for so many units or seconds: whichever is reached first, or (`least`) until both are."""
-    enough = all if least else any
+def _save(results: dict[str, Any] | None, path: str) -> bool:
+    import numpy as np
+
+    if results is None:
+        return False
+    arrays: Any = {name: np.asarray(value, np.float64) for name, value in results.items()}
+    np.savez(path, **arrays)
+    return True
+
+
+def _run(work: Any, units: int, seconds: float, enough: Any) -> dict[str, Any]:
+    """Work for so many units and seconds: until `enough` (any, all) of the two are reached."""
     done, start = 0, time.perf_counter()
     while True:
         work.run()
-        done += 1
-        elapsed = time.perf_counter() - start
-        if enough((done >= units, elapsed >= seconds)):
+        done += work.each
+        if enough((done >= units, time.perf_counter() - start >= seconds)):
             break
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"units": done, "seconds": elapsed, "peak_bytes": peak}
+    work.finish()
+    return {"units": done, "seconds": time.perf_counter() - start, "peak_bytes": peak()}
+
+
+def peak() -> int | None:
+    """The most memory that this process has held since `reset_peak`, in bytes; None where nobody counts it.
+
+    Linux's VmHWM, because getrusage's figure begins at that of the process that started this one.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def reset_peak() -> None:
+    """Forget what building and checking took. Where that cannot be done, the peak is that of the whole life."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 if __name__ == "__main__":

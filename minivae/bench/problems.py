@@ -1,18 +1,50 @@
-"""problems: the data and the starting parameters that contenders share, a function of their sizes alone."""
+"""problems: the parameters, rows and noise that all contenders are given, a function of their sizes alone.
+
+    parameters   "encoder.0.W" …, by minivae's names
+    rows         (n, D) uint8, 0 or 1
+    eps          (B, L) noise for the check, on the first B rows
+
+An arrays' dict holds them under these names, the parameters with "parameter." in front.
+"""
 
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from ..data import load
 from ..errors import UsageError
+from .work import Arrays
+
+MNIST_WIDTH, MNIST_ROWS = 784, 60_000
+SHIFTS = np.linspace(-0.05, 0.05, 9)  # of a hidden unit's bias
 
 
-def parameters(widths: list[int]) -> dict[str, np.ndarray]:
-    """Glorot's initial weights of D, hidden …, L and its mirror, by minivae's names."""
+def model(widths: list[int], batch: int, n: int | None = None, real: bool = True) -> Arrays:
+    """A model of widths D, hidden …, L, n rows of 0 and 1, and noise for its first batch.
+
+    n      None: MNIST's 60,000, or enough for four batches of anything else
+    real   False: made-up rows even where MNIST would fit
+    """
+    D, L = widths[0], widths[-1]
+    rng = np.random.default_rng(1)
+    n = n or (MNIST_ROWS if D == MNIST_WIDTH else max(4 * batch, 8192))
+    arrays = {"rows": rows(D, n, real), "eps": rng.standard_normal((batch, L)).astype(np.float32)}
+    found = away_from_kinks(glorot(widths), arrays["rows"][:batch], arrays["eps"])
+    return arrays | {f"parameter.{name}": value for name, value in found.items()}
+
+
+def parameters(arrays: Arrays) -> Arrays:
+    """The parameters among the arrays."""
+    return {name.partition(".")[2]: value for name, value in arrays.items() if name.startswith("parameter.")}
+
+
+def glorot(widths: list[int]) -> Arrays:
+    """Glorot's initial weights of D, hidden …, L and its mirror, by minivae's names; biases near 0."""
     D, hidden, L = widths[0], widths[1:-1], widths[-1]
     rng = np.random.default_rng(0)
     found = {}
@@ -24,24 +56,64 @@ def parameters(widths: list[int]) -> dict[str, np.ndarray]:
     return found
 
 
-def rows(D: int, n: int) -> np.ndarray:
-    """(n, D) rows of 0 and 1 as uint8: MNIST, binarised once, where D = 784 and it is there; else independent draws,
-    each feature with a rate of its own between 10⁻⁴ and ½, because real pixels are often off for a long time too."""
-    rng = np.random.default_rng(0)
-    if D == 784:
-        grey = mnist()
-        if grey is not None:
-            grey = np.resize(grey, (n, D)) if n > len(grey) else grey[:n]
-            return (rng.random(grey.shape, np.float32) < grey).astype(np.uint8)
-    rate = np.exp(rng.uniform(np.log(1e-4), np.log(0.5), D))
-    return (rng.random((n, D)) < rate).astype(np.uint8)
+def away_from_kinks(W: Arrays, X: np.ndarray, eps: np.ndarray) -> Arrays:
+    """The same, with biases of hidden units moved a little, so that no ReLU of this batch lies at its kink.
+
+    Among millions of units some come so near 0 that float32 and float64 fall on different sides of it, and then their
+    gradients differ by a whole row, and nobody is wrong.
+    """
+    layers = sum(name.startswith("encoder") for name in W) // 2
+
+    def through(name: str, Y: np.ndarray) -> np.ndarray:
+        for i in range(layers):
+            A = Y @ W[f"{name}.{i}.W"].astype(np.float64)
+            b = W[f"{name}.{i}.b"]
+            if i < layers - 1:
+                nearest = [np.abs(A + (b + np.float32(shift))).min(axis=0) for shift in SHIFTS]
+                b += SHIFTS[np.argmax(nearest, axis=0)].astype(np.float32)
+            Y = np.maximum(A + b, 0) if i < layers - 1 else A + b
+        return Y
+
+    mean, logvar = np.split(through("encoder", X.astype(np.float64)), 2, axis=1)
+    through("decoder", mean + np.exp(0.5 * logvar) * eps)
+    return W
 
 
+@lru_cache(maxsize=4)
+def rows(D: int, n: int, real: bool = True) -> np.ndarray:
+    """(n, D) rows of 0 and 1 as uint8: grey rows, binarised once."""
+    grey = grey_rows(D, n, real)
+    return (np.random.default_rng(2).random(grey.shape, np.float32) < grey).astype(np.uint8)
+
+
+def grey_rows(D: int, n: int, real: bool = True) -> np.ndarray:
+    """(n, D) rows in [0, 1] as float32: MNIST's where D = 784 and it is there; else the same row n times, each feature
+    with a rate of its own between 10⁻⁴ and ½, because real pixels are often off for a long time too."""
+    digits = mnist() if real and D == MNIST_WIDTH else None
+    if digits is not None:
+        return np.resize(digits, (n, D)) if n > len(digits) else digits[:n]
+    rate = np.exp(np.random.default_rng(3).uniform(np.log(1e-4), np.log(0.5), D))
+    return np.broadcast_to(rate.astype(np.float32), (n, D))
+
+
+@lru_cache(maxsize=1)
 def mnist() -> np.ndarray | None:
-    """The 60,000 training rows in [0, 1] from $MINIVAE_DATA, or None; nothing is downloaded here."""
+    """MNIST's training rows from $MINIVAE_DATA; None where they are not, for nothing is downloaded for a benchmark."""
     if not os.environ.get("MINIVAE_DATA"):
         return None
     try:
         return np.asarray(load("mnist").X)
     except UsageError:
         return None
+
+
+def source(D: int) -> str:
+    """What the rows are, in words."""
+    return "MNIST" if D == MNIST_WIDTH and mnist() is not None else "made-up rows"
+
+
+def backend(gemm: str = "numpy", **options: Any) -> Any:
+    """A NumPy Backend whose matrix products come from `gemm`. Raises UsageError where it cannot be had."""
+    from ..backend import Backend
+
+    return Backend("numpy", gemm=gemm, **options)

@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,18 +26,28 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
+from . import work
 
 PAUSE = 0.25  # seconds between two turns: longer than any thread pool spins
+PATIENCE = 900.0  # seconds that one answer may take
+COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "MINIVAE_THREADS")
 
 
 @dataclass
 class Result:
-    """What one contender showed: seconds for a unit of work, one number for each of its turns."""
+    """What one contender showed: seconds for a unit of work, one number for each of its turns.
+
+    peak_bytes  the most memory it held while it worked; None where the system does not say
+    checked     whether it had something to compare with float64, and agreed
+    left_out    why it did not race; "" where it did
+    """
 
     name: str
     seconds: list[float] = field(default_factory=list)
-    peak_bytes: int = 0
+    peak_bytes: int | None = None
+    checked: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
+    left_out: str = ""
 
     @property
     def median(self) -> float:
@@ -46,46 +57,76 @@ class Result:
 class Contender:
     """One contender's process: started at once, spoken to a line of JSON at a time (`contender.py` answers)."""
 
-    def __init__(self, name: str, case: dict[str, Any], environment: dict[str, str] | None = None):
-        self.name = name
+    def __init__(self, name: str, case: dict[str, Any]):
+        self.name, self.late = name, False
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "minivae.bench.contender", json.dumps({**case, "name": name})],
+            [sys.executable, "-P", "-m", "minivae.bench.contender", json.dumps({**case, "name": name})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env={**os.environ, **(environment or {})},
+            env=os.environ | _environment(case["threads"]),
         )
 
     def ask(self, **question: Any) -> dict[str, Any]:
         """The answer to one question."""
-        assert self.process.stdin is not None and self.process.stdout is not None
+        self.send(**question)
+        return self.hear()
+
+    def send(self, **question: Any) -> None:
+        assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(question) + "\n")
             self.process.stdin.flush()
-            line = self.process.stdout.readline()
         except BrokenPipeError:
-            line = ""
+            pass  # `hear` says why
+
+    def hear(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        clock = threading.Timer(PATIENCE, self._give_up)
+        clock.start()
+        try:
+            line = self.process.stdout.readline()
+        finally:
+            clock.cancel()
         if not line:
-            self.process.wait()
-            self.errors.seek(0)
-            last = (self.errors.read().strip().splitlines() or ["no word"])[-1]
-            raise UsageError(f"the contender {self.name} stopped: {last}")
+            raise UsageError(f"the contender {self.name} {self._last_words()}")
         return json.loads(line)
+
+    def _give_up(self) -> None:
+        self.late = True
+        self.process.kill()
+
+    def _last_words(self) -> str:
+        status = self.process.wait()
+        if self.late:
+            return f"gave no answer in {PATIENCE:.0f} s"
+        if status < 0:
+            return f"was killed by signal {-status}: is there enough memory?"
+        self.errors.seek(0)
+        lines = self.errors.read().strip().splitlines()
+        return f"stopped: {lines[-1]}" if lines else f"stopped with status {status} and no word"
 
     def close(self) -> None:
         """Let the process end."""
         if self.process.poll() is None:
             assert self.process.stdin is not None
-            self.process.stdin.close()
             try:
+                self.process.stdin.close()
                 self.process.wait(10)
-            except subprocess.TimeoutExpired:
+            except (subprocess.TimeoutExpired, BrokenPipeError):
                 self.process.kill()
+                self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.errors.close()
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """So many threads for every library, and the same modules that this process finds."""
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    return dict.fromkeys(COUNTS, str(threads)) | {"PYTHONPATH": path}
 
 
 def race(
@@ -98,61 +139,69 @@ def race(
 ) -> dict[str, Result]:
     """Time `names` on one case, in turn.
 
-    case     what is done, as JSON (`contender.py`)
+    case     what is done, as JSON (`work.py`); "threads" is how many cores each contender has
     turns    how often each has its turn; the result holds one time for each
     block    seconds of a turn, at the least one unit of work
     warm_up  units of work before the first turn, {"units": n, "seconds": s}: whichever is reached first
-    Raises UsageError where a contender stops, or computes something else than float64 does.
+    Raises UsageError where a contender stops, or computes something else than float64 does. One that cannot run here
+    is left out, and its result says why.
     """
     results = {name: Result(name) for name in names}
     contenders: list[Contender] = []
-    try:
-        for name in names:
-            contender = Contender(name, case)
-            contenders.append(contender)
-            results[name].facts = contender.ask(do="start")
-        _check(contenders, case)
-        for contender in contenders:
-            say(f"warming up {contender.name}")
-            contender.ask(do="warm up", **(warm_up or {"units": 1, "seconds": 0}))
-        for turn in range(turns):
-            say(f"turn {turn + 1} of {turns}")
+    with tempfile.TemporaryDirectory(prefix="minivae-bench-") as folder:
+        try:
+            say("preparing")
+            arrays = work.room(case).prepare(case)
+            case = {**case, "problem": str(Path(folder, "problem.npz"))}
+            np.savez(case["problem"], **arrays)
+            contenders = [Contender(name, case) for name in names]
+            racing = _start(contenders, results)
+            say("checking")
+            _check(racing, case, arrays, results, Path(folder))
+            for contender in racing:
+                say(f"warming up {contender.name}")
+                contender.ask(do="warm up", **(warm_up or {"units": 1, "seconds": 0.0}))
+            for turn in range(turns):
+                say(f"turn {turn + 1} of {turns}")
+                for contender in racing:
+                    answer = contender.ask(do="turn", seconds=block, pause=PAUSE)
+                    results[contender.name].seconds.append(answer["seconds"] / answer["units"])
+                    results[contender.name].peak_bytes = answer["peak_bytes"]
+        finally:
             for contender in contenders:
-                answer = contender.ask(do="turn", seconds=block, pause=PAUSE)
-                results[contender.name].seconds.append(answer["seconds"] / answer["units"])
-                results[contender.name].peak_bytes = answer["peak_bytes"]
-    finally:
-        for contender in contenders:
-            contender.close()
+                contender.close()
     return results
 
 
-def _check(contenders: list[Contender], case: dict[str, Any]) -> None:
+def _start(contenders: list[Contender], results: dict[str, Result]) -> list[Contender]:
+    """Start all at the same time; those that can run here."""
+    ready = []
+    for contender in contenders:
+        contender.send(do="start")
+    for contender in contenders:
+        answer = contender.hear()
+        results[contender.name].facts = answer.get("facts", {})
+        results[contender.name].left_out = answer.get("left_out", "")
+        if not results[contender.name].left_out:
+            ready.append(contender)
+    return ready
+
+
+def _check(
+    contenders: list[Contender], case: dict[str, Any], arrays: work.Arrays, results: dict[str, Result], folder: Path
+) -> None:
     """Every contender's results against those of the reference kernels in float64."""
-    with tempfile.TemporaryDirectory() as folder:
-        judge = Contender("float64", case)
-        try:
-            expected = _results(judge, Path(folder))
-        finally:
-            judge.close()
-        for contender in contenders:
-            got = _results(contender, Path(folder))
-            for name in expected.keys() & got.keys():
-                scale = np.abs(expected[name]).max()
-                error = np.abs(got[name] - expected[name]).max() / scale
-                if not error < TOLERANCE:
-                    raise UsageError(
-                        f"{contender.name} does not compute what the others do: {name} differs by {error:.1e}"
-                    )
-
-
-TOLERANCE = 2e-5  # of the largest element, in float32: the order of the sums differs
-
-
-def _results(contender: Contender, folder: Path) -> dict[str, np.ndarray]:
-    path = folder / f"{contender.name}.npz"
-    contender.ask(do="check", path=str(path))
-    if not path.exists():
-        return {}
-    with np.load(path) as arrays:
-        return dict(arrays)
+    room = work.room(case)
+    disagreement = getattr(room, "disagreement", work.disagreement)
+    expected = room.expected(case, arrays)
+    if not expected:
+        return
+    for contender in contenders:
+        path = folder / f"{contender.name}.npz"
+        if not contender.ask(do="check", path=str(path))["checked"]:
+            continue
+        with np.load(path) as got:
+            why = disagreement(case, expected, dict(got))
+        if why:
+            raise UsageError(f"{contender.name} does not compute what it should: {why}, against float64")
+        results[contender.name].checked = True

@@ -1,51 +1,52 @@
-"""steps: the training step as minivae, PyTorch and JAX do it: ε, forward, backward, Adam, on the next batch of 0/1 rows.
+"""steps: a training step as minivae, PyTorch and JAX do it: ε, forward, backward, Adam, on the next batch of 0/1 rows.
 
 All in float32 on the same model, Bernoulli likelihood, ReLU, one sample of z, Adam(1e-3) in the fastest form that each
-library offers; data lie ready as 0/1 batches in the library's own arrays. `floor` is the step's matrix products alone,
-in the order in which the step needs them: what no implementation on this BLAS can go below.
+library offers; data lie ready as 0/1 batches in the library's own arrays. `floor` is the step's matrix products alone.
+
+case: {"widths": [D, hidden …, L], "batch": B, "threads": …}; "rows", where there are to be fewer of them; "samples",
+for minivae alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .problems import parameters, rows
+from . import floors, peers, problems
+from .work import Arrays, Work
 
 LR = 1e-3
 
 
-def make(case: dict[str, Any]) -> Step:
-    """The contender `case["name"]` on `case["widths"]` (D, hidden …, L) and `case["batch"]`."""
-    return CONTENDERS[case["name"]](case)
+def prepare(case: dict[str, Any]) -> Arrays:
+    return problems.model(case["widths"], case["batch"], case.get("rows"))
 
 
-class Step:
-    """One contender: `run` is a training step, `check` its loss and gradients at the start."""
+def expected(case: dict[str, Any], arrays: Arrays) -> Arrays:
+    """Loss and gradients by the reference kernels in float64."""
+    return {name: np.asarray(value) for name, value in Float64(case, arrays).results().items()}
 
-    def __init__(self, case: dict[str, Any]):
-        self.widths, self.batch = case["widths"], case["batch"]
+
+def make(case: dict[str, Any], arrays: Arrays) -> Work:
+    return CONTENDERS[case["name"]](case, arrays)
+
+
+class Step(Work):
+    """One contender: `run` is a training step, `results` its loss and gradients at the start."""
+
+    def __init__(self, case: dict[str, Any], arrays: Arrays):
+        self.widths, self.batch, self.threads = case["widths"], case["batch"], case["threads"]
         self.D, self.hidden, self.L = self.widths[0], self.widths[1:-1], self.widths[-1]
-        self.threads = case["threads"]
-        data = rows(self.D, max(8 * self.batch, 60_000 if self.D == 784 else 8192))
-        self.batches = [data[i : i + self.batch] for i in range(0, len(data) - self.batch + 1, self.batch)]
-        self.eps = np.random.default_rng(1).standard_normal((self.batch, self.L)).astype(np.float32)
+        self.samples = case.get("samples", 1)
+        self.parameters, self.eps = problems.parameters(arrays), arrays["eps"]
+        whole = len(arrays["rows"]) // self.batch
+        self.batches: Any = arrays["rows"][: whole * self.batch].reshape(whole, self.batch, self.D)
         self.at = 0
         self.build()
 
     def build(self) -> None:
-        raise NotImplementedError
-
-    def facts(self) -> dict[str, Any]:
-        return {}
-
-    def check(self, path: str) -> None:
-        """Write the loss and the gradients by name, on the first batch with the noise `self.eps`."""
-        np.savez(path, **{k: np.asarray(v, np.float64) for k, v in self.loss_and_gradients().items()})
-
-    def loss_and_gradients(self) -> dict[str, Any]:
+        """Make the model, and the batches in the library's own arrays."""
         raise NotImplementedError
 
     def next(self) -> Any:
@@ -53,29 +54,29 @@ class Step:
         self.at = (self.at + 1) % len(self.batches)
         return self.batches[self.at]
 
-    def run(self) -> None:
-        raise NotImplementedError
-
 
 class Ours(Step):
-    """minivae on NumPy's BLAS."""
+    """minivae."""
 
-    options: dict[str, Any] = {"kernels": "fused", "dtype": "float32"}
+    gemm, kernels, dtype = "numpy", "fused", "float32"
 
     def build(self) -> None:
         import minivae as mv
 
-        self.vae = mv.VAE(self.D, self.L, tuple(self.hidden), backend=mv.Backend("numpy", **self.options))
-        for name, value in parameters(self.widths).items():
+        backend = problems.backend(self.gemm, kernels=self.kernels, dtype=self.dtype)
+        self.vae = mv.VAE(self.D, self.L, tuple(self.hidden), samples=self.samples, backend=backend)
+        for name, value in self.parameters.items():
             self.vae.parameters[name][...] = value
-        self.batches = [np.ascontiguousarray(b, self.vae.backend.dtype) for b in self.batches]
+        batches = backend.empty(self.batches.shape)
+        batches[...] = self.batches
+        self.batches = batches
         self.optimizer = mv.Adam(LR)
 
     def facts(self) -> dict[str, Any]:
         return {"backend": str(self.vae.backend)}
 
-    def loss_and_gradients(self) -> dict[str, Any]:
-        terms = self.vae.objective_and_grad(self.batches[0], eps=self.eps.astype(self.vae.backend.dtype))
+    def results(self) -> dict[str, Any]:
+        terms = self.vae.objective_and_grad(self.batches[0], eps=self.eps)
         return {"loss": terms.loss, **self.vae.gradients}
 
     def run(self) -> None:
@@ -83,13 +84,17 @@ class Ours(Step):
 
 
 class OursMkl(Ours):
-    options = {**Ours.options, "gemm": "mkl"}
+    gemm = "mkl"
 
 
 class Float64(Ours):
-    """The judge: reference kernels in float64."""
+    """The judge."""
 
-    options = {"kernels": "reference", "dtype": "float64"}
+    kernels, dtype = "reference", "float64"
+
+    def build(self) -> None:
+        self.batches = self.batches[:1]
+        super().build()
 
 
 class Torch(Step):
@@ -98,38 +103,20 @@ class Torch(Step):
     flush = True
 
     def build(self) -> None:
-        import torch
-
-        self.torch = torch
-        torch.set_num_threads(self.threads)
-        torch.set_flush_denormal(self.flush)
-        self.weights = {k: torch.tensor(v, requires_grad=True) for k, v in parameters(self.widths).items()}
-        self.batches = [torch.tensor(np.ascontiguousarray(b, np.float32)) for b in self.batches]
-        self.adam = torch.optim.Adam(self.weights.values(), lr=LR, fused=True)
-        self.loss: Callable[..., Any] = self._loss
+        self.torch = peers.torch_on(self.threads, self.flush)
+        self.vae = peers.TorchVAE(self.torch, self.parameters)
+        self.loss = self.vae.loss
+        self.batches = self.torch.tensor(self.batches, dtype=self.torch.float32)
+        self.adam = self.torch.optim.Adam(self.vae.weights.values(), lr=LR, fused=True)
 
     def facts(self) -> dict[str, Any]:
         return {"torch": self.torch.__version__}
 
-    def _loss(self, X: Any, eps: Any) -> Any:
-        torch, F, W, last = self.torch, self.torch.nn.functional, self.weights, len(self.hidden)
-
-        def mlp(name: str, Y: Any) -> Any:
-            for i in range(last + 1):
-                Y = torch.addmm(W[f"{name}.{i}.b"], Y, W[f"{name}.{i}.W"])
-                Y = torch.relu(Y) if i < last else Y
-            return Y
-
-        mean, logvar = mlp("encoder", X).chunk(2, dim=1)
-        z = mean + torch.exp(0.5 * logvar) * eps
-        nll = F.binary_cross_entropy_with_logits(mlp("decoder", z), X, reduction="sum")
-        kl = 0.5 * (mean * mean + logvar.exp() - logvar - 1).sum()
-        return (nll + kl) / X.shape[0]
-
-    def loss_and_gradients(self) -> dict[str, Any]:
+    def results(self) -> dict[str, Any]:
+        self.adam.zero_grad()
         loss = self.loss(self.batches[0], self.torch.tensor(self.eps))
         loss.backward()
-        return {"loss": loss.item(), **{k: w.grad.numpy() for k, w in self.weights.items()}}
+        return {"loss": loss.item(), **self.vae.gradients()}
 
     def run(self) -> None:
         self.adam.zero_grad()
@@ -149,105 +136,58 @@ class TorchCompile(Torch):
 
     def build(self) -> None:
         super().build()
-        self.loss = self.torch.compile(self._loss, dynamic=False)
+        self.loss = peers.compiled(self.torch, self.vae.loss, self.batches[0], self.torch.tensor(self.eps))
 
 
 class Jax(Step):
-    """jax.jit: the whole step compiled, its arrays donated."""
+    """jax.jit: the whole step compiled, its arrays donated, one step under way while the next is asked for."""
 
     def build(self) -> None:
-        import jax
-        import jax.numpy as jnp
-
-        hidden, L = len(self.hidden), self.L
-
-        def mlp(W: Any, name: str, Y: Any) -> Any:
-            for i in range(hidden + 1):
-                Y = Y @ W[f"{name}.{i}.W"] + W[f"{name}.{i}.b"]
-                Y = jax.nn.relu(Y) if i < hidden else Y
-            return Y
-
-        def loss(W: Any, X: Any, eps: Any) -> Any:
-            mean, logvar = jnp.split(mlp(W, "encoder", X), 2, axis=1)
-            logits = mlp(W, "decoder", mean + jnp.exp(0.5 * logvar) * eps)
-            nll = jnp.sum(jnp.maximum(logits, 0) - logits * X + jnp.log1p(jnp.exp(-jnp.abs(logits))))
-            return (nll + 0.5 * jnp.sum(mean * mean + jnp.exp(logvar) - logvar - 1)) / X.shape[0]
+        jax = self.jax = peers.require("jax")
+        jnp, L = jax.numpy, self.L
+        loss = peers.jax_loss(jax, len(self.hidden) + 1)
 
         def step(W: Any, M: Any, V: Any, t: Any, key: Any, X: Any) -> Any:
             key, used = jax.random.split(key)
-            G = jax.grad(loss)(W, X, jax.random.normal(used, (X.shape[0], L)))
+            value, G = jax.value_and_grad(loss)(W, X, jax.random.normal(used, (X.shape[0], L)))
             t = t + 1
             M = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, M, G)
             V = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, V, G)
             c1, c2 = 1 - 0.9**t, 1 - 0.999**t
             W = jax.tree.map(lambda w, m, v: w - LR * (m / c1) / (jnp.sqrt(v / c2) + 1e-8), W, M, V)
-            return W, M, V, t, key
+            return (W, M, V, t, key), value
 
-        self.jax = jax
-        W = {k: jnp.asarray(v) for k, v in parameters(self.widths).items()}
+        W = {name: jnp.asarray(value) for name, value in self.parameters.items()}
         zeros = jax.tree.map(jnp.zeros_like, W)
         self.gradient = jax.jit(jax.value_and_grad(loss))
         self.step = jax.jit(step, donate_argnums=(0, 1, 2, 3, 4))
         self.state: Any = (W, zeros, jax.tree.map(jnp.copy, zeros), jnp.zeros(()), jax.random.key(0))
         self.batches = [jnp.asarray(b, jnp.float32) for b in self.batches]
+        self.last: Any = ()
 
     def facts(self) -> dict[str, Any]:
         return {"jax": self.jax.__version__}
 
-    def loss_and_gradients(self) -> dict[str, Any]:
+    def results(self) -> dict[str, Any]:
         loss, gradient = self.gradient(self.state[0], self.batches[0], self.eps)
         return {"loss": float(loss), **gradient}
 
     def run(self) -> None:
-        self.state = self.step(*self.state, self.next())
-        self.jax.block_until_ready(self.state[0])
+        before = self.last
+        self.state, self.last = self.step(*self.state, self.next())
+        self.jax.block_until_ready(before)
+
+    def finish(self) -> None:
+        self.jax.block_until_ready(self.state)
 
 
-class Floor(Step):
-    """The step's matrix products alone, on NumPy's BLAS: forward Y = XW, backward dW = XᵀdY and dX = dY Wᵀ."""
-
-    gemm = "numpy"
-
-    def build(self) -> None:
-        import minivae as mv
-
-        backend = mv.Backend("numpy", **({} if self.gemm == "numpy" else {"gemm": self.gemm}))
-        mirrored = [self.L, *reversed(self.hidden), self.D]
-        rng = np.random.default_rng(0)
-        layers = [*zip(self.widths, [*self.hidden, 2 * self.L], strict=False), *zip(mirrored, mirrored[1:], strict=False)]
-
-        def filled(*shape: int) -> Any:
-            out = backend.empty(shape)
-            out[...] = rng.standard_normal(shape) * 0.1
-            return out
-
-        forward, backward = [], []
-        for i, (n_in, n_out) in enumerate(layers):
-            X, W, Y = filled(self.batch, n_in), filled(n_in, n_out), filled(self.batch, n_out)
-            forward.append((Y, X, W))
-            backward[:0] = [(filled(n_in, n_out), X.T, Y)] + ([(filled(self.batch, n_in), Y, W.T)] if i else [])
-        self.products, self.backend = forward + backward, backend
-
-    def check(self, path: str) -> None:
-        """It has no loss."""
-
-    def run(self) -> None:
-        for out, A, B in self.products:
-            self.backend.gemm(out, A, B)
-
-
-class FloorMkl(Floor):
-    gemm = "mkl"
-
-
-CONTENDERS: dict[str, type[Step]] = {
+CONTENDERS: dict[str, type[Any]] = {
     "minivae": Ours,
     "minivae-mkl": OursMkl,
     "torch": Torch,
     "torch-default": TorchDefault,
     "torch.compile": TorchCompile,
     "jax": Jax,
-    "floor": Floor,
-    "floor-mkl": FloorMkl,
-    "float64": Float64,
+    "floor": floors.Step,
+    "floor-mkl": floors.StepMkl,
 }

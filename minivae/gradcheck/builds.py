@@ -13,10 +13,11 @@ import numpy as np
 from .. import likelihoods
 from ..backend import Array, Backend
 from ..buffers import ParameterBuffer, Workspace
-from ..kernels.dense import KEEPS_A
+from ..kernels.dense import KEEPS_A, scratch
 from ..latent import GaussianPosterior
 from ..layers import MLP, Dense
-from ..vae import VAE, Terms
+from ..objectives import Terms, WeightedTerms
+from ..vae import VAE
 from .problem import Arrays, Problem, random_upstream
 
 B, D, H, L, S = 5, 7, 6, 4, 3
@@ -65,7 +66,8 @@ def dense_op(activation: str, rows: int = 0) -> Build:
 
         def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
             Y, A, b = run(inputs)
-            dA, db, partial = _own(backend, upstream[0]), _poison(backend, b.shape), _poison(backend, b.shape)
+            dA, db = _own(backend, upstream[0]), _poison(backend, b.shape)
+            partial = _poison(backend, (scratch(*dA.shape),))
             backend.ops.dense_backward(dA, db, partial, Y, A, activation)
             return [backend.to_host(dA), backend.to_host(db)]
 
@@ -103,6 +105,36 @@ def latent_op(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
     problem = _finish(backend, rng, problem)
     problem.parts["the KL"] = lambda xs: float(np.sum(problem.upstream[1] * forward(xs)[1]))
     return problem
+
+
+def importance_op(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
+    """z and the bound of every row, by H and the samples' nll."""
+    eps, beta = rng.normal(size=(S, n, L)), 0.7
+
+    def run(inputs: Arrays) -> tuple[Array, ...]:
+        H_, nll, eps_ = _own(backend, inputs[0]), _own(backend, inputs[1]), _own(backend, eps)
+        like = H_ if np.iscomplexobj(H_) else nll
+        Z, sigma, log_w, weight = (_poison(backend, s, like) for s in (eps.shape, (n, L), (S, n), (S, n)))
+        kl_rows, kl_dims, bound = (_poison(backend, s, like) for s in ((n,), (L,), (n,)))
+        backend.ops.latent_forward(Z, sigma, kl_rows, kl_dims, H_, eps_)
+        backend.ops.importance_forward(log_w, weight, bound, nll, Z, eps_, H_, beta)
+        return eps_, Z, sigma, weight, bound
+
+    def forward(inputs: Arrays) -> Arrays:
+        _, Z, _, _, bound = run(inputs)
+        return [backend.to_host(Z), backend.to_host(bound)]
+
+    def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
+        eps_, Z, sigma, weight, _ = run(inputs)
+        d_nll = weight * _own(backend, -n * upstream[1])  # the weights are of −mean bound
+        dH = _poison(backend, inputs[0].shape)
+        backend.ops.importance_backward(dH, _own(backend, upstream[0]), eps_, sigma, Z, d_nll, beta)
+        return [backend.to_host(dH), backend.to_host(d_nll)]
+
+    inputs = [rng.normal(size=(n, 2 * L)), 2 * rng.normal(size=(S, n))]
+    problem = Problem("", ("H", "nll"), inputs, forward, backward, [], sizes=_sizes(n, L=L, S=S))
+    problem.complex_step = backend.kernels == "reference"
+    return _finish(backend, rng, problem)
 
 
 # ---- layers, posterior ----------------------------------------------------------------------------------------------
@@ -240,9 +272,10 @@ def vae(
     beta: float = 1.0,
     free_bits: float = 0.0,
     hidden: tuple[int, ...] = (H,),
+    objective: str = "elbo",
 ) -> Build:
     def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
-        model = VAE(D, L, hidden, activation, name, samples=samples, backend=backend)
+        model = VAE(D, L, hidden, activation, name, objective, samples, backend=backend)
         names = tuple(model.buffer.shapes)
         draw = rng.uniform if model.likelihood.noise == "uniform" else rng.normal
         inputs = [0.5 * rng.normal(size=model.buffer.shapes[parameter]) for parameter in names]
@@ -279,8 +312,9 @@ def vae(
             [np.array(1.0)],
             sizes=_sizes(n, D=D, L=L, S=samples),
         )
-        problem.parts["the KL"] = lambda xs: (t := terms(xs)).loss - t.nll
-        problem.parts["the reconstruction"] = lambda xs: terms(xs).nll
+        if objective == "elbo":  # iwae's loss is no sum of the two
+            problem.parts["the KL"] = lambda xs: (t := terms(xs)).loss - t.nll
+            problem.parts["the reconstruction"] = lambda xs: terms(xs).nll
         for row in {0, n - 1} if free_bits == 0 else ():
             problem.parts[f"row {row}"] = partial(lambda row, xs: _of_row(terms(xs), row), row)
         return _finish(backend, rng, problem)
@@ -290,6 +324,8 @@ def vae(
 
 def _of_row(terms: Terms, row: int) -> float:
     """What one row adds to the loss."""
+    if isinstance(terms, WeightedTerms):
+        return -float(terms.bound_rows[row]) / len(terms.bound_rows)
     return float(terms.nll_rows[row] + terms.beta * terms.kl_rows[row]) / len(terms.kl_rows)
 
 

@@ -208,12 +208,38 @@ def _kept_not_output(op, dA, db, partial, Y, A, activation):
     op(dA, db, partial, 0.5 * Y, None if A is None else 0.5 * A, activation)
 
 
+def _weights_uniform(op, log_w, weight, bound, nll, Z, eps, H, beta):
+    """1/(B·S) for every sample, as the ELBO has it."""
+    op(log_w, weight, bound, nll, Z, eps, H, beta)
+    weight[...] = 1 / weight.size
+
+
+def _weights_of_likelihoods(op, log_w, weight, bound, nll, Z, eps, H, beta):
+    """The softmax of ln q(x|z), the ratio of prior and posterior forgotten."""
+    op(log_w, weight, bound, nll, Z, eps, H, 0.0)
+
+
+def _prior_dropped(op, dH, dZ, eps, sigma, Z, weight, beta):
+    """The z of −d ln q(z)/dz."""
+    op(dH, dZ, eps, sigma, 0 * Z, weight, beta)
+
+
+def _entropy_dropped(op, dH, dZ, eps, sigma, Z, weight, beta):
+    """The −½ of d ln p(z|x)/dv."""
+    op(dH, dZ, eps, sigma, Z, weight, beta)
+    dH[:, sigma.shape[1] :] += 0.5 * beta * weight.sum(axis=0)[:, None]
+
+
 OF_OPS: dict[str, tuple[str, Callable[..., Any]]] = {
     "KL dropped": ("latent_backward", _kl_dropped),
     "σ = e^{logvar} backward": ("latent_backward", _sigma_of_logvar),
     "½ of σ dropped": ("latent_backward", _half_dropped),
     "noise redrawn": ("latent_backward", _noise_redrawn([0])),
     "one sample of S": ("latent_backward", _one_sample),
+    "weights uniform": ("importance_forward", _weights_uniform),
+    "weights without prior": ("importance_forward", _weights_of_likelihoods),
+    "prior dropped": ("importance_backward", _prior_dropped),
+    "entropy dropped": ("importance_backward", _entropy_dropped),
     "slope omitted": ("dense_backward", _slope_omitted),
     "slope at another point": ("dense_backward", _kept_not_output),
     "bias sum missing": ("dense_backward", _bias_of_one_row),

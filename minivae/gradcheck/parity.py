@@ -143,6 +143,12 @@ def record(seed: int = 0) -> list[Call]:
     noise.uniform(np.zeros((2, 4, 7)), "prior", drawn, 3)
     noise.binarize(rng.uniform(size=(4, 7)), "binarise", drawn, 3)
     backend.ops.bits(np.zeros((2, 4, 7), np.uint32), drawn, 1, 0, 3, 2**40 + 7)
+    backend.ops.gather(np.zeros((4, 7)), rng.normal(size=(5, 7)), np.array([4, 0, 4, 1]))
+    running = (np.full(7, -np.inf), np.zeros(7), np.zeros(7))
+    for _ in range(2):
+        backend.ops.log_sum_exp(*running, 3 * rng.normal(size=(20, 7)))
+    order = rng.permutation(20)
+    backend.ops.advance(np.zeros(5), np.zeros(3, np.int64), np.array([1, 2]), rng.normal(size=(4, 5)), order)
     return calls
 
 
@@ -192,8 +198,8 @@ def _replay(call: Call, backend: Backend) -> list[np.ndarray]:
 def _given(arg: Any, backend: Backend, op: str) -> Any:
     if not isinstance(arg, np.ndarray):
         return copy.copy(arg)
-    is_norm = op == "clip_norm" and arg.shape == (1,)  # float64 whatever the dtype
-    dtype = arg.dtype if arg.dtype.kind != "f" or is_norm else backend.dtype
+    always_double = op == "advance" or (op == "clip_norm" and arg.shape == (1,))  # whatever the dtype
+    dtype = arg.dtype if arg.dtype.kind != "f" or always_double else backend.dtype
     out = backend.empty(arg.shape, dtype)
     out[...] = backend.asarray(arg, dtype)
     return out

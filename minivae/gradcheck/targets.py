@@ -2,10 +2,12 @@
 
     ops.dense.<activation>       kernels/dense.py: bias + activation, and its mirror
     ops.latent                   kernels/latent.py: reparameterisation + KL, and its mirror
+    ops.importance               kernels/importance.py: the importance-weighted bound, and its mirror
     layers.dense.<activation>    Dense, with its matrix products;  layers.mlp.<activation>
     latent.…                     the Gaussian posterior with β and free bits
     likelihoods.<name>.…         every class in LIKELIHOODS, through its protocol (and so every likelihood op)
     vae.<likelihood>.<activation>.S1|S3   whole models, each likelihood × activation × samples; and β, free bits, depth
+    vae.<likelihood>.iwae        … with every other objective of OBJECTIVES
 
 A name on the command line selects every target that has its parts in a row: "dense", "likelihoods.bernoulli", "relu".
 Shapes are small and all different (B 5, D 7, H 6, L 4, S 3), so that a factor tells where it came from.
@@ -21,14 +23,15 @@ from .. import likelihoods
 from ..backend import Backend
 from ..errors import UsageError
 from ..kernels.dense import ACTIVATIONS, BLOCK_ROWS
-from .builds import B, Build, H, S, dense, dense_op, latent_op, likelihood, mlp, posterior, vae
+from ..objectives import OBJECTIVES
+from .builds import B, Build, H, S, dense, dense_op, importance_op, latent_op, likelihood, mlp, posterior, vae
 from .problem import Problem
 
 SIGMA = 3  # for "gaussian:σ"; a name without a dot
 COMPLEX_TOLERANCE = 1e-12
 
 # Op files whose ops nothing is differentiated through: integers and noise, and updates of parameters.
-NOT_DIFFERENTIATED = frozenset({"noise", "sgd", "adagrad", "rmsprop", "adam", "norm"})
+NOT_DIFFERENTIATED = frozenset({"noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather", "logsumexp", "advance"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def walk() -> list[Target]:
         found.append(Target(f"ops.dense.{activation}", dense_op(activation)))
         found.append(Target(f"ops.dense.{activation}.blocks", dense_op(activation, rows=BLOCK_ROWS + 3)))
     found.append(Target("ops.latent", latent_op))
+    found.append(Target("ops.importance", importance_op))
     for activation in ACTIVATIONS:
         found.append(Target(f"layers.dense.{activation}", dense(activation)))
     for activation in ACTIVATIONS:
@@ -69,6 +73,10 @@ def walk() -> list[Target]:
         found.append(Target(f"vae.{name}.free_bits", vae(name, "tanh", S, free_bits=0.6)))
         found.append(Target(f"vae.{name}.deep", vae(name, "silu", 1, hidden=(H, 3))))
         found.append(Target(f"vae.{name}.linear", vae(name, "identity", 1, hidden=())))
+        for objective in OBJECTIVES:
+            if objective != "elbo":
+                found.append(Target(f"vae.{name}.{objective}", vae(name, "tanh", S, objective=objective)))
+                found.append(Target(f"vae.{name}.{objective}.beta", vae(name, "relu", S, 0.3, objective=objective)))
     return found
 
 

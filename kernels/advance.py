@@ -1,0 +1,51 @@
+"""advance: the first thing a captured training step does. What changes from step to step stands in device memory, and
+here the step moves itself on: nobody tells it anything from outside.
+
+    now ← table[c₀];   index ← order[c₁ … c₁ + B − 1];   c ← c + (1, B)
+
+Shapes: now (K,) and table (steps, K), the numbers of this step and of all; index (B,) the rows of this batch, order
+(N,) those of the epoch; cursor c (2,). dtype: numbers float64, the rest int64.
+"""
+
+from . import _cuda
+from ._math import kernel
+
+
+def reference(xp, now, index, cursor, table, order):
+    """The numbers and the rows of the next step.
+
+    now        (K,)        out
+    index      (B,)        out
+    cursor     (2,)        in and out: the row of the table, and the first row of the batch
+    table      (steps, K)
+    order      (N,)
+    """
+    now[...] = xp.take(table, cursor[0], axis=0)
+    index[...] = xp.take(order, cursor[1] + xp.arange(index.size))
+    cursor[0] += 1
+    cursor[1] += index.size
+
+
+@kernel
+def fused(now, index, cursor, table, order):
+    """The fused `reference`."""
+    for k in range(now.size):
+        now[k] = table[cursor[0], k]
+    for i in range(index.size):
+        index[i] = order[cursor[1] + i]
+    cursor[0] += 1
+    cursor[1] += index.size
+
+
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(now, index, cursor, table, order):
+    """The kernel of `advance.cu`; arguments as `reference`."""
+    _cuda.check("float64", now, table)
+    _cuda.check("int64", index, cursor, order)
+    one_block = ((1,), (4 * _cuda.THREADS,))
+    _cuda.launch("advance", "advance", "float64", one_block, now, index, cursor, table, order, now.size, index.size)
+
+
+OPS = {"advance": (reference, fused, cuda)}

@@ -1,0 +1,98 @@
+"""importance: the importance-weighted bound on ln q(x), the weights of its samples, and its mirror in the posterior.
+
+With z_s = μ + σ ⊙ ε_s, s = 1 … S, v = ln σ², and nll_s = −ln q(x|z_s) of one row:
+
+    forward     ln w_s = −nll_s + β ½ Σ_l (ε² − z² + v)    β times ln q(z)/p(z|x), whose ln 2π cancel (eq. 12)
+                bound  = ln (1/S) Σ_s w_s
+                c_s    = w_s / (B Σ_r w_r)                  what sample s counts in the mirror
+    backward    the gradient of −(1/B) Σ_rows bound is that of Σ_rows Σ_s c_s (−ln w_s), the c_s held:
+                dz_s  += β c_s z_s;   dμ = Σ_s dz_s;   dv = Σ_s ½ (σ ε_s dz_s − β c_s)
+
+The dz_s that come in have been through the likelihood and the decoder with the weights c_s. For S = 1 the bound is
+−nll less the sampled KL, and c = 1/B.
+
+Shapes: log_w, weight, nll (S, B); bound (B,); Z, eps, dZ (S, B, L); sigma (B, L); H, dH (B, 2L); beta a number. Nats.
+dtype: float32 or float64, all the same, C-contiguous.
+Source: Burda, Grosse & Salakhutdinov 2016, §3. Every dependence on μ and v is differentiated, that of ln p(z|x) too.
+"""
+
+import math
+
+from ._math import exp, kernel, like
+
+
+def forward_reference(xp, log_w, weight, bound, nll, Z, eps, H, beta):
+    """The weights of the samples and the bound of the rows.
+
+    log_w      (S, B)     out: ln w
+    weight     (S, B)     out: w / (B Σ_s w)
+    bound      (B,)       out: ln of the mean of w over the samples
+    nll        (S, B)     −ln q(x|z) of each sample
+    Z, eps     (S, B, L)  as `latent_forward` has them
+    H          (B, 2L)    mean, then logvar
+    beta                  the weight of ln q(z)/p(z|x)
+    """
+    S, B, L = Z.shape
+    log_w[...] = (beta * 0.5) * (eps * eps - Z * Z + H[:, L:]).sum(axis=2) - nll
+    largest = log_w.max(axis=0)
+    w = xp.exp(log_w - largest)
+    total = w.sum(axis=0)
+    bound[...] = largest + xp.log(total / S)
+    weight[...] = w / (total * B)
+
+
+def backward_reference(xp, dH, dZ, eps, sigma, Z, weight, beta):
+    """dH from dZ, with the gradient of Σ_s,rows weight · β · ln p(z|x)/q(z) added.
+
+    dH         (B, 2L)    out, overwritten
+    dZ         (S, B, L)  from the decoder
+    eps, sigma, Z         as `latent_forward` left them
+    weight     (S, B)     what each sample counts
+    beta                  as in forward
+    """
+    L = sigma.shape[1]
+    count = (beta * weight)[:, :, None]
+    total = dZ + count * Z
+    dH[:, :L] = total.sum(axis=0)
+    dH[:, L:] = 0.5 * (sigma * eps * total - count).sum(axis=0)
+
+
+@kernel
+def forward(log_w, weight, bound, nll, Z, eps, H, beta):
+    """The fused `forward_reference`."""
+    S, B, L = Z.shape
+    half_beta, zero = like(H, 0.5 * beta), like(H, 0.0)
+    for i in range(B):
+        largest = like(H, -math.inf)
+        for k in range(S):
+            gap = zero
+            for j in range(L):
+                gap += eps[k, i, j] * eps[k, i, j] - Z[k, i, j] * Z[k, i, j] + H[i, L + j]
+            log_w[k, i] = half_beta * gap - nll[k, i]
+            largest = max(largest, log_w[k, i])
+        total = zero
+        for k in range(S):
+            weight[k, i] = exp(log_w[k, i] - largest)
+            total += weight[k, i]
+        bound[i] = largest + math.log(total / like(H, S))
+        for k in range(S):
+            weight[k, i] /= total * like(H, B)
+
+
+@kernel
+def backward(dH, dZ, eps, sigma, Z, weight, beta):
+    """The fused `backward_reference`."""
+    S, B, L = dZ.shape
+    half, zero, beta = like(dZ, 0.5), like(dZ, 0.0), like(dZ, beta)
+    for i in range(B):
+        for j in range(2 * L):
+            dH[i, j] = zero
+        for k in range(S):
+            count = beta * weight[k, i]
+            for j in range(L):
+                d = dZ[k, i, j] + count * Z[k, i, j]
+                dH[i, j] += d
+                dH[i, L + j] += half * (sigma[i, j] * eps[k, i, j] * d - count)
+
+
+OPS = {"importance_forward": (forward_reference, forward), "importance_backward": (backward_reference, backward)}

@@ -1,0 +1,135 @@
+"""epochs: one epoch of training with dynamic binarisation: shuffle, gather, draw the pixels anew, step; the short last
+batch included. minivae's is `fit`'s own loop, PyTorch's the loop that its users write.
+
+The check is that of `steps.py`, and the mean loss over the first epoch, which everyone reaches on noise of its own.
+
+case: {"widths": [D, hidden …, L], "batch": B, "rows": N, "threads": …}. The grey rows lie in memory as float32 for
+everybody.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import problems, steps, work
+from .work import Arrays, Work
+
+LOSS = 0.03  # of the mean loss of an epoch: what other noise changes
+
+
+def prepare(case: dict[str, Any]) -> Arrays:
+    """The problem of `steps.py` with one batch, and `grey` (N, D)."""
+    arrays = problems.model(case["widths"], case["batch"], case["rows"])
+    arrays["rows"] = arrays["rows"][: case["batch"]]
+    return arrays | {"grey": np.ascontiguousarray(problems.grey_rows(case["widths"][0], case["rows"]))}
+
+
+def expected(case: dict[str, Any], arrays: Arrays) -> Arrays:
+    """By the reference kernels in float64."""
+    return {name: np.asarray(value) for name, value in Float64(case, arrays).results().items()}
+
+
+def disagreement(case: dict[str, Any], expected: Arrays, got: Arrays) -> str | None:
+    """The first batch as `work.disagreement` has it, and the mean loss of the first epoch within LOSS."""
+    right = expected["epoch"]
+    why = work.disagreement(case, {name: value for name, value in expected.items() if name != "epoch"}, got)
+    if why or "epoch" not in got:
+        return why or "the loss of its epoch is missing"
+    close = abs(got["epoch"] - right) <= LOSS * right
+    return None if close else f"the first epoch's mean loss is {got['epoch']:.2f}, not about {right:.2f}"
+
+
+def make(case: dict[str, Any], arrays: Arrays) -> Work:
+    return CONTENDERS[case["name"]](case, arrays)
+
+
+class Ours(Work):
+    """`vae.fit(…, binarize="dynamic")`, one epoch at a time."""
+
+    step: type[steps.Ours] = steps.Ours
+
+    def __init__(self, case: dict[str, Any], arrays: Arrays):
+        from ..train import Training
+
+        self.one = self.step(case, arrays)
+        self.training = Training(
+            self.one.vae,
+            arrays["grey"],
+            epochs=1,
+            batch_size=case["batch"],
+            optimizer=self.one.optimizer,
+            binarize="dynamic",
+            progress=False,
+        )
+        self.training.epochs = 0  # `run` adds one
+
+    def facts(self) -> dict[str, Any]:
+        return self.one.facts()
+
+    def results(self) -> dict[str, Any]:
+        first = {name: np.array(value) for name, value in self.one.results().items()}
+        self.run()
+        return first | {"epoch": self.training.history["loss"][-1]}
+
+    def wake(self) -> None:
+        """An epoch is long enough without."""
+
+    def run(self) -> None:
+        self.training.epochs += 1
+        self.training.run()
+
+
+class OursMkl(Ours):
+    step = steps.OursMkl
+
+
+class Float64(Ours):
+    """The judge."""
+
+    step = steps.Float64
+
+
+class Torch(Work):
+    """randperm, index, bernoulli, step."""
+
+    step: type[steps.Torch] = steps.Torch
+
+    def __init__(self, case: dict[str, Any], arrays: Arrays):
+        self.one, self.batch = self.step(case, arrays), case["batch"]
+        self.grey = self.one.torch.from_numpy(arrays["grey"])
+
+    def facts(self) -> dict[str, Any]:
+        return self.one.facts()
+
+    def results(self) -> dict[str, Any]:
+        first = {name: np.array(value) for name, value in self.one.results().items()}
+        self.run()
+        return first | {"epoch": self.total.item() / len(self.grey)}
+
+    def wake(self) -> None:
+        """An epoch is long enough without."""
+
+    def run(self) -> None:
+        torch, one = self.one.torch, self.one
+        order, self.total = torch.randperm(len(self.grey)), torch.zeros((), dtype=torch.float64)
+        for start in range(0, len(order), self.batch):
+            X = torch.bernoulli(self.grey[order[start : start + self.batch]])
+            one.adam.zero_grad()
+            loss = one.loss(X, torch.randn(X.shape[0], one.L))
+            loss.backward()
+            one.adam.step()
+            self.total += loss.detach() * X.shape[0]
+
+
+class TorchDefault(Torch):
+    step = steps.TorchDefault
+
+
+CONTENDERS: dict[str, type[Ours | Torch]] = {
+    "minivae": Ours,
+    "minivae-mkl": OursMkl,
+    "torch": Torch,
+    "torch-default": TorchDefault,
+}

@@ -1,0 +1,174 @@
+"""figures: what a run of `minivae bench` leaves: every time that was taken, machine and date, in one JSON file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+from ..errors import UsageError
+from . import machine, scaling
+from .race import Result
+
+SCHEMA = 1  # raised when a field changes its meaning or goes away
+
+OURS = ("minivae", "minivae-mkl")
+PEERS = ("torch", "torch.compile", "jax")  # what a ratio's "best peer" is chosen from
+FLOORS = ("floor", "floor-mkl")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One race: its case and contenders, and how long it takes (`race.race`)."""
+
+    case: dict[str, Any]
+    names: list[str]
+    turns: int
+    block: float
+    warm_up: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        return json.dumps([self.case, self.names, self.turns, self.block, self.warm_up], sort_keys=True)
+
+
+@dataclass
+class Measured:
+    """A cell that has been run."""
+
+    cell: Cell
+    results: dict[str, Result]
+
+    def median(self, name: str) -> float | None:
+        """Seconds for a unit, or None where the contender did not race."""
+        result = self.results.get(name)
+        return result.median if result is not None and result.seconds else None
+
+
+@dataclass
+class Figures:
+    """What a run of `minivae bench` has measured so far."""
+
+    quick: bool
+    date: str
+    machine: dict[str, Any]
+    cells: list[Measured] = field(default_factory=list)
+    complete: bool = False
+
+    def of(self, kind: str) -> list[Measured]:
+        """The races of one kind."""
+        return [measured for measured in self.cells if measured.cell.case["kind"] == kind]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; `from_json` reads it."""
+        return {
+            "schema": SCHEMA,
+            "kind": "bench",
+            "date": self.date,
+            "quick": self.quick,
+            "complete": self.complete,
+            "machine": self.machine,
+            "cells": [
+                {
+                    **asdict(measured.cell),
+                    "ratios": {name: round(value, 4) for name, value in ratios(measured).items()},
+                    "results": [_plain(result) for result in measured.results.values()],
+                }
+                for measured in self.cells
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Figures:
+        cells = []
+        for found in data["cells"]:
+            cell = Cell(**{name: found[name] for name in ("case", "names", "turns", "block", "warm_up")})
+            results = [Result(**{k: v for k, v in one.items() if k != "median"}) for one in found["results"]]
+            cells.append(Measured(cell, {result.name: result for result in results}))
+        return cls(data["quick"], data["date"], data["machine"], cells, data["complete"])
+
+    def write(self, path: Path) -> None:
+        from ..checkpoint import write_whole
+
+        text = json.dumps(self.to_json(), allow_nan=False, ensure_ascii=False, indent=1)
+        write_whole(path, (text + "\n").encode())
+
+    @classmethod
+    def read(cls, path: Path) -> Figures:
+        """Raises UsageError where the file is none of ours."""
+        try:
+            data = json.loads(path.read_text())
+            if data["kind"] != "bench" or data["schema"] != SCHEMA:
+                raise ValueError(f"schema {data['schema']}")
+            return cls.from_json(data)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path}: not the figures of a `minivae bench` ({error!r})") from None
+
+
+def begin(quick: bool) -> Figures:
+    return Figures(quick, datetime.now(UTC).isoformat(timespec="seconds"), machine.describe())
+
+
+def remaining(figures: Figures, cells: list[Cell]) -> list[Cell]:
+    """The cells of a plan that have not been run yet. Raises UsageError where the figures are of something else."""
+    keys = {cell.key for cell in cells}
+    if figures.quick or any(measured.cell.key not in keys for measured in figures.cells):
+        raise UsageError("the file holds figures of other races than these: begin another (--out, --force)")
+    now = machine.describe()
+    for name in ("cpu", "processors", "versions"):
+        if figures.machine[name] != now[name]:
+            raise UsageError(f"the file was measured with {name} {figures.machine[name]}, and now it is {now[name]}")
+    done = {measured.cell.key for measured in figures.cells}
+    return [cell for cell in cells if cell.key not in done]
+
+
+def ratios(measured: Measured) -> dict[str, float]:
+    """How often the median of one contender holds that of another: "best peer / minivae", "minivae / floor" …"""
+    found: dict[str, float] = {}
+    median = measured.median
+    peers = [t for name in PEERS if (t := median(name))]
+    for ours, floor in zip(OURS, FLOORS, strict=True):
+        mine, least = median(ours), median(floor)
+        if mine and peers:
+            found[f"best peer / {ours}"] = min(peers) / mine
+        if mine and least:
+            found[f"{ours} / {floor}"] = mine / least
+    mine = median(OURS[0])
+    for other in ("reference", *PEERS):
+        if mine and (theirs := median(other)):
+            found[f"{other} / {OURS[0]}"] = theirs / mine
+    return found
+
+
+def mean_ratio(cells: list[Measured], name: str) -> float | None:
+    """The geometric mean of a ratio over cells; None where one of them lacks it."""
+    found = [ratios(cell).get(name) for cell in cells]
+    return geometric_mean(r for r in found if r) if found and all(found) else None
+
+
+def title(case: dict[str, Any]) -> str:
+    """A case in a few words."""
+    widths = "-".join(map(str, case.get("widths", ())))
+    match case["kind"]:
+        case "step":
+            return f"a training step of {widths}, batch {case['batch']}"
+        case "epoch":
+            return f"an epoch of {case['rows']:,} rows, batch {case['batch']}"
+        case "evaluate":
+            return f"ln q(x) of {case['rows']} rows, K = {case['samples']}, {widths}"
+        case "kernel":
+            return f"loss and gradient, {case['likelihood']}, {case['rows']} × {case['features']}"
+        case "scaling":
+            return f"the step against {scaling.WHAT[case['axis']]}"
+        case "rate":
+            return "the machine's rates"
+        case other:
+            return other
+
+
+def _plain(result: Result) -> dict[str, Any]:
+    plain = {**asdict(result), "seconds": [round(t, 9) for t in result.seconds]}
+    return plain | ({"median": round(result.median, 9)} if result.seconds else {})

@@ -1,0 +1,78 @@
+"""floors: the matrix products of a work alone, in the order in which it needs them: what no implementation on that BLAS
+can go below. `floor` is on NumPy's BLAS, `floor-mkl` on MKL.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from . import problems
+from .work import Arrays, Work
+
+TILE = 2048  # decoder rows of an evaluation at a time
+
+
+class Floor(Work):
+    """Products (out, A, B), `times` over."""
+
+    gemm, times = "numpy", 1
+
+    def __init__(self, case: dict[str, Any], arrays: Arrays):
+        self.backend = problems.backend(self.gemm)
+        self.rng = np.random.default_rng(0)
+        self.products = self.list_products(case)
+
+    def list_products(self, case: dict[str, Any]) -> list[tuple[Any, Any, Any]]:
+        raise NotImplementedError
+
+    def filled(self, *shape: int) -> Any:
+        """An array of small numbers."""
+        out = self.backend.empty(shape)
+        out[...] = 0.1 * self.rng.standard_normal(shape, np.float32)
+        return out
+
+    def facts(self) -> dict[str, Any]:
+        return {"flops": self.times * sum(2 * out.size * A.shape[1] for out, A, _ in self.products)}
+
+    def wake(self) -> None:
+        for out, A, B in self.products:
+            self.backend.gemm(out, A, B)
+
+    def run(self) -> None:
+        for _ in range(self.times):
+            self.wake()
+
+
+class Step(Floor):
+    """A training step: forward Y = XW, layer by layer; backward dW = XᵀdY and dX = dY Wᵀ, from the last one on."""
+
+    def list_products(self, case: dict[str, Any]) -> list[tuple[Any, Any, Any]]:
+        (*wide, L), B = case["widths"], case["batch"]
+        layers = [*pairwise([*wide, 2 * L]), *pairwise([L, *reversed(wide)])]
+        forward: list[Any] = []
+        backward: list[Any] = []
+        for i, (n_in, n_out) in enumerate(layers):
+            X, W, Y = self.filled(B, n_in), self.filled(n_in, n_out), self.filled(B, n_out)
+            forward.append((Y, X, W))
+            backward[:0] = [(self.filled(n_in, n_out), X.T, Y)] + ([(self.filled(B, n_in), Y, W.T)] if i else [])
+        return forward + backward
+
+
+class StepMkl(Step):
+    gemm = "mkl"
+
+
+class Evaluation(Floor):
+    """Importance sampling: the decoder of all samples, TILE rows at a time."""
+
+    def list_products(self, case: dict[str, Any]) -> list[tuple[Any, Any, Any]]:
+        self.times = -(-case["samples"] * case["rows"] // TILE)
+        layers = pairwise(reversed(case["widths"]))
+        return [(self.filled(TILE, n_out), self.filled(TILE, n_in), self.filled(n_in, n_out)) for n_in, n_out in layers]
+
+
+class EvaluationMkl(Evaluation):
+    gemm = "mkl"

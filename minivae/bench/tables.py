@@ -1,0 +1,180 @@
+"""tables: figures as tables of words, for a terminal and for a page alike. Nothing is measured here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import scaling
+from .figures import FLOORS, OURS, PEERS, Measured, mean_ratio, ratios
+
+if TYPE_CHECKING:
+    from .figures import Figures
+
+ORDER = (*OURS, "reference", "torch", "torch-default", "torch.compile", "jax", *FLOORS)
+GAP = "—"  # did not race
+
+
+@dataclass
+class Table:
+    """`rows` are (label, one text for each column); `ratios` the same, shown apart; `note` a sentence or two below."""
+
+    title: str
+    corner: str
+    columns: list[str]
+    rows: list[tuple[str, list[str]]]
+    ratios: list[tuple[str, list[str]]] = field(default_factory=list)
+    note: str = ""
+
+
+def tables(figures: Figures) -> list[Table]:
+    """All that the figures show, in the order of reading; what was not measured is left out."""
+    made = [_steps(figures), _losses(figures), _whole(figures), _memory(figures), _growth(figures)]
+    return [table for table in made if table is not None and table.columns]
+
+
+def machine_lines(figures: Figures) -> list[str]:
+    """What it was measured on, a line for each thing."""
+    m = figures.machine
+    lines = [
+        f"{m['cpu']}, {m['processors']} processors{_listed(m['vectors'])}{_listed(m['caches'].items())}",
+        f"{m['memory_bytes'] / 2**30:.0f} GiB of memory, {m['system']}" if m["memory_bytes"] else m["system"],
+        ", ".join(f"{name} {version}" for name, version in m["versions"].items()),
+    ]
+    for cell in figures.of("rate"):
+        facts = {name: result.facts for name, result in cell.results.items()}
+        copy, threads = cell.median("copy"), cell.cell.case["threads"]
+        if copy:
+            lines.append(f"copies {facts['copy']['bytes'] / copy / 1e9:.1f} GB/s (read and written), {threads} threads")
+        for name in ("gemm", "gemm-mkl"):
+            if t := cell.median(name):
+                lines.append(f"multiplies {facts[name]['flops'] / t / 1e9:.0f} GFLOP/s on {facts[name]['blas']}")
+    if not m["pinned"]:
+        lines.append("this system pins no process to cores: the number of threads was set, and nothing more")
+    return lines
+
+
+def left_out(figures: Figures) -> dict[str, str]:
+    """Contender → why it did not race."""
+    return {r.name: r.left_out for cell in figures.cells for r in cell.results.values() if r.left_out}
+
+
+def _steps(figures: Figures) -> Table | None:
+    cells = figures.of("step")
+    if not cells:
+        return None
+    case = cells[0].cell.case
+    table = Table(
+        f"A training step of {'-'.join(map(str, case['widths']))} on {case['data']}, ms",
+        "batch",
+        [str(cell.cell.case["batch"]) for cell in cells] + ["geometric mean"],
+        [(name, [*texts, ""]) for name, texts in _times(cells, 1e3)],
+        note=f"float32, ReLU, Bernoulli, Adam; {case['threads']} threads each. A step: ε, forward, backward, update, "
+        "on the next binarised batch. torch flushes subnormals to zero, torch-default does not. floor: the step's "
+        "matrix products alone. best peer: the fastest of torch, torch.compile and jax.",
+    )
+    for name, texts in _ratios(cells, [*(f"best peer / {o}" for o in OURS), *_over_floor()]):
+        table.ratios.append((name, [*texts, _times_as_often(mean_ratio(cells, name))]))
+    return table
+
+
+def _losses(figures: Figures) -> Table | None:
+    cells = figures.of("kernel")
+    table = Table(
+        "Loss and gradient of a likelihood, ms",
+        "rows × 784" if not cells else f"rows × {cells[0].cell.case['features']}",
+        [f"{cell.cell.case['likelihood']}\n{cell.cell.case['rows']}" for cell in cells],
+        _times(cells, 1e3),
+        _ratios(cells, [*(f"{name} / minivae" for name in ("reference", *PEERS)), "minivae / floor"]),
+        "minivae: one fused pass over memory; reference: plain NumPy. floor: as many bytes copied, on all threads.",
+    )
+    table.rows.append(("minivae, GB/s", [_gigabytes(cell) for cell in cells]))
+    return table
+
+
+def _whole(figures: Figures) -> Table | None:
+    cells = figures.of("epoch") + figures.of("evaluate")
+    columns, notes = [], []
+    for cell in cells:
+        case = cell.cell.case
+        widths = "-".join(map(str, case["widths"]))
+        if case["kind"] == "epoch":
+            columns.append("an epoch")
+            notes.append(
+                f"An epoch: {widths}, {case['rows']:,} rows ({case['data']}), batch {case['batch']}, shuffled, "
+                "binarised anew; PyTorch with randperm, indexing and bernoulli."
+            )
+        else:
+            columns.append("ln q(x)")
+            notes.append(
+                f"ln q(x): {widths}, {case['rows']} rows, importance sampling with K = {case['samples']}, streamed in "
+                "tiles; floor: the decoder's matrix products alone."
+            )
+    ratios = _ratios(cells, [*(f"best peer / {ours}" for ours in OURS), *_over_floor()])
+    return Table("An epoch, and an evaluation, s", "", columns, _times(cells, 1), ratios, " ".join(notes))
+
+
+def _memory(figures: Figures) -> Table | None:
+    cells = [cell for kind in ("step", "epoch", "evaluate") for cell in figures.of(kind)]
+    columns = [f"step\n{c['batch']}" if (c := cell.cell.case)["kind"] == "step" else c["kind"] for cell in cells]
+    rows = []
+    for name in ORDER:
+        if name not in FLOORS and any(cell.median(name) for cell in cells):
+            peaks = [result.peak_bytes if (result := cell.results.get(name)) else None for cell in cells]
+            rows.append((name, [f"{peak / 1e6:.0f}" if peak else GAP for peak in peaks]))
+    note = "Of the whole process while it works, the rows in memory (float32) included."
+    return Table("Peak memory, MB", "", columns, rows, note=note)
+
+
+def _growth(figures: Figures) -> Table | None:
+    rows = []
+    for cell in figures.of("scaling"):
+        axis = cell.cell.case["axis"]
+        values, seconds = growth(cell)
+        texts = [" ".join(map(str, values)), " ".join(digits(1e3 * t) for t in seconds)]
+        rows.append((f"{axis}, {scaling.WHAT[axis]}", [*texts, f"{scaling.exponent(values, seconds):.2f}"]))
+    base = ", ".join(f"{name} = {value}" for name, value in scaling.BASE.items())
+    note = f"minivae's step; what does not change is {base}. The exponent is fitted through the last {scaling.FITTED}."
+    return Table("How a step grows", "", ["values", "ms", "exponent"] if rows else [], rows, note=note)
+
+
+def growth(cell: Measured) -> tuple[list[int], list[float]]:
+    """The values of an axis, and the seconds of a step at each."""
+    return [int(name) for name in cell.results], [result.median for result in cell.results.values()]
+
+
+def _times(cells: list[Measured], factor: float) -> list[tuple[str, list[str]]]:
+    rows = []
+    for name in ORDER:
+        medians = [cell.median(name) for cell in cells]
+        if any(medians):
+            rows.append((name, [GAP if t is None else digits(factor * t) for t in medians]))
+    return rows
+
+
+def _ratios(cells: list[Measured], names: list[str]) -> list[tuple[str, list[str]]]:
+    found = [ratios(cell) for cell in cells]
+    return [(name, [_times_as_often(r.get(name)) for r in found]) for name in names if any(name in r for r in found)]
+
+
+def _gigabytes(cell: Measured) -> str:
+    mine = cell.median("minivae")
+    return digits(cell.results["minivae"].facts["bytes"] / mine / 1e9) if mine else GAP
+
+
+def _over_floor() -> list[str]:
+    return [f"{ours} / {floor}" for ours, floor in zip(OURS, FLOORS, strict=True)]
+
+
+def _times_as_often(ratio: float | None) -> str:
+    return GAP if ratio is None else f"{ratio:.2f}"
+
+
+def digits(x: float) -> str:
+    """Three digits: 0.0712, 1.50, 62.1; and whole numbers from 100 on."""
+    return f"{x:,.0f}" if x >= 99.95 else f"{x:#.3g}"
+
+
+def _listed(things: Any) -> str:
+    words = [thing if isinstance(thing, str) else " ".join(thing) for thing in things]
+    return "".join(f", {word}" for word in words)

@@ -1,0 +1,474 @@
+"""The bench suite: contenders take turns, none that computes something else is timed, and ratios are right."""
+
+import itertools
+import json
+import os
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cli import minivae, mistake, one_line
+
+from minivae.bench import (
+    epochs,
+    evaluations,
+    headline,
+    losses,
+    machine,
+    page,
+    problems,
+    race,
+    scaling,
+    steps,
+    tables,
+    work,
+)
+from minivae.bench.figures import Cell, Figures, Measured, mean_ratio, ratios
+from minivae.bench.race import Result
+from minivae.errors import UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {"widths": [12, 7, 3], "batch": 5, "rows": 20, "threads": 1}
+
+
+@pytest.fixture(autouse=True)
+def made_up_rows(monkeypatch):
+    """MNIST takes seconds to read, and nothing here needs it."""
+    monkeypatch.setattr(problems, "mnist", lambda: None)
+
+
+@pytest.fixture
+def standins(monkeypatch):
+    """The contenders of contenders.py, whose kind is that module's name; no pause between turns."""
+    monkeypatch.setattr(race, "PAUSE", 0.0)
+    return {"kind": "contenders", "threads": 1}
+
+
+# ---- the race -------------------------------------------------------------------------------------------------------
+
+
+def test_contenders_take_turns(standins, tmp_path):
+    log = tmp_path / "log"
+    results = race.race({**standins, "log": str(log)}, ["a", "b", "c"], turns=4, block=0.0)
+    order = [name for name, _ in itertools.groupby(log.read_text().split())]
+    assert order == ["a", "b", "c"] * 5  # the first time round is the warm-up
+    assert [len(result.seconds) for result in results.values()] == [4, 4, 4]
+    assert all(result.checked for result in results.values())
+
+
+def test_every_contender_has_the_cores_and_threads_of_its_case(standins, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    facts = race.race(standins, ["a", "b"], turns=1, block=0.0)["b"].facts
+    assert facts["threads"] == "1"
+    assert facts["cores"] == (machine.cores(1) if hasattr(os, "sched_setaffinity") else None)
+
+
+def test_a_unit_is_timed_without_waking_and_with_what_is_left_under_way(standins):
+    seconds = race.race(standins, ["sleepy"], turns=3, block=0.01)["sleepy"].seconds
+    assert 0.004 <= min(seconds) < 0.02  # (20 ms + 20 ms) for ten units
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system cannot forget a peak")
+def test_peak_memory_is_that_of_the_work_and_not_of_its_preparation_or_of_this_process(standins):
+    ballast = np.ones(400 * 2**20, np.uint8)
+    peak = race.race(standins, ["hungry"], turns=1, block=0.0)["hungry"].peak_bytes
+    assert ballast[-1]
+    assert 100 * 2**20 < peak < 250 * 2**20
+
+
+@pytest.mark.parametrize("name, said", [("loss", "loss differs by 1.0e-03"), ("gradient", "decoder.0.b differs"),
+                                        ("missing", "encoder.1.W is missing")])  # fmt: skip
+def test_a_contender_that_computes_something_else_is_refused(standins, name, said):
+    with pytest.raises(UsageError, match=f"{name} does not compute what it should: {said}"):
+        race.race({**standins, **SMALL}, [name], turns=1, block=0.0)
+
+
+def test_a_contender_that_computes_the_same_is_timed(standins):
+    result = race.race({**standins, **SMALL}, ["right"], turns=2, block=0.0)["right"]
+    assert result.checked
+    assert len(result.seconds) == 2
+
+
+@pytest.mark.parametrize(
+    "got, said",
+    [
+        ({"x": np.ones((2, 3))}, None),
+        ({"x": np.ones((2, 3)) + 1e-6, "more": np.ones(1)}, None),
+        ({"x": np.ones((2, 3)) + 1e-4}, "differs by 1.0e-04"),
+        ({"x": np.full((2, 3), np.nan)}, "differs by nan"),
+        ({"x": np.ones((3, 2))}, "shape"),
+        ({}, "x is missing"),
+    ],
+)
+def test_disagreement_is_found_in_every_form(got, said):
+    why = work.disagreement({}, {"x": np.ones((2, 3))}, got)
+    assert (why is None) if said is None else (said in why)
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("dies", "the contender dies stopped: and the last line"),
+        ("killed", "the contender killed was killed by signal 9"),
+        ("silent", "the contender silent gave no answer in 1 s"),
+    ],
+)
+def test_a_contender_that_stops_gives_one_clear_sentence(standins, name, said, monkeypatch):
+    monkeypatch.setattr(race, "PATIENCE", 1.0 if name == "silent" else 60.0)
+    with pytest.raises(UsageError) as error:
+        race.race(standins, ["a", name], turns=1, block=0.0)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_contender_that_cannot_run_here_is_left_out_and_says_why(standins):
+    results = race.race(standins, ["a", "absent"], turns=1, block=0.0)
+    assert results["absent"].left_out == "its library is not here"
+    assert results["absent"].seconds == []
+    assert len(results["a"].seconds) == 1
+
+
+# ---- the contenders -------------------------------------------------------------------------------------------------
+
+CASES = {
+    "step": {"kind": "step", **SMALL, "widths": [12, 7, 5, 3]},
+    "epoch": {"kind": "epoch", "widths": [12, 7, 3], "batch": 32, "rows": 1000, "threads": 1},
+    "bernoulli": {"kind": "kernel", "likelihood": "bernoulli", "rows": 7, "features": 13, "threads": 1},
+    "gaussian": {"kind": "kernel", "likelihood": "gaussian", "rows": 7, "features": 13, "threads": 1},
+    "evaluate": {"kind": "evaluate", "widths": [12, 7, 3], "rows": 5, "samples": 400, "threads": 1},
+}
+ROOMS = {"step": steps, "epoch": epochs, "bernoulli": losses, "gaussian": losses, "evaluate": evaluations}
+
+
+@pytest.fixture
+def threads_and_flags():
+    """Give torch back its threads and its subnormals."""
+    if find_spec("torch") is None:
+        yield
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("case, name", [(case, name) for case, room in ROOMS.items() for name in room.CONTENDERS])
+def test_every_contender_computes_what_float64_does(case, name, threads_and_flags):
+    if name == "torch.compile":
+        pytest.skip("compiling takes longer than this whole file; every race checks it")
+    room, case = ROOMS[case], {**CASES[case], "name": name}
+    arrays = room.prepare(case)
+    try:
+        contender = room.make(case, arrays)
+    except UsageError as error:
+        assert name not in ("minivae", "reference", "floor")
+        pytest.skip(str(error))
+    got = contender.results()
+    assert (got is None) == name.startswith("floor")
+    if got is not None:
+        got = {name: np.asarray(value, np.float64) for name, value in got.items()}
+        disagreement = getattr(room, "disagreement", work.disagreement)
+        assert disagreement(case, room.expected(case, arrays), got) is None
+    contender.wake()
+    contender.run()
+    contender.finish()
+
+
+def test_an_epoch_that_learns_something_else_is_refused():
+    right = {"epoch": np.array(100.0), "loss": np.array(1.0)}
+    assert epochs.disagreement({}, right, {**right, "epoch": np.array(101.0)}) is None
+    assert "mean loss is 104" in epochs.disagreement({}, right, {**right, "epoch": np.array(104.0)})
+    assert "loss differs" in epochs.disagreement({}, right, {**right, "loss": np.array(1.1)})
+
+
+def test_an_estimate_off_by_more_than_its_standard_error_is_refused():
+    right = {"log_px": np.array([-1.0]), "mean": np.array(-1.0), "error": np.array(0.01)}
+    assert evaluations.disagreement({}, right, {**right, "mean": np.array(-1.05)}) is None
+    assert "would be chance" in evaluations.disagreement({}, right, {**right, "mean": np.array(-1.1)})
+    assert "log_px differs" in evaluations.disagreement({}, right, {**right, "log_px": np.array([-1.01])})
+
+
+def test_no_relu_of_a_problem_lies_at_its_kink():
+    """Else a unit that is 0 in float32 and 1e-9 in float64 would make right gradients differ."""
+    arrays = problems.model([100, 80, 60, 4], 1000, 1000)
+    W = {name: value.astype(np.float64) for name, value in problems.parameters(arrays).items()}
+    Y, nearest = arrays["rows"].astype(np.float64), []
+    for i in range(3):
+        A = Y @ W[f"encoder.{i}.W"] + W[f"encoder.{i}.b"]
+        Y = np.maximum(A, 0)
+        nearest.append(np.abs(A).min())
+    assert min(nearest[:2]) > 1e-4
+
+
+def test_made_up_rows_are_binary_with_features_that_are_rarely_on():
+    rows = problems.rows(200, 4000)
+    rate = rows.mean(axis=0)
+    assert set(np.unique(rows)) == {0, 1}
+    assert rate.min() < 2e-3
+    assert 0.3 < rate.max() < 0.6
+
+
+def test_an_exponent_is_that_of_a_power_law():
+    assert scaling.exponent([8, 16, 64, 128], [5.0, 3.0, 3.0 * 4**1.5, 3.0 * 8**1.5]) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_every_race_of_the_plan_names_contenders_that_exist(quick):
+    cells = headline.plan(quick, True, 2)
+    for cell in cells:
+        if cell.case["kind"] != "scaling":
+            assert set(cell.names) <= set(work.room(cell.case).CONTENDERS)
+    assert [c.case["batch"] for c in cells if c.case["kind"] == "step"] == [20, 128, 512, 4096]
+    assert {c.case["kind"] for c in cells} >= {"step", "kernel", "epoch", "evaluate", "rate"}
+    assert not any("torch" in name or name == "jax" for c in headline.plan(quick, False, 2) for name in c.names)
+
+
+# ---- the machine ----------------------------------------------------------------------------------------------------
+
+
+def test_the_machine_is_described_as_json_knows_it():
+    found = json.loads(json.dumps(machine.describe()))
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["processors"] >= 1
+
+
+def test_cores_are_taken_before_their_second_threads(monkeypatch):
+    siblings = {0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}
+    monkeypatch.setattr(machine, "available", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(machine, "_read", lambda path: siblings[int(re.search(r"cpu(\d+)/", str(path))[1])])
+    assert machine.cores(2) == [0, 2]
+    assert machine.cores(3) == [0, 2, 1]
+
+
+def test_a_system_without_affinity_is_served_and_the_report_says_so(monkeypatch):
+    for name in ("sched_setaffinity", "sched_getaffinity"):
+        monkeypatch.delattr(os, name, raising=False)
+    assert machine.pin(2) is False
+    assert machine.available() == list(range(os.cpu_count()))
+    figures = Figures(True, "2026-01-01", machine.describe())
+    assert any("pins no process" in line for line in tables.machine_lines(figures))
+
+
+# ---- figures and reports --------------------------------------------------------------------------------------------
+
+TIMES = {
+    "minivae": 2.0, "minivae-mkl": 1.6, "torch": 4.0, "torch-default": 1.0, "torch.compile": 3.0, "jax": 5.0,
+    "reference": 12.0, "floor": 1.25, "floor-mkl": 1.0, "copy": 1.0, "gemm": 1.0, "gemm-mkl": 1.0,
+}  # fmt: skip
+
+
+def made_up(peers=True, quick=False):
+    """Figures of a whole run, every time made up: TIMES in ms around a median, larger for larger batches."""
+    machine_facts = {**machine.describe(), "cpu": "An Example CPU", "versions": {"minivae": "0"}}
+    figures = Figures(quick, "2026-01-02T03:04:05+00:00", machine_facts, complete=True)
+    for cell in headline.plan(quick, peers, 2):
+        results = {}
+        for name in cell.names:
+            t = 1e-3 * (TIMES[name] * cell.case.get("batch", 1) if name in TIMES else float(name))
+            facts = {"bytes": 10**6, "flops": 10**9, "blas": "a BLAS"}
+            results[name] = Result(name, [0.9 * t, t, 7 * t], 123_000_000, True, facts)
+        figures.cells.append(Measured(cell, results))
+    return figures
+
+
+def test_ratios_are_those_of_medians_and_the_best_peer_is_the_fastest_that_counts():
+    cell = Measured(Cell({"kind": "step", "batch": 1}, [], 3, 0.0, {}), {})
+    for name, t in TIMES.items():
+        cell.results[name] = Result(name, [t, t, t] if name == "minivae" else [0.5 * t, t, 100 * t])
+    found = ratios(cell)
+    assert found["best peer / minivae"] == pytest.approx(3.0 / 2.0)  # torch.compile; torch-default is no peer
+    assert found["best peer / minivae-mkl"] == pytest.approx(3.0 / 1.6)
+    assert found["minivae / floor"] == pytest.approx(2.0 / 1.25)
+    assert found["minivae-mkl / floor-mkl"] == pytest.approx(1.6 / 1.0)
+    assert found["reference / minivae"] == pytest.approx(6.0)
+    cell.results["torch.compile"] = Result("torch.compile", left_out="no compiler")
+    assert ratios(cell)["best peer / minivae"] == pytest.approx(4.0 / 2.0)
+
+
+def test_ratios_without_peers_or_floors_are_left_out():
+    cell = Measured(Cell({"kind": "step", "batch": 1}, [], 1, 0.0, {}), {"minivae": Result("minivae", [1.0])})
+    assert ratios(cell) == {}
+    assert mean_ratio([cell], "best peer / minivae") is None
+
+
+def test_the_mean_of_ratios_is_geometric():
+    def cell(torch):
+        results = {"minivae": Result("minivae", [1.0]), "torch": Result("torch", [torch])}
+        return Measured(Cell({"kind": "step", "batch": 1}, [], 1, 0.0, {}), results)
+
+    assert mean_ratio([cell(1.0), cell(4.0)], "best peer / minivae") == pytest.approx(2.0)
+
+
+def test_figures_survive_their_file(tmp_path):
+    figures = made_up()
+    figures.write(tmp_path / "figures.json")
+    again = Figures.read(tmp_path / "figures.json")
+    assert again.to_json() == figures.to_json()
+    data = json.loads((tmp_path / "figures.json").read_text())
+    step = next(cell for cell in data["cells"] if cell["case"]["kind"] == "step")
+    assert step["ratios"]["best peer / minivae"] == 1.5
+    assert step["results"][0]["median"] == pytest.approx(2e-3 * 20)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "bench", "schema": 1}', "another schema"])
+def test_a_file_of_something_else_is_named_in_one_sentence(text, tmp_path):
+    text = json.dumps({**made_up().to_json(), "schema": 0}) if text == "another schema" else text
+    (tmp_path / "figures.json").write_text(text)
+    with pytest.raises(UsageError, match=r"figures\.json: not the figures"):
+        Figures.read(tmp_path / "figures.json")
+
+
+@pytest.mark.parametrize("peers", [True, False])
+def test_a_report_of_80_columns_cuts_no_number(peers):
+    from rich.console import Console
+
+    from minivae.bench.report import render
+
+    figures = made_up(peers)
+    console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(render(figures))
+    text = console.export_text()
+    for table in tables.tables(figures):
+        for label, cells in table.rows + table.ratios:
+            assert label in text
+            for cell in cells:
+                assert all(word in text for word in cell.split()), (label, cell)
+    assert "…" not in text
+
+
+def test_what_did_not_race_is_in_the_report_with_its_reason():
+    figures = made_up()
+    figures.cells[1].results["jax"] = Result("jax", left_out="jax is not here")
+    assert tables.left_out(figures) == {"jax": "jax is not here"}
+    assert "- jax: jax is not here" in page.markdown(figures, "x.json", "0" * 64)
+    assert dict(tables.tables(figures)[0].rows)["jax"][0] == tables.GAP
+
+
+# ---- the page -------------------------------------------------------------------------------------------------------
+
+
+def check_page(docs):
+    """The page and its pictures are what the file that it names makes of them."""
+    text = (docs / page.PAGE).read_text()
+    source = re.search(r"from (\S+), sha256", text)[1]
+    digest = page.sha256(docs / source)
+    figures = Figures.read(docs / source)
+    assert text == page.markdown(figures, source, digest)
+    for picture in {page.BARS, page.LINES} & set(re.findall(r"\((\w+\.png)\)", text)):
+        assert digest.encode() in (docs / picture).read_bytes(), f"{picture} was drawn from other figures"
+
+
+def test_a_page_that_was_made_of_other_figures_is_found_out(tmp_path):
+    pytest.importorskip("matplotlib")
+    figures, docs = made_up(), tmp_path / "docs"
+    docs.mkdir()
+    figures.write(tmp_path / "figures.json")
+    page.main([str(tmp_path / "figures.json"), str(docs)])
+    check_page(docs)
+    kept_page = (docs / page.PAGE).read_text()
+    figures.cells[1].results["minivae"].seconds[1] *= 1.0001
+    figures.write(tmp_path / "figures.json")
+    with pytest.raises(AssertionError):
+        check_page(docs)
+    (docs / page.PAGE).write_text(kept_page.replace(" 1.50 ", " 2.50 "))
+    with pytest.raises(AssertionError):
+        check_page(docs)
+
+
+def test_the_page_in_docs_is_made_of_its_figures():
+    check_page(ROOT / "docs")
+
+
+# ---- the command ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plan(standins, monkeypatch):
+    """`minivae bench` with two races of stand-ins; the second one's contenders can be changed."""
+    names = ["a"]
+
+    def cells(quick, peers, threads):
+        whole = {"turns": 2, "block": 0.0, "warm_up": {"units": 1, "seconds": 0.0}}
+        return [Cell({**standins, "race": 1}, ["a", "absent"], **whole), Cell({**standins, "race": 2}, names, **whole)]
+
+    monkeypatch.setattr(headline, "plan", cells)
+    return names
+
+
+def test_bench_prints_json_that_parses_and_says_who_is_left_out(plan, tmp_path):
+    result = minivae("bench", "--quick", "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    data = json.loads(result.stdout)
+    assert [len(cell["results"][0]["seconds"]) for cell in data["cells"]] == [2, 2]
+    assert data["complete"]
+    assert data["cells"][0]["results"][1]["left_out"] == "its library is not here"
+    assert "absent is left out: its library is not here" in minivae("bench", "--quick", cwd=tmp_path).stderr
+
+
+def test_bench_keeps_what_is_done_and_goes_on_with_it(plan, tmp_path):
+    plan[:] = ["dies"]
+    assert "dies stopped" in mistake("bench", "--out", "f.json", cwd=tmp_path)
+    first = json.loads((tmp_path / "f.json").read_text())
+    assert (len(first["cells"]), first["complete"]) == (1, False)
+    plan[:] = ["b"]
+    assert minivae("bench", "--out", "f.json", "--resume", cwd=tmp_path).returncode == 0
+    second = json.loads((tmp_path / "f.json").read_text())
+    assert (len(second["cells"]), second["complete"]) == (2, True)
+    assert second["cells"][0] == first["cells"][0]
+
+
+def test_bench_goes_on_with_no_file_of_another_machine_or_other_races(plan, tmp_path):
+    minivae("bench", "--out", "f.json", cwd=tmp_path)
+    data = json.loads((tmp_path / "f.json").read_text())
+    changed = {**data, "machine": {**data["machine"], "cpu": "another"}}
+    (tmp_path / "f.json").write_text(json.dumps(changed))
+    assert "cpu another" in one_line("bench", "--out", "f.json", "--resume", cwd=tmp_path)
+    (tmp_path / "f.json").write_text(json.dumps(data))
+    plan[:] = ["c"]
+    assert "other races" in one_line("bench", "--out", "f.json", "--resume", cwd=tmp_path)
+
+
+def test_bench_says_where_an_interrupted_run_is_kept(plan, tmp_path, monkeypatch):
+    def interrupted(figures, cells, say, done):
+        figures.cells.append(Measured(cells[0], {"a": Result("a", [1.0])}))
+        done(figures.cells[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(headline, "run", interrupted)
+    result = minivae("bench", "--out", "f.json", cwd=tmp_path)
+    assert result.returncode == 130
+    assert "f.json --resume" in result.stderr
+    assert Figures.read(tmp_path / "f.json").cells
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--out", "x.txt"], "ends in .json"),
+        (["--out", "no/such/x.json"], "a folder that exists"),
+        (["--out", "there.json"], "--resume goes on with it, --force replaces it"),
+        (["--out", "x.json", "--resume"], "no such file to go on with"),
+        (["--resume"], "--resume needs --out"),
+        (["--out", "there.json", "--resume", "--force"], "leave one of the two out"),
+        (["--out", "there.json", "--resume"], "not the figures"),
+        (["--threads", "0"], "--threads 0"),
+    ],
+)
+def test_mistakes_of_bench_are_one_line(plan, arguments, said, tmp_path):
+    (tmp_path / "there.json").write_text("{}")
+    assert said in one_line("bench", *arguments, cwd=tmp_path)
+
+
+def test_bench_in_a_checkout_keeps_full_runs_and_no_quick_ones(plan, tmp_path):
+    (tmp_path / "bench").mkdir()
+    minivae("bench", "--quick", cwd=tmp_path)
+    assert not list(tmp_path.rglob("*.json"))
+    minivae("bench", cwd=tmp_path)
+    (path,) = tmp_path.rglob("*.json")
+    assert path.parent == tmp_path / "bench" / "results"
+    assert Figures.read(path).date[:10] in path.name
+    assert Figures.read(path).complete

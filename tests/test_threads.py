@@ -1,0 +1,232 @@
+"""Threads and matrix products: shares that cover everything once, results that no number of threads changes."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from tolerances import assert_close
+
+import minivae as mv
+from minivae import gemm, kernels
+from minivae.kernels import _threads
+from minivae.kernels.dense import ACTIVATIONS, KEEPS_A, scratch
+
+OPS = kernels.load("numpy", "fused", np)
+DTYPES = ("float32", "float64")
+needs_pool = pytest.mark.skipif(
+    not _threads.OPENMP or os.cpu_count() == 1, reason="no OpenMP pool of two threads on this machine"
+)
+
+
+@pytest.fixture
+def two_threads():
+    before = _threads.most()
+    assert kernels.limit_threads(2) == 2
+    yield
+    kernels.limit_threads(before)
+
+
+def alone(op, *arguments):
+    """The op on one thread."""
+    before = _threads.most()
+    kernels.limit_threads(1)
+    try:
+        getattr(OPS, op)(*arguments)
+    finally:
+        kernels.limit_threads(before)
+
+
+@pytest.mark.parametrize("unit", [1, 16])
+@pytest.mark.parametrize("n", [0, 1, 15, 16, 17, 1009])
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_shares_cover_everything_once_and_in_order(threads, n, unit):
+    shares = [_threads.share(t, threads, n, unit) for t in range(threads)]
+    assert [i for start, stop in shares for i in range(start, stop)] == list(range(n))
+    assert all(start % unit == 0 or start == n for start, _ in shares)
+
+
+def _cases(dtype):
+    rng = np.random.default_rng(0)
+    rows, D = 211, 197  # 41,567 elements: more than two grains, and no multiple of anything
+
+    def normal(*shape):
+        return rng.normal(size=shape).astype(dtype)
+
+    def flat():
+        return normal(rows * D), np.abs(normal(rows * D)), normal(rows * D)
+
+    P, V, G = flat()
+    yield "sgd", (P, None, G, 0.1, 0.0, False, 0.01)
+    yield "sgd", (P, V, G, 0.1, 0.9, True, 0.01)
+    yield "adagrad", (P, V, G, 0.1, 1e-10, 0.01)
+    yield "rmsprop", (P, V, None, G, 0.1, 0.99, 1e-8, 0.0, 0.01)
+    yield "rmsprop", (P, V, V.copy(), G, 0.1, 0.99, 1e-8, 0.9, 0.01)
+    yield "adam", (P, P.copy(), V, G, 0.1, 0.9, 0.999, 1e-8, 0.01, 0.0, 0.1, 0.001)
+    nll, X, weight = np.zeros(2 * rows, dtype), rng.random((rows, D)).astype(dtype), normal(2 * rows)
+    yield "bernoulli", (nll, normal(2 * rows, D), normal(2 * rows, D), X, weight)
+    out, clamped = 8 * normal(2 * rows, 2 * D), np.zeros(1, np.int64)
+    yield "gaussian", (nll, normal(2 * rows, 2 * D), clamped, out, X, weight)
+    yield "gaussian_fixed", (nll, normal(2 * rows, D), normal(2 * rows, D), X, weight, 0.5)
+    for activation in ACTIVATIONS:
+        Y, A = normal(rows, D), normal(rows, D) if activation in KEEPS_A else None
+        yield "dense_forward", (Y, A, normal(D), activation)
+        yield "dense_backward", (normal(rows, D), normal(D), normal(scratch(rows, D)), Y, A, activation)
+
+
+@needs_pool
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("number", range(len(list(_cases("float32")))))
+def test_two_threads_give_the_same_bits_as_one(two_threads, number, dtype):
+    op, arguments = list(_cases(dtype))[number]
+    copies = [[a.copy() if isinstance(a, np.ndarray) else a for a in arguments] for _ in range(2)]
+    getattr(OPS, op)(*copies[0])
+    alone(op, *copies[1])
+    for two, one in zip(*copies, strict=True):
+        if isinstance(two, np.ndarray) and not (op == "dense_backward" and two is copies[0][2]):  # a scratch
+            np.testing.assert_array_equal(two, one)
+    assert any(
+        isinstance(a, np.ndarray) and not np.array_equal(a, b) for a, b in zip(arguments, copies[0], strict=True)
+    ), "the op wrote nothing"
+
+
+# ---- matrix products --------------------------------------------------------------------------------------------
+
+
+def _providers():
+    found = []
+    for name in ("numpy", "mkl"):
+        try:
+            found.append(pytest.param(gemm.choose(name), id=name))
+        except mv.UsageError as error:
+            found.append(pytest.param(None, id=name, marks=pytest.mark.skip(reason=str(error))))
+    return found
+
+
+SHAPES = [
+    (1, 1, 1),
+    (1, 50, 3),
+    (3, 5, 7),
+    (20, 784, 500),
+    (127, 131, 137),
+    (300, 31, 17),
+    (521, 257, 263),
+]
+
+
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=needs_pool)])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("provider", _providers())
+def test_a_product_is_the_product(provider, dtype, shape, threads):
+    m, k, n = shape
+    rng = np.random.default_rng(m)
+    A, B = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+    expected = (A.astype(np.longdouble) @ B.astype(np.longdouble)).astype(dtype)
+    before = _threads.most()
+    kernels.limit_threads(threads)
+    try:
+        for a in (A, np.asfortranarray(A)):
+            for b in (B, np.asfortranarray(B)):
+                out = np.full((m, n), np.nan, dtype)
+                provider.gemm(out, a, b)
+                assert_close(out, expected, dtype, scale=np.sqrt(k))
+    finally:
+        kernels.limit_threads(before)
+
+
+def test_a_product_leaves_the_threads_of_numpys_blas_as_they_were():
+    script = """
+        import numpy as np, minivae as mv
+        from threadpoolctl import ThreadpoolController
+        blas = ThreadpoolController().select(user_api="blas").lib_controllers
+        blas[0].set_num_threads(2)
+        backend, A = mv.Backend("numpy", gemm="numpy"), np.ones((700, 700), np.float32)
+        seen, real = [], backend.gemm.gemm
+        backend.gemm.gemm = lambda *product: (seen.append(blas[0].num_threads), real(*product))
+        backend.gemm(A.copy(), A, A)
+        assert seen == [1] and blas[0].num_threads == 2, (seen, blas[0].num_threads)
+    """
+    if gemm.choose("numpy").own_threads:
+        pytest.skip("NumPy's BLAS is called through numpy.dot here")
+    _run(script)
+
+
+@needs_pool
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_trains_on_one_thread():
+    script = """
+        import os, numpy as np, minivae as mv
+        X = (np.random.default_rng(0).random((256, 784)) < 0.3).astype(np.float32)
+        losses = [mv.VAE(784, 5, backend="numpy").train_step(X, mv.Adam()).loss]
+        child = os.fork()
+        if child == 0:
+            loss = mv.VAE(784, 5, backend=mv.Backend("numpy")).train_step(X, mv.Adam()).loss
+            os._exit(0 if abs(loss - losses[0]) < 1e-3 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    """
+    _run(script, MINIVAE_THREADS="2")
+
+
+def _run(script, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# ---- users' mistakes --------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_provider_is_an_error():
+    with pytest.raises(mv.UsageError, match="gemm='blis': expected one of numpy, mkl, auto"):
+        mv.Backend("numpy", gemm="blis")
+
+
+def test_the_environment_chooses_the_provider_where_no_argument_does(monkeypatch):
+    monkeypatch.setenv("MINIVAE_GEMM", "numpy")
+    assert mv.Backend("numpy").provider.name == "numpy"
+    monkeypatch.setenv("MINIVAE_GEMM", "fast")
+    with pytest.raises(mv.UsageError, match=r"gemm='fast' \(from \$MINIVAE_GEMM\)"):
+        mv.Backend("numpy")
+    assert mv.Backend("numpy", gemm="numpy").provider.name == "numpy"
+
+
+def test_auto_takes_mkl_where_it_is_installed(monkeypatch):
+    monkeypatch.delenv("MINIVAE_GEMM", raising=False)
+    installed = gemm._mkl_library() is not None and _threads.OPENMP
+    assert mv.Backend("numpy").provider.name == ("mkl" if installed else "numpy")
+    monkeypatch.setattr(gemm, "_mkl_library", lambda: None)
+    assert mv.Backend("numpy").provider.name == "numpy"
+
+
+def test_mkl_that_is_not_there_is_an_error_that_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(gemm, "_found", {})
+    monkeypatch.setattr(gemm, "_mkl_library", lambda: None)
+    with pytest.raises(mv.UsageError, match=r'pip install "minivae\[mkl\]", or use gemm=\'numpy\''):
+        mv.Backend("numpy", gemm="mkl")
+    monkeypatch.setattr(gemm.platform, "machine", lambda: "aarch64")
+    with pytest.raises(mv.UsageError, match="for x86-64 processors, and this is aarch64"):
+        mv.Backend("numpy", gemm="mkl")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
+def test_a_wrong_number_of_threads_is_an_error(monkeypatch, text):
+    monkeypatch.setenv("MINIVAE_THREADS", text)
+    with pytest.raises(mv.UsageError, match=r"MINIVAE_THREADS='.*': expected a whole number of at least 1"):
+        mv.Backend("numpy")
+
+
+def test_the_environment_sets_the_number_of_threads(monkeypatch):
+    before = _threads.most()
+    monkeypatch.setenv("MINIVAE_THREADS", "1")
+    assert mv.Backend("numpy").threads == 1 == _threads.most()
+    monkeypatch.setenv("MINIVAE_THREADS", "2")
+    assert mv.Backend("numpy").threads == (2 if _threads.OPENMP and os.cpu_count() > 1 else 1)
+    kernels.limit_threads(before)
