@@ -29,7 +29,7 @@ N = 800_000  # parameters
 class Case:
     """One op on arguments: which of them it reads, and which it writes (those are compared).
 
-    flops  an element of the largest array that it writes
+    flops  an element of the largest array among them
     """
 
     op: str
@@ -44,7 +44,7 @@ class Case:
 
     @property
     def elements(self):
-        return max(self.arguments[i].size for i in self.writes if self.arguments[i] is not None)
+        return max(self.arguments[i].size for i in self.reads + self.writes if self.arguments[i] is not None)
 
 
 def _normal(*shape):
@@ -77,7 +77,7 @@ def _gaussian_fixed():
 
 def _latent_forward():
     outputs = (_empty(1, ROWS, L), _empty(ROWS, L), _empty(ROWS), _empty(L))
-    return Case("latent_forward", (*outputs, _normal(ROWS, 2 * L), _normal(1, ROWS, L)), (4, 5), (0, 1, 2, 3), 12)
+    return Case("latent_forward", (*outputs, _normal(ROWS, 2 * L), _normal(1, ROWS, L)), (4, 5), (0, 1, 2, 3), 6)
 
 
 def _latent_backward():
@@ -119,6 +119,21 @@ def _clip_norm():
     return Case("clip_norm", (_normal(N), np.zeros(1), 1.0), (0, 0), (0, 1), 3)
 
 
+def _gather():
+    order = np.random.default_rng(0).permutation(ROWS)
+    return Case("gather", (_empty(ROWS, D), _normal(ROWS, D), order), (1, 2), (0,), 0)
+
+
+def _log_sum_exp():
+    arguments = (_empty(ROWS), _empty(ROWS), _empty(ROWS), _normal(100, ROWS))
+    return Case("log_sum_exp", arguments, (0, 1, 2, 3), (0, 1, 2), 5)
+
+
+def _advance():
+    cursor, table, order = np.zeros(2, np.int64), np.ones((1, 8)), np.arange(ROWS)
+    return Case("advance", (np.zeros(8), np.zeros(ROWS, np.int64), cursor, table, order), (2, 3, 4), (0, 1, 2), 0)
+
+
 def _dense(direction, activation):
     def make():
         A = _normal(ROWS, H) if activation in KEEPS_A else None
@@ -146,6 +161,9 @@ CASES = {
     "rmsprop": _rmsprop,
     "adam": _adam,
     "clip_norm": _clip_norm,
+    "gather": _gather,
+    "log_sum_exp": _log_sum_exp,
+    "advance": _advance,
     **{f"dense_{d} {a}": _dense(d, a) for d in ("forward", "backward") for a in ACTIVATIONS},
 }
 
