@@ -18,7 +18,19 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 # The op files in reading order. A new op is a new file and a name here; tests, gradcheck and bench walk `op_names()`.
-FILES = ("dense", "latent", "bernoulli", "gaussian", "noise", "sgd", "adagrad", "rmsprop", "adam", "norm")
+FILES = (
+    "dense",
+    "latent",
+    "bernoulli",
+    "gaussian",
+    "gaussian_shared",
+    "noise",
+    "sgd",
+    "adagrad",
+    "rmsprop",
+    "adam",
+    "norm",
+)
 
 # Which kinds of kernel each array module has.
 AVAILABLE = {"numpy": ("reference", "fused"), "cupy": ("reference",)}

@@ -174,6 +174,39 @@ def test_gaussian_fixed_fused_equals_reference(kind, shape, dtype):
     check_both("gaussian_fixed", make, dtype, scale=100 * D)
 
 
+def _counter(dtype):
+    return np.zeros(1, np.int64)
+
+
+# op → what it takes for (R, B, D) and a generator: outputs (a shape, or a function of the dtype), the arguments between
+# them and the weight, and the size of a row's terms
+LIKELIHOODS = {
+    "gaussian_shared": lambda R, B, D, rng: (
+        [(R,), (R, D), (1,), _counter],
+        [rng.normal(size=(R, D)), rng.normal(size=1), rng.normal(size=(B, D))],
+        4 * D,
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("op", LIKELIHOODS)
+def test_likelihood_fused_equals_reference(op, kind, shape, dtype):
+    S, B, D = shape
+    rng = np.random.default_rng(1)
+    outputs, others, scale = LIKELIHOODS[op](S * B, B, D, rng)
+    others = [other.astype(dtype) for other in others]
+    weight = WEIGHTS[kind](rng.random((S, B)).astype(dtype))
+
+    def make():
+        fresh = [out(dtype) if callable(out) else poisoned(*out, dtype=dtype) for out in outputs]
+        return fresh, (*others, weight)
+
+    check_both(op, make, dtype, scale=scale)
+
+
 @pytest.mark.parametrize("ops", [FUSED, REFERENCE], ids=["fused", "reference"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bernoulli_is_exact_at_logits_of_a_thousand(dtype, ops):

@@ -199,11 +199,12 @@ def likelihood(name: str, weights: str, spread: float = 1.0) -> Build:
     def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
         q = likelihoods.make(name, backend, D)
         own = q.parameters()
+        buffer = ParameterBuffer(backend, own)
+        q.bind(buffer.views)
         draw = rng.uniform if q.noise == "uniform" else rng.normal
         center = backend.asarray(0.7 * rng.normal(size=(n, q.width)), backend.dtype)
         X = q.draw(center, backend.asarray(draw(size=(n, D)), backend.dtype))
         out0 = spread * rng.normal(size=(S * n, q.width))
-        buffer = ParameterBuffer(backend, own)
 
         def run(inputs: Arrays, weight: np.ndarray) -> tuple[Array, Array]:
             out = _own(backend, inputs[0])

@@ -88,6 +88,11 @@ def select(names: list[str]) -> list[Target]:
     return [target for target in every if not names or target.name in chosen]
 
 
+def knows(name: str) -> bool:
+    """Whether a name selects any target of ours."""
+    return any(_selects(name, target.name) for target in walk())
+
+
 def _selects(name: str, target: str) -> bool:
     return f".{name}." in f".{target}."
 

@@ -1,0 +1,79 @@
+"""What every likelihood offers: the protocol, and how its data are looked at.
+
+Shapes: R = S·B rows, sample by sample; D features; out (R, width); X (B, D). Nats, every constant kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from ..backend import Array, Backend
+from ..buffers import Shape
+
+BLOCK_ROWS = 4096  # rows of a data set looked at together
+
+
+class Likelihood:
+    """What every likelihood offers. `features` is D.
+
+    name        as it is asked for, such as "gaussian:0.5"
+    is_density  whether q(x|z) is a density (nats depend on the data's units) or a probability
+    noise       the kind of noise `draw` takes: "uniform" or "normal"
+    clamped     (1,) int64, how many outputs were clamped since someone set it to 0; None where nothing is clamped
+    """
+
+    name: str
+    is_density: bool
+    noise: str
+    clamped: Array | None = None
+
+    def __init__(self, backend: Backend, features: int):
+        self.backend, self.features = backend, features
+
+    @property
+    def width(self) -> int:
+        """Outputs of the decoder for D features."""
+        return self.features
+
+    def parameters(self) -> list[tuple[str, Shape]]:
+        """Learned tensors of its own, (name, shape); the model stores them as `likelihood.<name>`."""
+        return []
+
+    @contextlib.contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Leave `clamped` as it was: it counts what training meets, and nothing else."""
+        before = None if self.clamped is None else self.clamped.copy()
+        yield
+        if self.clamped is not None:
+            self.clamped[...] = before
+
+    def bind(self, parameters: dict[str, Array]) -> None:
+        """Take the views of those tensors, by name."""
+
+    def check(self, X: Any) -> None:
+        """Raise UsageError if X (N, D) holds a value outside the domain."""
+
+    def nll_and_grad(
+        self, nll_rows: Array, d_out: Array, d_params: dict[str, Array], out: Array, X: Array, weight: Any
+    ) -> None:
+        """nll_rows (R,) ← −ln q(x|z); d_out (R, width) and d_params ← gradients of Σ_r weight_r nll_r.
+
+        weight: a number, or (S, B). Everything is overwritten.
+        """
+        raise NotImplementedError
+
+    def mean(self, out: Array) -> Array:
+        """E[x|z], (R, D)."""
+        raise NotImplementedError
+
+    def draw(self, out: Array, noise: Array) -> Array:
+        """x ~ q(x|z), (R, D), from noise (R, D) of the kind `self.noise`."""
+        raise NotImplementedError
+
+
+def blocks(X: Any):
+    """Blocks of rows, so that a memory-mapped array is never read whole."""
+    for start in range(0, X.shape[0], BLOCK_ROWS):
+        yield X[start : start + BLOCK_ROWS]
