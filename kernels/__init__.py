@@ -24,6 +24,7 @@ FILES = (
     "bernoulli",
     "gaussian",
     "gaussian_shared",
+    "gaussian_optimal",
     "noise",
     "sgd",
     "adagrad",

@@ -60,7 +60,7 @@ class Progress:
         beta = _beta(row["beta"], row["bound"] == "yes")
         validation = f"  val elbo {row['val_elbo']:.2f}" if row["val_elbo"] != "" else ""
         best = "  best" if validation and training.at.best_epoch == row["epoch"] else ""
-        clamped = f"  [yellow]{row['clamped']:,} log-variances clamped[/]" if row["clamped"] else ""
+        clamped = f"  [yellow]{row['clamped']:,} outputs clamped[/]" if row["clamped"] else ""
         self._print(
             f"epoch {row['epoch']:>{width}}/{training.epochs}  elbo {row['elbo']:.2f}  nll {row['nll']:.2f}  "
             f"kl {row['kl']:.2f}{validation}{best}{beta}  {row['rows_per_second']:,} rows/s{clamped}"

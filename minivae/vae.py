@@ -161,10 +161,12 @@ class VAE:
         self.decoder = MLP(self.backend, self.workspace, "decoder", mirrored, activation)
 
         own = [(f"likelihood.{name}", shape) for name, shape in self.likelihood.parameters()]
-        self.buffer = ParameterBuffer(self.backend, self.encoder.parameters() + self.decoder.parameters() + own)
+        kept = [(f"likelihood.{name}", shape) for name, shape in self.likelihood.kept()]
+        self.buffer = ParameterBuffer(self.backend, self.encoder.parameters() + self.decoder.parameters() + own, kept)
         self.encoder.bind(self.buffer)
         self.decoder.bind(self.buffer)
-        self.likelihood.bind({name.partition(".")[2]: self.buffer.views[name] for name, _ in own})
+        held = {**self.buffer.views, **self.buffer.kept}
+        self.likelihood.bind({name.partition(".")[2]: held[name] for name, _ in own + kept})
         self.d_params = {name.partition(".")[2]: self.buffer.grads[name] for name, _ in own}
         initialise(self.buffer, self.noise, init)
 
@@ -209,6 +211,11 @@ class VAE:
         self.likelihood.nll_and_grad(nll.reshape(S * B), self.d_out, self.d_params, out, X, 1.0 / (B * S))
         return Terms(self.backend, nll, self.posterior.kl_rows, self.posterior.kl_dims, beta, free_bits)
 
+    def training_forward(self, X: Array, eps: Array, beta: float, free_bits: float) -> Terms:
+        """`forward` to the loss of a training step: the same, but where the likelihood fits something to the batch."""
+        with self.likelihood.training():
+            return self.forward(X, eps, beta, free_bits)
+
     def mirror(self, eps: Array, beta: float, free_bits: float) -> None:
         """The gradient of the loss with respect to every parameter, from what `forward` left."""
         dZ = self.decoder.backward(self.d_out)
@@ -218,17 +225,20 @@ class VAE:
     # ---- the objective, and a step down it ----------------------------------------------------------------------
 
     def objective(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
-        """The loss and its parts for X (B, D) (eq. 13, 24).
+        """The loss of a training step and its parts for X (B, D) (eq. 13, 24).
 
         eps        (B, L), or (S, B, L) for S samples; None draws it from the evaluation stream, always the same
         beta       weight of the KL
         free_bits  nats of KL that each latent dimension has for nothing
-        Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain.
+        Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain. Under
+        'gaussian:optimal' σ² is this batch's own, as in training; `evaluate` takes the σ² that is kept.
         """
         X = self._batch(X)
         self.likelihood.check(X)
         with self.likelihood.uncounted():
-            return self.forward(X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), beta, free_bits).copy()
+            return self.training_forward(
+                X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), beta, free_bits
+            ).copy()
 
     def objective_and_grad(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
         """`objective`, and `gradients` overwritten with the gradient of its loss."""
@@ -236,7 +246,7 @@ class VAE:
         self.likelihood.check(X)
         eps = self.epsilon(eps, X.shape[0], "evaluation", None, 0)
         with self.likelihood.uncounted():
-            terms = self.forward(X, eps, beta, free_bits)
+            terms = self.training_forward(X, eps, beta, free_bits)
             self.mirror(eps, beta, free_bits)
         return terms.copy()
 
@@ -265,7 +275,7 @@ class VAE:
             pass_ = self.passes
         X = self._batch(X)
         eps = self.epsilon(eps, X.shape[0], "posterior", rows, pass_)
-        terms = self.forward(X, eps, beta, free_bits)
+        terms = self.training_forward(X, eps, beta, free_bits)
         self.mirror(eps, beta, free_bits)
         if clip is not None:
             norm = self.workspace.take("gradient_norm", (1,), np.float64)

@@ -116,7 +116,7 @@ def test_the_stand_in_refuses_what_a_device_array_refuses():
 
 # ---- the whole model on the stand-in --------------------------------------------------------------------------------
 
-LIKELIHOODS = ["bernoulli", "gaussian", "gaussian:0.5"]
+LIKELIHOODS = ["bernoulli", "gaussian", "gaussian:0.5", "gaussian:shared", "gaussian:optimal"]
 OPTIMIZERS = {
     "sgd": lambda: mv.SGD(0.05),
     "momentum": lambda: mv.SGD(0.05, momentum=0.9, nesterov=True),

@@ -48,8 +48,10 @@ def test_no_false_alarm_in_20_seeds_of_whole_models(target):
 
 def test_walk_finds_every_likelihood_activation_and_number_of_samples():
     names = {target.name for target in TARGETS}
-    for likelihood, activation, samples in itertools.product(targets.likelihood_names(), ACTIVATIONS, (1, 3)):
+    for likelihood, activation, samples in itertools.product(targets.EVERY_WAY, ACTIVATIONS, (1, 3)):
         assert f"vae.{likelihood}.{activation}.S{samples}" in names
+    for likelihood, samples in itertools.product(targets.likelihood_names(), (1, 3)):
+        assert f"vae.{likelihood}.relu.S{samples}" in names
     for activation in ACTIVATIONS:
         assert {f"ops.dense.{activation}", f"layers.dense.{activation}", f"layers.mlp.{activation}"} <= names
 

@@ -186,6 +186,11 @@ LIKELIHOODS = {
         [rng.normal(size=(R, D)), rng.normal(size=1), rng.normal(size=(B, D))],
         4 * D,
     ),
+    "gaussian_optimal": lambda R, B, D, rng: (
+        [(R,), (R, D), lambda dtype: np.full(1, np.nan), _counter],
+        [rng.normal(size=(R, D)), rng.normal(size=(B, D))],
+        4 * D,
+    ),
 }
 
 

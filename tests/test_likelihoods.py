@@ -91,6 +91,13 @@ CASES = {
         far=([0.0, 1e6, -3.0], [1e-9, 0.0, 1e3]),
         own={"logvar": -0.7},
     ),
+    "gaussian:optimal": Case(
+        scipy=lambda out, logvar: stats.norm(out, np.exp(0.5 * np.clip(logvar, -10, 10))),
+        X=REAL,
+        best=lambda X: X,
+        far=([0.0, 1e6, -3.0], [1e-9, 0.0, 1e3]),
+        own={"logvar": 0.9},
+    ),
 }
 
 
@@ -102,10 +109,11 @@ def form(name):
 def make(name, kernels="fused", features=D, own=None):
     """A likelihood in float64 with its own tensors, and the buffer that holds them."""
     likelihood = likelihoods.make(name, Backend("numpy", kernels, "float64"), features)
-    buffer = ParameterBuffer(likelihood.backend, likelihood.parameters())
-    likelihood.bind(buffer.views)
+    buffer = ParameterBuffer(likelihood.backend, likelihood.parameters(), likelihood.kept())
+    tensors = {**buffer.views, **buffer.kept}
+    likelihood.bind(tensors)
     for tensor, value in (CASES[name].own or {} if own is None and name in CASES else own or {}).items():
-        buffer.views[tensor][...] = value
+        tensors[tensor][...] = value
     return likelihood, buffer
 
 
@@ -215,6 +223,53 @@ def test_the_shared_log_variance_is_clamped_its_gradient_zero_outside_and_counte
     expected = -stats.norm.logpdf(X, out, np.exp(0.5 * np.clip(logvar, -10, 10))).sum(axis=1)
     np.testing.assert_allclose(nll, expected, rtol=1e-12)
     assert (d_params["logvar"][0] == 0) == bool(clamped) and likelihood.clamped[0] == clamped
+
+
+def _squared_error(out, X, weight):
+    squared = ((out.reshape(-1, *X.shape) - X) ** 2).sum(axis=2)
+    return (weight * squared).sum() / (np.broadcast_to(weight, squared.shape).sum() * X.shape[1])
+
+
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+def test_the_optimal_loss_is_that_of_the_batchs_mean_squared_error(kernels):
+    """D/2 (ln 2πσ̂² + 1) on average, and dm = (m − x)/(σ̂² B S)."""
+    (likelihood, buffer), X = make("gaussian:optimal", kernels), REAL
+    out = RNG.normal(size=(S * B, D))
+    squared = _squared_error(out, X, 1.0)
+    with likelihood.training():
+        nll, d_out, d_params = evaluate(likelihood, buffer, out, X, 1 / (B * S))
+    assert nll.mean() == pytest.approx(D / 2 * (np.log(2 * np.pi * squared) + 1), rel=1e-13)
+    assert_matches(nll, -stats.norm.logpdf(np.tile(X, (S, 1)), out, np.sqrt(squared)).sum(axis=1))
+    np.testing.assert_allclose(d_out, (out - np.tile(X, (S, 1))) / (squared * B * S), rtol=1e-13)
+    assert d_params == {} and likelihood.clamped[0] == 0
+    assert likelihood.logvar[0] == pytest.approx(np.log(squared), rel=1e-13)
+
+
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+def test_the_optimal_variance_minimises_the_weighted_loss(kernels):
+    (likelihood, buffer), X, out = make("gaussian:optimal", kernels), REAL, RNG.normal(size=(S * B, D))
+    weight = RNG.random((S, B))
+    with likelihood.training():
+        nll, _, _ = evaluate(likelihood, buffer, out, X, weight)
+    best = likelihood.logvar[0]
+    assert best == pytest.approx(np.log(_squared_error(out, X, weight)), rel=1e-13)
+    losses = []
+    for logvar in (best - 1e-3, best, best + 1e-3):
+        likelihood.logvar[0] = logvar
+        losses.append(weight.ravel() @ evaluate(likelihood, buffer, out, X)[0])
+    assert losses[1] == pytest.approx(weight.ravel() @ nll, rel=1e-13)
+    assert losses[0] > losses[1] < losses[2]
+
+
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+@pytest.mark.parametrize("error, variance", [(0.0, np.exp(-10)), (1e4, np.exp(10))])
+def test_the_optimal_variance_is_clamped_and_counted(kernels, error, variance):
+    (likelihood, buffer), X = make("gaussian:optimal", kernels), REAL
+    with likelihood.training():
+        nll, d_out, _ = evaluate(likelihood, buffer, X + error, X)
+    assert_matches(nll, np.full(B, D / 2 * (np.log(2 * np.pi * variance) + error**2 / variance)))
+    np.testing.assert_allclose(d_out, error / variance, rtol=1e-12)
+    assert likelihood.clamped[0] == 1
 
 
 # ---- domains --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 import minivae as mv
 
+LIKELIHOODS = ["bernoulli", "gaussian", "gaussian:0.5", "gaussian:shared", "gaussian:optimal"]
 OPTIMIZERS = {
     "adam": lambda: mv.Adam(1e-3),
     "sgd": lambda: mv.SGD(1e-3, momentum=0.9),
@@ -23,7 +24,7 @@ def _run(vae, optimizer, X, rows, steps):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "gaussian:0.5"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("activation, samples", [("relu", 1), ("silu", 3)])
 def test_a_hundred_steps_allocate_no_block_over_a_kilobyte(activation, samples, likelihood, optimizer):
     vae = mv.VAE(
@@ -66,7 +67,7 @@ def largest_allocation(step):
     return largest
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "gaussian:0.5"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_no_block_of_a_step_exceeds_a_kilobyte_however_short_its_life(likelihood):
     vae = mv.VAE(784, 20, (200,), likelihood=likelihood, backend="numpy")
     X, optimizer = (np.random.default_rng(0).random((128, 784)) < 0.3).astype(np.float32), mv.Adam()

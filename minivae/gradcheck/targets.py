@@ -5,7 +5,8 @@
     layers.dense.<activation>    Dense, with its matrix products;  layers.mlp.<activation>
     latent.…                     the Gaussian posterior with β and free bits
     likelihoods.<name>.…         every class in LIKELIHOODS, through its protocol (and so every likelihood op)
-    vae.<likelihood>.<activation>.S1|S3   whole models, each likelihood × activation × samples; and β, free bits, depth
+    vae.<likelihood>.<activation>.S1|S3   whole models: each likelihood × samples, and those of EVERY_WAY × activation,
+                                 with β, free bits and depth
 
 A name on the command line selects every target that has its parts in a row: "dense", "likelihoods.bernoulli", "relu".
 Shapes are small and all different (B 5, D 7, H 6, L 4, S 3), so that a factor tells where it came from.
@@ -25,6 +26,7 @@ from .builds import B, Build, H, S, dense, dense_op, latent_op, likelihood, mlp,
 from .problem import Problem
 
 SIGMA = 3  # for "gaussian:σ"; a name without a dot
+EVERY_WAY = ("bernoulli", "gaussian", f"gaussian:{SIGMA}")  # the likelihoods whose models are checked in every way
 COMPLEX_TOLERANCE = 1e-12
 
 # Op files whose ops nothing is differentiated through: integers and noise, and updates of parameters.
@@ -57,14 +59,18 @@ def walk() -> list[Target]:
         found.append(Target(f"layers.mlp.{activation}", mlp(activation)))
     found.append(Target("latent.beta", posterior(beta=0.3, free_bits=0.0)))
     found.append(Target("latent.free_bits", posterior(beta=1.0, free_bits=0.6)))
-    for name in likelihood_names():
+    for name, cls in zip(likelihood_names(), likelihoods.LIKELIHOODS.values(), strict=True):
         found.append(Target(f"likelihoods.{name}.mean", likelihood(name, weights="mean")))
         found.append(Target(f"likelihoods.{name}.rows", likelihood(name, weights="rows")))
         found.append(Target(f"likelihoods.{name}.far", likelihood(name, weights="rows", spread=12.0)))
+        if cls.closed_form:
+            found.append(Target(f"likelihoods.{name}.kept", likelihood(name, weights="rows", in_training=False)))
     for name in likelihood_names():
-        for activation in ACTIVATIONS:
+        for activation in ACTIVATIONS if name in EVERY_WAY else ("relu",):
             for samples in (1, S):
                 found.append(Target(f"vae.{name}.{activation}.S{samples}", vae(name, activation, samples)))
+        if name not in EVERY_WAY:
+            continue
         found.append(Target(f"vae.{name}.beta", vae(name, "tanh", S, beta=0.3)))
         found.append(Target(f"vae.{name}.free_bits", vae(name, "tanh", S, free_bits=0.6)))
         found.append(Target(f"vae.{name}.deep", vae(name, "silu", 1, hidden=(H, 3))))

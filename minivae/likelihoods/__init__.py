@@ -17,10 +17,19 @@ from typing import Any
 from ..backend import Backend
 from ..errors import UsageError
 from .base import Likelihood
-from .real import Gaussian, GaussianFixed, GaussianShared
+from .real import Gaussian, GaussianFixed, GaussianOptimal, GaussianShared
 from .unit import Bernoulli
 
-__all__ = ["LIKELIHOODS", "Bernoulli", "Gaussian", "GaussianFixed", "GaussianShared", "Likelihood", "make"]
+__all__ = [
+    "LIKELIHOODS",
+    "Bernoulli",
+    "Gaussian",
+    "GaussianFixed",
+    "GaussianOptimal",
+    "GaussianShared",
+    "Likelihood",
+    "make",
+]
 
 # How each is asked for: name → class. A letter of ARGUMENTS stands for a number of the caller's.
 LIKELIHOODS: dict[str, type[Likelihood]] = {
@@ -28,6 +37,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
     "gaussian:σ": GaussianFixed,
     "gaussian:shared": GaussianShared,
+    "gaussian:optimal": GaussianOptimal,
 }
 ARGUMENTS: dict[str, Callable[[str], Any]] = {"σ": float}
 
@@ -35,6 +45,7 @@ ARGUMENTS: dict[str, Callable[[str], Any]] = {"σ": float}
 def make(name: str, backend: Backend, features: int) -> Likelihood:
     """The likelihood called `name`: "bernoulli", "gaussian:shared", "gaussian:0.5"."""
     kind, colon, argument = name.partition(":")
+    cls: Any
     for form, cls in LIKELIHOODS.items():
         own, _, letter = form.partition(":")
         if letter not in ARGUMENTS:

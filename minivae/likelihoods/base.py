@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ..backend import Array, Backend
 from ..buffers import Shape
 
 BLOCK_ROWS = 4096  # rows of a data set looked at together
+NOTHING_TO_DO = contextlib.nullcontext()  # one for all: a step of training allocates nothing
 
 
 class Likelihood:
@@ -22,12 +24,14 @@ class Likelihood:
     is_density  whether q(x|z) is a density (nats depend on the data's units) or a probability
     noise       the kind of noise `draw` takes: "uniform" or "normal"
     clamped     (1,) int64, how many outputs were clamped since someone set it to 0; None where nothing is clamped
+    closed_form whether something of it is fitted in closed form: `training` and `settling` then do something
     """
 
     name: str
     is_density: bool
     noise: str
     clamped: Array | None = None
+    closed_form = False
 
     def __init__(self, backend: Backend, features: int):
         self.backend, self.features = backend, features
@@ -41,16 +45,33 @@ class Likelihood:
         """Learned tensors of its own, (name, shape); the model stores them as `likelihood.<name>`."""
         return []
 
+    def kept(self) -> list[tuple[str, Shape]]:
+        """Tensors of its own that no gradient reaches, stored alike; a checkpoint holds them."""
+        return []
+
+    def bind(self, tensors: dict[str, Array]) -> None:
+        """Take the views of those tensors, by name."""
+
     @contextlib.contextmanager
     def uncounted(self) -> Iterator[None]:
-        """Leave `clamped` as it was: it counts what training meets, and nothing else."""
+        """Leave `clamped`, and whatever else a step of training writes down, as it was."""
         before = None if self.clamped is None else self.clamped.copy()
-        yield
-        if self.clamped is not None:
-            self.clamped[...] = before
+        try:
+            yield
+        finally:
+            if self.clamped is not None:
+                self.clamped[...] = before
 
-    def bind(self, parameters: dict[str, Array]) -> None:
-        """Take the views of those tensors, by name."""
+    def training(self) -> AbstractContextManager[None]:
+        """Inside, `nll_and_grad` is the loss of a training step: what has a closed form is fitted to the batch at hand.
+
+        Outside, it is −ln q(x|z) of the model as it stands. Where nothing is fitted (`closed_form`) they are the same.
+        """
+        return NOTHING_TO_DO
+
+    def settling(self) -> AbstractContextManager[None]:
+        """Inside, every training row passes through `nll_and_grad` once; what is fitted to all of them is then kept."""
+        return NOTHING_TO_DO
 
     def check(self, X: Any) -> None:
         """Raise UsageError if X (N, D) holds a value outside the domain."""
@@ -60,7 +81,7 @@ class Likelihood:
     ) -> None:
         """nll_rows (R,) ← −ln q(x|z); d_out (R, width) and d_params ← gradients of Σ_r weight_r nll_r.
 
-        weight: a number, or (S, B). Everything is overwritten.
+        weight: a number, or (S, B). Everything is overwritten. `training` says what is otherwise in a training step.
         """
         raise NotImplementedError
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from ..backend import Array, Backend
 from ..buffers import Shape
 from ..errors import UsageError
 from ..kernels.gaussian import LOGVAR_MAX, LOGVAR_MIN
+from ..kernels.gaussian_optimal import VARIANCE_MAX, VARIANCE_MIN
 from .base import Likelihood
 
 
@@ -84,8 +87,8 @@ class GaussianShared(Likelihood):
     def parameters(self) -> list[tuple[str, Shape]]:
         return [("logvar", (1,))]
 
-    def bind(self, parameters):
-        self.logvar = parameters["logvar"]
+    def bind(self, tensors):
+        self.logvar = tensors["logvar"]
 
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.gaussian_shared(nll_rows, d_out, d_params["logvar"], self.clamped, out, self.logvar, X, weight)
@@ -96,3 +99,78 @@ class GaussianShared(Likelihood):
     def draw(self, out, noise):
         xp = self.backend.xp
         return out + xp.exp(0.5 * xp.clip(self.logvar, LOGVAR_MIN, LOGVAR_MAX)) * noise
+
+
+class _Inside:
+    """A context that knows whether one is inside it."""
+
+    depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+
+
+class GaussianOptimal(GaussianShared):
+    """q(x|z) = N(m, σ² I), σ² the mean squared error, never a parameter (Rybkin et al. 2021).
+
+    In training it is the batch's own (`kernels/gaussian_optimal.py`): a loss, and no distribution. Everywhere else,
+    σ² = e^s is the one that is kept, s = `likelihood.logvar` (1,): that of all training rows, found by `settling` after
+    each epoch; between two epochs, the last batch's. Clamped and counted as above.
+    """
+
+    name = "gaussian:optimal"
+    closed_form = True
+
+    def __init__(self, backend: Backend, features: int):
+        super().__init__(backend, features)
+        self.of_batch = _Inside()
+        self.squared_error = backend.zeros((1,), np.float64)
+        self.d_logvar = backend.zeros((1,))  # what the op writes, and nobody reads
+        self.total: Array | None = None  # while settling: Σ squared error, over so many rows
+        self.rows = 0
+
+    def parameters(self) -> list[tuple[str, Shape]]:
+        return []
+
+    def kept(self) -> list[tuple[str, Shape]]:
+        return [("logvar", (1,))]
+
+    @contextlib.contextmanager
+    def uncounted(self) -> Iterator[None]:
+        before = self.logvar.copy()
+        try:
+            with super().uncounted():
+                yield
+        finally:
+            self.logvar[...] = before
+
+    def training(self) -> _Inside:
+        return self.of_batch
+
+    @contextlib.contextmanager
+    def settling(self) -> Iterator[None]:
+        total = self.total = self.backend.zeros((1,), np.float64)
+        self.rows = 0
+        try:
+            with self.training():
+                yield
+        finally:
+            self.total = None
+        self._keep(total / self.rows)
+
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+        if not self.of_batch.depth:
+            super().nll_and_grad(nll_rows, d_out, {"logvar": self.d_logvar}, out, X, weight)
+            return
+        self.backend.ops.gaussian_optimal(nll_rows, d_out, self.squared_error, self.clamped, out, X, weight)
+        self._keep(self.squared_error)
+        if self.total is not None:
+            self.total += out.shape[0] * self.squared_error
+            self.rows += out.shape[0]
+
+    def _keep(self, variance: Array) -> None:
+        xp = self.backend.xp
+        self.logvar[...] = xp.log(xp.clip(variance, VARIANCE_MIN, VARIANCE_MAX))
