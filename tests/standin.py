@@ -76,7 +76,7 @@ _ARITHMETIC = tuple("add sub mul truediv floordiv mod pow matmul and or xor lshi
 _BINARY = (*_ARITHMETIC, "lt", "le", "gt", "ge", "eq", "ne")
 _METHODS = "sum mean max min all any reshape astype copy ravel transpose fill view clip"
 _FUNCTIONS = """abs arange ascontiguousarray clip cos dot empty exp expm1 full isfinite log log1p maximum minimum matmul
-    ones sin sqrt stack sum take tanh where zeros zeros_like empty_like concatenate"""
+    ones sign sin sqrt stack sum take tanh where zeros zeros_like empty_like concatenate"""
 for _name in [*_BINARY, *(f"r{name}" for name in _ARITHMETIC)]:
     _dunder = f"__{_name}__"
     if hasattr(np.ndarray, _dunder):
@@ -129,10 +129,10 @@ def module():
 
 def special():
     """A module for sys.modules["cupyx.scipy.special"]."""
-    from scipy.special import expit
+    from scipy.special import digamma, expit, gammaln
 
     module = types.ModuleType("cupyx.scipy.special")
-    module.expit = _wrap(expit)
+    module.expit, module.gammaln, module.digamma = _wrap(expit), _wrap(gammaln), _wrap(digamma)
     return module
 
 

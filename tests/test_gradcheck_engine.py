@@ -51,7 +51,7 @@ def test_walk_finds_every_likelihood_activation_and_number_of_samples():
     for likelihood, activation, samples in itertools.product(targets.EVERY_WAY, ACTIVATIONS, (1, 3)):
         assert f"vae.{likelihood}.{activation}.S{samples}" in names
     for likelihood, samples in itertools.product(targets.likelihood_names(), (1, 3)):
-        assert f"vae.{likelihood}.relu.S{samples}" in names
+        assert f"vae.{likelihood}.tanh.S{samples}" in names
     for activation in ACTIVATIONS:
         assert {f"ops.dense.{activation}", f"layers.dense.{activation}", f"layers.mlp.{activation}"} <= names
 
@@ -108,7 +108,7 @@ class Logistic(likelihoods.Likelihood):
 def test_a_likelihood_added_to_the_table_is_found_and_checked(monkeypatch):
     monkeypatch.setitem(likelihoods.LIKELIHOODS, "logistic", Logistic)
     found = targets.select(["logistic"])
-    assert {"likelihoods.logistic.rows", "vae.logistic.relu.S3"} <= {t.name for t in found}
+    assert {"likelihoods.logistic.rows", "vae.logistic.tanh.S3"} <= {t.name for t in found}
     target = next(t for t in found if t.name == "likelihoods.logistic.rows")
     right = examine(targets.build(target, "reference", 0), Settings(behaviour=False))
     assert next(t for t in right.tensors if t.name == "out").verdict == "ok"

@@ -5,6 +5,7 @@ import pytest
 
 import minivae as mv
 from minivae.batches import Batches
+from minivae.errors import UsageError
 from minivae.evaluate import evaluate
 from minivae.train import settle
 
@@ -26,6 +27,11 @@ DATA = {
     "gaussian:0.5": REAL,
     "gaussian:shared": REAL,
     "gaussian:optimal": REAL,
+    "laplace": REAL,
+    "continuous-bernoulli": UNIT,
+    "categorical:4": np.digitize(REAL, [-1, 0, 1]).astype(np.float32),
+    "poisson": RNG.poisson(np.exp(1 + REAL)).astype(np.float32),
+    "negative-binomial": RNG.negative_binomial(2, 1 / (1 + np.exp(1 + REAL))).astype(np.float32),
 }
 
 
@@ -38,7 +44,7 @@ def fit(vae, data, **options):
 
 
 def test_every_likelihood_is_tried_here():
-    assert {name.replace("0.5", "σ") for name in DATA} == set(mv.LIKELIHOODS)
+    assert {name.replace("0.5", "σ").replace(":4", ":K") for name in DATA} == set(mv.LIKELIHOODS)
 
 
 @pytest.mark.parametrize("name", DATA)
@@ -69,8 +75,9 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("at_step", [3, 5, 7])
-@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize(
+    "name, at_step", [*((name, 7) for name in DATA), ("gaussian:optimal", 3), ("gaussian:optimal", 5)]
+)
 def test_a_resumed_run_ends_with_the_same_bytes(name, at_step, tmp_path, monkeypatch):
     """Cut inside an epoch, and at its end."""
     X, real, steps = DATA[name], mv.VAE.train_step, 0
@@ -90,6 +97,25 @@ def test_a_resumed_run_ends_with_the_same_bytes(name, at_step, tmp_path, monkeyp
     fit(model(name), X, run=tmp_path / "cut", resume=True, **options)
     whole, cut = ((tmp_path / folder / "model.safetensors").read_bytes() for folder in ("whole", "cut"))
     assert whole == cut
+
+
+@pytest.mark.parametrize("name", ["poisson", "negative-binomial", "categorical:4"])
+def test_whole_numbers_are_not_scaled(name):
+    with pytest.raises(UsageError, match=f"'{name}' explains whole numbers.*'minmax'.*--scale none"):
+        fit(model(name), DATA[name], scale=mv.Scale.fit("minmax", DATA[name]))
+    fit(model(name), DATA[name], epochs=1, scale=mv.Scale.fit("none", DATA[name]))
+
+
+@pytest.mark.filterwarnings("error::minivae.UsageWarning")
+def test_a_scaled_density_is_one_of_the_datas_own_units():
+    """The same data times ten: nats differ by D ln 10."""
+    found = []
+    for unit in (1.0, 10.0):
+        vae, data = model("continuous-bernoulli", dtype="float64"), unit * UNIT.astype(float)
+        scale = mv.Scale.fit("minmax", data)
+        fit(vae, data, epochs=1, scale=scale)
+        found.append(evaluate(vae, data, scale=scale).nll)
+    assert found[1] - found[0] == pytest.approx(D * np.log(10), rel=1e-9)
 
 
 # ---- the variance that is kept --------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from ..kernels.dense import ACTIVATIONS, BLOCK_ROWS
 from .builds import B, Build, H, S, dense, dense_op, latent_op, likelihood, mlp, posterior, vae
 from .problem import Problem
 
-SIGMA = 3  # for "gaussian:σ"; a name without a dot
+SIGMA, CLASSES = "3", "9"  # for "gaussian:σ" and "categorical:K"; names without a dot
 EVERY_WAY = ("bernoulli", "gaussian", f"gaussian:{SIGMA}")  # the likelihoods whose models are checked in every way
 COMPLEX_TOLERANCE = 1e-12
 
@@ -43,7 +43,7 @@ class Target:
 
 def likelihood_names() -> list[str]:
     """One name for each row of LIKELIHOODS, such as "gaussian:3" for "gaussian:σ"."""
-    return [name.replace("σ", str(SIGMA)) for name in likelihoods.LIKELIHOODS]
+    return [name.replace("σ", SIGMA).replace("K", CLASSES) for name in likelihoods.LIKELIHOODS]
 
 
 def walk() -> list[Target]:
@@ -66,7 +66,7 @@ def walk() -> list[Target]:
         if cls.closed_form:
             found.append(Target(f"likelihoods.{name}.kept", likelihood(name, weights="rows", in_training=False)))
     for name in likelihood_names():
-        for activation in ACTIVATIONS if name in EVERY_WAY else ("relu",):
+        for activation in ACTIVATIONS if name in EVERY_WAY else ("tanh",):
             for samples in (1, S):
                 found.append(Target(f"vae.{name}.{activation}.S{samples}", vae(name, activation, samples)))
         if name not in EVERY_WAY:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
+
 from ..backend import Array, Backend
 from ..buffers import Shape
 
@@ -24,6 +26,7 @@ class Likelihood:
     is_density  whether q(x|z) is a density (nats depend on the data's units) or a probability
     noise       the kind of noise `draw` takes: "uniform" or "normal"
     clamped     (1,) int64, how many outputs were clamped since someone set it to 0; None where nothing is clamped
+    whole       whether it explains whole numbers, which a scale would make others
     closed_form whether something of it is fitted in closed form: `training` and `settling` then do something
     """
 
@@ -31,6 +34,7 @@ class Likelihood:
     is_density: bool
     noise: str
     clamped: Array | None = None
+    whole = False
     closed_form = False
 
     def __init__(self, backend: Backend, features: int):
@@ -94,7 +98,19 @@ class Likelihood:
         raise NotImplementedError
 
 
-def blocks(X: Any):
+def blocks(X: Any) -> Iterator[Any]:
     """Blocks of rows, so that a memory-mapped array is never read whole."""
     for start in range(0, X.shape[0], BLOCK_ROWS):
         yield X[start : start + BLOCK_ROWS]
+
+
+def value_range(backend: Backend, X: Any) -> tuple[float, float]:
+    """The smallest and the largest value; NaN if there is one."""
+    ends = np.array([[float(backend.to_host(end)) for end in (block.min(), block.max())] for block in blocks(X)])
+    return float(ends[:, 0].min()), float(ends[:, 1].max())
+
+
+def holds_whole_numbers(backend: Backend, X: Any) -> bool:
+    """Whether every value is whole."""
+    with np.errstate(invalid="ignore"):
+        return all(bool(backend.to_host((block % 1 == 0).all())) for block in blocks(X))

@@ -13,6 +13,7 @@ from ..buffers import Shape
 from ..errors import UsageError
 from ..kernels.gaussian import LOGVAR_MAX, LOGVAR_MIN
 from ..kernels.gaussian_optimal import VARIANCE_MAX, VARIANCE_MIN
+from ..kernels.laplace import LOGSCALE_MAX, LOGSCALE_MIN
 from .base import Likelihood
 
 
@@ -174,3 +175,35 @@ class GaussianOptimal(GaussianShared):
     def _keep(self, variance: Array) -> None:
         xp = self.backend.xp
         self.logvar[...] = xp.log(xp.clip(variance, VARIANCE_MIN, VARIANCE_MAX))
+
+
+class Laplace(Likelihood):
+    """q(x|z) = Π_d e^{−|x_d − m_d|/b_d}/2b_d, mean and ln b from the decoder (`kernels/laplace.py`): absolute error.
+
+    ln b is clamped to [−5, 5]; `clamped` counts how often.
+    """
+
+    name = "laplace"
+    is_density = True
+    noise = "uniform"
+
+    def __init__(self, backend: Backend, features: int):
+        super().__init__(backend, features)
+        self.clamped = backend.zeros((1,), np.int64)
+
+    @property
+    def width(self) -> int:
+        return 2 * self.features
+
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+        self.backend.ops.laplace(nll_rows, d_out, self.clamped, out, X, weight)
+
+    def mean(self, out):
+        return out[:, : self.features]
+
+    def draw(self, out, noise):
+        """By the inverse distribution function: m − b sign(t) ln(1 − 2|t|), t = u − ½."""
+        xp, D = self.backend.xp, self.features
+        t = xp.clip(noise, 2.0**-25, 1 - 2.0**-25) - 0.5  # never ln 0: uniforms have 24 bits
+        scale = xp.exp(xp.clip(out[:, D:], LOGSCALE_MIN, LOGSCALE_MAX))
+        return out[:, :D] - scale * xp.sign(t) * xp.log1p(-2 * xp.abs(t))
