@@ -74,7 +74,9 @@ def train(
     likelihood: Annotated[
         str,
         typer.Option(
-            metavar="S", help="auto, bernoulli, gaussian, gaussian:shared, or gaussian:σ, such as gaussian:0.5."
+            metavar="S",
+            help="auto, bernoulli, continuous-bernoulli, gaussian, gaussian:σ (such as gaussian:0.5), "
+            "gaussian:shared, gaussian:optimal, laplace, categorical:K, poisson or negative-binomial.",
         ),
     ] = "auto",
     scale: Annotated[

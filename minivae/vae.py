@@ -112,7 +112,7 @@ class VAE:
     latent_dim   L
     hidden       widths of the encoder's hidden layers; the decoder mirrors them. () is a linear model
     activation   identity, relu, tanh, sigmoid, softplus or silu
-    likelihood   "bernoulli", "gaussian", "gaussian:0.5" … (`likelihoods/` has them all)
+    likelihood   "bernoulli", "gaussian:0.5", "poisson" … (`likelihoods/` has them all)
     objective    "elbo" (eq. 13)
     samples      S, samples of z for each row in training (eq. 23)
     backend      "numpy", "cupy", "auto", or a Backend; kernels and dtype as in `Backend`

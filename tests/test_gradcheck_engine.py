@@ -172,6 +172,20 @@ def test_each_mistake_leads_to_its_diagnosis(name):
     assert len(seen) >= 12
 
 
+@pytest.mark.parametrize(
+    "name, mistake",
+    [
+        ("likelihoods.continuous-bernoulli.rows", "normaliser dropped"),
+        ("likelihoods.gaussian.rows", "½ of ln σ² dropped"),
+    ],
+)
+def test_a_mistake_inside_a_likelihood_is_recognised(name, mistake):
+    (target,) = targets.select([name])
+    outcome = mutations.run([targets.build(target, "fused", 0)], Settings(behaviour=False))
+    (planted,) = [p for p in outcome.planted if p.mistake == mistake]
+    assert planted.caught and "known-mistake" in planted.hints
+
+
 def test_factors_are_named_by_what_they_count():
     (target,) = targets.select(["vae.bernoulli.tanh.S3"])
     problem = targets.build(target, "fused", 0)

@@ -7,6 +7,7 @@ in test_likelihood_training.py.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -261,6 +262,12 @@ def assert_matches(nll, expected, size=0.0):
 
 def test_every_likelihood_has_an_oracle_here():
     assert {form(name) for name in CASES} == set(likelihoods.LIKELIHOODS)
+
+
+def test_every_likelihood_is_named_in_the_readme_and_in_the_help():
+    root = Path(__file__).resolve().parent.parent
+    for text in ((root / "README.md").read_text(), (root / "minivae" / "cli.py").read_text()):
+        assert [name for name in likelihoods.LIKELIHOODS if name not in text] == []
 
 
 # ---- values and gradients -------------------------------------------------------------------------------------------
