@@ -1086,7 +1086,7 @@ GREY = MASK * 0.5
             "none",
         ),
         (MASK * 3.5, True, "gaussian", "from 0 to 3.5, not in [0, 1]", "none"),
-        (-1 * MASK, None, "gaussian", "from -1 to 0", "none"),
+        (-1 * MASK, None, "gaussian", "from -1 to 0, not in [0, 1]", "none"),
         ((MASK * 255).astype(np.uint8).reshape(-1, 1, 2), None, "gaussian", "from 0 to 255", "none"),
     ],
 )

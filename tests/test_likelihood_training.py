@@ -79,7 +79,7 @@ class Stop(Exception):
     "name, at_step", [*((name, 7) for name in DATA), ("gaussian:optimal", 3), ("gaussian:optimal", 5)]
 )
 def test_a_resumed_run_ends_with_the_same_bytes(name, at_step, tmp_path, monkeypatch):
-    """Cut inside an epoch, and at its end."""
+    """Cut inside an epoch, and at its end; and taken up where nothing is left to do."""
     X, real, steps = DATA[name], mv.VAE.train_step, 0
     options = {"validation": X[:40], "epochs": 3, "save_seconds": 0.0}
     fit(model(name), X, run=tmp_path / "whole", **options)
@@ -94,6 +94,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(name, at_step, tmp_path, monkeyp
     with monkeypatch.context() as patch, pytest.raises(Stop):
         patch.setattr(mv.VAE, "train_step", step)
         fit(model(name), X, run=tmp_path / "cut", **options)
+    fit(model(name), X, run=tmp_path / "cut", resume=True, **options)
     fit(model(name), X, run=tmp_path / "cut", resume=True, **options)
     whole, cut = ((tmp_path / folder / "model.safetensors").read_bytes() for folder in ("whole", "cut"))
     assert whole == cut

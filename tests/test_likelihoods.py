@@ -346,7 +346,7 @@ def total_probability(name, out, **own):
 def test_the_distribution_is_normalised(name):
     rng = np.random.default_rng(1)
     width, counts = make(name, features=1)[0].width, name in ("poisson", "negative-binomial")
-    for spread in (1e-3, 1.0, 3.0, 30.0):
+    for spread in 3 * (1e-3, 1.0, 3.0, 30.0):
         out = np.clip(spread * rng.normal(size=width), -30, 10 if counts else 30)  # few enough counts to sum over
         own = {
             tensor: float(np.clip(spread * rng.normal(), -1 if counts else -12, 12)) for tensor in CASES[name].own or {}
