@@ -8,8 +8,8 @@ For a logit ℓ and a value x, with λ = sigmoid ℓ:
     dℓ         = w (μ(ℓ) − x),   μ = E[x|z] = ½ + g(|ℓ|) sign ℓ,   g(a) = G′(a) = 1/(1 − e^{−a}) − 1/a − ½
 
 Without C it is the cross-entropy of a grey pixel, `bernoulli.py`'s: no density, and its gradient has sigmoid ℓ in the
-place of μ. Around λ = ½ all these are 0/0 or differences of near numbers: below a = 2, g = Σₙ cₙ a²ⁿ⁻¹ and
-G = Σₙ cₙ a²ⁿ/2n with cₙ = B₂ₙ/(2n)!, Bernoulli's numbers (17 terms leave 10⁻¹⁷). Finite for every finite ℓ.
+place of μ. Around λ = ½, where C as it is usually written is 0/0, G takes expm1, and g its series: below a = 2,
+g = Σₙ cₙ a²ⁿ⁻¹ with cₙ = B₂ₙ/(2n)!, Bernoulli's numbers (17 terms leave 10⁻¹⁷). Finite for every finite ℓ.
 
 At x = 0 and x = 1 the density grows with |ℓ| and has no bound: data of zeros and ones alone are `bernoulli`'s.
 
@@ -36,30 +36,20 @@ def _coefficients(count):
     return tuple(float(B[2 * n] / math.factorial(2 * n)) for n in range(1, count + 1))
 
 
-SERIES = _coefficients(17)
+TERMS = 17
+SERIES = _coefficients(TERMS)
 TINY = 1e-18  # a at the least: its square is a normal float32
-
-
-def _near(xp, a):
-    """(G, g) by the series, where a < NEAR."""
-    a = xp.minimum(a, NEAR)  # lest it overflow elsewhere
-    q, G, g = a * a, 0.0, 0.0
-    for n in range(len(SERIES), 0, -1):
-        G, g = G * q + SERIES[n - 1] / (2 * n), g * q + SERIES[n - 1]
-    return G * q, g * a
-
-
-def normaliser(xp, logits):
-    """G(|ℓ|)."""
-    a = xp.maximum(xp.abs(logits), TINY)
-    return xp.where(a < NEAR, _near(xp, a)[0], 0.5 * a + xp.log(-xp.expm1(-a) / a))
 
 
 def mean(xp, logits):
     """E[x|z] = μ(ℓ)."""
     a = xp.maximum(xp.abs(logits), TINY)
+    near = xp.minimum(a, NEAR)  # lest the series overflow elsewhere
+    g = 0.0
+    for c in reversed(SERIES):
+        g = g * (near * near) + c
     t = -xp.expm1(-a)
-    mu = xp.where(a < NEAR, 0.5 + _near(xp, a)[1], (a - t) / (a * t))
+    mu = xp.where(a < NEAR, 0.5 + g * near, (a - t) / (a * t))
     return xp.where(logits < 0, 1 - mu, mu)
 
 
@@ -83,7 +73,9 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     """
     B, D = X.shape
     logits = logits.reshape(-1, B, D)
-    nll_rows.reshape(-1, B)[...] = (normaliser(xp, logits) + logits * (0.5 - X)).sum(axis=2)
+    a = xp.maximum(xp.abs(logits), TINY)
+    G = 0.5 * a + xp.log(-xp.expm1(-a) / a)
+    nll_rows.reshape(-1, B)[...] = (G + logits * (0.5 - X)).sum(axis=2)
     d_logits.reshape(-1, B, D)[...] = as_column(weight, B) * (mean(xp, logits) - X)
 
 
@@ -99,15 +91,13 @@ def _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, weight_step):
             l, x = logits[r, j], X[b, j]
             a = abs(l)
             a = tiny if a < tiny else a  # NaN stays NaN
-            q = a * a
-            G = g = zero
-            for n in range(len(SERIES), 0, -1):
-                G, g = G * q + like(X, SERIES[n - 1] / (2 * n)), g * q + like(X, SERIES[n - 1])
+            g = zero
+            for n in range(TERMS):
+                g = g * (a * a) + like(X, SERIES[TERMS - 1 - n])
             t = -expm1_negative(-a)
             inverse = one / (a * t)
-            G = G * q if a < near else half * a + log(t * t * inverse)
             mu = half + g * a if a < near else (a - t) * inverse
-            nll += G + l * (half - x)
+            nll += half * a + log(t * t * inverse) + l * (half - x)
             d_logits[r, j] = w * ((one - mu if l < zero else mu) - x)
         nll_rows[r] = nll
 
