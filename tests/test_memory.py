@@ -10,6 +10,8 @@ import pytest
 
 import minivae as mv
 
+LIKELIHOODS = ["bernoulli", "continuous-bernoulli", "gaussian", "gaussian:0.5", "gaussian:shared", "gaussian:optimal"]
+LIKELIHOODS += ["laplace", "categorical:2", "poisson", "negative-binomial"]
 OPTIMIZERS = {
     "adam": lambda: mv.Adam(1e-3),
     "sgd": lambda: mv.SGD(1e-3, momentum=0.9),
@@ -77,7 +79,7 @@ def largest_allocation(step):
     return largest
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "gaussian:0.5"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_no_block_of_a_step_exceeds_a_kilobyte_however_short_its_life(likelihood):
     vae = mv.VAE(784, 20, (200,), likelihood=likelihood, backend="numpy")
     X, optimizer = (np.random.default_rng(0).random((128, 784)) < 0.3).astype(np.float32), mv.Adam()
