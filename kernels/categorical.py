@@ -13,6 +13,7 @@ row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B). Nats. dtype
 C-contiguous.
 """
 
+from . import _cuda
 from ._math import exp, kernel, like
 from ._rows import as_column, as_vector
 from ._special import log
@@ -82,4 +83,17 @@ def fused(nll_rows, d_logits, scratch, logits, X, weight):
     _categorical(nll_rows, d_logits, scratch, logits, X, weight, step)
 
 
-OPS = {"categorical": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(nll_rows, d_logits, scratch, logits, X, weight):
+    """The kernel of `categorical.cu`; arguments as `reference`, scratch unused."""
+    _cuda.check(X.dtype, nll_rows, d_logits, logits)
+    R, (B, D) = logits.shape[0], X.shape
+    _cuda.launch(
+        "categorical", "categorical", X.dtype, _cuda.rows(R, D),
+        nll_rows, d_logits, logits, X, _cuda.row_weight(weight, X.dtype), R, B, D, logits.shape[1] // D,
+    )  # fmt: skip
+
+
+OPS = {"categorical": (reference, fused, cuda)}

@@ -21,6 +21,7 @@ Source: Loaiza-Ganem & Cunningham, "The continuous Bernoulli", NeurIPS 2019.
 import math
 from fractions import Fraction
 
+from . import _cuda
 from ._math import expm1_negative, kernel, like
 from ._rows import as_column, as_vector
 from ._special import log
@@ -108,4 +109,17 @@ def fused(nll_rows, d_logits, logits, X, weight):
     _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, step)
 
 
-OPS = {"continuous_bernoulli": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(nll_rows, d_logits, logits, X, weight):
+    """The kernel of `continuous_bernoulli.cu`; arguments as `reference`."""
+    _cuda.check(X.dtype, nll_rows, d_logits, logits)
+    R, (B, D) = logits.shape[0], X.shape
+    _cuda.launch(
+        "continuous_bernoulli", "continuous_bernoulli", X.dtype, _cuda.rows(R, D),
+        nll_rows, d_logits, logits, X, _cuda.row_weight(weight, X.dtype), R, B, D,
+    )  # fmt: skip
+
+
+OPS = {"continuous_bernoulli": (reference, fused, cuda)}

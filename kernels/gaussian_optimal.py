@@ -20,6 +20,7 @@ Source: Rybkin, Daniilidis & Levine, "Simple and effective VAE training with cal
 
 import math
 
+from . import _cuda
 from ._math import kernel, like
 from ._rows import as_column, as_vector
 from .gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
@@ -87,4 +88,25 @@ def fused(nll_rows, d_mean, squared_error, clamped, mean, X, weight):
     _gaussian_optimal(nll_rows, d_mean, squared_error, clamped, mean, X, weight, step)
 
 
-OPS = {"gaussian_optimal": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(nll_rows, d_mean, squared_error, clamped, mean, X, weight):
+    """The kernels of `gaussian_optimal.cu`; arguments as `reference`."""
+    _cuda.check(X.dtype, nll_rows, d_mean, mean)
+    _cuda.check("float64", squared_error)
+    _cuda.check("int64", clamped)
+    R, (B, D) = mean.shape[0], X.shape
+    (blocks,), block = _cuda.rows(R, D)
+    partial, weight = _cuda.empty(2 * blocks, "float64"), _cuda.row_weight(weight, X.dtype)
+    _cuda.launch(
+        "gaussian_optimal", "gaussian_optimal_errors", X.dtype, ((blocks,), block),
+        nll_rows, partial, mean, X, weight, R, B, D,
+    )  # fmt: skip
+    _cuda.launch(
+        "gaussian_optimal", "gaussian_optimal", X.dtype, ((blocks,), block),
+        nll_rows, d_mean, squared_error, clamped, partial, mean, X, weight, blocks, R, B, D,
+    )  # fmt: skip
+
+
+OPS = {"gaussian_optimal": (reference, fused, cuda)}

@@ -13,6 +13,7 @@ to row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B); clamped 
 clamped. Nats. dtype: float32 or float64, all the same but `clamped`, C-contiguous; ds is added up in float64.
 """
 
+from . import _cuda
 from ._math import exp, kernel, like
 from ._rows import as_column, as_vector
 from .gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
@@ -76,4 +77,24 @@ def fused(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
     _gaussian_shared(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight, step)
 
 
-OPS = {"gaussian_shared": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
+    """The kernels of `gaussian_shared.cu`; arguments as `reference`."""
+    _cuda.check(X.dtype, nll_rows, d_mean, d_logvar, mean, logvar)
+    _cuda.check("int64", clamped)
+    R, (B, D) = mean.shape[0], X.shape
+    (blocks,), block = _cuda.rows(R, D)
+    partial = _cuda.empty(blocks, "float64")  # what the rows of each block say of ln σ²
+    _cuda.launch(
+        "gaussian_shared", "gaussian_shared", X.dtype, ((blocks,), block),
+        nll_rows, d_mean, partial, mean, logvar, X, _cuda.row_weight(weight, X.dtype), R, B, D,
+    )  # fmt: skip
+    one_block = (1,), (_cuda.THREADS,)
+    _cuda.launch(
+        "gaussian_shared", "gaussian_shared_logvar", X.dtype, one_block, d_logvar, clamped, partial, logvar, blocks
+    )
+
+
+OPS = {"gaussian_shared": (reference, fused, cuda)}

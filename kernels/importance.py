@@ -18,6 +18,7 @@ Source: Burda, Grosse & Salakhutdinov 2016, §3. Every dependence on μ and v is
 
 import math
 
+from . import _cuda
 from ._math import exp, kernel, like
 
 
@@ -95,4 +96,30 @@ def backward(dH, dZ, eps, sigma, Z, weight, beta):
                 dH[i, L + j] += half * (sigma[i, j] * eps[k, i, j] * d - count)
 
 
-OPS = {"importance_forward": (forward_reference, forward), "importance_backward": (backward_reference, backward)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda_forward(log_w, weight, bound, nll, Z, eps, H, beta):
+    """The kernel of `importance.cu`; arguments as `forward_reference`. beta may be a device array of one float64."""
+    _cuda.check(H.dtype, log_w, weight, bound, nll, Z, eps)
+    S, B, L = Z.shape
+    _cuda.launch(
+        "importance", "importance_forward", H.dtype, _cuda.warps(B),
+        log_w, weight, bound, nll, Z, eps, H, _cuda.number(beta), S, B, L,
+    )  # fmt: skip
+
+
+def cuda_backward(dH, dZ, eps, sigma, Z, weight, beta):
+    """The kernel of `importance.cu`; arguments as `backward_reference`. beta may be a device array of one float64."""
+    _cuda.check(dH.dtype, dZ, eps, sigma, Z, weight)
+    S, B, L = dZ.shape
+    _cuda.launch(
+        "importance", "importance_backward", dH.dtype, _cuda.rows(B, L),
+        dH, dZ, eps, sigma, Z, weight, _cuda.number(beta), S, B, L,
+    )  # fmt: skip
+
+
+OPS = {
+    "importance_forward": (forward_reference, forward, cuda_forward),
+    "importance_backward": (backward_reference, backward, cuda_backward),
+}

@@ -15,6 +15,7 @@ dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 
 import math
 
+from . import _cuda
 from ._math import exp, kernel, like
 from ._rows import as_column, as_vector
 from .gaussian import LOGVAR_MAX, LOGVAR_MIN
@@ -85,4 +86,18 @@ def fused(nll_rows, d_out, clamped, out, X, weight):
     _laplace(nll_rows, d_out, clamped, out, X, weight, step)
 
 
-OPS = {"laplace": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(nll_rows, d_out, clamped, out, X, weight):
+    """The kernel of `laplace.cu`; arguments as `reference`."""
+    _cuda.check(X.dtype, nll_rows, d_out, out)
+    _cuda.check("int64", clamped)
+    R, (B, D) = out.shape[0], X.shape
+    _cuda.launch(
+        "laplace", "laplace", X.dtype, _cuda.rows(R, D),
+        nll_rows, d_out, clamped, out, X, _cuda.row_weight(weight, X.dtype), R, B, D,
+    )  # fmt: skip
+
+
+OPS = {"laplace": (reference, fused, cuda)}

@@ -18,6 +18,7 @@ Source: the parametrisation of Lopez et al., "Deep generative modeling for singl
 with its default of one dispersion for each feature.
 """
 
+from . import _cuda
 from ._math import exp, kernel, log1p_unit
 from ._rows import as_column, as_vector
 from ._special import log_factorial, log_rising, special, stirling
@@ -112,4 +113,25 @@ def fused(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X,
     _negative_binomial(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight, step)
 
 
-OPS = {"negative_binomial": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
+    """The kernels of `negative_binomial.cu`; arguments as `reference`."""
+    _cuda.check(X.dtype, nll_rows, d_logmean, d_logtheta, logmean, logtheta)
+    _cuda.check("float64", table)
+    _cuda.check("int64", clamped)
+    R, (B, D), weight = logmean.shape[0], X.shape, _cuda.row_weight(weight, X.dtype)
+    _cuda.launch("negative_binomial", "negative_binomial_features", X.dtype, _cuda.flat(D), table, clamped, logtheta, D)
+    _cuda.launch(
+        "negative_binomial", "negative_binomial", X.dtype, _cuda.rows(R, D),
+        nll_rows, d_logmean, clamped, table, logmean, X, weight, R, B, D,
+    )  # fmt: skip
+    (blocks, _), block = _cuda.strips(D, 1, "float64")
+    _cuda.launch(
+        "negative_binomial", "negative_binomial_logtheta", X.dtype, ((blocks,), block),
+        d_logtheta, table, logmean, logtheta, X, weight, R, B, D,
+    )  # fmt: skip
+
+
+OPS = {"negative_binomial": (reference, fused, cuda)}

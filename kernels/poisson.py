@@ -16,6 +16,7 @@ log-rates belongs to row r mod B of X; nll_rows (R,); weight a number, or (R,) o
 dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 """
 
+from . import _cuda
 from ._math import exp, kernel
 from ._rows import as_column, as_vector
 from ._special import log_factorial, special
@@ -71,4 +72,18 @@ def fused(nll_rows, d_lograte, clamped, lograte, X, weight):
     _poisson(nll_rows, d_lograte, clamped, lograte, X, weight, step)
 
 
-OPS = {"poisson": (reference, fused)}
+# ---- CUDA -----------------------------------------------------------------------------------------------------------
+
+
+def cuda(nll_rows, d_lograte, clamped, lograte, X, weight):
+    """The kernel of `poisson.cu`; arguments as `reference`."""
+    _cuda.check(X.dtype, nll_rows, d_lograte, lograte)
+    _cuda.check("int64", clamped)
+    R, (B, D) = lograte.shape[0], X.shape
+    _cuda.launch(
+        "poisson", "poisson", X.dtype, _cuda.rows(R, D),
+        nll_rows, d_lograte, clamped, lograte, X, _cuda.row_weight(weight, X.dtype), R, B, D,
+    )  # fmt: skip
+
+
+OPS = {"poisson": (reference, fused, cuda)}

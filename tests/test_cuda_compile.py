@@ -56,6 +56,10 @@ def test_the_check_sees_errors_warnings_and_spills():
 WIDE_STORES = {  # file → kernels that store 16 bytes at once: for float and for double
     "bernoulli": ("bernoulli",),
     "gaussian": ("gaussian", "gaussian_fixed"),
+    **{
+        name: (name,)
+        for name in ("gaussian_shared", "gaussian_optimal", "laplace", "continuous_bernoulli", "categorical")
+    },
     "dense": ("dense_forward", "dense_backward"),
     "noise": ("uniform", "normal", "binarize"),
     **{name: (name,) for name in ("sgd", "adagrad", "rmsprop", "adam")},

@@ -26,7 +26,7 @@
 #define __device__
 #define __shared__ static  // one block runs at a time
 
-using std::abs, std::cos, std::exp, std::expm1, std::log, std::log1p, std::sin, std::sqrt, std::tanh;
+using std::abs, std::cos, std::exp, std::expm1, std::lgamma, std::log, std::log1p, std::sin, std::sqrt, std::tanh;
 
 struct dim3 {
     unsigned x, y, z;
