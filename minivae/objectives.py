@@ -145,7 +145,7 @@ class ELBO:
         return beta >= 1
 
     def forward(self, out: Array, X: Array, beta: float, free_bits: float) -> Terms:
-        """out (S·B, width), X (B, D) → the terms (eq. 13). Loss and gradient are one pass: each sample counts 1/(B·S)."""
+        """out (S·B, width), X (B, D) → the terms (eq. 13). Loss and gradient are one pass; a sample counts 1/(B·S)."""
         S, B, _ = self.posterior.Z.shape
         self.d_out = self.workspace.take("d_out", out.shape)
         nll = self.workspace.take("nll", (S, B))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .equation import Equation, Number
@@ -33,7 +35,7 @@ class Explanation:
 
     def text(self, bold: bool = False) -> str:
         e = self.equation
-        parts = [_bold(e.heading, bold) + f"\n{', '.join(e.names)}"]
+        parts = [_bold(e.heading, bold) + f"\nminivae explain {' | '.join(e.names)}"]
         same = e.article == e.kingma_welling
         parts.append(_section(EITHER if same else ARTICLE, _indent(e.article), bold))
         if not same:
@@ -41,27 +43,26 @@ class Explanation:
         parts.append(_section("In words", _wrapped(e.words), bold))
         if e.gradient:
             parts.append(_section("Gradient", _indent(e.gradient), bold))
-        parts.append(_section(f"In the code, below {ROOT}", self._places(), bold))
+        parts.append(_section("In the code", self._places(), bold))
         parts.append(_section("On a live toy", self._toy(), bold))
         return "\n\n".join(parts)
 
     def _places(self) -> str:
-        rows = [("forward", place) for place in self.forward]
+        rows: list[tuple[str, Place | str]] = [("forward", place) for place in self.forward]
         if self.forward == self.backward:
             rows = [("both ways", place) for place in self.forward]
         else:
             rows += [("backward", place) for place in self.backward]
-        lines = []
-        for kind, place in [*rows, ("test", self.test)]:
-            lines.append(f"    {kind:<10} {place!s:<32} {place.name}")
-            if len(lines[-1]) > WIDTH:
-                lines[-1:] = [f"    {kind:<10} {place}", f"    {'':<10} {place.name}"]
         if not self.backward:
-            lines.insert(len(rows), f"    {'backward':<10} none: nothing is trained by it")
-        return "\n".join([*lines, f"    {'page':<10} {self.equation.page}"])
+            rows.append(("backward", "none: nothing is trained by it"))
+        rows += [("test", self.test), ("page", self.equation.page)]
+        if Path.cwd() != ROOT:
+            rows.append(("below", str(ROOT)))
+        width = max(len(str(place)) for _, place in rows if isinstance(place, Place))
+        return "\n".join(_row(kind, place, width) for kind, place in rows)
 
     def _toy(self) -> str:
-        return f"{_wrapped(self.number.setting)}\n    {self.number.symbol} = {spoken(self.number)}"
+        return f"{_wrapped(self.number.setting)}\n    {self.number.symbol}: {spoken(self.number)}"
 
     def __str__(self) -> str:
         return self.text()
@@ -90,9 +91,13 @@ class Listing:
     """Every equation: its number, its title and its names."""
 
     def text(self, bold: bool = False) -> str:
+        width = max(len(e.title) for e in EQUATIONS)
         lines = [_bold("The equations", bold) + ": minivae explain N, or a name"]
         for e in EQUATIONS:
-            lines.append(f"  {'' if e.number is None else e.number:>2}  {e.title:<43} {', '.join(e.names)}".rstrip())
+            names = list(e.names)
+            while width + len(", ".join(names)) > WIDTH - 8:
+                names.pop()
+            lines.append(f"  {'' if e.number is None else e.number:>2}  {e.title:<{width}}  {', '.join(names)}")
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -105,9 +110,23 @@ class Listing:
 
 
 def spoken(number: Number) -> str:
-    """"0.443147 nats", "2.98 ± 0.017"."""
-    value = f"{number.value:.6g}" if number.error is None else f"{number.value:.4g} ± {number.error:.1g}"
-    return f"{value} {number.unit}".replace("-", "−").rstrip()
+    """ "0.443147 nats", "2.98 ± 0.017"."""
+    if number.error is None:
+        value = f"{number.value:.6g}".replace("-", "−")
+    else:
+        digits = 1 - math.floor(math.log10(number.error))  # two digits of the error, and what they leave of the value
+        value = f"{number.value:.{digits}f} ± {number.error:.{digits}f}"
+    return f"{value} {number.unit}".rstrip()
+
+
+def _row(kind: str, place: Place | str, width: int) -> str:
+    """A place and the name that is there, on the next line where they do not fit side by side."""
+    if isinstance(place, str):
+        return f"    {kind:<9}  {place}"
+    line = f"    {kind:<9}  {place!s:<{width}}  {place.name}"
+    if len(line) <= WIDTH:
+        return line
+    return f"    {kind:<9}  {place}\n{' ' * min(15, WIDTH - len(place.name))}{place.name}"
 
 
 def _section(title: str, body: str, bold: bool) -> str:
@@ -123,4 +142,7 @@ def _indent(text: str) -> str:
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(text, WIDTH - 2, initial_indent=" " * 4, subsequent_indent=" " * 4)
+    """Lines of text; nothing is broken at its = sign."""
+    text = text.replace(" = ", "\u00a0=\u00a0")
+    lines = (textwrap.fill(line, WIDTH - 4) for line in text.split("\n"))
+    return _indent("\n".join(lines).replace("\u00a0", " "))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -59,6 +59,6 @@ def definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tree(path: Path) -> ast.Module | None:
     return ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -35,8 +35,8 @@ THEORY = (
         title="expectation",
         article=_E1,
         kingma_welling=_E1,
-        words="The mean of x: every value, weighed by how likely it is. An integral, which eq. 2 and eq. 3 compute in two "
-        "ways that are easily mixed up.",
+        words="The mean of x: every value, weighed by how likely it is. An integral, which eq. 2 and eq. 3 compute in "
+        "two ways that are easily mixed up.",
         forward=(f"{EXPECTATIONS}:by_quadrature",),
         test=f"{THEORY_TESTS}::test_quadrature_matches_scipys_integral_of_a_skewed_density",
         toy=toys.expectation,
@@ -58,8 +58,8 @@ THEORY = (
         title="expectation by sampling",
         article=_E3,
         kingma_welling=_E3,
-        words="The density chooses the points: likely ones come more often, and that is the weighing. To multiply by p(xᵢ) "
-        "again is a mistake (`minivae.bayes.weighted_again`). The error falls as 1/√n.",
+        words="The density chooses the points: likely ones come more often, and that is the weighing. To multiply by "
+        "p(xᵢ) again is a mistake (`minivae.bayes.weighted_again`). The error falls as 1/√n.",
         forward=(f"{EXPECTATIONS}:by_sampling",),
         test=f"{THEORY_TESTS}::test_sampling_gives_the_mean_and_scipys_standard_error",
         toy=toys.sampling,
@@ -70,8 +70,8 @@ THEORY = (
         title="expectation of a function: Monte Carlo",
         article=_E4,
         kingma_welling=_E4,
-        words="What holds for x holds for any function of it. A loss that is an expectation can be estimated from samples "
-        "alone: the ground on which a VAE is trained.",
+        words="What holds for x holds for any function of it. A loss that is an expectation can be estimated from "
+        "samples alone: the ground on which a VAE is trained.",
         forward=(f"{EXPECTATIONS}:by_sampling",),
         test=f"{THEORY_TESTS}::test_the_standard_error_says_how_far_off_an_estimate_is",
         toy=toys.function,
@@ -82,8 +82,8 @@ THEORY = (
         title="Kullback–Leibler divergence",
         article=_E5,
         kingma_welling=_E5,
-        words="How far q is from p: never negative, 0 only where both are the same, infinite where q rules out what p does. "
-        "It is an expectation under p, so samples of p are enough to estimate it (eq. 4).",
+        words="How far q is from p: never negative, 0 only where both are the same, infinite where q rules out what p "
+        "does. It is an expectation under p, so samples of p are enough to estimate it (eq. 4).",
         forward=("bayes.divergences:kl_discrete", "bayes.divergences:kl_sampled", "bayes.divergences:kl_gaussian"),
         test=f"{THEORY_TESTS}::test_kl_of_probabilities_matches_scipy_both_ways",
         toy=toys.divergence,
@@ -106,8 +106,8 @@ THEORY = (
         title="the model of the data",
         article="q(x) = ∫ q(x,z) dz = ∫ q(x|z) q(z) dz",
         kingma_welling="p_θ(x) = ∫ p_θ(x,z) dz = ∫ p_θ(x|z) p(z) dz",
-        words="A latent variable z describes x: first z is drawn from the prior, then x from the decoder. With a network for "
-        "a decoder nobody can do the integral; importance sampling estimates it.",
+        words="A latent variable z describes x: first z is drawn from the prior, then x from the decoder. With a "
+        "network for a decoder nobody can do the integral; importance sampling estimates it.",
         forward=(f"{JOINT}.marginal", "evaluate:log_likelihood"),
         test=f"{THEORY_TESTS}::test_marginal_and_posterior_are_bayes_rule",
         toy=toys.marginal,
@@ -128,8 +128,9 @@ KL(q_φ(x,z) ‖ p_θ(x,z)) = ∬ q_φ(x,z) ln ──────── dz dx
                                         p_θ(x,z)
 
 with q_φ(x,z) = p̃(x) q_φ(z|x)""",
-        words="The article's starting point: bring two joint distributions together, that of data and encoder, and that of "
-        "prior and decoder. Everything that follows is this divergence, written so that it can be computed.",
+        words="The article's starting point: bring two joint distributions together, that of data and encoder, and "
+        "that of prior and decoder. Everything that follows is this divergence, written so that it can be "
+        "computed.",
         forward=(f"{JOINT}.kl_joint",),
         test=IDENTITY,
         toy=toys.joint_kl,
@@ -137,7 +138,7 @@ with q_φ(x,z) = p̃(x) q_φ(z|x)""",
     Equation(
         number=9,
         names=("nested-kl",),
-        title="the same, as an expectation over the data",
+        title="the same, expected over the data",
         article="""\
                                            p̃(x) p(z|x)
 KL(p(x,z) ‖ q(x,z)) = E_{x~p̃}[ ∫ p(z|x) ln ─────────── dz ]
@@ -146,8 +147,8 @@ KL(p(x,z) ‖ q(x,z)) = E_{x~p̃}[ ∫ p(z|x) ln ──────────�
                                                  p̃(x) q_φ(z|x)
 KL(q_φ(x,z) ‖ p_θ(x,z)) = E_{x~p̃}[ ∫ q_φ(z|x) ln ───────────── dz ]
                                                    p_θ(x,z)""",
-        words="We have samples of x and nothing else. So the outer integral becomes an expectation over the data, which "
-        "eq. 4 estimates row by row.",
+        words="We have samples of x and nothing else. So the outer integral becomes an expectation over the data, "
+        "which eq. 4 estimates row by row.",
         forward=(f"{JOINT}.kl_nested",),
         test=IDENTITY,
         toy=toys.nested_kl,
@@ -158,8 +159,8 @@ KL(q_φ(x,z) ‖ p_θ(x,z)) = E_{x~p̃}[ ∫ q_φ(z|x) ln ───────�
         title="the constant that splits off",
         article="E_{x~p̃}[ ∫ p(z|x) ln p̃(x) dz ] = E_{x~p̃}[ ln p̃(x) ]",
         kingma_welling="E_{x~p̃}[ ∫ q_φ(z|x) ln p̃(x) dz ] = E_{x~p̃}[ ln p̃(x) ]",
-        words="The part of eq. 9 that no model can change: the data's entropy, with the other sign. The article calls it "
-        "negative, which holds for probabilities; a density may be above 1, and the constant then positive.",
+        words="The part of eq. 9 that no model can change: the data's entropy, with the other sign. The article calls "
+        "it negative, which holds for probabilities; a density may be above 1, and the constant then positive.",
         forward=(f"{JOINT}.entropy",),
         test=IDENTITY,
         toy=toys.constant,
@@ -167,11 +168,11 @@ KL(q_φ(x,z) ‖ p_θ(x,z)) = E_{x~p̃}[ ∫ q_φ(z|x) ln ───────�
     Equation(
         number=11,
         names=("loss", "floor"),
-        title="the loss: the divergence without the constant",
+        title="the loss: KL without the constant",
         article="𝓛 = KL(p(x,z) ‖ q(x,z)) − E_{x~p̃}[ ln p̃(x) ]",
         kingma_welling="−ELBO = KL(q_φ(x,z) ‖ p_θ(x,z)) − E_{x~p̃}[ ln p̃(x) ]",
-        words="To minimise 𝓛 is to minimise the divergence of eq. 8. As that is at least 0, 𝓛 is at least the entropy of the "
-        "data: above 0 for discrete data, but for densities perhaps below, which the article overlooks.",
+        words="To minimise 𝓛 is to minimise the divergence of eq. 8. As that is at least 0, 𝓛 is at least the entropy "
+        "of the data: above 0 for discrete data, but for densities perhaps below, which the article overlooks.",
         forward=("bayes.joint:joint_identity", "bayes.floors:discrete_floor", "bayes.floors:density_loss"),
         test=f"{THEORY_TESTS}::test_kl_of_the_joint_is_the_loss_plus_a_constant_of_the_data",
         toy=toys.difference,
@@ -202,12 +203,12 @@ KL(q_φ(x,z) ‖ p_θ(x,z)) = E_{x~p̃}[ ∫ q_φ(z|x) ln ───────�
         title="the objective of a VAE",
         article="𝓛 = E_{x~p̃}[ E_{z~p(z|x)}[ −ln q(x|z) ] + KL(p(z|x) ‖ q(z)) ]",
         kingma_welling="−ELBO = E_{x~p̃}[ E_{z~q_φ(z|x)}[ −ln p_θ(x|z) ] + KL(q_φ(z|x) ‖ p(z)) ]",
-        words="Reconstruction, and how much the code of a row says about it. Either can be 0, never both: they pull against "
-        "each other, and only their sum tells how far training has come. −𝓛 is the ELBO, at most the mean log-likelihood of x.",
+        words="Reconstruction, and how much the code of a row says about it. Either can be 0, never both: they pull "
+        "against each other, and only their sum tells how far training has come. −𝓛 is the ELBO, at most the "
+        "mean log-likelihood of x.",
         forward=(f"{JOINT}.loss_parts", "vae:VAE.forward", "objectives:ELBO.forward"),
         backward=("vae:VAE.mirror", "objectives:ELBO.backward_posterior"),
-        test="tests/test_vae.py::"
-        "test_elbo_of_a_linear_gaussian_model_with_its_exact_posterior_is_the_marginal_likelihood",
+        test="tests/test_bayes_linear.py::test_the_linear_elbo_is_the_engines_objective",
         toy=toys.two_terms,
     ),
     Equation(
@@ -222,8 +223,8 @@ p̂(z|x) = ──────────────────
               p_θ(x|z) p(z)
 p_θ(z|x) = ────────────────────
             ∫ p_θ(x|z) p(z) dz""",
-        words="Bayes' rule: what an encoder should say, and the E-step of EM. The integral is all but impossible in many "
-        "dimensions, so a network takes its place; for L ≤ 2 it is a sum over a grid.",
+        words="Bayes' rule: what an encoder should say, and the E-step of EM. The integral is all but impossible in "
+        "many dimensions, so a network takes its place; for L ≤ 2 it is a sum over a grid.",
         forward=(f"{JOINT}.posterior", "bayes.posterior:exact_posterior"),
         test=f"{THEORY_TESTS}::test_the_exact_posterior_is_the_best_encoder",
         toy=toys.posterior,

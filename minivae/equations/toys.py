@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..bayes import DiscreteJoint
     from ..vae import VAE
 
-# ---- eq. 1–4: p(x) = ½ x² e^{−x}, x > 0, whose mean is 3 and whose E[x²] is 12 ----------------------------------------
+# ---- eq. 1–4: p(x) = ½ x² e^{−x}, x > 0, whose mean is 3 and whose E[x²] is 12 --------------------------------------
 
 GAMMA = "p(x) = ½ x² e⁻ˣ for x > 0"
 DRAWS = 10_000
@@ -54,7 +54,7 @@ def function() -> Number:
     return Number(f"{GAMMA}; f(x) = x²; {DRAWS:,} draws; exact: 12", "E[f(x)]", estimate.value, error=estimate.error)
 
 
-# ---- eq. 5, 6: two distributions on two values ------------------------------------------------------------------------
+# ---- eq. 5, 6: two distributions on two values ----------------------------------------------------------------------
 
 P, Q = (0.5, 0.5), (0.9, 0.1)
 COINS = "p = (0.5, 0.5), q = (0.9, 0.1)"
@@ -68,7 +68,7 @@ def bhattacharyya() -> Number:
     return Number(COINS, "D_B(p, q)", bayes.bhattacharyya_discrete(P, Q), "nats")
 
 
-# ---- eq. 7–14: data, encoder, decoder and prior as tables -------------------------------------------------------------
+# ---- eq. 7–14: data, encoder, decoder and prior as tables -----------------------------------------------------------
 
 TABLES: dict[str, Any] = {
     "data": [0.7, 0.3],
@@ -76,7 +76,12 @@ TABLES: dict[str, Any] = {
     "decoder": [[0.9, 0.1], [0.2, 0.8]],
     "prior": [0.6, 0.4],
 }
-JOINT = "data (0.7, 0.3); encoder (0.8, 0.2 | 0.3, 0.7); decoder (0.9, 0.1 | 0.2, 0.8); prior (0.6, 0.4)"
+JOINT = "data (0.7, 0.3); encoder (0.8, 0.2 | 0.3, 0.7)\ndecoder (0.9, 0.1 | 0.2, 0.8); prior (0.6, 0.4)"
+
+
+def _difference(toy: DiscreteJoint) -> float:
+    sides = bayes.joint_identity(toy)
+    return sides.kl_joint - sides.constant
 
 
 def _joint(symbol: str, unit: str, value: Callable[[DiscreteJoint], float]) -> Number:
@@ -87,17 +92,17 @@ marginal = partial(_joint, "the model's probability of x = 0", "", lambda toy: t
 joint_kl = partial(_joint, "KL of the joint distributions", "nats", lambda toy: toy.kl_joint())
 nested_kl = partial(_joint, "the same, as an expectation over the data", "nats", lambda toy: toy.kl_nested())
 constant = partial(_joint, "E[ln p̃(x)]", "nats", lambda toy: -toy.entropy)
-difference = partial(_joint, "𝓛 = eq. 8 − eq. 10", "nats", lambda toy: toy.kl_joint() + toy.entropy)
+difference = partial(_joint, "𝓛 = eq. 8 − eq. 10", "nats", _difference)
 loss = partial(_joint, "𝓛", "nats", lambda toy: toy.loss())
 two_terms = partial(_joint, "𝓛, the sum of its two terms", "nats", lambda toy: sum(toy.loss_parts()))
 posterior = partial(_joint, "the posterior of z = 0 given x = 0", "", lambda toy: toy.posterior[0, 0])
 
 
-# ---- eq. 15–24: one row through a linear VAE of ours ------------------------------------------------------------------
+# ---- eq. 15–24: one row through a linear VAE of ours ----------------------------------------------------------------
 
 X = np.array([[1.0, 0.0]])
 ONE = np.ones((1, 1))  # ε
-PARAMETERS = {
+PARAMETERS: dict[str, Any] = {
     "encoder.0.W": [[0.5, 0.0], [-0.5, 0.0]],  # μ = ½ (x₁ − x₂)
     "encoder.0.b": [0.0, math.log(0.25)],  # σ = ½
     "decoder.0.W": [[1.0, -1.0]],  # (z, −z), as logits or as means
@@ -165,7 +170,9 @@ def samples() -> Number:
 
     eps = np.random.default_rng(0).standard_normal((SAMPLES, 1))
     estimate = mean_and_error(model().objective(np.repeat(X, SAMPLES, axis=0), eps=eps).nll_rows)
-    return Number(f"{ROW}; Bernoulli; S = {SAMPLES:,}", "E[−ln of the likelihood]", estimate.value, "nats", estimate.error)
+    return Number(
+        f"{ROW}; Bernoulli; S = {SAMPLES:,}", "E[−ln of the likelihood]", estimate.value, "nats", estimate.error
+    )
 
 
 def one_sample() -> Number:
