@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import Annotated
 
 import typer
@@ -26,4 +25,4 @@ def explain(
     if as_json:
         typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
         return
-    typer.echo(found.text(bold=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+    typer.echo(found.text(bold=not os.environ.get("NO_COLOR")))  # echo itself leaves a pipe plain

@@ -18,7 +18,7 @@ def find(which: int | str) -> Equation:
     """The equation of a number or a name: 16, "16", "eq. 16", "(16)", "kl", "Gaussian KL"."""
     asked = str(which).strip()
     name = asked.lower().removeprefix("eq.").strip(" ()").replace(" ", "-").replace("_", "-")
-    if not isinstance(which, bool) and name in BY_NAME:
+    if name in BY_NAME:
         return BY_NAME[name]
     if name.lstrip("-").isdigit():
         hint = f"the article's are 1 to {LAST}"
