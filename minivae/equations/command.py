@@ -11,7 +11,7 @@ import typer
 
 def explain(
     which: Annotated[
-        str | None, typer.Argument(metavar="[N|NAME]", help="1 to 24, or a name: kl, elbo, iwae … Without: the list.")
+        str | None, typer.Argument(metavar="N|NAME", help="1 to 24, or a name: kl, elbo, iwae … Without: the list.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a machine.")] = False,
 ) -> None:

@@ -24,5 +24,5 @@ def find(which: int | str) -> Equation:
         hint = f"the article's are 1 to {LAST}"
     else:
         near = get_close_matches(name, BY_NAME, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"expected 1 to {LAST}, or a name such as kl or elbo"
+        hint = f"did you mean {', '.join(near)}?" if near else f"expected 1 to {LAST}, or a name such as kl or elbo"
     raise UsageError(f"there is no equation {asked[:40]!r}: {hint} (`minivae explain` lists them)")
