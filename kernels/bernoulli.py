@@ -20,7 +20,7 @@ from ._threads import parallel, run, share
 
 
 def reference(xp, nll_rows, d_logits, logits, X, weight):
-    """Per-row −ln q(x|z) and its weighted gradient.
+    """Per-row −ln q(x|z) and its weighted gradient (eq. 17–19).
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
     d_logits   (R, D)  out: weight × ∂nll/∂logits

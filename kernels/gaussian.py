@@ -31,7 +31,7 @@ LN_2PI = math.log(2 * math.pi)
 
 
 def reference(xp, nll_rows, d_out, clamped, out, X, weight):
-    """Per-row −ln q(x|z) and its weighted gradient, mean and log-variance from the decoder.
+    """Per-row −ln q(x|z) and its weighted gradient, mean and log-variance from the decoder (eq. 20, 21).
 
     nll_rows   (R,)     out: nats, summed over D, not weighted
     d_out      (R, 2D)  out: weight × ∂nll/∂out
@@ -57,7 +57,7 @@ def reference(xp, nll_rows, d_out, clamped, out, X, weight):
 
 
 def fixed_reference(xp, nll_rows, d_mean, mean, X, weight, sigma):
-    """Per-row −ln q(x|z) and its weighted gradient for one fixed σ.
+    """Per-row −ln q(x|z) and its weighted gradient for one fixed σ (eq. 22).
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
     d_mean     (R, D)  out: weight × ∂nll/∂mean

@@ -23,7 +23,7 @@ from ._math import exp, kernel, like
 
 
 def forward_reference(xp, log_w, weight, bound, nll, Z, eps, H, beta):
-    """The weights of the samples and the bound of the rows.
+    """The weights of the samples and the bound of the rows (Burda et al. 2016; eq. 12 for S = 1).
 
     log_w      (S, B)     out: ln w
     weight     (S, B)     out: w / (B Σ_s w)
@@ -43,7 +43,7 @@ def forward_reference(xp, log_w, weight, bound, nll, Z, eps, H, beta):
 
 
 def backward_reference(xp, dH, dZ, eps, sigma, Z, weight, beta):
-    """dH from dZ, with the gradient of Σ_s,rows weight · β · ln p(z|x)/q(z) added.
+    """dH from dZ, with the gradient of Σ_s,rows weight · β · ln p(z|x)/q(z) added (Burda et al. 2016; eq. 12).
 
     dH         (B, 2L)    out, overwritten
     dZ         (S, B, L)  from the decoder

@@ -17,7 +17,7 @@ from ._math import exp, kernel, like
 
 
 def forward_reference(xp, Z, sigma, kl_rows, kl_dims, H, eps):
-    """z, σ and the KL.
+    """z (eq. 23), σ and the KL (eq. 16).
 
     Z          (S, B, L)  out
     sigma      (B, L)     out, kept for the backward
@@ -36,7 +36,7 @@ def forward_reference(xp, Z, sigma, kl_rows, kl_dims, H, eps):
 
 
 def backward_reference(xp, dH, dZ, eps, sigma, H, kl_weight):
-    """dH from dZ, with the gradient of Σ_l kl_weight_l Σ_rows KL_l added.
+    """dH from dZ, with the gradient of Σ_l kl_weight_l Σ_rows KL_l added (eq. 16, 23).
 
     dH         (B, 2L)    out, overwritten
     dZ         (S, B, L)

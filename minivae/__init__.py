@@ -32,6 +32,7 @@ _HOME = {
     "Scale": "data",
     "load": "data",
     "choose_likelihood": "data",
+    "explain": "equations",
 }
 
 _ROOMS = ("bayes",)  # sub-packages, loaded when asked for
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from . import bayes
     from .backend import Backend
     from .data import Dataset, Scale, choose_likelihood, load
+    from .equations import explain
     from .errors import UsageError, UsageWarning
     from .likelihoods import LIKELIHOODS
     from .objectives import Terms

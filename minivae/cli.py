@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from .bench.command import bench
+from .equations.command import explain
 from .errors import UsageError
 from .gradcheck.command import gradcheck
 
@@ -360,6 +361,7 @@ def info(as_json: Json = False) -> None:
 
 app.command()(gradcheck)
 app.command()(bench)
+app.command()(explain)
 
 
 def _say(text: str) -> None:

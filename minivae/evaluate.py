@@ -91,7 +91,7 @@ def log_likelihood(
     scale: Scale | None = None,
     binarize: str = "none",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """ln q(x) for each row by importance sampling with the posterior: (log_px (N,), standard error (N,)), float64.
+    """ln q(x) (eq. 7) by importance sampling with the posterior: (log_px (N,), its standard error (N,)), float64.
 
     samples   K ≥ 1; the standard error (delta method) needs K ≥ 2 and is NaN for 1
     eps       (K, N, L), the noise itself; None draws it from the importance stream

@@ -17,7 +17,7 @@ class GaussianPosterior:
         self.workspace, self.L = workspace, latent_dim
 
     def forward(self, H: Array, eps: Array) -> Array:
-        """H (B, 2L), eps (S, B, L) → Z (S, B, L); leaves kl_rows (B,) and kl_dims (L,), in nats."""
+        """H (B, 2L), eps (S, B, L) → Z (S, B, L); leaves kl_rows (B,) and kl_dims (L,), in nats (eq. 16, 23)."""
         S, B, L = eps.shape
         take = self.workspace.take
         self.H, self.eps = H, eps
@@ -27,7 +27,7 @@ class GaussianPosterior:
         return self.Z
 
     def backward(self, dZ: Array, beta: float, free_bits: float) -> Array:
-        """dZ (S, B, L) → dH (B, 2L), the gradient of β · KL averaged over rows added.
+        """dZ (S, B, L) → dH (B, 2L), the gradient of β · KL averaged over rows added (eq. 16, 23).
 
         A dimension whose mean KL is at most `free_bits` adds none (Kingma et al. 2016, appendix C.8).
         """

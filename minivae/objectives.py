@@ -149,7 +149,7 @@ class ELBO:
         return beta >= 1 and not self.likelihood.closed_form  # whose σ² has seen the batch
 
     def forward(self, out: Array, X: Array, beta: float, free_bits: float) -> Terms:
-        """out (S·B, width), X (B, D) → the terms. Loss and gradient are one pass: every sample counts 1/(B·S)."""
+        """out (S·B, width), X (B, D) → the terms (eq. 13). Loss and gradient are one pass; a sample counts 1/(B·S)."""
         S, B, _ = self.posterior.Z.shape
         self.d_out = self.workspace.take("d_out", out.shape)
         nll = self.workspace.take("nll", (S, B))
@@ -162,7 +162,7 @@ class ELBO:
         return self.d_out
 
     def backward_posterior(self, dZ: Array) -> Array:
-        """dZ (S, B, L) from the decoder → dH (B, 2L): through the reparameterisation, the KL's own part added."""
+        """dZ (S, B, L) from the decoder → dH (B, 2L): through eq. 23, the KL's own part added (eq. 13)."""
         return self.posterior.backward(dZ, self.beta, self.free_bits)
 
 
@@ -193,7 +193,10 @@ class IWAE(ELBO):
         return beta == 1 or (beta > 1 and samples == 1)
 
     def forward(self, out: Array, X: Array, beta: float, free_bits: float) -> Terms:
-        """As `ELBO.forward`; what a sample counts is known only after every loss, so d_out waits for the mirror."""
+        """As `ELBO.forward`, for eq. 12 (K = 1) and Burda et al. 2016.
+
+        What a sample counts is known only after every loss, so d_out waits for the mirror.
+        """
         with self.likelihood.uncounted():  # the mirror's pass counts
             terms = super().forward(out, X, beta, 0.0)
         take, (S, B) = self.workspace.take, terms._nll.shape
@@ -204,12 +207,13 @@ class IWAE(ELBO):
         return WeightedTerms(terms, log_w, bound)
 
     def backward(self) -> Array:
-        """The likelihood once more, the weights being known: its own parameters' gradients are weighted as well."""
+        """The likelihood once more, the weights being known (Burda et al. 2016); d_params are weighted as well."""
         nll = self.nll.reshape(self.nll.size)
         self.likelihood.nll_and_grad(nll, self.d_out, self.d_params, self.out, self.X, self.weight)
         return self.d_out
 
     def backward_posterior(self, dZ: Array) -> Array:
+        """dZ (S, B, L) → dH (B, 2L), that of the sampled ln p(z|x)/q(z) added (eq. 12)."""
         p, dH = self.posterior, self.workspace.take("dH", self.posterior.H.shape)
         self.backend.ops.importance_backward(dH, dZ, p.eps, p.sigma, p.Z, self.weight, self.beta)
         return dH

@@ -148,9 +148,9 @@ class VAE:
     # ---- the forward chain, and its mirror ----------------------------------------------------------------------
 
     def forward(self, X: Array, eps: Array, beta: float, free_bits: float) -> Terms:
-        """X (B, D), eps (S, B, L) → the terms; everything the mirror needs stays in the workspace."""
+        """X (B, D), eps (S, B, L) → the terms (eq. 13); everything the mirror needs stays in the workspace."""
         S, B, L = eps.shape
-        H = self.encoder.forward(X)
+        H = self.encoder.forward(X)  # [μ | ln σ²] (eq. 15)
         Z = self.posterior.forward(H, eps)
         out = self.decoder.forward(Z.reshape(S * B, L))
         return self.goal.forward(out, X, beta, free_bits)
@@ -161,11 +161,11 @@ class VAE:
             return self.forward(X, eps, beta, free_bits)
 
     def mirror(self) -> None:
-        """The gradient of the loss with respect to every parameter, from what `forward` left."""
+        """The gradient of the loss (eq. 13, 24) with respect to every parameter, from what `forward` left."""
         d_out = self.goal.backward()
         dZ = self.decoder.backward(d_out)
         dH = self.goal.backward_posterior(dZ.reshape(self.posterior.Z.shape))  # type: ignore[union-attr]
-        self.encoder.backward(dH, need_dX=False)
+        self.encoder.backward(dH, need_dX=False)  # (eq. 15)
 
     # ---- the objective, and a step down it ----------------------------------------------------------------------
 
@@ -187,7 +187,7 @@ class VAE:
             ).copy()
 
     def objective_and_grad(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
-        """`objective`, and `gradients` overwritten with the gradient of its loss."""
+        """`objective`, and `gradients` overwritten with the gradient of its loss (eq. 13, 24)."""
         X = self._batch(X)
         self.likelihood.check(X)
         self.goal.check(free_bits)
@@ -208,7 +208,7 @@ class VAE:
         clip: float | None = None,
         pass_: int | None = None,
     ) -> Terms:
-        """Noise, forward, mirror, update: what `fit` repeats.
+        """Noise, forward, mirror, update: what `fit` repeats (eq. 24 for one sample).
 
         X        (B, D); its values are taken to lie in the likelihood's domain (`fit` and `objective` check)
         rows     (B,) the rows' numbers in the data set, which choose their noise; None means 0 … B − 1
@@ -243,7 +243,7 @@ class VAE:
     # ---- using the model ----------------------------------------------------------------------------------------
 
     def encode(self, X: Any, device: bool = False) -> tuple[Array, Array]:
-        """X (N, D) → the posterior's mean and logvar, (N, L) each; on the host unless device=True."""
+        """X (N, D) → the posterior's mean and logvar, (N, L) each (eq. 15); on the host unless device=True."""
         L = self.latent_dim
 
         def heads(batch: Any) -> Array:

@@ -53,7 +53,7 @@ class Bernoulli(_Unit):
         self.backend.ops.bernoulli(nll_rows, d_out, out, X, weight)
 
     def mean(self, out):
-        return self.backend.special.expit(out)
+        return self.backend.special.expit(out)  # ρ (eq. 17)
 
     def draw(self, out, noise):
         return (noise < self.mean(out)).astype(out.dtype)

@@ -1,0 +1,67 @@
+"""equation: what is known of one equation. Plain data; nothing is computed here but `toy`, when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Number:
+    """What an equation gives on a toy that is small enough to be checked by hand.
+
+    setting  what the toy is, in words and symbols
+    symbol   what was computed
+    value    the number; error: its standard error, where it was sampled; unit: "nats", or ""
+    """
+
+    setting: str
+    symbol: str
+    value: float
+    unit: str = ""
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One equation of the article, or (number None) one that the code needs beside it.
+
+    names           what it is asked for by, the first being its own
+    article, kingma_welling   the formula in either notation, in lines of at most 72 columns
+    gradient        its derivatives, as the code has them; "" where nothing is differentiated
+    words           one paragraph
+    forward, backward   where it is computed, and its mirror: "module:qualified.name", the module being below minivae
+    test            "tests/file.py::name"
+    toy             computes the number, by the functions that `forward` names
+    cited           whose it is, where it has no number
+    """
+
+    number: int | None
+    names: tuple[str, ...]
+    title: str
+    article: str
+    kingma_welling: str
+    words: str
+    forward: tuple[str, ...]
+    test: str
+    toy: Callable[[], Number]
+    backward: tuple[str, ...] = ()
+    gradient: str = ""
+    cited: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.names[0] if self.number is None else str(self.number)
+
+    @property
+    def tag(self) -> str:
+        """What the code that computes it says in a docstring or a comment."""
+        return self.cited if self.number is None else f"eq. {self.number}"
+
+    @property
+    def heading(self) -> str:
+        return f"{self.tag} · {self.title}"
+
+    @property
+    def page(self) -> str:
+        return f"docs/equations.md#{self.names[0] if self.number is None else f'eq-{self.number}'}"

@@ -1,0 +1,148 @@
+"""explanation: an equation as text for an 80-column terminal, and as data for a machine."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .equation import Equation, Number
+from .places import ROOT, Place, of_code, of_test
+from .table import EQUATIONS
+
+WIDTH = 80
+ARTICLE = "The article: encoder p(z|x), decoder q(x|z), prior q(z)"
+KINGMA_WELLING = "Kingma & Welling: encoder q_φ(z|x), decoder p_θ(x|z), prior p(z)"
+EITHER = "The article, and Kingma & Welling"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An equation, where it stands in this very code, and the number it has just given."""
+
+    equation: Equation
+    forward: tuple[Place, ...]
+    backward: tuple[Place, ...]
+    test: Place
+    number: Number
+
+    @classmethod
+    def of(cls, equation: Equation) -> Explanation:
+        forward, backward = (tuple(map(of_code, places)) for places in (equation.forward, equation.backward))
+        return cls(equation, forward, backward, of_test(equation.test), equation.toy())
+
+    def text(self, bold: bool = False) -> str:
+        e = self.equation
+        parts = [_bold(e.heading, bold) + f"\nminivae explain {' | '.join(e.names)}"]
+        same = e.article == e.kingma_welling
+        parts.append(_section(EITHER if same else ARTICLE, _indent(e.article), bold))
+        if not same:
+            parts.append(_section(KINGMA_WELLING, _indent(e.kingma_welling), bold))
+        parts.append(_section("In words", _wrapped(e.words), bold))
+        if e.gradient:
+            parts.append(_section("Gradient", _indent(e.gradient), bold))
+        parts.append(_section("In the code", self._places(), bold))
+        parts.append(_section("On a live toy", self._toy(), bold))
+        return "\n\n".join(parts)
+
+    def _places(self) -> str:
+        rows: list[tuple[str, Place | str]] = [("forward", place) for place in self.forward]
+        if self.forward == self.backward:
+            rows = [("both ways", place) for place in self.forward]
+        else:
+            rows += [("backward", place) for place in self.backward]
+        if not self.backward:
+            rows.append(("backward", "none: nothing is trained by it"))
+        rows += [("test", self.test), ("page", self.equation.page)]
+        if Path.cwd() != ROOT:
+            rows.append(("below", str(ROOT)))
+        width = max(len(str(place)) for _, place in rows if isinstance(place, Place))
+        return "\n".join(_row(kind, place, width) for kind, place in rows)
+
+    def _toy(self) -> str:
+        return f"{_wrapped(self.number.setting)}\n    {self.number.symbol}: {spoken(self.number)}"
+
+    def __str__(self) -> str:
+        return self.text()
+
+    __repr__ = __str__  # so that `mv.explain(16)` shows itself at a prompt
+
+    def to_dict(self) -> dict[str, Any]:
+        e, n = self.equation, self.number
+        return {
+            "number": e.number,
+            "names": list(e.names),
+            "title": e.title,
+            "article": e.article,
+            "kingma_welling": e.kingma_welling,
+            "words": e.words,
+            "gradient": e.gradient or None,
+            "forward": [place.to_dict() for place in self.forward],
+            "backward": [place.to_dict() for place in self.backward],
+            "test": self.test.to_dict(),
+            "page": e.page,
+            "toy": {"setting": n.setting, "symbol": n.symbol, "value": n.value, "error": n.error, "unit": n.unit},
+        }
+
+
+class Listing:
+    """Every equation: its number, its title and its names."""
+
+    def text(self, bold: bool = False) -> str:
+        width = max(len(e.title) for e in EQUATIONS)
+        lines = [_bold("The equations", bold) + ": minivae explain N, or a name"]
+        for e in EQUATIONS:
+            names = list(e.names)
+            while width + len(", ".join(names)) > WIDTH - 8:
+                names.pop()
+            lines.append(f"  {'' if e.number is None else e.number:>2}  {e.title:<{width}}  {', '.join(names)}")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    __repr__ = __str__
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        return [{"number": e.number, "names": list(e.names), "title": e.title} for e in EQUATIONS]
+
+
+def spoken(number: Number) -> str:
+    """ "0.443147 nats", "2.98 ± 0.017"."""
+    if number.error is None:
+        value = f"{number.value:.6g}".replace("-", "−")
+    else:
+        digits = 1 - math.floor(math.log10(number.error))  # two digits of the error, and what they leave of the value
+        value = f"{number.value:.{digits}f} ± {number.error:.{digits}f}"
+    return f"{value} {number.unit}".rstrip()
+
+
+def _row(kind: str, place: Place | str, width: int) -> str:
+    """A place and the name that is there, on the next line where they do not fit side by side."""
+    if isinstance(place, str):
+        return f"    {kind:<9}  {place}"
+    line = f"    {kind:<9}  {place!s:<{width}}  {place.name}"
+    if len(line) <= WIDTH:
+        return line
+    return f"    {kind:<9}  {place}\n{' ' * min(15, WIDTH - len(place.name))}{place.name}"
+
+
+def _section(title: str, body: str, bold: bool) -> str:
+    return f"{_bold(title, bold)}\n{body}"
+
+
+def _bold(text: str, bold: bool) -> str:
+    return f"\x1b[1m{text}\x1b[0m" if bold else text
+
+
+def _indent(text: str) -> str:
+    return textwrap.indent(text, " " * 4)
+
+
+def _wrapped(text: str) -> str:
+    """Lines of text; nothing is broken at its = sign."""
+    text = text.replace(" = ", "\u00a0=\u00a0")
+    lines = (textwrap.fill(line, WIDTH - 4) for line in text.split("\n"))
+    return _indent("\n".join(lines).replace("\u00a0", " "))
