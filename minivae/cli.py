@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from .bench.command import bench
+from .claims.command import verify
 from .errors import UsageError
 from .gradcheck.command import gradcheck
 
@@ -354,6 +355,7 @@ def info(as_json: Json = False) -> None:
 
 
 app.command()(gradcheck)
+app.command()(verify)
 app.command()(bench)
 
 
