@@ -47,7 +47,7 @@ class Claim:
     loose: str = ""
 
 
-CLAIMS: list[Claim] = []
+CLAIMS: dict[str, Claim] = {}  # by name, as chapters are imported; `verify.claims` has them in order
 
 
 def claim(
@@ -56,7 +56,9 @@ def claim(
     """Enter the function below as the next claim."""
 
     def enter(measure: Callable[[], Checks]) -> Callable[[], Checks]:
-        CLAIMS.append(Claim(name, measure.__module__.rpartition(".")[2], equations, sentence, measure, loose))
+        if name in CLAIMS:
+            raise ValueError(f"two claims are called {name!r}")
+        CLAIMS[name] = Claim(name, measure.__module__.rpartition(".")[2], equations, sentence, measure, loose)
         return measure
 
     return enter

@@ -17,8 +17,8 @@ def quadrature() -> Checks:
     return [equals("E[x] of N(1.5, ½²) from 100 points", bayes.two_ways(MEAN, STD).quadrature, MEAN)]
 
 
-@claim("sampling", (3,), "E[x] is the plain mean of samples xᵢ ~ p.")
-def sampling() -> Checks:
+@claim("plain-mean", (3,), "E[x] is the plain mean of samples xᵢ ~ p.")
+def plain_mean() -> Checks:
     found = bayes.two_ways(MEAN, STD).sampled
     return [near(f"mean of {found.n:,} samples", found.value, MEAN, found.error)]
 

@@ -60,7 +60,7 @@ def objective() -> Checks:
 
 @claim("engine-loss", (13,), "The loss of a VAE is that 𝓛: the engine's agrees with the integral over z.")
 def engine_loss() -> Checks:
-    vae, X = perturbed(float64_vae(5, latent_dim=1)), all_bits(5)
+    vae, X = perturbed(float64_vae(5, latent_dim=1)), all_bits(5)[:4]
     exact = exact_loss(vae, X)
     eps = np.random.default_rng(13).standard_normal((2000, len(X), 1))
     draws = np.array([vae.objective(X, e).loss for e in eps])

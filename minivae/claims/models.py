@@ -22,7 +22,7 @@ def perturbed(vae: VAE, seed: int = 1) -> VAE:
     """Its parameters drawn anew, of order 1: no bias is 0, and nothing is symmetric."""
     rng = np.random.default_rng(seed)
     for view in vae.parameters.values():
-        view[...] = 0.7 * rng.normal(size=view.shape)
+        view[...] = rng.normal(size=view.shape)
     return vae
 
 

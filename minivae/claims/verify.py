@@ -26,7 +26,7 @@ def claims() -> list[Claim]:
     """Every claim, in the article's order; a claim's number is its place, from 1."""
     for chapter in CHAPTERS:
         import_module(f"{__package__}.{chapter}")
-    return CLAIMS
+    return sorted(CLAIMS.values(), key=lambda claim: CHAPTERS.index(claim.chapter))
 
 
 def select(names: list[str]) -> list[tuple[int, Claim]]:
