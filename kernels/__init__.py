@@ -20,8 +20,10 @@ from typing import Any
 
 # The op files in reading order. A new op is a new file and a name here; tests, gradcheck and bench walk `op_names()`.
 FILES = (
-    "dense", "latent", "importance", "bernoulli", "gaussian", "noise", "sgd", "adagrad", "rmsprop", "adam", "norm",
-    "gather", "logsumexp", "advance",
+    "dense", "latent", "importance",
+    "bernoulli", "continuous_bernoulli", "gaussian", "gaussian_shared", "gaussian_optimal", "laplace", "categorical",
+    "poisson", "negative_binomial",
+    "noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather", "logsumexp", "advance",
 )  # fmt: skip
 
 # Which kinds of kernel each array module has.

@@ -56,6 +56,11 @@ class Batches:
             checks.row_numbers("rows", rows, X.shape[0])
         if scale is not None and not hasattr(scale, "log_jacobian"):
             raise UsageError(f"scale={scale!r}: expected a mv.Scale, as mv.Scale.fit('standard', X) makes one")
+        if vae.likelihood.whole and scale is not None and scale.kind != "none":
+            raise UsageError(
+                f"{name}: likelihood {vae.likelihood.name!r} explains whole numbers, and the scaling {scale.kind!r} "
+                "makes them others: leave it out (--scale none)"
+            )
         self.backend, self.noise, self.workspace = vae.backend, vae.noise, vae.workspace
         self.binarize = binarize
         self.X = X
@@ -100,11 +105,12 @@ class Batches:
 
     def _check(self, vae: VAE) -> None:
         """The values themselves: finite, and in the domain of the binarisation and of the likelihood."""
-        low, high = math.inf, -math.inf
+        low, high, between = math.inf, -math.inf, False
         for start in range(0, len(self), CHECK_ROWS):
             block = self.backend.to_host(self.X[start : start + CHECK_ROWS])
             if self.scale is not None:
                 block = self.scale.apply(block, self.backend.dtype)
+                between = between or bool(((block > 0) & (block < 1)).any())
             low, high = min(low, float(block.min())), max(high, float(block.max()))
             if not (math.isfinite(float(block.min())) and math.isfinite(float(block.max()))):
                 raise UsageError(
@@ -120,7 +126,7 @@ class Batches:
             vae.likelihood.check(self.X)
         elif self.binarize == "none":
             try:
-                vae.likelihood.check(np.array([[low], [high]]))
+                vae.likelihood.check(np.array([[low], [high], [0.5]] if between else [[low], [high]]))
             except UsageError:
                 raise UsageError(
                     f"{self.name}: likelihood {vae.likelihood.name!r} cannot explain all of the values, which range "

@@ -21,24 +21,30 @@ class ParameterBuffer:
     """Named tensors in one flat array `data`, their gradients in a second, `grad`.
 
     specs    (name, shape) in the order in which they are laid out
+    kept     the same of tensors that no gradient reaches, and a checkpoint must hold all the same
 
     `views[name]` and `grads[name]` are views of the two; every tensor starts on a cache line, and the gaps hold 0.
+    `state` is `data` with what is kept behind it, viewed by `kept[name]`.
     """
 
-    def __init__(self, backend: Backend, specs: list[tuple[str, Shape]]):
+    def __init__(self, backend: Backend, specs: list[tuple[str, Shape]], kept: list[tuple[str, Shape]] | None = None):
         step = ALIGNMENT // backend.dtype.itemsize
         self.shapes: dict[str, Shape] = {}
         self.offsets: dict[str, int] = {}
-        size = 0
-        for name, shape in specs:
+        kept = kept or []
+        size = trained = 0
+        for name, shape in specs + kept:
             if name in self.shapes:
                 raise ValueError(f"two tensors are named {name!r}")
             self.shapes[name], self.offsets[name] = tuple(shape), size
             size += -(-math.prod(shape) // step) * step
-        self.data = backend.zeros(size)
-        self.grad = backend.zeros(size)
-        self.views = {name: self.view(self.data, name) for name in self.shapes}
-        self.grads = {name: self.view(self.grad, name) for name in self.shapes}
+            trained = size if len(self.shapes) <= len(specs) else trained
+        self.state = backend.zeros(size)
+        self.data = self.state[:trained]
+        self.grad = backend.zeros(trained)
+        self.views = {name: self.view(self.data, name) for name, _ in specs}
+        self.grads = {name: self.view(self.grad, name) for name, _ in specs}
+        self.kept = {name: self.view(self.state, name) for name, _ in kept}
 
     def view(self, flat: Array, name: str) -> Array:
         """The tensor `name` inside a flat array laid out as this buffer is."""
@@ -48,7 +54,7 @@ class ParameterBuffer:
     @property
     def count(self) -> int:
         """The number of parameters, gaps left out."""
-        return sum(math.prod(shape) for shape in self.shapes.values())
+        return sum(math.prod(self.shapes[name]) for name in self.views)
 
 
 class Workspace:

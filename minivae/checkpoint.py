@@ -1,6 +1,6 @@
 """checkpoint: a model, and where its training stands, in one safetensors file.
 
-    tensors    the parameters by name ("encoder.0.W" …); "best.<name>" where validation chose; "optimizer.<slot>", flat;
+    tensors    the model's by name ("encoder.0.W" …); "best.<name>" where validation chose; "optimizer.<slot>", flat;
                "scale.shift", "scale.factor" where the data were scaled
     metadata   one JSON text under "minivae": {"version", "model", "dtype", "training", "extra"}
 
@@ -114,13 +114,13 @@ def read(path: str | os.PathLike) -> Checkpoint:
 
 
 def tensors_of(vae: VAE, flat: Any = None, prefix: str = "") -> dict[str, np.ndarray]:
-    """The named tensors of the model's parameters, or of another flat array laid out like them, on the host."""
-    flat = vae.buffer.data if flat is None else flat
+    """The named tensors of the model's state, or of another flat array laid out like it, on the host."""
+    flat = vae.buffer.state if flat is None else flat
     return {prefix + name: vae.backend.to_host(vae.buffer.view(flat, name)) for name in vae.buffer.shapes}
 
 
 def put_tensors(vae: VAE, tensors: dict[str, np.ndarray], flat: Any, prefix: str = "", source: Any = "file") -> None:
-    """Copy named tensors into a flat array laid out as the model's parameters are, checking every one."""
+    """Copy named tensors into a flat array laid out as the model's state is, checking every one."""
     for name, shape in vae.buffer.shapes.items():
         array = tensors.get(prefix + name)
         if array is None:
@@ -162,7 +162,7 @@ def build(
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise UsageError(f"{source}: the description of the model makes no sense: {_short(error)}") from None
     best = which == "best" and any(name.startswith("best.") for name in checkpoint.tensors)
-    put_tensors(vae, checkpoint.tensors, vae.buffer.data, "best." if best else "", source)
+    put_tensors(vae, checkpoint.tensors, vae.buffer.state, "best." if best else "", source)
     vae.passes = int(checkpoint.training.get("passes", 0))
     return vae
 

@@ -74,7 +74,12 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace the run that is in the folder.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
     likelihood: Annotated[
-        str, typer.Option(metavar="S", help="auto, bernoulli, gaussian or gaussian:σ, such as gaussian:0.5.")
+        str,
+        typer.Option(
+            metavar="S",
+            help="auto, bernoulli, continuous-bernoulli, gaussian, gaussian:σ (such as gaussian:0.5), "
+            "gaussian:shared, gaussian:optimal, laplace, categorical:K, poisson or negative-binomial.",
+        ),
     ] = "auto",
     scale: Annotated[
         str, typer.Option(metavar="M", help="none, minmax or standard, fitted on the training rows.")

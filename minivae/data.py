@@ -483,4 +483,6 @@ def _choose(X: Array, picture: bool | None) -> tuple[str, str, str]:
     if inside and (X.ndim == 3 if picture is None else picture):
         return "bernoulli", "grey pictures in [0, 1]: dynamic binarisation makes this a likelihood", "dynamic"
     kind = "but not known to be pictures" if inside else "not in [0, 1]"
+    if not inside and low >= 0 and all(bool((X[rows] % 1 == 0).all()) for rows in _blocks(X)):
+        kind = "all of them whole: if they are counts, --likelihood poisson or negative-binomial suits them"
     return "gaussian", f"real values from {low:g} to {high:g}, {kind}", "none"

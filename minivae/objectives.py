@@ -136,13 +136,17 @@ class ELBO:
     ):
         self.backend, self.workspace, self.d_params = backend, workspace, d_params
         self.likelihood, self.posterior = likelihood, posterior
+        self.fits()
+
+    def fits(self) -> None:
+        """Raise UsageError for a likelihood that this objective has no meaning for."""
 
     def check(self, free_bits: float) -> None:
         """Raise UsageError for what this objective has no meaning for."""
 
     def is_bound(self, beta: float, samples: int) -> bool:
         """Whether −loss is at most ln q(x) on average."""
-        return beta >= 1
+        return beta >= 1 and not self.likelihood.closed_form  # whose σ² has seen the batch
 
     def forward(self, out: Array, X: Array, beta: float, free_bits: float) -> Terms:
         """out (S·B, width), X (B, D) → the terms. Loss and gradient are one pass: every sample counts 1/(B·S)."""
@@ -170,6 +174,13 @@ class IWAE(ELBO):
     """
 
     name = "iwae"
+
+    def fits(self) -> None:
+        if self.likelihood.closed_form:
+            raise UsageError(
+                f"likelihood {self.likelihood.name!r} with objective 'iwae': its σ² is fitted to all samples of a "
+                "batch alike, and this objective weighs them; take 'gaussian:shared', or objective 'elbo'"
+            )
 
     def check(self, free_bits: float) -> None:
         if free_bits > 0:

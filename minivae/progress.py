@@ -62,7 +62,7 @@ class Progress:
         validation = f"  val elbo {row['val_elbo']:.2f}" if row["val_elbo"] != "" else ""
         validation += f"  val iwae {row['val_iwae']:.2f}" if row["val_iwae"] != "" else ""
         best = "  best" if validation and training.at.best_epoch == row["epoch"] else ""
-        clamped = f"  [yellow]{row['clamped']:,} log-variances clamped[/]" if row["clamped"] else ""
+        clamped = f"  [yellow]{row['clamped']:,} outputs clamped[/]" if row["clamped"] else ""
         self._print(
             f"epoch {row['epoch']:>{width}}/{training.epochs}  {_loss(training, row['loss'])}"
             f"elbo {row['elbo']:.2f}  nll {row['nll']:.2f}  kl {row['kl']:.2f}{validation}{best}{beta}  "

@@ -70,7 +70,7 @@ class Session:
         )  # fmt: skip
         if data.X_test is not None:  # what would fail after the training fails before it
             Batches(vae, data.X_test, None, scale, binarize, "test rows")
-        if vae.likelihood.name.startswith("gaussian") and scale.kind == "none":
+        if vae.likelihood.is_density and scale.kind == "none":
             self.advise(*training.batches.range)
 
         if resume:

@@ -181,7 +181,7 @@ class Recorder:
         ops = vars(vae.backend.ops).items()
         backend.ops = SimpleNamespace(**{name: self._watched(name, op) for name, op in ops})
         twin = VAE(backend=backend, **vae.config())
-        twin.buffer.data[...] = vae.buffer.data
+        twin.buffer.state[...] = vae.buffer.state
         explained = equation_of(type(twin.likelihood))
         for layers, equation in ((twin.encoder.layers, "eq. 15"), (twin.decoder.layers, explained)):
             for layer in layers:

@@ -55,9 +55,9 @@ COLUMNS = {  # of the history: name → what it is
     "val_kl": "",
     "val_iwae": "the importance-weighted bound on the validation rows, where that is the objective",
     "beta": "the KL's weight at the epoch's last step",
-    "bound": "whether −loss bounds ln q(x) from below: no where β < 1 in any step (iwae: β ≠ 1)",
+    "bound": "whether −loss bounds ln q(x) from below: no where β < 1 (iwae: β ≠ 1), or σ² was each batch's own",
     "lr": "the learning rate at the epoch's last step",
-    "clamped": "decoder log-variances that were clamped",
+    "clamped": "outputs of the decoder (log-variances …) that were clamped",
     "rows_per_second": "training rows",
     "seconds": "training time so far",
 }
@@ -114,6 +114,17 @@ def fit(vae: VAE, X: Any, resume: bool = False, **options: Any) -> History:
     if resume:
         training.restore()
     return training.run()
+
+
+def settle(vae: VAE, batches: Batches) -> None:
+    """Fit what the likelihood knows in closed form (gaussian:optimal: its σ²) by one pass over the training rows.
+
+    `fit` does it after each epoch; a loop of your own over `train_step` leaves the last batch's, until it calls
+    `settle(vae, Batches(vae, X))`.
+    """
+    if vae.likelihood.closed_form:
+        with vae.likelihood.settling():
+            evaluate_batches(vae, batches)
 
 
 class Training:
@@ -176,7 +187,7 @@ class Training:
         self.first_pass = vae.passes
         self.at = Position()
         self.history = History()
-        self.best = vae.buffer.data.copy()  # used where there is validation
+        self.best = vae.buffer.state.copy()  # used where there is validation
         self.look_every = LOOK_EVERY[vae.backend.name]
         self.recent, self.unread = vae.backend.zeros((self.look_every, 3), np.float64), 0
         self.graphs: graph.Graphs | None = None
@@ -207,7 +218,7 @@ class Training:
         self.history.best_epoch = self.at.best_epoch
         self._save()
         if self.at.best_epoch is not None:
-            self.vae.buffer.data[...] = self.best
+            self.vae.buffer.state[...] = self.best
         return self.history
 
     def _out_of_patience(self) -> bool:
@@ -302,6 +313,7 @@ class Training:
         row |= {"epoch": at.epoch, "step": at.total_steps, "loss": loss + self.jacobian, "nll": nll + self.jacobian}
         row |= {"elbo": -(nll + self.jacobian + kl), "kl": kl, "lr": self.optimizer.lr, "beta": beta}
         row |= {"bound": "yes" if at.bound else "no", "clamped": self._clamped()}
+        settle(self.vae, self.batches)
         if self.validation is not None:
             result = evaluate_batches(self.vae, self.validation)
             if not math.isfinite(result.elbo + result.bound):
@@ -327,7 +339,7 @@ class Training:
         at = self.at
         if bound > at.best_bound:
             at.best_bound, at.best_epoch, at.waited = bound, at.epoch, 0
-            self.best[...] = self.vae.buffer.data
+            self.best[...] = self.vae.buffer.state
         else:
             at.waited += 1
 
@@ -379,7 +391,7 @@ class Training:
         if self.run_folder is None:
             return
         vae, at = self.vae, self.at
-        if not self._finite(vae.buffer.data):
+        if not self._finite(vae.buffer.state):
             raise Diverged(self._diagnosis(at.total_steps, "the loss is finite, the parameters are not"))
         tensors = files.tensors_of(vae)
         if at.best_epoch is not None:
@@ -439,7 +451,7 @@ class Training:
                     )
                 was, now = _difference(name, training["options"][name], value)
                 raise UsageError(f"{folder} was begun with {was}, and now it is {now}: only --epochs may change")
-        files.put_tensors(vae, saved.tensors, vae.buffer.data, "", source)
+        files.put_tensors(vae, saved.tensors, vae.buffer.state, "", source)
         position = training["position"]
         if position["epoch"] - 1 > self.epochs:
             done = position["epoch"] - 1

@@ -50,7 +50,7 @@ class VAE:
     latent_dim   L
     hidden       widths of the encoder's hidden layers; the decoder mirrors them. () is a linear model
     activation   identity, relu, tanh, sigmoid, softplus or silu
-    likelihood   "bernoulli", "gaussian" or "gaussian:σ" (see `likelihoods.py`)
+    likelihood   "bernoulli", "gaussian:0.5", "poisson" … (`likelihoods/` has them all)
     objective    "elbo" (eq. 13), or "iwae", the importance-weighted bound with K = samples
     samples      S, samples of z for each row in training (eq. 23)
     antithetic   draw the noise in pairs ε, −ε: sample s + S/2 mirrors sample s; S is even
@@ -106,10 +106,12 @@ class VAE:
         self.decoder = MLP(self.backend, self.workspace, "decoder", mirrored, activation)
 
         own = [(f"likelihood.{name}", shape) for name, shape in self.likelihood.parameters()]
-        self.buffer = ParameterBuffer(self.backend, self.encoder.parameters() + self.decoder.parameters() + own)
+        kept = [(f"likelihood.{name}", shape) for name, shape in self.likelihood.kept()]
+        self.buffer = ParameterBuffer(self.backend, self.encoder.parameters() + self.decoder.parameters() + own, kept)
         self.encoder.bind(self.buffer)
         self.decoder.bind(self.buffer)
-        self.likelihood.bind({name.partition(".")[2]: self.buffer.views[name] for name, _ in own})
+        held = {**self.buffer.views, **self.buffer.kept}
+        self.likelihood.bind({name.partition(".")[2]: held[name] for name, _ in own + kept})
         self.d_params = {name.partition(".")[2]: self.buffer.grads[name] for name, _ in own}
         self.goal = Goal(self.backend, self.workspace, self.likelihood, self.posterior, self.d_params)
         initialise(self.buffer, self.noise, init)
@@ -153,6 +155,11 @@ class VAE:
         out = self.decoder.forward(Z.reshape(S * B, L))
         return self.goal.forward(out, X, beta, free_bits)
 
+    def training_forward(self, X: Array, eps: Array, beta: float, free_bits: float) -> Terms:
+        """`forward` to the loss of a training step: the same, but where the likelihood fits something to the batch."""
+        with self.likelihood.training():
+            return self.forward(X, eps, beta, free_bits)
+
     def mirror(self) -> None:
         """The gradient of the loss with respect to every parameter, from what `forward` left."""
         d_out = self.goal.backward()
@@ -163,18 +170,21 @@ class VAE:
     # ---- the objective, and a step down it ----------------------------------------------------------------------
 
     def objective(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
-        """The loss and its parts for X (B, D) (eq. 13, 24; with objective "iwae" the terms are `WeightedTerms`).
+        """The loss of a training step and its parts for X (B, D) (eq. 13, 24); with "iwae" they are `WeightedTerms`.
 
         eps        (B, L), or (S, B, L) for S samples; None draws it from the evaluation stream, always the same
         beta       weight of the KL
         free_bits  nats of KL that each latent dimension has for nothing; not with objective "iwae"
-        Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain.
+        Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain. Under
+        'gaussian:optimal' σ² is this batch's own, as in training; `evaluate` takes the σ² that is kept.
         """
         X = self._batch(X)
         self.likelihood.check(X)
         self.goal.check(free_bits)
         with self.likelihood.uncounted():
-            return self.forward(X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), beta, free_bits).copy()
+            return self.training_forward(
+                X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), beta, free_bits
+            ).copy()
 
     def objective_and_grad(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
         """`objective`, and `gradients` overwritten with the gradient of its loss."""
@@ -183,7 +193,7 @@ class VAE:
         self.goal.check(free_bits)
         eps = self.epsilon(eps, X.shape[0], "evaluation", None, 0)
         with self.likelihood.uncounted():
-            terms = self.forward(X, eps, beta, free_bits)
+            terms = self.training_forward(X, eps, beta, free_bits)
             self.mirror()
         return terms.copy()
 
@@ -213,7 +223,7 @@ class VAE:
         X = self._batch(X)
         self.goal.check(free_bits)
         eps = self.epsilon(eps, X.shape[0], "posterior", rows, pass_)
-        terms = self.forward(X, eps, beta, free_bits)
+        terms = self.training_forward(X, eps, beta, free_bits)
         self.mirror()
         if clip is not None:
             norm = self.workspace.take("gradient_norm", (1,), np.float64)

@@ -125,8 +125,8 @@ def _wrap(function):
 _ARITHMETIC = tuple("add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split())  # noqa: SIM905
 _BINARY = (*_ARITHMETIC, "lt", "le", "gt", "ge", "eq", "ne")
 _METHODS = "sum mean max min all any reshape astype copy ravel transpose fill view clip"
-_FUNCTIONS = """abs add arange ascontiguousarray clip cos dot empty exp expm1 floor full isfinite log log1p
-    maximum minimum matmul negative ones sin sqrt stack sum take tanh where zeros zeros_like empty_like concatenate"""
+_FUNCTIONS = """abs add arange ascontiguousarray clip cos dot empty exp expm1 floor full isfinite log log1p maximum
+    minimum matmul negative ones sign sin sqrt stack sum take tanh where zeros zeros_like empty_like concatenate"""
 for _name in [*_BINARY, *(f"r{name}" for name in _ARITHMETIC)]:
     _dunder = f"__{_name}__"
     if hasattr(np.ndarray, _dunder):
@@ -164,6 +164,9 @@ class Stream:
 
     def __init__(self, non_blocking=False):
         self.before = None
+
+    def synchronize(self):
+        pass
 
     def __enter__(self):
         return self
@@ -333,10 +336,10 @@ def module():
 
 def special():
     """A module for sys.modules["cupyx.scipy.special"]."""
-    from scipy.special import expit
+    from scipy.special import digamma, expit, gammaln
 
     module = types.ModuleType("cupyx.scipy.special")
-    module.expit = _wrap(expit)
+    module.expit, module.gammaln, module.digamma = _wrap(expit), _wrap(gammaln), _wrap(digamma)
     return module
 
 

@@ -1078,8 +1078,15 @@ GREY = MASK * 0.5
         (GREY, None, "gaussian", "from 0 to 0.5", "none"),
         (GREY, False, "gaussian", "from 0 to 0.5", "none"),
         (GREY - 0.1, True, "gaussian", "from -0.1 to 0.4", "none"),
-        (MASK * 3, True, "gaussian", "from 0 to 3", "none"),
-        (-1 * MASK, None, "gaussian", "from -1 to 0", "none"),
+        (
+            MASK * 3,
+            True,
+            "gaussian",
+            "from 0 to 3, all of them whole: if they are counts, --likelihood poisson",
+            "none",
+        ),
+        (MASK * 3.5, True, "gaussian", "from 0 to 3.5, not in [0, 1]", "none"),
+        (-1 * MASK, None, "gaussian", "from -1 to 0, not in [0, 1]", "none"),
         ((MASK * 255).astype(np.uint8).reshape(-1, 1, 2), None, "gaussian", "from 0 to 255", "none"),
     ],
 )

@@ -48,8 +48,10 @@ def test_no_false_alarm_in_20_seeds_of_whole_models(target):
 
 def test_walk_finds_every_likelihood_activation_and_number_of_samples():
     names = {target.name for target in TARGETS}
-    for likelihood, activation, samples in itertools.product(targets.likelihood_names(), ACTIVATIONS, (1, 3)):
+    for likelihood, activation, samples in itertools.product(targets.EVERY_WAY, ACTIVATIONS, (1, 3)):
         assert f"vae.{likelihood}.{activation}.S{samples}" in names
+    for likelihood, samples in itertools.product(targets.likelihood_names(), (1, 3)):
+        assert f"vae.{likelihood}.tanh.S{samples}" in names
     for activation in ACTIVATIONS:
         assert {f"ops.dense.{activation}", f"layers.dense.{activation}", f"layers.mlp.{activation}"} <= names
 
@@ -106,7 +108,7 @@ class Logistic(likelihoods.Likelihood):
 def test_a_likelihood_added_to_the_table_is_found_and_checked(monkeypatch):
     monkeypatch.setitem(likelihoods.LIKELIHOODS, "logistic", Logistic)
     found = targets.select(["logistic"])
-    assert {"likelihoods.logistic.rows", "vae.logistic.relu.S3"} <= {t.name for t in found}
+    assert {"likelihoods.logistic.rows", "vae.logistic.tanh.S3"} <= {t.name for t in found}
     target = next(t for t in found if t.name == "likelihoods.logistic.rows")
     right = examine(targets.build(target, "reference", 0), Settings(behaviour=False))
     assert next(t for t in right.tensors if t.name == "out").verdict == "ok"
@@ -174,6 +176,20 @@ def test_each_mistake_leads_to_its_diagnosis(name):
             assert DIAGNOSES[planted.mistake] in planted.hints, planted
             seen.add(planted.mistake)
     assert len(seen) >= 12
+
+
+@pytest.mark.parametrize(
+    "name, mistake",
+    [
+        ("likelihoods.continuous-bernoulli.rows", "normaliser dropped"),
+        ("likelihoods.gaussian.rows", "½ of ln σ² dropped"),
+    ],
+)
+def test_a_mistake_inside_a_likelihood_is_recognised(name, mistake):
+    (target,) = targets.select([name])
+    outcome = mutations.run([targets.build(target, "fused", 0)], Settings(behaviour=False))
+    (planted,) = [p for p in outcome.planted if p.mistake == mistake]
+    assert planted.caught and "known-mistake" in planted.hints
 
 
 def test_factors_are_named_by_what_they_count():

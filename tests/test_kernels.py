@@ -16,10 +16,10 @@ DTYPES = ["float32", "float64"]
 SHAPES = [(1, 1, 1), (1, 1, 7), (1, 131, 13), (3, 1, 5), (3, 17, 31), (1, 200, 784)]  # S, B, D
 
 
-def check_both(op, make, dtype, scale=1.0):
+def check_both(op, make, dtype, scale=1.0, scratch=None):
     """Run an op of both kinds on equal arguments and compare every array; `make` gives (outputs, others).
 
-    Outputs start poisoned, so that an element that is not written shows.
+    Outputs start poisoned, so that an element that is not written shows. scratch: the output that is none.
     """
     results = []
     for ops in (FUSED, REFERENCE):
@@ -28,7 +28,7 @@ def check_both(op, make, dtype, scale=1.0):
             if out.dtype.kind == "f":
                 out[np.isnan(out)] = np.nan
         getattr(ops, op)(*outputs, *others)
-        results.append(outputs)
+        results.append([out for k, out in enumerate(outputs) if k != scratch])
     for fused, reference in zip(*results, strict=True):
         assert not np.isnan(reference).any()
         assert_close(fused, reference, dtype, scale)
@@ -229,6 +229,85 @@ def test_gaussian_fixed_fused_equals_reference(kind, shape, dtype):
     check_both("gaussian_fixed", make, dtype, scale=100 * D)
 
 
+def _counter(dtype):
+    return np.zeros(1, np.int64)
+
+
+# op → what it takes for (R, B, D) and a generator: outputs (a shape, or a function of the dtype), the arguments between
+# them and the weight, and the size of a row's terms
+LIKELIHOODS = {
+    "gaussian_shared": lambda R, B, D, rng: (
+        [(R,), (R, D), (1,), _counter],
+        [rng.normal(size=(R, D)), rng.normal(size=1), rng.normal(size=(B, D))],
+        4 * D,
+    ),
+    "gaussian_optimal": lambda R, B, D, rng: (
+        [(R,), (R, D), lambda dtype: np.full(1, np.nan), _counter],
+        [rng.normal(size=(R, D)), rng.normal(size=(B, D))],
+        4 * D,
+    ),
+    "laplace": lambda R, B, D, rng: (
+        [(R,), (R, 2 * D), _counter],
+        [3 * rng.normal(size=(R, 2 * D)), rng.normal(size=(B, D))],
+        D * np.exp(5),
+    ),
+    "continuous_bernoulli": lambda R, B, D, rng: (
+        [(R,), (R, D)],
+        [rng.choice([1e-6, 0.5, 3.0, 300.0], (R, D)) * rng.normal(size=(R, D)), rng.random((B, D))],
+        300 * D,
+    ),
+    "categorical": lambda R, B, D, rng: (
+        [(R,), (R, 6 * D), lambda dtype: np.zeros((2, D), dtype)],
+        [rng.choice([1.0, 30.0], (R, 6 * D)) * rng.normal(size=(R, 6 * D)), rng.integers(0, 6, (B, D))],
+        30 * D,
+    ),
+    "poisson": lambda R, B, D, rng: (
+        [(R,), (R, D), _counter],
+        [rng.normal(size=(R, D)), rng.poisson(3, (B, D))],
+        20 * D,
+    ),
+    "poisson, far": lambda R, B, D, rng: (
+        [(R,), (R, D), _counter],
+        [12 * rng.normal(size=(R, D)), _counts(rng, (B, D))],
+        np.exp(20) * D,
+    ),
+    "negative_binomial": lambda R, B, D, rng: (
+        [(R,), (R, D), (D,), _counter, lambda dtype: np.zeros((5, D))],
+        [rng.normal(size=(R, D)), rng.normal(size=D), rng.poisson(3, (B, D))],
+        20 * D,
+    ),
+    "negative_binomial, far": lambda R, B, D, rng: (
+        [(R,), (R, D), (D,), _counter, lambda dtype: np.zeros((5, D))],
+        [12 * rng.normal(size=(R, D)), 6 * rng.normal(size=D), _counts(rng, (B, D))],
+        1e5 * D,
+    ),
+}
+SCRATCH = {"categorical": 2, "negative_binomial": 4}  # op → the output that may hold anything
+
+
+def _counts(rng, shape):
+    """Zeros, a few, some beyond the table of factorials, and huge ones."""
+    return rng.poisson(rng.choice([0.1, 5.0, 250.0, 3e5], shape))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("case", LIKELIHOODS)
+def test_likelihood_fused_equals_reference(case, kind, shape, dtype):
+    S, B, D = shape
+    op, rng = case.partition(",")[0], np.random.default_rng(1)
+    outputs, others, scale = LIKELIHOODS[case](S * B, B, D, rng)
+    others = [other.astype(dtype) for other in others]
+    weight = WEIGHTS[kind](rng.random((S, B)).astype(dtype))
+
+    def make():
+        fresh = [out(dtype) if callable(out) else poisoned(*out, dtype=dtype) for out in outputs]
+        return fresh, (*others, weight)
+
+    check_both(op, make, dtype, scale=scale, scratch=SCRATCH.get(op))
+
+
 @pytest.mark.parametrize("ops", [FUSED, REFERENCE], ids=["fused", "reference"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bernoulli_is_exact_at_logits_of_a_thousand(dtype, ops):
@@ -249,6 +328,19 @@ def test_gaussian_clamps_log_variances_zeroes_their_gradient_and_counts(dtype, o
     assert nll[0] == pytest.approx(0.5 * 4 * np.log(2 * np.pi), rel=1e-6)
     np.testing.assert_array_equal(d[0, 4:], [0, 0.5, 0.5, 0])
     assert clamped[0] == 7
+
+
+@pytest.mark.parametrize("op", [case for case in LIKELIHOODS if "," not in case])
+def test_nan_and_infinite_outputs_of_the_decoder_are_not_swallowed(op):
+    for bad in (np.nan, np.inf):
+        outputs, others, _ = LIKELIHOODS[op](1, 1, 3, np.random.default_rng(0))
+        others = [np.asarray(other, np.float32) for other in others]
+        others[0][0, 1] = bad
+        fresh = [out(np.float32) if callable(out) else np.zeros(out, np.float32) for out in outputs]
+        with np.errstate(all="ignore"):
+            getattr(FUSED, op)(*fresh, *others, 1.0)
+        clamps = op in ("poisson", "negative_binomial") and bad == np.inf
+        assert np.isfinite(fresh[0][0]) == clamps
 
 
 @pytest.mark.parametrize("op, width", [("bernoulli", 1), ("gaussian", 2), ("gaussian_fixed", 1)])

@@ -255,6 +255,10 @@ MISTAKES = {
     "objective": (lambda: model("iwea"), "objective='iwea': expected one of elbo, iwae"),
     "objective a class": (lambda: model(int), "objective: expected its name"),
     "no samples": (lambda: model(samples=0), "samples=0: expected a whole number of at least 1"),
+    "σ² of the batch": (
+        lambda: mv.VAE(D, 2, (), likelihood="gaussian:optimal", objective="iwae"),
+        "take 'gaussian:shared'",
+    ),
     "eps": (lambda: model(samples=3).objective(X4, eps=np.zeros((3, 4, 2))), r"eps: expected \(4, 3\), or \(S, 4, 3\)"),
 }
 

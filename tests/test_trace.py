@@ -24,8 +24,12 @@ def model(objective="elbo", samples=1, likelihood="bernoulli", **more):
     return mv.VAE(D, L, likelihood=likelihood, objective=objective, samples=samples, **arguments)
 
 
-@pytest.mark.parametrize("likelihood", likelihood_names())
-@pytest.mark.parametrize("objective, samples", [("elbo", 1), ("elbo", 2), ("iwae", 4)])
+MODELS = [(name, *way) for name in likelihood_names() for way in (("elbo", 1), ("elbo", 2), ("iwae", 4))]
+MODELS.remove(("gaussian:optimal", "iwae", 4))  # refused
+
+
+@pytest.mark.filterwarnings("ignore:values that are all 0 or 1")
+@pytest.mark.parametrize("likelihood, objective, samples", MODELS)
 def test_its_gradients_and_terms_are_those_of_the_model_to_the_bit(likelihood, objective, samples):
     vae = model(objective, samples, likelihood)
     vae.train_step(X, mv.SGD(0.1))

@@ -170,5 +170,4 @@ def title(case: dict[str, Any]) -> str:
 
 
 def _plain(result: Result) -> dict[str, Any]:
-    plain = {**asdict(result), "seconds": [round(t, 9) for t in result.seconds]}
-    return plain | ({"median": round(result.median, 9)} if result.seconds else {})
+    return asdict(result) | ({"median": round(result.median, 10)} if result.seconds else {})

@@ -165,7 +165,8 @@ def race(
                 say(f"turn {turn + 1} of {turns}")
                 for contender in racing:
                     answer = contender.ask(do="turn", seconds=block, pause=PAUSE)
-                    results[contender.name].seconds.append(answer["seconds"] / answer["units"])
+                    unit = round(answer["seconds"] / answer["units"], 9)  # as it is kept: its median is of these
+                    results[contender.name].seconds.append(unit)
                     results[contender.name].peak_bytes = answer["peak_bytes"]
         finally:
             for contender in contenders:

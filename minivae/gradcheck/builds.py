@@ -6,6 +6,7 @@ Every function here returns a `Build`: build(backend, rng, rows) → Problem. Bu
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -224,18 +225,20 @@ def posterior(beta: float, free_bits: float) -> Build:
 # ---- likelihoods ----------------------------------------------------------------------------------------------------
 
 
-def likelihood(name: str, weights: str, spread: float = 1.0) -> Build:
+def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool = True) -> Build:
     """f = Σ_r weight_r nll_r by the raw outputs and the likelihood's own parameters. weights: "mean" is one number for
-    all rows, "rows" one for each. spread: how far the raw outputs reach."""
+    all rows, "rows" one for each. spread: how far the raw outputs reach. in_training: whether what has a closed form is
+    fitted to the batch."""
 
     def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
         q = likelihoods.make(name, backend, D)
         own = q.parameters()
+        buffer = ParameterBuffer(backend, own, q.kept())
+        q.bind({**buffer.views, **buffer.kept})
         draw = rng.uniform if q.noise == "uniform" else rng.normal
         center = backend.asarray(0.7 * rng.normal(size=(n, q.width)), backend.dtype)
         X = q.draw(center, backend.asarray(draw(size=(n, D)), backend.dtype))
         out0 = spread * rng.normal(size=(S * n, q.width))
-        buffer = ParameterBuffer(backend, own)
 
         def run(inputs: Arrays, weight: np.ndarray) -> tuple[Array, Array]:
             out = _own(backend, inputs[0])
@@ -244,11 +247,12 @@ def likelihood(name: str, weights: str, spread: float = 1.0) -> Build:
             buffer.grad[...] = np.nan
             nll, d_out = _poison(backend, (S * n,)), _poison(backend, out.shape)
             given = float(weight.flat[0]) if weights == "mean" else _own(backend, weight.reshape(S, n))
-            q.nll_and_grad(nll, d_out, buffer.grads, out, X, given)
+            with q.training() if in_training else nullcontext():
+                q.nll_and_grad(nll, d_out, buffer.grads, out, X, given)
             return nll, d_out
 
         def forward(inputs: Arrays) -> Arrays:
-            return [backend.to_host(run(inputs, np.ones(S * n))[0])]
+            return [backend.to_host(run(inputs, weight)[0])]  # weighs no nll, but chooses gaussian:optimal's σ²
 
         def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
             _, d_out = run(inputs, upstream[0])
@@ -276,7 +280,7 @@ def vae(
 ) -> Build:
     def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
         model = VAE(D, L, hidden, activation, name, objective, samples, backend=backend)
-        names = tuple(model.buffer.shapes)
+        names = tuple(model.parameters)
         draw = rng.uniform if model.likelihood.noise == "uniform" else rng.normal
         inputs = [0.5 * rng.normal(size=model.buffer.shapes[parameter]) for parameter in names]
         eps = _own(backend, rng.normal(size=(samples, n, L)))

@@ -93,7 +93,7 @@ def gradcheck(
     if list_targets:
         from .targets import select
 
-        found = [target.name for target in select([n for n in names if ":" not in n or "." not in n.split(":")[0]])]
+        found = [target.name for target in select([n for n in names if not _is_own(n)])]
         _print_json({"schema": 1, "kind": "targets", "targets": found}) if as_json else print("\n".join(found))
         return
     kinds = _kernels(kernels)
@@ -165,9 +165,11 @@ def _kernels(kernels: str) -> tuple[str, ...]:
 
 
 def _is_own(name: str) -> bool:
-    """Whether a name means the user's code: it ends in :Name, and is no likelihood such as gaussian:0.7."""
+    """Whether a name means the user's code: it ends in :Name, and is no likelihood such as gaussian:shared."""
+    from . import targets
+
     attribute = name.rpartition(":")[2]
-    return ":" in name and attribute[:1].isidentifier()
+    return ":" in name and attribute[:1].isidentifier() and not targets.knows(name)
 
 
 def _problems(

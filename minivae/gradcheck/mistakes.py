@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels import bernoulli
 from .problem import Arrays, Problem, with_backward
 
 Gradients = list[np.ndarray | None]
@@ -230,6 +231,25 @@ def _entropy_dropped(op, dH, dZ, eps, sigma, Z, weight, beta):
     dH[:, sigma.shape[1] :] += 0.5 * beta * weight.sum(axis=0)[:, None]
 
 
+def _normaliser_dropped(op, nll_rows, d_logits, logits, X, weight):
+    """The cross-entropy's gradient, where the continuous Bernoulli's normaliser has one too."""
+    bernoulli.reference(np, nll_rows, d_logits, logits, X, weight)
+
+
+def _half_of_logvar_dropped(op, nll_rows, d_out, clamped, out, X, weight):
+    """The ½ before ln σ²."""
+    op(nll_rows, d_out, clamped, out, X, weight)
+    d_out[:, X.shape[1] :] *= 2
+
+
+def _variance_of_one_row(op, nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
+    """A learned σ whose gradient is the last row's alone."""
+    op(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight)
+    last = np.ravel(weight)[-1]
+    squared = ((mean[-1] - X[-1]) ** 2).sum() * np.exp(-logvar)
+    d_logvar[...] = last * 0.5 * (X.shape[1] - squared)
+
+
 OF_OPS: dict[str, tuple[str, Callable[..., Any]]] = {
     "KL dropped": ("latent_backward", _kl_dropped),
     "σ = e^{logvar} backward": ("latent_backward", _sigma_of_logvar),
@@ -245,6 +265,9 @@ OF_OPS: dict[str, tuple[str, Callable[..., Any]]] = {
     "bias sum missing": ("dense_backward", _bias_of_one_row),
     "bias averaged": ("dense_backward", _bias_averaged),
     "bias not written": ("dense_backward", _bias_not_written),
+    "normaliser dropped": ("continuous_bernoulli", _normaliser_dropped),
+    "½ of ln σ² dropped": ("gaussian", _half_of_logvar_dropped),
+    "σ² of one row": ("gaussian_shared", _variance_of_one_row),
 }
 
 

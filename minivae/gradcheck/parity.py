@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 # features add up as many again, in another order.
 ALLOWED = 64.0
 SHARE = 16.0
-SCRATCH = frozenset({"partial"})  # arguments that an op may write whatever it likes to
+SCRATCH = frozenset({"partial", "scratch", "table"})  # arguments that an op may write whatever it likes to
+DOUBLE = frozenset({"norm", "now", "squared_error", "table"})  # arguments that are float64 whatever the dtype
 
 
 @dataclass
@@ -190,16 +191,21 @@ def _rounded(arg: Any) -> Any:
 
 def _replay(call: Call, backend: Backend) -> list[np.ndarray]:
     """The call's array arguments after it ran on this backend."""
-    args = [_given(arg, backend, call.op) for arg in call.args]
+    args = [_given(arg, backend, name) for name, arg in zip(_names(call.op), call.args, strict=True)]
     getattr(backend.ops, call.op)(*args)
     return [backend.to_host(arg) for arg in args if backend.owns(arg)]
 
 
-def _given(arg: Any, backend: Backend, op: str) -> Any:
+def _names(op: str) -> list[str]:
+    """What the op calls its arguments."""
+    module = next(m for m in kernel_files.files().values() if op in m.OPS)
+    return list(inspect.signature(module.OPS[op][0]).parameters)[1:]  # after xp
+
+
+def _given(arg: Any, backend: Backend, name: str) -> Any:
     if not isinstance(arg, np.ndarray):
         return copy.copy(arg)
-    always_double = op == "advance" or (op == "clip_norm" and arg.shape == (1,))  # whatever the dtype
-    dtype = arg.dtype if arg.dtype.kind != "f" or always_double else backend.dtype
+    dtype = arg.dtype if arg.dtype.kind != "f" or name in DOUBLE else backend.dtype
     out = backend.empty(arg.shape, dtype)
     out[...] = backend.asarray(arg, dtype)
     return out
@@ -207,9 +213,7 @@ def _given(arg: Any, backend: Backend, op: str) -> Any:
 
 def _distance(call: Call, mine: list[np.ndarray], reference: list[np.ndarray], dtype: np.dtype) -> float:
     """The largest distance of an output from the reference, in ulps of the dtype."""
-    module = next(m for m in kernel_files.files().values() if call.op in m.OPS)
-    names = list(inspect.signature(module.OPS[call.op][0]).parameters)[1:]  # after xp
-    before = [(name, arg) for name, arg in zip(names, call.args, strict=True) if isinstance(arg, np.ndarray)]
+    before = [(name, arg) for name, arg in zip(_names(call.op), call.args, strict=True) if isinstance(arg, np.ndarray)]
     worst = 0.0
     for x, y, (name, x0) in zip(mine, reference, before, strict=True):
         if name in SCRATCH:

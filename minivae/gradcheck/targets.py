@@ -6,7 +6,8 @@
     layers.dense.<activation>    Dense, with its matrix products;  layers.mlp.<activation>
     latent.…                     the Gaussian posterior with β and free bits
     likelihoods.<name>.…         every class in LIKELIHOODS, through its protocol (and so every likelihood op)
-    vae.<likelihood>.<activation>.S1|S3   whole models, each likelihood × activation × samples; and β, free bits, depth
+    vae.<likelihood>.<activation>.S1|S3   whole models: each likelihood × samples, and those of EVERY_WAY × activation,
+                                 with β, free bits and depth
     vae.<likelihood>.iwae        … with every other objective of OBJECTIVES
 
 A name on the command line selects every target that has its parts in a row: "dense", "likelihoods.bernoulli", "relu".
@@ -27,7 +28,8 @@ from ..objectives import OBJECTIVES
 from .builds import B, Build, H, S, dense, dense_op, importance_op, latent_op, likelihood, mlp, posterior, vae
 from .problem import Problem
 
-SIGMA = 3  # for "gaussian:σ"; a name without a dot
+SIGMA, CLASSES = "3", "9"  # for "gaussian:σ" and "categorical:K"; names without a dot
+EVERY_WAY = ("bernoulli", "gaussian", f"gaussian:{SIGMA}")  # the likelihoods whose models are checked in every way
 COMPLEX_TOLERANCE = 1e-12
 
 # Op files whose ops nothing is differentiated through: integers and noise, and updates of parameters.
@@ -44,7 +46,7 @@ class Target:
 
 def likelihood_names() -> list[str]:
     """One name for each row of LIKELIHOODS, such as "gaussian:3" for "gaussian:σ"."""
-    return [name.replace("σ", str(SIGMA)) for name in likelihoods.LIKELIHOODS]
+    return [name.replace("σ", SIGMA).replace("K", CLASSES) for name in likelihoods.LIKELIHOODS]
 
 
 def walk() -> list[Target]:
@@ -61,14 +63,18 @@ def walk() -> list[Target]:
         found.append(Target(f"layers.mlp.{activation}", mlp(activation)))
     found.append(Target("latent.beta", posterior(beta=0.3, free_bits=0.0)))
     found.append(Target("latent.free_bits", posterior(beta=1.0, free_bits=0.6)))
-    for name in likelihood_names():
+    for name, cls in zip(likelihood_names(), likelihoods.LIKELIHOODS.values(), strict=True):
         found.append(Target(f"likelihoods.{name}.mean", likelihood(name, weights="mean")))
         found.append(Target(f"likelihoods.{name}.rows", likelihood(name, weights="rows")))
         found.append(Target(f"likelihoods.{name}.far", likelihood(name, weights="rows", spread=12.0)))
+        if cls.closed_form:
+            found.append(Target(f"likelihoods.{name}.kept", likelihood(name, weights="rows", in_training=False)))
     for name in likelihood_names():
-        for activation in ACTIVATIONS:
+        for activation in ACTIVATIONS if name in EVERY_WAY else ("tanh",):
             for samples in (1, S):
                 found.append(Target(f"vae.{name}.{activation}.S{samples}", vae(name, activation, samples)))
+        if name not in EVERY_WAY:
+            continue
         found.append(Target(f"vae.{name}.beta", vae(name, "tanh", S, beta=0.3)))
         found.append(Target(f"vae.{name}.free_bits", vae(name, "tanh", S, free_bits=0.6)))
         found.append(Target(f"vae.{name}.deep", vae(name, "silu", 1, hidden=(H, 3))))
@@ -94,6 +100,11 @@ def select(names: list[str]) -> list[Target]:
             )
         chosen.update(hits)
     return [target for target in every if not names or target.name in chosen]
+
+
+def knows(name: str) -> bool:
+    """Whether a name selects any target of ours."""
+    return any(_selects(name, target.name) for target in walk())
 
 
 def _selects(name: str, target: str) -> bool:

@@ -1,0 +1,85 @@
+"""categorical: raw decoder outputs in, per-row loss and gradient out, for features that are one of K classes.
+
+For the K logits ℓ_k of a feature and its class x, one of 0 … K − 1:
+
+    −ln q(x|z) = Σ_d  ln Σ_k e^{ℓ_k} − ℓ_x  = Σ_d  max ℓ + ln Σ_k e^{ℓ_k − max ℓ} − ℓ_x
+    dℓ_k       = w (ρ_k − [k = x]),   ρ_k = e^{ℓ_k}/Σ e^ℓ
+
+Finite for every finite ℓ. Nothing changes if a number is added to all K logits of a feature.
+
+Shapes: rows R = S·B, sample by sample; logits, d_logits (R, K D): K blocks of D, the logits of one class side by side,
+so that loops run along features; scratch (2, D); X (B, D) whole numbers held as floats, row r of the logits belongs to
+row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B). Nats. dtype: float32 or float64, all the same,
+C-contiguous.
+"""
+
+from ._math import exp, kernel, like
+from ._rows import as_column, as_vector
+from ._special import log
+
+
+def reference(xp, nll_rows, d_logits, scratch, logits, X, weight):
+    """Per-row −ln q(x|z) and its weighted gradient.
+
+    nll_rows   (R,)      out: nats, summed over D, not weighted
+    d_logits   (R, K D)  out: weight × ∂nll/∂logits
+    scratch    (2, D)    for the largest logit and the sum of exponentials of each feature; unused here
+    logits     (R, K D)
+    X          (B, D)    whole numbers from 0 to K − 1; B divides R
+    weight               the weight of each row in the loss
+    """
+    B, D = X.shape
+    K = logits.shape[1] // D
+    logits = logits.reshape(-1, B, K, D)
+    logits = logits - logits.max(axis=2, keepdims=True)
+    e = xp.exp(logits)
+    total = e.sum(axis=2, keepdims=True)
+    here = X.reshape(B, 1, D) == xp.arange(K).reshape(K, 1)
+    nll = xp.log(total).sum(axis=(2, 3)) - xp.where(here, logits, 0).sum(axis=(2, 3))
+    nll_rows.reshape(-1, B)[...] = nll
+    weight = as_column(weight, B)
+    weight = weight.reshape(-1, B, 1, 1) if getattr(weight, "ndim", 0) else weight
+    d_logits.reshape(-1, B, K, D)[...] = weight * (e / total - here)
+
+
+@kernel
+def _categorical(nll_rows, d_logits, scratch, logits, X, weight, weight_step):
+    B, D = X.shape
+    K = logits.shape[1] // D
+    zero = like(X, 0.0)
+    largest, total = scratch[0], scratch[1]
+    for r in range(logits.shape[0]):
+        b = r % B
+        w = weight[r * weight_step]
+        nll = zero
+        for j in range(D):
+            largest[j] = logits[r, j]
+            total[j] = zero
+        for k in range(1, K):
+            for j in range(D):
+                l = logits[r, k * D + j]
+                largest[j] = largest[j] if l < largest[j] else l  # NaN and +∞ end in the sum
+        for k in range(K):
+            for j in range(D):
+                l = logits[r, k * D + j] - largest[j]
+                e = exp(l)
+                d_logits[r, k * D + j] = e
+                total[j] += e
+                nll -= l if X[b, j] == like(X, k) else zero
+        for j in range(D):
+            nll += log(total[j])
+            total[j] = w / total[j]
+        for k in range(K):
+            for j in range(D):
+                hit = w if X[b, j] == like(X, k) else zero
+                d_logits[r, k * D + j] = total[j] * d_logits[r, k * D + j] - hit
+        nll_rows[r] = nll
+
+
+def fused(nll_rows, d_logits, scratch, logits, X, weight):
+    """The fused `reference`."""
+    weight, step = as_vector(weight, X.dtype)
+    _categorical(nll_rows, d_logits, scratch, logits, X, weight, step)
+
+
+OPS = {"categorical": (reference, fused)}

@@ -1,0 +1,111 @@
+"""continuous_bernoulli: raw decoder outputs in, per-row loss and gradient out, for values anywhere in [0, 1].
+
+For a logit ℓ and a value x, with λ = sigmoid ℓ:
+
+    q(x|z)     = C(λ) λˣ (1 − λ)¹⁻ˣ,   C(λ) = 2 artanh(1 − 2λ)/(1 − 2λ), which is ℓ/tanh(ℓ/2)
+               = ℓ e^{ℓx}/(e^ℓ − 1)                                 an exponential density cut off at 1
+    −ln q(x|z) = Σ_d  G(|ℓ|) + ℓ (½ − x),   G(a) = ln [sinh(a/2)/(a/2)] = a/2 + ln [(1 − e^{−a})/a]
+    dℓ         = w (μ(ℓ) − x),   μ = E[x|z] = ½ + g(|ℓ|) sign ℓ,   g(a) = G′(a) = 1/(1 − e^{−a}) − 1/a − ½
+
+Without C it is the cross-entropy of a grey pixel, `bernoulli.py`'s: no density, and its gradient has sigmoid ℓ in the
+place of μ. Around λ = ½, where C as it is usually written is 0/0, G takes expm1, and g its series: below a = 2,
+g = Σₙ cₙ a²ⁿ⁻¹ with cₙ = B₂ₙ/(2n)!, Bernoulli's numbers (17 terms leave 10⁻¹⁷). Finite for every finite ℓ.
+
+At x = 0 and x = 1 the density grows with |ℓ| and has no bound: data of zeros and ones alone are `bernoulli`'s.
+
+Shapes: rows R = S·B, sample by sample; logits, d_logits (R, D); X (B, D), row r of the logits belongs to row r mod B of
+X; nll_rows (R,); weight a number, or (R,) or (S, B). Nats. dtype: float32 or float64, all the same, C-contiguous.
+Source: Loaiza-Ganem & Cunningham, "The continuous Bernoulli", NeurIPS 2019.
+"""
+
+import math
+from fractions import Fraction
+
+from ._math import expm1_negative, kernel, like
+from ._rows import as_column, as_vector
+from ._special import log
+
+NEAR = 2.0  # below it, the series
+
+
+def _coefficients(count):
+    """cₙ = B₂ₙ/(2n)! for n = 1 … count; the recurrence is Σₖ (n+1 over k) Bₖ = 0."""
+    B = [Fraction(1)]
+    for n in range(1, 2 * count + 1):
+        B.append(-sum((math.comb(n + 1, k) * B[k] for k in range(n)), Fraction(0)) / (n + 1))
+    return tuple(float(B[2 * n] / math.factorial(2 * n)) for n in range(1, count + 1))
+
+
+TERMS = 17
+SERIES = _coefficients(TERMS)
+TINY = 1e-18  # a at the least: its square is a normal float32
+
+
+def mean(xp, logits):
+    """E[x|z] = μ(ℓ)."""
+    a = xp.maximum(xp.abs(logits), TINY)
+    near = xp.minimum(a, NEAR)  # lest the series overflow elsewhere
+    g = 0.0
+    for c in reversed(SERIES):
+        g = g * (near * near) + c
+    t = -xp.expm1(-a)
+    mu = xp.where(a < NEAR, 0.5 + g * near, (a - t) / (a * t))
+    return xp.where(logits < 0, 1 - mu, mu)
+
+
+def quantile(xp, logits, u):
+    """The x below which the probability is u: ln(1 + u (e^ℓ − 1))/ℓ; for ℓ > 0 reflected, lest e^ℓ overflow."""
+    a = xp.maximum(xp.abs(logits), TINY)
+    u = xp.where(logits < 0, u, 1 - u)
+    least = -1 + 2.0**-24  # in float32 too; beyond it the logarithm of 0
+    x = -xp.log1p(xp.maximum(u * xp.expm1(-a), least)) / a
+    return xp.clip(xp.where(logits < 0, x, 1 - x), 0, 1).astype(logits.dtype)
+
+
+def reference(xp, nll_rows, d_logits, logits, X, weight):
+    """Per-row −ln q(x|z) and its weighted gradient.
+
+    nll_rows   (R,)    out: nats, summed over D, not weighted
+    d_logits   (R, D)  out: weight × ∂nll/∂logits
+    logits     (R, D)
+    X          (B, D)  in [0, 1]; B divides R
+    weight             the weight of each row in the loss
+    """
+    B, D = X.shape
+    logits = logits.reshape(-1, B, D)
+    a = xp.maximum(xp.abs(logits), TINY)
+    G = 0.5 * a + xp.log(-xp.expm1(-a) / a)
+    nll_rows.reshape(-1, B)[...] = (G + logits * (0.5 - X)).sum(axis=2)
+    d_logits.reshape(-1, B, D)[...] = as_column(weight, B) * (mean(xp, logits) - X)
+
+
+@kernel
+def _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, weight_step):
+    B, D = X.shape
+    zero, half, one, tiny, near = like(X, 0.0), like(X, 0.5), like(X, 1.0), like(X, TINY), like(X, NEAR)
+    for r in range(logits.shape[0]):
+        b = r % B
+        w = weight[r * weight_step]
+        nll = zero
+        for j in range(D):
+            l, x = logits[r, j], X[b, j]
+            a = abs(l)
+            a = tiny if a < tiny else a  # NaN stays NaN
+            g = zero
+            for n in range(TERMS):
+                g = g * (a * a) + like(X, SERIES[TERMS - 1 - n])
+            t = -expm1_negative(-a)
+            inverse = one / (a * t)
+            mu = half + g * a if a < near else (a - t) * inverse
+            nll += half * a + log(t * t * inverse) + l * (half - x)
+            d_logits[r, j] = w * ((one - mu if l < zero else mu) - x)
+        nll_rows[r] = nll
+
+
+def fused(nll_rows, d_logits, logits, X, weight):
+    """The fused `reference`."""
+    weight, step = as_vector(weight, X.dtype)
+    _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, step)
+
+
+OPS = {"continuous_bernoulli": (reference, fused)}

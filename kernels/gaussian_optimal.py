@@ -1,0 +1,90 @@
+"""gaussian_optimal: squared error under the σ that explains this very batch best (eq. 22 with σ̂; Rybkin et al. 2021).
+
+For means m and values x, weighed as the rows are:
+
+    σ̂²         = Σ_r w_r Σ_d (x − m)² / (D Σ_r w_r)             the mean squared error
+    −ln q(x|z) = Σ_d  ½ [(x − m)²/σ̂² + ln 2πσ̂²]                on average D/2 (ln 2πσ̂² + 1)
+    dm         = w (m − x)/σ̂²
+
+σ̂ depends on m, and yet dm is the whole derivative: at σ̂² the weighted sum of the losses is least, and its derivative
+by σ² is 0. ln σ̂² is clamped to [−10, 10], as in `gaussian.py`; where it is, σ² is a constant, and dm is right again.
+
+This is a loss of a batch and no distribution: q(x|z) may not depend on the other rows. What is evaluated and sampled
+from is `gaussian_shared` with a σ² that is kept.
+
+Shapes: rows R = S·B, sample by sample; mean, d_mean (R, D); squared_error (1,); X (B, D), row r of the mean belongs to
+row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B), its sum > 0; clamped (1,) int64: 1 is added where
+ln σ̂² is clamped. Nats. dtype: float32 or float64, all the same but `clamped` and `squared_error`, which is float64.
+Source: Rybkin, Daniilidis & Levine, "Simple and effective VAE training with calibrated decoders", ICML 2021.
+"""
+
+import math
+
+from ._math import kernel, like
+from ._rows import as_column, as_vector
+from .gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
+
+VARIANCE_MIN, VARIANCE_MAX = math.exp(LOGVAR_MIN), math.exp(LOGVAR_MAX)
+
+
+def reference(xp, nll_rows, d_mean, squared_error, clamped, mean, X, weight):
+    """Per-row loss under the batch's own σ̂², and its weighted gradient.
+
+    nll_rows       (R,)    out: nats, summed over D, not weighted
+    d_mean         (R, D)  out: ∂/∂mean of Σ_r weight_r nll_r, σ̂'s part included
+    squared_error  (1,)    out: the weighted mean of (x − m)², not clamped
+    clamped        (1,)    in and out: 1 is added if ln σ̂² is clamped
+    mean           (R, D)
+    X              (B, D)  any real; B divides R
+    weight                 the weight of each row in the loss
+    """
+    B, D = X.shape
+    weight = as_column(weight, B)
+    delta = mean.reshape(-1, B, D) - X
+    squared = (delta * delta).sum(axis=2, keepdims=True)
+    share = weight / weight.sum(dtype="float64") if getattr(weight, "ndim", 0) else 1 / nll_rows.size
+    squared_error[...] = (share * squared).sum(dtype="float64") / D
+    variance = xp.clip(squared_error, VARIANCE_MIN, VARIANCE_MAX)
+    clamped += variance != squared_error
+    precision = (1 / variance).astype(mean.dtype)
+    constant = (D * (LN_2PI + xp.log(variance))).astype(mean.dtype)
+    nll_rows.reshape(-1, B, 1)[...] = 0.5 * (squared * precision + constant)
+    d_mean.reshape(-1, B, D)[...] = weight * delta * precision
+
+
+@kernel
+def _gaussian_optimal(nll_rows, d_mean, squared_error, clamped, mean, X, weight, weight_step):
+    B, D = X.shape
+    zero, half = like(X, 0.0), like(X, 0.5)
+    total, weights = 0.0, 0.0
+    for r in range(mean.shape[0]):
+        b = r % B
+        squared = zero
+        for j in range(D):
+            delta = mean[r, j] - X[b, j]
+            squared += delta * delta
+            d_mean[r, j] = delta
+        nll_rows[r] = squared
+        w = weight[r * weight_step] if weight_step else like(X, 1.0)
+        total += w * squared
+        weights += w
+    error = total / (weights * D)
+    variance = VARIANCE_MIN if error < VARIANCE_MIN else error  # NaN stays NaN
+    variance = VARIANCE_MAX if variance > VARIANCE_MAX else variance
+    precision, constant = like(X, 1 / variance), like(X, D * (LN_2PI + math.log(variance)))
+    for r in range(mean.shape[0]):
+        nll_rows[r] = half * (nll_rows[r] * precision + constant)
+        scale = weight[r * weight_step] * precision
+        for j in range(D):
+            d_mean[r, j] *= scale
+    squared_error[0] = error
+    clamped[0] += variance != error
+
+
+def fused(nll_rows, d_mean, squared_error, clamped, mean, X, weight):
+    """The fused `reference`."""
+    weight, step = as_vector(weight, X.dtype)
+    _gaussian_optimal(nll_rows, d_mean, squared_error, clamped, mean, X, weight, step)
+
+
+OPS = {"gaussian_optimal": (reference, fused)}

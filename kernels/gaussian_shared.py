@@ -1,0 +1,79 @@
+"""gaussian_shared: raw decoder outputs in, per-row loss and gradient out, with one learned σ for all features (eq. 22).
+
+For a mean m, the learned s = ln σ² (clamped to c = min(max(s, −10), 10), as in `gaussian.py`) and a value x:
+
+    −ln q(x|z) = Σ_d  ½ [(x − m)² e^{−c} + c + ln 2π]
+    dm         = w (m − x) e^{−c}
+    ds         = Σ_r w_r Σ_d ½ [1 − (x − m)² e^{−c}]  where −10 ≤ s ≤ 10, else 0
+
+At ds = 0 the variance is the mean squared error: the balance of the squared error against the KL is learned.
+
+Shapes: rows R = S·B, sample by sample; mean, d_mean (R, D); logvar, d_logvar (1,); X (B, D), row r of the mean belongs
+to row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B); clamped (1,) int64: 1 is added where s is
+clamped. Nats. dtype: float32 or float64, all the same but `clamped`, C-contiguous; ds is added up in float64.
+"""
+
+from ._math import exp, kernel, like
+from ._rows import as_column, as_vector
+from .gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
+
+
+def reference(xp, nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
+    """Per-row −ln q(x|z), its weighted gradient, and that of the learned ln σ².
+
+    nll_rows   (R,)    out: nats, summed over D, not weighted
+    d_mean     (R, D)  out: weight × ∂nll/∂mean
+    d_logvar   (1,)    out: Σ_r weight_r ∂nll_r/∂logvar
+    clamped    (1,)    in and out: 1 is added if logvar is clamped
+    mean       (R, D)
+    logvar     (1,)    ln σ²
+    X          (B, D)  any real; B divides R
+    weight             the weight of each row in the loss
+    """
+    B, D = X.shape
+    c = xp.clip(logvar, LOGVAR_MIN, LOGVAR_MAX)
+    inside = c == logvar
+    clamped += ~inside
+    precision = xp.exp(-c)
+    delta = mean.reshape(-1, B, D) - X
+    squared = (delta * delta).sum(axis=2, keepdims=True) * precision
+    nll_rows.reshape(-1, B, 1)[...] = 0.5 * (squared + D * (c + LN_2PI))
+    weight = as_column(weight, B)
+    d_mean.reshape(-1, B, D)[...] = weight * delta * precision
+    d_logvar[...] = xp.where(inside, (weight * (0.5 * (D - squared))).sum(dtype="float64"), 0)
+
+
+@kernel
+def _gaussian_shared(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight, weight_step):
+    B, D = X.shape
+    zero, half, features = like(X, 0.0), like(X, 0.5), like(X, D)
+    s = logvar[0]
+    c = like(X, LOGVAR_MIN) if s < like(X, LOGVAR_MIN) else s  # NaN stays NaN
+    c = like(X, LOGVAR_MAX) if c > like(X, LOGVAR_MAX) else c
+    inside = c == s
+    precision = exp(-c)
+    constant = features * (c + like(X, LN_2PI))
+    total = 0.0
+    for r in range(mean.shape[0]):
+        b = r % B
+        w = weight[r * weight_step]
+        scale = w * precision
+        squared = zero
+        for j in range(D):
+            delta = mean[r, j] - X[b, j]
+            squared += delta * delta
+            d_mean[r, j] = scale * delta
+        squared *= precision
+        nll_rows[r] = half * (squared + constant)
+        total += w * (features - squared)
+    d_logvar[0] = 0.5 * total if inside else 0.0
+    clamped[0] += not inside
+
+
+def fused(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
+    """The fused `reference`."""
+    weight, step = as_vector(weight, X.dtype)
+    _gaussian_shared(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight, step)
+
+
+OPS = {"gaussian_shared": (reference, fused)}

@@ -1,0 +1,115 @@
+"""negative_binomial: raw decoder outputs in, per-row loss and gradient out, for counts wider spread than Poisson's.
+
+Mean μ = e^c from the decoder, c = min(s, 20) (`poisson.py`'s clamp); one θ = e^t for each feature, learned, the inverse
+dispersion, t clamped to [−10, 10]: the variance is μ + μ²/θ, and θ → ∞ is Poisson's. For a count x, with v = c − t:
+
+    q(x|z)     = Γ(x+θ)/(x! Γ(θ)) · (θ/(θ+μ))^θ (μ/(θ+μ))^x
+    −ln q(x|z) = Σ_d  ln x! + ln Γ(θ) − ln Γ(x+θ) + (x+θ) ln(1+e^v) − x v
+    ds         = w (μ − x) θ/(θ+μ)  where s ≤ 20, else 0
+    dt         = Σ_r w_r [θ (ψ(θ) − ψ(x+θ) + ln(1+e^v)) − (μ − x) θ/(θ+μ)]  where −10 ≤ t ≤ 10, else 0
+
+ψ is the digamma function; θ/(θ+μ) = sigmoid(−v). Both clamps are counted. Computed in float64 whatever the dtype, as in
+`poisson.py`.
+
+Shapes: rows R = S·B, sample by sample; logmean, d_logmean (R, D); logtheta, d_logtheta (D,); X (B, D) whole numbers
+held as floats, row r of the log-means belongs to row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B);
+clamped (1,) int64. Nats. dtype: float32 or float64, all the same but `clamped` and `table` (float64), C-contiguous.
+Source: the parametrisation of Lopez et al., "Deep generative modeling for single-cell transcriptomics" (scVI), 2018,
+with its default of one dispersion for each feature.
+"""
+
+from ._math import exp, kernel, log1p_unit
+from ._rows import as_column, as_vector
+from ._special import log_factorial, log_rising, special, stirling
+from .gaussian import LOGVAR_MAX, LOGVAR_MIN
+from .poisson import LOGRATE_MAX
+
+LOGTHETA_MIN, LOGTHETA_MAX = LOGVAR_MIN, LOGVAR_MAX
+TABLE_ROWS = 5
+
+
+def reference(xp, nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
+    """Per-row −ln q(x|z), its weighted gradient, and that of the learned dispersions.
+
+    nll_rows    (R,)    out: nats, summed over D, not weighted
+    d_logmean   (R, D)  out: weight × ∂nll/∂logmean
+    d_logtheta  (D,)    out: Σ_r weight_r ∂nll_r/∂logtheta
+    clamped     (1,)    in and out: the number of clamped log-means and log-dispersions is added
+    table       (5, D)  float64, for what depends on the feature alone and for its sums; unused here
+    logmean     (R, D)
+    logtheta    (D,)
+    X           (B, D)  counts; B divides R
+    weight              the weight of each row in the loss
+    """
+    B, D = X.shape
+    functions = special(xp)
+    logmean, X = logmean.reshape(-1, B, D).astype("float64"), X.astype("float64")
+    t = xp.clip(logtheta, LOGTHETA_MIN, LOGTHETA_MAX).astype("float64")
+    c = xp.minimum(logmean, LOGRATE_MAX)
+    free, inside = t == logtheta, c == logmean
+    clamped += (~free).sum() + (~inside).sum()
+    theta, v = xp.exp(t), c - t
+    e = xp.exp(-xp.abs(v))
+    softplus, damping = xp.maximum(v, 0) + xp.log1p(e), xp.where(v >= 0, e, 1) / (1 + e)
+    gammas = functions.gammaln(X + 1) + functions.gammaln(theta) - functions.gammaln(X + theta)
+    nll_rows.reshape(-1, B)[...] = (gammas + (X + theta) * softplus - X * v).sum(axis=2)
+    weight = as_column(weight, B)
+    slope = (xp.exp(c) - X) * damping
+    d_logmean.reshape(-1, B, D)[...] = xp.where(inside, weight * slope, 0)
+    digammas = functions.digamma(theta) - functions.digamma(X + theta)
+    d_theta = (weight * (theta * (digammas + softplus) - slope)).sum(axis=(0, 1))
+    d_logtheta[...] = xp.where(free, d_theta, 0)
+
+
+@kernel
+def _features(table, clamped, logtheta):
+    """A row of zeros for dt, then t, θ, ln Γ(θ+8) and ψ(θ+8)."""
+    for j in range(logtheta.size):
+        t = float(logtheta[j])
+        t = LOGTHETA_MIN if t < LOGTHETA_MIN else t  # NaN stays NaN
+        t = LOGTHETA_MAX if t > LOGTHETA_MAX else t
+        clamped[0] += t != float(logtheta[j])
+        theta = exp(t)
+        table[0, j] = 0.0
+        table[1, j] = t
+        table[2, j] = theta
+        table[3, j], table[4, j] = stirling(theta + 8.0)
+
+
+@kernel
+def _negative_binomial(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight, weight_step):
+    B, D = X.shape
+    _features(table, clamped, logtheta)
+    count = 0
+    for r in range(logmean.shape[0]):
+        b = r % B
+        w = float(weight[r * weight_step])
+        nll = 0.0
+        outside = 0
+        for j in range(D):
+            s, x, theta = float(logmean[r, j]), float(X[b, j]), table[2, j]
+            c = LOGRATE_MAX if s > LOGRATE_MAX else s
+            inside = c == s
+            v = c - table[1, j]
+            e = exp(-abs(v))
+            softplus = (0.0 if v < 0.0 else v) + log1p_unit(e)
+            slope = (exp(c) - x) * ((e if v >= 0.0 else 1.0) / (1.0 + e))
+            ratio, d_ratio = log_rising(x, theta, table[3, j], table[4, j])
+            nll += log_factorial(x) - ratio + (x + theta) * softplus - x * v
+            d_logmean[r, j] = w * slope if inside else 0.0
+            table[0, j] += w * (theta * (softplus - d_ratio) - slope)
+            outside += not inside
+        nll_rows[r] = nll
+        count += outside
+    clamped[0] += count
+    for j in range(D):
+        d_logtheta[j] = table[0, j] if table[1, j] == float(logtheta[j]) else 0.0
+
+
+def fused(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
+    """The fused `reference`."""
+    weight, step = as_vector(weight, X.dtype)
+    _negative_binomial(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight, step)
+
+
+OPS = {"negative_binomial": (reference, fused)}

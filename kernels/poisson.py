@@ -1,0 +1,74 @@
+"""poisson: raw decoder outputs in, per-row loss and gradient out, for counts.
+
+For a log-rate s (clamped to c = min(s, 20)) and a count x = 0, 1, 2, …:
+
+    −ln q(x|z) = Σ_d  e^c − x c + ln x!
+    ds         = w (e^c − x)  where s ≤ 20, else 0
+
+The clamp keeps e^s finite: e²⁰ is thirty times the largest count that a float32 holds exactly. It is counted, as in
+`gaussian.py`. Towards −∞ nothing needs to be clamped.
+
+Computed in float64 whatever the dtype: of counts in the thousands x c and ln x! are so large that their difference, in
+float32, would be noise.
+
+Shapes: rows R = S·B, sample by sample; lograte, d_lograte (R, D); X (B, D) whole numbers held as floats, row r of the
+log-rates belongs to row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B); clamped (1,) int64. Nats.
+dtype: float32 or float64, all the same but `clamped`, C-contiguous.
+"""
+
+from ._math import exp, kernel
+from ._rows import as_column, as_vector
+from ._special import log_factorial, special
+
+LOGRATE_MAX = 20.0
+
+
+def reference(xp, nll_rows, d_lograte, clamped, lograte, X, weight):
+    """Per-row −ln q(x|z) and its weighted gradient.
+
+    nll_rows   (R,)    out: nats, summed over D, not weighted
+    d_lograte  (R, D)  out: weight × ∂nll/∂lograte
+    clamped    (1,)    in and out: the number of clamped log-rates is added
+    lograte    (R, D)
+    X          (B, D)  counts; B divides R
+    weight             the weight of each row in the loss
+    """
+    B, D = X.shape
+    lograte, X = lograte.reshape(-1, B, D).astype("float64"), X.astype("float64")
+    inside = lograte <= LOGRATE_MAX
+    clamped += (~inside).sum()
+    c = xp.minimum(lograte, LOGRATE_MAX)
+    rate = xp.exp(c)
+    nll_rows.reshape(-1, B)[...] = (rate - X * c + special(xp).gammaln(X + 1)).sum(axis=2)
+    d_lograte.reshape(-1, B, D)[...] = xp.where(inside, as_column(weight, B) * (rate - X), 0)
+
+
+@kernel
+def _poisson(nll_rows, d_lograte, clamped, lograte, X, weight, weight_step):
+    B, D = X.shape
+    count = 0
+    for r in range(lograte.shape[0]):
+        b = r % B
+        w = float(weight[r * weight_step])
+        nll = 0.0
+        outside = 0
+        for j in range(D):
+            s, x = float(lograte[r, j]), float(X[b, j])
+            c = LOGRATE_MAX if s > LOGRATE_MAX else s  # NaN stays NaN
+            inside = c == s
+            rate = exp(c)
+            nll += rate - x * c + log_factorial(x)
+            d_lograte[r, j] = w * (rate - x) if inside else 0.0
+            outside += not inside
+        nll_rows[r] = nll
+        count += outside
+    clamped[0] += count
+
+
+def fused(nll_rows, d_lograte, clamped, lograte, X, weight):
+    """The fused `reference`."""
+    weight, step = as_vector(weight, X.dtype)
+    _poisson(nll_rows, d_lograte, clamped, lograte, X, weight, step)
+
+
+OPS = {"poisson": (reference, fused)}

@@ -1,0 +1,165 @@
+"""Likelihoods of whole numbers: classes and counts. Probabilities: no unit, no scale, and never below 0 nats.
+
+Counts are drawn on the host, by SciPy's inverse distribution functions: slow, and the same on every backend.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array, Backend
+from ..buffers import Shape
+from ..errors import UsageError
+from ..kernels.negative_binomial import LOGTHETA_MAX, LOGTHETA_MIN, TABLE_ROWS
+from ..kernels.poisson import LOGRATE_MAX
+from .base import Likelihood, holds_whole_numbers, value_range
+
+
+class Categorical(Likelihood):
+    """q(x|z) = Π_d ρ_d[x_d], ρ_d = softmax of K logits: each feature one of the classes 0 … K − 1 (`categorical.py`).
+
+    The decoder has K·D outputs. E[x|z] is the mean class number, which means something where the classes have an order;
+    draws are classes.
+    """
+
+    is_density = False
+    noise = "uniform"
+    whole = True
+
+    def __init__(self, backend: Backend, features: int, classes: int):
+        super().__init__(backend, features)
+        if classes < 2:
+            raise UsageError(f"likelihood 'categorical:{classes}': expected a number of classes of at least 2")
+        self.classes = classes
+        self.name = f"categorical:{classes}"
+        self.scratch = backend.zeros((2, features))
+
+    @property
+    def width(self) -> int:
+        return self.classes * self.features
+
+    def check(self, X: Any) -> None:
+        """Whole numbers from 0 to K − 1."""
+        low, high = value_range(self.backend, X)
+        whole = holds_whole_numbers(self.backend, X)
+        if low >= 0 and high < self.classes and whole:
+            return
+        came = f"these range from {low:g} to {high:g}" + ("" if whole else ", not all of them whole")
+        fits = f"take 'categorical:{high + 1:.0f}'" if whole and low >= 0 else "number the classes from 0"
+        raise UsageError(
+            f"likelihood {self.name!r} explains the whole numbers 0 … {self.classes - 1}, and {came}: {fits}"
+        )
+
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+        self.backend.ops.categorical(nll_rows, d_out, self.scratch, out, X, weight)
+
+    def probabilities(self, out: Array) -> Array:
+        """ρ (R, K, D)."""
+        logits = out.reshape(-1, self.classes, self.features)
+        e = self.backend.xp.exp(logits - logits.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+    def mean(self, out):
+        number = self.backend.xp.arange(self.classes).reshape(-1, 1).astype(out.dtype)
+        return (self.probabilities(out) * number).sum(axis=1)
+
+    def draw(self, out, noise):
+        rho = self.probabilities(out)
+        below, x = rho[:, 0], self.backend.xp.zeros(noise.shape, out.dtype)
+        for k in range(1, self.classes):
+            x += noise >= below
+            below = below + rho[:, k]
+        return x
+
+
+class _Counts(Likelihood):
+    is_density = False
+    noise = "uniform"
+    whole = True
+
+    def __init__(self, backend: Backend, features: int):
+        super().__init__(backend, features)
+        self.clamped = backend.zeros((1,), np.int64)
+
+    def check(self, X: Any) -> None:
+        """Whole numbers from 0 on."""
+        low, high = value_range(self.backend, X)
+        whole = holds_whole_numbers(self.backend, X)
+        if low >= 0 and whole:
+            return
+        came = f"these range from {low:g} to {high:g}" + ("" if whole else ", not all of them whole")
+        fits = "'continuous-bernoulli' or 'gaussian'" if low >= 0 and high <= 1 else "'gaussian' or 'laplace'"
+        raise UsageError(
+            f"likelihood {self.name!r} explains counts, the whole numbers from 0 on, and {came}: take likelihood {fits}"
+        )
+
+    def mean(self, out):
+        xp = self.backend.xp
+        return xp.exp(xp.minimum(out, LOGRATE_MAX))
+
+    def draw(self, out, noise):
+        to_host = self.backend.to_host
+        mean, u = to_host(self.mean(out.astype("float64"))), to_host(noise).astype(np.float64)
+        x = np.maximum(self.quantile(u, mean), 0)  # SciPy's lies below the first count at u = 0
+        return self.backend.asarray(x, out.dtype)
+
+    def quantile(self, u: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """The smallest count that is not exceeded with probability u, on the host."""
+        raise NotImplementedError
+
+
+class Poisson(_Counts):
+    """q(x|z) = Π_d e^{−λ_d} λ_d^x_d/x_d!, ln λ from the decoder (`kernels/poisson.py`): counts.
+
+    ln λ is clamped to 20 from above; `clamped` counts how often.
+    """
+
+    name = "poisson"
+
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+        self.backend.ops.poisson(nll_rows, d_out, self.clamped, out, X, weight)
+
+    def quantile(self, u, mean):
+        from scipy.special import ndtri
+        from scipy.stats import poisson
+
+        z, few = ndtri(u), mean < 1e4
+        x = np.ceil(mean + np.sqrt(mean) * z + (z * z - 1) / 6 - 0.5)  # Cornish & Fisher: right to a count or so
+        x[few] = poisson.ppf(u[few], mean[few])  # exact; of large means it would take a millisecond each
+        return x
+
+
+class NegativeBinomial(_Counts):
+    """Counts of mean μ and variance μ + μ²/θ: ln μ from the decoder, one learned ln θ a feature, as in scVI
+    (`kernels/negative_binomial.py`).
+
+    ln θ is the parameter `likelihood.logtheta` (D,), 0 at the start, clamped to [−10, 10]; ln μ is clamped to 20 from
+    above. `clamped` counts how often.
+    """
+
+    name = "negative-binomial"
+    logtheta: Array
+
+    def __init__(self, backend: Backend, features: int):
+        super().__init__(backend, features)
+        self.table = backend.zeros((TABLE_ROWS, features), np.float64)
+
+    def parameters(self) -> list[tuple[str, Shape]]:
+        return [("logtheta", (self.features,))]
+
+    def bind(self, tensors):
+        self.logtheta = tensors["logtheta"]
+
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+        self.backend.ops.negative_binomial(
+            nll_rows, d_out, d_params["logtheta"], self.clamped, self.table, out, self.logtheta, X, weight
+        )
+
+    def quantile(self, u, mean):
+        from scipy.stats import nbinom
+
+        logtheta = self.backend.to_host(self.logtheta).astype(np.float64)
+        theta = np.exp(np.clip(logtheta, LOGTHETA_MIN, LOGTHETA_MAX))
+        return nbinom.ppf(u, theta, theta / (theta + mean))

@@ -1,0 +1,88 @@
+"""Likelihoods of values in [0, 1]."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from ..errors import UsageError, UsageWarning
+from ..kernels import continuous_bernoulli
+from .base import Likelihood, blocks, holds_whole_numbers
+
+
+class _Unit(Likelihood):
+    def check(self, X: Any) -> None:
+        """Values in [0, 1]; a UsageWarning where they are legal, and not what the likelihood is for."""
+        between = ends = False
+        number = self.backend.to_host
+        for block in blocks(X):
+            low, high = float(number(block.min())), float(number(block.max()))
+            if not (low >= 0 and high <= 1):
+                counts = ", 'poisson' if they are counts" if low >= 0 and holds_whole_numbers(self.backend, X) else ""
+                raise UsageError(
+                    f"likelihood {self.name!r} explains values in [0, 1], and these range from {low:g} to {high:g}: "
+                    f"scale them to [0, 1], or take likelihood 'gaussian'{counts}"
+                )
+            inside = (block > 0) & (block < 1)
+            between = between or bool(number(inside.any()))
+            ends = ends or not bool(number(inside.all()))
+        self.warn(between, ends)
+
+    def warn(self, between: bool, ends: bool) -> None:
+        """Of values between 0 and 1, or at the ends."""
+
+
+class Bernoulli(_Unit):
+    """q(x|z) = Π_d ρ_d^x_d (1 − ρ_d)^(1 − x_d), ρ = sigmoid(logits): 0/1 data (eq. 17–19, `kernels/bernoulli.py`)."""
+
+    name = "bernoulli"
+    is_density = False
+    noise = "uniform"
+
+    def warn(self, between, ends):
+        if between:
+            warnings.warn(
+                "values between 0 and 1 under 'bernoulli': the cross-entropy is then no likelihood, and its nats "
+                "compare with nothing; binarize='dynamic' (--binarize dynamic) makes it one, 'continuous-bernoulli' "
+                "is one",
+                UsageWarning,
+                stacklevel=4,
+            )
+
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+        self.backend.ops.bernoulli(nll_rows, d_out, out, X, weight)
+
+    def mean(self, out):
+        return self.backend.special.expit(out)
+
+    def draw(self, out, noise):
+        return (noise < self.mean(out)).astype(out.dtype)
+
+
+class ContinuousBernoulli(_Unit):
+    """q(x|z) = Π_d C(λ_d) λ_d^x_d (1 − λ_d)^(1 − x_d), λ = sigmoid(logits): grey values (`continuous_bernoulli.py`).
+
+    A density on [0, 1]: what the cross-entropy of grey pixels lacks is C (Loaiza-Ganem & Cunningham 2019).
+    """
+
+    name = "continuous-bernoulli"
+    is_density = True
+    noise = "uniform"
+
+    def warn(self, between, ends):
+        if not between and ends:
+            warnings.warn(
+                "values that are all 0 or 1 under 'continuous-bernoulli': its density has no bound there; take "
+                "'bernoulli', which gives them probabilities",
+                UsageWarning,
+                stacklevel=4,
+            )
+
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+        self.backend.ops.continuous_bernoulli(nll_rows, d_out, out, X, weight)
+
+    def mean(self, out):
+        return continuous_bernoulli.mean(self.backend.xp, out)
+
+    def draw(self, out, noise):
+        return continuous_bernoulli.quantile(self.backend.xp, out, noise)
