@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 
 from .. import bayes, likelihoods
+from ..objectives import OBJECTIVES
 from ..vae import VAE
 from .claim import ROUNDING, Check, Checks, above, at_most, claim, equals
 from .models import all_bits, float64_vae, perturbed
@@ -176,9 +176,9 @@ def normalised() -> Checks:
     checks = []
     for form, name in examples().items():
         if form in SUPPORTS:
-            checks.append(equals(f"∫ or Σ q(x|z), {name}", total_mass(form, name), 1, 1e-6))
+            checks.append(at_most(f"|∫ or Σ q(x|z) − 1|, {name}", abs(total_mass(form, name) - 1), 1e-6))
         else:
-            checks.append(Check(f"∫ or Σ q(x|z), {name}", math.nan, "= 1 to 1e-06; SUPPORTS does not know it", False))
+            checks.append(Check(f"|∫ or Σ q(x|z) − 1|, {name}", math.nan, "≤ 1e-06; SUPPORTS does not know it", False))
     return checks
 
 
@@ -186,18 +186,21 @@ def normalised() -> Checks:
     "gradients", (13, 16, 19, 21, 22), "Every hand-written gradient is the slope of its loss, whatever the likelihood."
 )
 def gradients() -> Checks:
+    from ..gradcheck.builds import S, vae
     from ..gradcheck.compare import examine_all
     from ..gradcheck.problem import Settings
-    from ..gradcheck.targets import build, select
+    from ..gradcheck.targets import Target, build, select
 
-    checks, tolerance = [], 1e-7
-    names = list(examples().values())
-    models = [f"vae.{name}.{rest}" for name, rest in itertools.product(names, ("tanh.S3", "iwae"))]
-    groups = [("latent", ["ops.latent", "ops.importance"]), *((n, [f"likelihoods.{n}"]) for n in names)]
-    groups += [(model, [model]) for model in models]
-    settings = Settings(tolerance=tolerance, behaviour=False)
-    for label, chosen in groups:
-        targets = [t for t in select(chosen) if not t.name.startswith("vae.") or t.name in models]
+    checks, settings = [], Settings(tolerance=1e-7, behaviour=False)
+    groups = {"the posterior and the bound": select(["ops.latent", "ops.importance"])}
+    for form, name in examples().items():
+        # what is fitted in closed form explains a batch of equal samples, which the weighted bound has not
+        objectives = ["elbo"] if likelihoods.LIKELIHOODS[form].closed_form else list(OBJECTIVES)
+        models = [Target(f"vae.{name}.{o}", vae(name, "tanh", S, objective=o)) for o in objectives]
+        groups[name] = [*select([f"likelihoods.{name}"]), *models]
+    for label, targets in groups.items():
         report = examine_all([build(target, "fused", 0) for target in targets], settings)
-        checks.append(Check(f"worst relative error, {label}", report.worst_error, f"≤ {tolerance:g}", report.ok))
+        checks.append(
+            Check(f"worst relative error, {label}", report.worst_error, f"≤ {settings.tolerance:g}", report.ok)
+        )
     return checks
