@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from minivae.claims.claim import CLAIMS, Claim, at_least, at_most, below, equals
 from minivae.claims.command import verify as command
 from minivae.errors import UsageError
 
+ROOT = Path(__file__).resolve().parent.parent
 app = typer.Typer()
 app.command()(command)
 
@@ -349,6 +352,17 @@ def test_a_claim_that_measures_nothing_fails(monkeypatch):
     assert one("floor").verdict == "FAILS"
 
 
+def test_models_this_small_run_on_one_thread_unless_told_otherwise(monkeypatch):
+    seen = []
+    replaced(monkeypatch, "floor", lambda: seen.append(os.environ["MINIVAE_THREADS"]) or [at_most("", 0, 1)])
+    monkeypatch.delenv("MINIVAE_THREADS", raising=False)
+    verify.run(["floor"])
+    assert "MINIVAE_THREADS" not in os.environ
+    monkeypatch.setenv("MINIVAE_THREADS", "2")
+    verify.run(["floor"])
+    assert seen == ["1", "2"]
+
+
 def test_ctrl_c_ends_with_status_130(monkeypatch):
     from test_cli import minivae
 
@@ -424,3 +438,10 @@ def test_a_claim_is_a_plain_record():
     claim = Claim("x", "floor", (), "It is so.", list)
     assert table.equations(claim) == "prose"
     assert table.equations(replace(claim, equations=(17, 18))) == "eq. 17, 18"
+
+
+def test_the_page_names_every_claim_in_order():
+    page = (ROOT / "docs" / "bayes.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ") and line[2].isdigit()]
+    expected = [(f"| {number}", f"`{claim.name}`") for number, claim in enumerate(verify.claims(), 1)]
+    assert [(row[0], next(cell for cell in row if cell.startswith("`"))) for row in rows] == expected

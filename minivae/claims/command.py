@@ -30,9 +30,11 @@ def verify(
         minivae verify --only kl-formula --only eq23
     """
     import json
+    import os
 
     from rich.console import Console
 
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported; `verify.one_thread` says why
     from . import verify as runner
     from .table import equations
 

@@ -6,8 +6,10 @@ A claim that raises has failed too, with the error as what came. Nothing is rand
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -141,11 +143,25 @@ def _number(value: float) -> float | str:
 def run(names: list[str] | None = None, begin: Callable[[int, int, str], None] | None = None) -> Report:
     """Measure the claims that are named, all for none. begin(done, total, name) is called before each."""
     chosen, results = select(names or []), []
-    for done, (number, claim) in enumerate(chosen):
-        if begin is not None:
-            begin(done, len(chosen), claim.name)
-        results.append(measure(number, claim))
+    with one_thread():
+        for done, (number, claim) in enumerate(chosen):
+            if begin is not None:
+                begin(done, len(chosen), claim.name)
+            results.append(measure(number, claim))
     return Report(results)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """The models are tiny: beside a busy process a second thread costs minutes. $MINIVAE_THREADS overrules."""
+    unset = "MINIVAE_THREADS" not in os.environ
+    if unset:
+        os.environ["MINIVAE_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if unset:
+            del os.environ["MINIVAE_THREADS"]
 
 
 def measure(number: int, claim: Claim) -> Result:
