@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from .bench.command import bench
+from .claims.command import verify
 from .equations.command import explain
 from .errors import UsageError
 from .gradcheck.command import gradcheck
@@ -360,8 +361,9 @@ def info(as_json: Json = False) -> None:
 
 
 app.command()(gradcheck)
-app.command()(bench)
 app.command()(explain)
+app.command()(verify)
+app.command()(bench)
 
 
 def _say(text: str) -> None:

@@ -23,7 +23,7 @@ FLOORS = [
     {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "graph", "train"},
     {"annealing", "collapse", "trace", "trace_steps", "trace_table"},
     {"plots", "gradcheck", "testing", "bayes"},
-    {"runs", "session", "assessment", "bench", "equations"},
+    {"runs", "session", "assessment", "bench", "equations", "claims"},
     {"cli", "__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

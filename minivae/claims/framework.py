@@ -1,0 +1,125 @@
+"""The joint view: from KL(p(x,z) ‖ q(x,z)) to 𝓛, and what bounds it (eq. 7–13)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .. import bayes
+from .claim import ROUNDING, Checks, above, at_least, at_most, below, claim, equals, near
+from .models import all_bits, exact_loss, float64_vae, linear_gaussian, perturbed
+
+TOYS = 50
+INTEGRAL = 1e-9  # what our integrals over z promise
+
+
+@claim("marginal", (7,), "q(x) = ∫ q(x|z) q(z) dz is a distribution of x, which the latent z describes.")
+def marginal() -> Checks:
+    X = all_bits(4)
+    vae = perturbed(float64_vae(4, latent_dim=1))
+    density = np.exp(bayes.exact_posterior(vae, X).log_px)
+    model, rows = linear_gaussian(latent_dim=1)
+    off = np.abs(bayes.exact_posterior(model, rows[:8]).log_px - bayes.LinearGaussian.of(model).log_px(rows[:8]))
+    return [
+        equals("Σ q(x) over all 16 rows of 4 bits, a VAE of ours", density.sum(), 1, INTEGRAL),
+        at_most("largest error of ln q(x), linear model", float(off.max()), INTEGRAL),
+    ]
+
+
+@claim("nested", (8, 9), "KL(p(x,z)‖q(x,z)) is an expectation over the data, as p(x,z) = p̃(x) p(z|x).")
+def nested() -> Checks:
+    toys = [bayes.joint_identity(bayes.DiscreteJoint.random(seed=seed)) for seed in range(TOYS)]
+    return [at_most(f"largest difference, {TOYS} toys", max(abs(t.kl_joint - t.kl_nested) for t in toys), ROUNDING)]
+
+
+@claim("constant", (10, 11), "KL(joint) = 𝓛 + E[ln p̃(x)], a constant of the data: least 𝓛 is least KL.")
+def constant() -> Checks:
+    toys = [bayes.joint_identity(bayes.DiscreteJoint.random(seed=seed)) for seed in range(TOYS)]
+    off = max(abs(t.kl_joint - t.loss - t.constant) for t in toys)
+    return [
+        at_most(f"largest |KL − 𝓛 − E[ln p̃]|, {TOYS} toys", off, ROUNDING),
+        at_most("KL − 𝓛 differs between models of the same data by", bayes.no_drop_in().kl_spread, ROUNDING),
+    ]
+
+
+@claim("constant-of-a-vae", (11, 13), "The same of a VAE: 𝓛 + E[ln p̃] = KL(p̃‖q) + E[KL(p(z|x) ‖ p̂(z|x))].")
+def constant_of_a_vae() -> Checks:
+    X = all_bits(3)
+    data = np.random.default_rng(11).dirichlet(np.ones(len(X)))
+    gaps = bayes.encoder_gaps(perturbed(float64_vae(3, latent_dim=1)), X)
+    apart = data @ (np.log(data) - gaps.log_px) + data @ gaps.kl
+    return [equals("𝓛 + E[ln p̃], three bits", float(data @ (np.log(data) - gaps.elbo)), float(apart), INTEGRAL)]
+
+
+@claim("objective", (12, 13), "𝓛 = E[−ln q(x|z) + ln p(z|x)/q(z)] = E[−ln q(x|z)] + KL(p(z|x)‖q(z)).")
+def objective() -> Checks:
+    toys = [bayes.joint_identity(bayes.DiscreteJoint.random(seed=seed)) for seed in range(TOYS)]
+    return [at_most(f"largest difference, {TOYS} toys", max(abs(t.loss - t.nll - t.kl) for t in toys), ROUNDING)]
+
+
+@claim("engine-loss", (13,), "The loss of a VAE is that 𝓛: the engine's agrees with the integral over z.")
+def engine_loss() -> Checks:
+    vae, X = perturbed(float64_vae(5, latent_dim=1)), all_bits(5)[:4]
+    exact = exact_loss(vae, X)
+    eps = np.random.default_rng(13).standard_normal((2000, len(X), 1))
+    draws = np.array([vae.objective(X, e).loss for e in eps])
+    return [near("𝓛 of the engine, 2000 draws of ε", draws.mean(), exact, draws.std(ddof=1) / math.sqrt(len(draws)))]
+
+
+@claim("floor", (11,), "𝓛 stays above a positive number: for discrete data, the entropy H(p̃).")
+def floor() -> Checks:
+    found = bayes.discrete_floor()
+    return [
+        above("H(p̃), nats", found.entropy, 0),
+        at_least("smallest 𝓛 − H(p̃) of 1000 models", found.smallest_excess, 0),
+        equals("… of the perfect model", found.perfect_excess, 0),
+    ]
+
+
+@claim(
+    "floor-of-a-density",
+    (11,),
+    "The constant is negative, 'probabilities being below 1', so 𝓛 is above some positive number.",
+    loose="a density may be above 1: its 𝓛 may fall below 0",
+)
+def floor_of_a_density() -> Checks:
+    std, found = 0.01, bayes.density_loss(0.01)
+    vae = float64_vae(1, 1, hidden=(), likelihood=f"gaussian:{std / math.sqrt(2)!r}")
+    p = vae.parameters  # x = w z + σ ε with w² = σ² = std²/2, and its exact posterior
+    p["decoder.0.W"][...], p["decoder.0.b"][...] = std / math.sqrt(2), 0
+    p["encoder.0.W"][...], p["encoder.0.b"][...] = [[1 / (math.sqrt(2) * std), 0]], [0, math.log(0.5)]
+    X = std * np.random.default_rng(14).standard_normal((20_000, 1))
+    terms = vae.objective(X)
+    rows = terms.nll_rows + terms.kl_rows
+    return [
+        below("𝓛 of the perfect model of N(0, 0.01²)", found.loss, 0),
+        near("… of our VAE with its parameters", rows.mean(), found.loss, rows.std() / math.sqrt(len(rows))),
+        equals("and it is the entropy of the data", found.loss, found.entropy),
+    ]
+
+
+@claim("not-to-be-split", (13,), "Either term can be 0, and not both: they pull against each other.")
+def not_to_be_split() -> Checks:
+    found = bayes.antagonists()
+    return [
+        equals("reconstruction of a model with z = x", found.faithful[0], 0),
+        equals("KL of one whose encoder says nothing", found.collapsed[1], 0),
+        equals("sum of the terms, the first", sum(found.faithful), found.entropy),
+        equals("… and the second: H(p̃) = ln 4", sum(found.collapsed), found.entropy),
+    ]
+
+
+@claim("two-points", (11, 15), "Two points, one bit: the floor is ln 2, and a Gaussian encoder stays above it.")
+def two_points() -> Checks:
+    found = bayes.two_points_optimum(8)
+    return [
+        equals("𝓛 of an encoder free in form", found.free_encoder, math.log(2)),
+        equals("best 𝓛 of a Gaussian encoder, D = 8", found.loss, 1.1274, 1e-4),
+        equals(
+            "less ln 2, the gaps of prior and decoder",
+            found.loss - found.floor,
+            found.prior_gap + found.decoder_gap,
+            INTEGRAL,
+        ),
+    ]
