@@ -8,14 +8,20 @@ For the K logits ℓ_k of a feature and its class x, one of 0 … K − 1:
 Finite for every finite ℓ. Nothing changes if a number is added to all K logits of a feature.
 
 Shapes: rows R = S·B, sample by sample; logits, d_logits (R, K D): K blocks of D, the logits of one class side by side,
-so that loops run along features; scratch (2, D); X (B, D) whole numbers held as floats, row r of the logits belongs to
-row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B). Nats. dtype: float32 or float64, all the same,
-C-contiguous.
+so that loops run along features; scratch (2T, D) for T threads; X (B, D) whole numbers held as floats, row r of the
+logits belongs to row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B). Nats. dtype: float32 or
+float64, all the same, C-contiguous.
 """
 
-from ._math import exp, kernel, like
+from numba import prange
+
+from ._math import exp, like
 from ._rows import as_column, as_vector
 from ._special import log
+from ._threads import GRAIN, parallel, run, share
+
+THREADS = 16  # as many share the rows at the most
+SCRATCH_ROWS = 2 * THREADS
 
 
 def reference(xp, nll_rows, d_logits, scratch, logits, X, weight):
@@ -23,7 +29,7 @@ def reference(xp, nll_rows, d_logits, scratch, logits, X, weight):
 
     nll_rows   (R,)      out: nats, summed over D, not weighted
     d_logits   (R, K D)  out: weight × ∂nll/∂logits
-    scratch    (2, D)    for the largest logit and the sum of exponentials of each feature; unused here
+    scratch    (2T, D)   for the largest logit and the sum of exponentials of each feature; unused here
     logits     (R, K D)
     X          (B, D)    whole numbers from 0 to K − 1; B divides R
     weight               the weight of each row in the loss
@@ -42,44 +48,48 @@ def reference(xp, nll_rows, d_logits, scratch, logits, X, weight):
     d_logits.reshape(-1, B, K, D)[...] = weight * (e / total - here)
 
 
-@kernel
-def _categorical(nll_rows, d_logits, scratch, logits, X, weight, weight_step):
+@parallel
+def _categorical(nll_rows, d_logits, scratch, logits, X, weight, weight_step, threads):
     B, D = X.shape
     K = logits.shape[1] // D
     zero = like(X, 0.0)
-    largest, total = scratch[0], scratch[1]
-    for r in range(logits.shape[0]):
-        b = r % B
-        w = weight[r * weight_step]
-        nll = zero
-        for j in range(D):
-            largest[j] = logits[r, j]
-            total[j] = zero
-        for k in range(1, K):
+    for t in prange(threads):
+        start, stop = share(t, threads, logits.shape[0], 1)
+        largest, total = scratch[2 * t], scratch[2 * t + 1]
+        for r in range(start, stop):
+            b = r % B
+            w = weight[r * weight_step]
+            nll = zero
             for j in range(D):
-                l = logits[r, k * D + j]
-                largest[j] = largest[j] if l < largest[j] else l  # NaN and +∞ end in the sum
-        for k in range(K):
+                largest[j] = logits[r, j]
+                total[j] = zero
+            for k in range(1, K):
+                for j in range(D):
+                    l = logits[r, k * D + j]
+                    largest[j] = largest[j] if l < largest[j] else l  # NaN and +∞ end in the sum
+            for k in range(K):
+                for j in range(D):
+                    l = logits[r, k * D + j] - largest[j]
+                    e = exp(l)
+                    d_logits[r, k * D + j] = e
+                    total[j] += e
+                    nll -= l if X[b, j] == like(X, k) else zero
             for j in range(D):
-                l = logits[r, k * D + j] - largest[j]
-                e = exp(l)
-                d_logits[r, k * D + j] = e
-                total[j] += e
-                nll -= l if X[b, j] == like(X, k) else zero
-        for j in range(D):
-            nll += log(total[j])
-            total[j] = w / total[j]
-        for k in range(K):
-            for j in range(D):
-                hit = w if X[b, j] == like(X, k) else zero
-                d_logits[r, k * D + j] = total[j] * d_logits[r, k * D + j] - hit
-        nll_rows[r] = nll
+                nll += log(total[j])
+                total[j] = w / total[j]
+            for k in range(K):
+                for j in range(D):
+                    hit = w if X[b, j] == like(X, k) else zero
+                    d_logits[r, k * D + j] = total[j] * d_logits[r, k * D + j] - hit
+            nll_rows[r] = nll
 
 
 def fused(nll_rows, d_logits, scratch, logits, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    _categorical(nll_rows, d_logits, scratch, logits, X, weight, step)
+    # A thread needs two rows of the scratch.
+    grain = max(GRAIN, -(-logits.size // (len(scratch) // 2)))
+    run(_categorical, logits.size, nll_rows, d_logits, scratch, logits, X, weight, step, grain=grain)
 
 
 OPS = {"categorical": (reference, fused)}

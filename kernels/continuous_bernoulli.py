@@ -21,9 +21,12 @@ Source: Loaiza-Ganem & Cunningham, "The continuous Bernoulli", NeurIPS 2019.
 import math
 from fractions import Fraction
 
-from ._math import expm1_negative, kernel, like
+from numba import prange
+
+from ._math import expm1_negative, like
 from ._rows import as_column, as_vector
 from ._special import log
+from ._threads import parallel, run, share
 
 NEAR = 2.0  # below it, the series
 
@@ -79,33 +82,35 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     d_logits.reshape(-1, B, D)[...] = as_column(weight, B) * (mean(xp, logits) - X)
 
 
-@kernel
-def _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, weight_step):
+@parallel
+def _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, weight_step, threads):
     B, D = X.shape
     zero, half, one, tiny, near = like(X, 0.0), like(X, 0.5), like(X, 1.0), like(X, TINY), like(X, NEAR)
-    for r in range(logits.shape[0]):
-        b = r % B
-        w = weight[r * weight_step]
-        nll = zero
-        for j in range(D):
-            l, x = logits[r, j], X[b, j]
-            a = abs(l)
-            a = tiny if a < tiny else a  # NaN stays NaN
-            g = zero
-            for n in range(TERMS):
-                g = g * (a * a) + like(X, SERIES[TERMS - 1 - n])
-            t = -expm1_negative(-a)
-            inverse = one / (a * t)
-            mu = half + g * a if a < near else (a - t) * inverse
-            nll += half * a + log(t * t * inverse) + l * (half - x)
-            d_logits[r, j] = w * ((one - mu if l < zero else mu) - x)
-        nll_rows[r] = nll
+    for t in prange(threads):
+        start, stop = share(t, threads, logits.shape[0], 1)
+        for r in range(start, stop):
+            b = r % B
+            w = weight[r * weight_step]
+            nll = zero
+            for j in range(D):
+                l, x = logits[r, j], X[b, j]
+                a = abs(l)
+                a = tiny if a < tiny else a  # NaN stays NaN
+                g = zero
+                for n in range(TERMS):
+                    g = g * (a * a) + like(X, SERIES[TERMS - 1 - n])
+                t = -expm1_negative(-a)
+                inverse = one / (a * t)
+                mu = half + g * a if a < near else (a - t) * inverse
+                nll += half * a + log(t * t * inverse) + l * (half - x)
+                d_logits[r, j] = w * ((one - mu if l < zero else mu) - x)
+            nll_rows[r] = nll
 
 
 def fused(nll_rows, d_logits, logits, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, step)
+    run(_continuous_bernoulli, logits.size, nll_rows, d_logits, logits, X, weight, step)
 
 
 OPS = {"continuous_bernoulli": (reference, fused)}

@@ -12,6 +12,7 @@ import numpy as np
 from ..backend import Array, Backend
 from ..buffers import Shape
 from ..errors import UsageError
+from ..kernels.categorical import SCRATCH_ROWS
 from ..kernels.negative_binomial import LOGTHETA_MAX, LOGTHETA_MIN, TABLE_ROWS
 from ..kernels.poisson import LOGRATE_MAX
 from .base import Likelihood, holds_whole_numbers, value_range
@@ -34,7 +35,7 @@ class Categorical(Likelihood):
             raise UsageError(f"likelihood 'categorical:{classes}': expected a number of classes of at least 2")
         self.classes = classes
         self.name = f"categorical:{classes}"
-        self.scratch = backend.zeros((2, features))
+        self.scratch = backend.zeros((SCRATCH_ROWS, features))
 
     @property
     def width(self) -> int:
