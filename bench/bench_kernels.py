@@ -18,6 +18,7 @@ from minivae import kernels
 from minivae.bench.losses import CONTENDERS
 from minivae.bench.race import race
 from minivae.kernels.dense import ACTIVATIONS, KEEPS_A, scratch
+from minivae.kernels.negative_binomial import TABLE_ROWS
 
 OPS = {kind: mv.Backend("numpy", kind).ops for kind in ("fused", "reference")}
 F = np.float32
@@ -73,6 +74,50 @@ def _gaussian():
 def _gaussian_fixed():
     arguments = (_empty(ROWS), _empty(ROWS, D), _normal(ROWS, D), _normal(ROWS, D)[::-1].copy(), 1 / ROWS, 0.5)
     return Case("gaussian_fixed", arguments, (2, 3), (0, 1), 5)
+
+
+def _counts(*shape):
+    return np.random.default_rng(4).poisson(3.0, shape).astype(F)
+
+
+def _gaussian_shared():
+    tensors = (_empty(1), np.zeros(1, np.int64), _normal(ROWS, D), _empty(1), _normal(ROWS, D)[::-1].copy())
+    return Case("gaussian_shared", (_empty(ROWS), _empty(ROWS, D), *tensors, 1 / ROWS), (4, 5, 6), (0, 1, 2, 3), 5)
+
+
+def _gaussian_optimal():
+    tensors = (np.zeros(1), np.zeros(1, np.int64), _normal(ROWS, D), _normal(ROWS, D)[::-1].copy())
+    return Case("gaussian_optimal", (_empty(ROWS), _empty(ROWS, D), *tensors, 1 / ROWS), (4, 5), (0, 1, 2, 3), 5)
+
+
+def _laplace():
+    out, X = _normal(ROWS, 2 * D), _normal(ROWS, D)
+    arguments = (_empty(ROWS), _empty(ROWS, 2 * D), np.zeros(1, np.int64), out, X, 1 / ROWS)
+    return Case("laplace", arguments, (3, 4), (0, 1, 2), 5)
+
+
+def _continuous_bernoulli():
+    X = np.random.default_rng(5).random((ROWS, D), F)
+    arguments = (_empty(ROWS), _empty(ROWS, D), _normal(ROWS, D), X, 1 / ROWS)
+    return Case("continuous_bernoulli", arguments, (2, 3), (0, 1), 55)
+
+
+def _categorical():
+    K = 5
+    scratch, logits, X = _empty(2, D), _normal(ROWS, K * D), _counts(ROWS, D) % K
+    arguments = (_empty(ROWS), _empty(ROWS, K * D), scratch, logits, X, 1 / ROWS)
+    return Case("categorical", arguments, (3, 4), (0, 1), 8)
+
+
+def _poisson():
+    arguments = (_empty(ROWS), _empty(ROWS, D), np.zeros(1, np.int64), _normal(ROWS, D), _counts(ROWS, D), 1 / ROWS)
+    return Case("poisson", arguments, (3, 4), (0, 1, 2), 35)
+
+
+def _negative_binomial():
+    outputs = (_empty(ROWS), _empty(ROWS, D), _empty(D), np.zeros(1, np.int64), np.zeros((TABLE_ROWS, D)))
+    arguments = (*outputs, _normal(ROWS, D), _normal(D), _counts(ROWS, D), 1 / ROWS)
+    return Case("negative_binomial", arguments, (5, 6, 7), (0, 1, 2, 3), 120)
 
 
 def _latent_forward():
@@ -164,6 +209,13 @@ CASES = {
     "bernoulli": _bernoulli,
     "gaussian": _gaussian,
     "gaussian_fixed": _gaussian_fixed,
+    "gaussian_shared": _gaussian_shared,
+    "gaussian_optimal": _gaussian_optimal,
+    "laplace": _laplace,
+    "continuous_bernoulli": _continuous_bernoulli,
+    "categorical": _categorical,
+    "poisson": _poisson,
+    "negative_binomial": _negative_binomial,
     "latent_forward": _latent_forward,
     "latent_backward": _latent_backward,
     "bits": _random("bits", np.uint32, 26),

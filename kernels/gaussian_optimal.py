@@ -20,9 +20,12 @@ Source: Rybkin, Daniilidis & Levine, "Simple and effective VAE training with cal
 
 import math
 
+from numba import prange
+
 from . import _cuda
 from ._math import kernel, like
 from ._rows import as_column, as_vector
+from ._threads import parallel, run, share
 from .gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
 
 VARIANCE_MIN, VARIANCE_MAX = math.exp(LOGVAR_MIN), math.exp(LOGVAR_MAX)
@@ -54,30 +57,41 @@ def reference(xp, nll_rows, d_mean, squared_error, clamped, mean, X, weight):
 
 
 @kernel
-def _gaussian_optimal(nll_rows, d_mean, squared_error, clamped, mean, X, weight, weight_step):
+def _mean_squared_error(squared_rows, weight, weight_step, D):
+    """Σ_r w_r squared_r / (D Σ_r w_r), by one thread: the number of threads is not to change its order."""
+    total, weights = 0.0, 0.0
+    for r in range(squared_rows.size):
+        w = weight[r * weight_step] if weight_step else like(weight, 1.0)
+        total += w * squared_rows[r]
+        weights += w
+    return total / (weights * D)
+
+
+@parallel
+def _gaussian_optimal(nll_rows, d_mean, squared_error, clamped, mean, X, weight, weight_step, threads):
     B, D = X.shape
     zero, half = like(X, 0.0), like(X, 0.5)
-    total, weights = 0.0, 0.0
-    for r in range(mean.shape[0]):
-        b = r % B
-        squared = zero
-        for j in range(D):
-            delta = mean[r, j] - X[b, j]
-            squared += delta * delta
-            d_mean[r, j] = delta
-        nll_rows[r] = squared
-        w = weight[r * weight_step] if weight_step else like(X, 1.0)
-        total += w * squared
-        weights += w
-    error = total / (weights * D)
+    for t in prange(threads):
+        start, stop = share(t, threads, mean.shape[0], 1)
+        for r in range(start, stop):
+            b = r % B
+            squared = zero
+            for j in range(D):
+                delta = mean[r, j] - X[b, j]
+                squared += delta * delta
+                d_mean[r, j] = delta
+            nll_rows[r] = squared
+    error = _mean_squared_error(nll_rows, weight, weight_step, D)
     variance = VARIANCE_MIN if error < VARIANCE_MIN else error  # NaN stays NaN
     variance = VARIANCE_MAX if variance > VARIANCE_MAX else variance
     precision, constant = like(X, 1 / variance), like(X, D * (LN_2PI + math.log(variance)))
-    for r in range(mean.shape[0]):
-        nll_rows[r] = half * (nll_rows[r] * precision + constant)
-        scale = weight[r * weight_step] * precision
-        for j in range(D):
-            d_mean[r, j] *= scale
+    for t in prange(threads):
+        start, stop = share(t, threads, mean.shape[0], 1)
+        for r in range(start, stop):
+            nll_rows[r] = half * (nll_rows[r] * precision + constant)
+            scale = weight[r * weight_step] * precision
+            for j in range(D):
+                d_mean[r, j] *= scale
     squared_error[0] = error
     clamped[0] += variance != error
 
@@ -85,7 +99,7 @@ def _gaussian_optimal(nll_rows, d_mean, squared_error, clamped, mean, X, weight,
 def fused(nll_rows, d_mean, squared_error, clamped, mean, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    _gaussian_optimal(nll_rows, d_mean, squared_error, clamped, mean, X, weight, step)
+    run(_gaussian_optimal, mean.size, nll_rows, d_mean, squared_error, clamped, mean, X, weight, step)
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------

@@ -13,9 +13,12 @@ to row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B); clamped 
 clamped. Nats. dtype: float32 or float64, all the same but `clamped`, C-contiguous; ds is added up in float64.
 """
 
+from numba import prange
+
 from . import _cuda
 from ._math import exp, kernel, like
 from ._rows import as_column, as_vector
+from ._threads import parallel, run, share
 from .gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
 
 
@@ -45,7 +48,16 @@ def reference(xp, nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
 
 
 @kernel
-def _gaussian_shared(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight, weight_step):
+def _slope(squared_rows, weight, weight_step, features):
+    """Σ_r w_r (D − squared_r), by one thread and in float64: the number of threads is not to change its order."""
+    total = 0.0
+    for r in range(squared_rows.size):
+        total += weight[r * weight_step] * (features - squared_rows[r])
+    return total
+
+
+@parallel
+def _gaussian_shared(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight, weight_step, threads):
     B, D = X.shape
     zero, half, features = like(X, 0.0), like(X, 0.5), like(X, D)
     s = logvar[0]
@@ -54,27 +66,27 @@ def _gaussian_shared(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weigh
     inside = c == s
     precision = exp(-c)
     constant = features * (c + like(X, LN_2PI))
-    total = 0.0
-    for r in range(mean.shape[0]):
-        b = r % B
-        w = weight[r * weight_step]
-        scale = w * precision
-        squared = zero
-        for j in range(D):
-            delta = mean[r, j] - X[b, j]
-            squared += delta * delta
-            d_mean[r, j] = scale * delta
-        squared *= precision
-        nll_rows[r] = half * (squared + constant)
-        total += w * (features - squared)
-    d_logvar[0] = 0.5 * total if inside else 0.0
+    for t in prange(threads):
+        start, stop = share(t, threads, mean.shape[0], 1)
+        for r in range(start, stop):
+            b = r % B
+            scale = weight[r * weight_step] * precision
+            squared = zero
+            for j in range(D):
+                delta = mean[r, j] - X[b, j]
+                squared += delta * delta
+                d_mean[r, j] = scale * delta
+            nll_rows[r] = squared * precision
+    d_logvar[0] = 0.5 * _slope(nll_rows, weight, weight_step, features) if inside else 0.0
+    for r in range(nll_rows.size):
+        nll_rows[r] = half * (nll_rows[r] + constant)
     clamped[0] += not inside
 
 
 def fused(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    _gaussian_shared(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight, step)
+    run(_gaussian_shared, mean.size, nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight, step)
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------

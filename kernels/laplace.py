@@ -15,9 +15,12 @@ dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 
 import math
 
+from numba import prange
+
 from . import _cuda
-from ._math import exp, kernel, like
+from ._math import exp, like
 from ._rows import as_column, as_vector
+from ._threads import parallel, run, share
 from .gaussian import LOGVAR_MAX, LOGVAR_MIN
 
 LOGSCALE_MIN, LOGSCALE_MAX = LOGVAR_MIN / 2, LOGVAR_MAX / 2
@@ -50,40 +53,42 @@ def reference(xp, nll_rows, d_out, clamped, out, X, weight):
     d_out[:, :, D:] = xp.where(inside, weight * (1 - error), 0)
 
 
-@kernel
-def _laplace(nll_rows, d_out, clamped, out, X, weight, weight_step):
+@parallel
+def _laplace(nll_rows, d_out, clamped, out, X, weight, weight_step, threads):
     B, D = X.shape
     zero, one, ln_2 = like(X, 0.0), like(X, 1.0), like(X, LN_2)
     low, high = like(X, LOGSCALE_MIN), like(X, LOGSCALE_MAX)
     count = 0
-    for r in range(out.shape[0]):
-        b = r % B
-        w = weight[r * weight_step]
-        nll = zero
-        outside = 0
-        for j in range(D):
-            s = out[r, D + j]
-            c = low if s < low else s  # NaN stays NaN
-            c = high if c > high else c
-            inside = c == s
-            rate = exp(-c)
-            delta = out[r, j] - X[b, j]
-            error = abs(delta) * rate
-            nll += error + c + ln_2
-            slope = w * rate
-            slope = -slope if delta < zero else slope
-            d_out[r, j] = zero if delta == zero else slope
-            d_out[r, D + j] = w * (one - error) if inside else zero
-            outside += not inside
-        nll_rows[r] = nll
-        count += outside
+    for t in prange(threads):
+        start, stop = share(t, threads, out.shape[0], 1)
+        for r in range(start, stop):
+            b = r % B
+            w = weight[r * weight_step]
+            nll = zero
+            outside = 0
+            for j in range(D):
+                s = out[r, D + j]
+                c = low if s < low else s  # NaN stays NaN
+                c = high if c > high else c
+                inside = c == s
+                rate = exp(-c)
+                delta = out[r, j] - X[b, j]
+                error = abs(delta) * rate
+                nll += error + c + ln_2
+                slope = w * rate
+                slope = -slope if delta < zero else slope
+                d_out[r, j] = zero if delta == zero else slope
+                d_out[r, D + j] = w * (one - error) if inside else zero
+                outside += not inside
+            nll_rows[r] = nll
+            count += outside
     clamped[0] += count
 
 
 def fused(nll_rows, d_out, clamped, out, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    _laplace(nll_rows, d_out, clamped, out, X, weight, step)
+    run(_laplace, out.size // 2, nll_rows, d_out, clamped, out, X, weight, step)
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------

@@ -47,10 +47,10 @@ struct entry {
 };
 
 inline __device__ entry explain(double s, double x, const double* of_feature, int D) {
-    const double t = of_feature[D], theta = of_feature[2 * D], c = s > LOGRATE_MAX ? LOGRATE_MAX : s;  // NaN stays NaN
+    const double t = of_feature[0], theta = of_feature[D], c = s > LOGRATE_MAX ? LOGRATE_MAX : s;  // NaN stays NaN
     const double v = c - t, e = exp(-abs(v)), softplus = (v < 0 ? 0 : v) + log1p(e);
     const double slope = (exp(c) - x) * ((v >= 0 ? e : 1) / (1 + e));
-    const gamma_pair rising = log_rising(x, theta, {of_feature[3 * D], of_feature[4 * D]});
+    const gamma_pair rising = log_rising(x, theta, {of_feature[2 * D], of_feature[3 * D]});
     const bool inside = c == s;
     return {
         lgamma(x + 1) - rising.lgamma + (x + theta) * softplus - x * v, inside ? slope : 0,
@@ -58,7 +58,7 @@ inline __device__ entry explain(double s, double x, const double* of_feature, in
 }
 
 extern "C" __global__ void negative_binomial_features(
-    double* __restrict__ table,         // (5, D)  out: nothing, t, θ, ln Γ(θ+8), ψ(θ+8)
+    double* __restrict__ table,         // (4, D)  out: t, θ, ln Γ(θ+8), ψ(θ+8)
     counter* __restrict__ clamped,      // (1,)    in and out
     const real* __restrict__ logtheta,  // (D,)
     int D) {
@@ -69,10 +69,10 @@ extern "C" __global__ void negative_binomial_features(
         outside += t != logtheta[j];
         const double theta = exp(t);
         const gamma_pair at_8 = stirling(theta + 8);
-        table[D + j] = t;
-        table[2 * D + j] = theta;
-        table[3 * D + j] = at_8.lgamma;
-        table[4 * D + j] = at_8.digamma;
+        table[j] = t;
+        table[D + j] = theta;
+        table[2 * D + j] = at_8.lgamma;
+        table[3 * D + j] = at_8.digamma;
     }
     outside = warp_sum(outside);
     if (threadIdx.x % 32 == 0 && outside) atomicAdd(clamped, (counter)outside);
@@ -82,7 +82,7 @@ extern "C" __global__ void negative_binomial(
     real* __restrict__ nll_rows,       // (R,)    out
     real* __restrict__ d_logmean,      // (R, D)  out
     counter* __restrict__ clamped,     // (1,)    in and out
-    const double* __restrict__ table,  // (5, D)
+    const double* __restrict__ table,  // (4, D)
     const real* __restrict__ logmean,  // (R, D)
     const real* __restrict__ X,        // (B, D)  counts
     row_weight weight, unsigned R, unsigned B, int D) {
@@ -107,7 +107,7 @@ extern "C" __global__ void negative_binomial(
 // Blocks of (32, STRIP_ROWS) threads: a thread for each feature, and each its share of the rows.
 extern "C" __global__ void negative_binomial_logtheta(
     real* __restrict__ d_logtheta,      // (D,)  out
-    const double* __restrict__ table,   // (5, D)
+    const double* __restrict__ table,   // (4, D)
     const real* __restrict__ logmean,   // (R, D)
     const real* __restrict__ logtheta,  // (D,)
     const real* __restrict__ X,         // (B, D)
@@ -124,7 +124,7 @@ extern "C" __global__ void negative_binomial_logtheta(
         __syncthreads();
         if (threadIdx.y == 0 && j < D) {
             for (int y = 1; y < STRIP_ROWS; ++y) slope += of_rows[y][threadIdx.x];
-            d_logtheta[j] = table[D + j] == logtheta[j] ? real(slope) : real(0);
+            d_logtheta[j] = table[j] == logtheta[j] ? real(slope) : real(0);
         }
         __syncthreads();
     }

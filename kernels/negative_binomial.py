@@ -18,15 +18,19 @@ Source: the parametrisation of Lopez et al., "Deep generative modeling for singl
 with its default of one dispersion for each feature.
 """
 
+from numba import prange
+
 from . import _cuda
 from ._math import exp, kernel, log1p_unit
 from ._rows import as_column, as_vector
 from ._special import log_factorial, log_rising, special, stirling
+from ._threads import parallel, run, share
 from .gaussian import LOGVAR_MAX, LOGVAR_MIN
 from .poisson import LOGRATE_MAX
 
 LOGTHETA_MIN, LOGTHETA_MAX = LOGVAR_MIN, LOGVAR_MAX
-TABLE_ROWS = 5
+FEATURE_ROWS = 4  # of the table: what depends on the feature alone
+TABLE_ROWS = FEATURE_ROWS + 16  # and the sums of so many parts of the rows, as many threads at the most
 
 
 def reference(xp, nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
@@ -36,7 +40,7 @@ def reference(xp, nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logt
     d_logmean   (R, D)  out: weight × ∂nll/∂logmean
     d_logtheta  (D,)    out: Σ_r weight_r ∂nll_r/∂logtheta
     clamped     (1,)    in and out: the number of clamped log-means and log-dispersions is added
-    table       (5, D)  float64, for what depends on the feature alone and for its sums; unused here
+    table       (T, D)  float64, T > 4, for what depends on the feature alone and for its sums; unused here
     logmean     (R, D)
     logtheta    (D,)
     X           (B, D)  counts; B divides R
@@ -64,53 +68,75 @@ def reference(xp, nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logt
 
 @kernel
 def _features(table, clamped, logtheta):
-    """A row of zeros for dt, then t, θ, ln Γ(θ+8) and ψ(θ+8)."""
+    """t, θ, ln Γ(θ+8) and ψ(θ+8), then rows of zeros for dt."""
     for j in range(logtheta.size):
         t = float(logtheta[j])
         t = LOGTHETA_MIN if t < LOGTHETA_MIN else t  # NaN stays NaN
         t = LOGTHETA_MAX if t > LOGTHETA_MAX else t
         clamped[0] += t != float(logtheta[j])
         theta = exp(t)
-        table[0, j] = 0.0
-        table[1, j] = t
-        table[2, j] = theta
-        table[3, j], table[4, j] = stirling(theta + 8.0)
+        table[0, j] = t
+        table[1, j] = theta
+        table[2, j], table[3, j] = stirling(theta + 8.0)
+    table[FEATURE_ROWS:] = 0.0
+
+
+# A thread has whole parts of the rows. As many parts as the table has rows for, whatever the number of threads, so that
+# the sums do not depend on it.
+
+
+@parallel
+def _negative_binomial(
+    nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight, weight_step, threads
+):
+    B, D = X.shape
+    R, parts = logmean.shape[0], table.shape[0] - FEATURE_ROWS
+    _features(table, clamped, logtheta)
+    count = 0
+    for thread in prange(threads):
+        first, last = share(thread, threads, parts, 1)
+        for part in range(first, last):
+            start, stop = share(part, parts, R, 1)
+            d_theta = table[FEATURE_ROWS + part]
+            for r in range(start, stop):
+                b = r % B
+                w = float(weight[r * weight_step])
+                nll = 0.0
+                outside = 0
+                for j in range(D):
+                    s, x, theta = float(logmean[r, j]), float(X[b, j]), table[1, j]
+                    c = LOGRATE_MAX if s > LOGRATE_MAX else s
+                    inside = c == s
+                    v = c - table[0, j]
+                    e = exp(-abs(v))
+                    softplus = (0.0 if v < 0.0 else v) + log1p_unit(e)
+                    slope = (exp(c) - x) * ((e if v >= 0.0 else 1.0) / (1.0 + e))
+                    ratio, d_ratio = log_rising(x, theta, table[2, j], table[3, j])
+                    nll += log_factorial(x) - ratio + (x + theta) * softplus - x * v
+                    d_logmean[r, j] = w * slope if inside else 0.0
+                    d_theta[j] += w * (theta * (softplus - d_ratio) - slope)
+                    outside += not inside
+                nll_rows[r] = nll
+                count += outside
+    clamped[0] += count
+    _add_parts(d_logtheta, table, logtheta)
 
 
 @kernel
-def _negative_binomial(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight, weight_step):
-    B, D = X.shape
-    _features(table, clamped, logtheta)
-    count = 0
-    for r in range(logmean.shape[0]):
-        b = r % B
-        w = float(weight[r * weight_step])
-        nll = 0.0
-        outside = 0
-        for j in range(D):
-            s, x, theta = float(logmean[r, j]), float(X[b, j]), table[2, j]
-            c = LOGRATE_MAX if s > LOGRATE_MAX else s
-            inside = c == s
-            v = c - table[1, j]
-            e = exp(-abs(v))
-            softplus = (0.0 if v < 0.0 else v) + log1p_unit(e)
-            slope = (exp(c) - x) * ((e if v >= 0.0 else 1.0) / (1.0 + e))
-            ratio, d_ratio = log_rising(x, theta, table[3, j], table[4, j])
-            nll += log_factorial(x) - ratio + (x + theta) * softplus - x * v
-            d_logmean[r, j] = w * slope if inside else 0.0
-            table[0, j] += w * (theta * (softplus - d_ratio) - slope)
-            outside += not inside
-        nll_rows[r] = nll
-        count += outside
-    clamped[0] += count
-    for j in range(D):
-        d_logtheta[j] = table[0, j] if table[1, j] == float(logtheta[j]) else 0.0
+def _add_parts(d_logtheta, table, logtheta):
+    """The sum of the parts of dt, where t is not clamped; else 0."""
+    for part in range(FEATURE_ROWS + 1, table.shape[0]):
+        for j in range(logtheta.size):
+            table[FEATURE_ROWS, j] += table[part, j]
+    for j in range(logtheta.size):
+        d_logtheta[j] = table[FEATURE_ROWS, j] if table[0, j] == float(logtheta[j]) else 0.0
 
 
 def fused(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    _negative_binomial(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight, step)
+    outputs = (nll_rows, d_logmean, d_logtheta, clamped, table)
+    run(_negative_binomial, logmean.size, *outputs, logmean, logtheta, X, weight, step)
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------
