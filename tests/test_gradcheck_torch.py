@@ -36,7 +36,9 @@ def passes(problem, fast):
 
 
 def wanted(target):
-    return not target.name.endswith((".blocks", ".far", ".mean"))
+    """All but repetitions; and but the rows of gaussian:optimal, whose weights choose σ² too, so that torch, which asks
+    for the gradient of one row at a time, would change the loss with them."""
+    return not target.name.endswith((".blocks", ".far", ".mean", "gaussian:optimal.rows"))
 
 
 @pytest.mark.parametrize("target", [t for t in targets.walk() if wanted(t)], ids=lambda t: t.name)
