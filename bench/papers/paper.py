@@ -92,7 +92,7 @@ class Result:
     def read(cls, path: Path) -> Result:
         """A file that `write` wrote."""
         try:
-            held = json.loads(Path(path).read_text())
+            held = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls(**{**held, "figures": [Figure(**figure) for figure in held["figures"]]})
         except (ValueError, KeyError, TypeError) as error:
             raise mv.UsageError(f"{path}: expected a file of results that these scripts wrote; got {error!r}") from None
