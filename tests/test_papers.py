@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import burda
@@ -351,14 +352,19 @@ def test_a_table_tells_what_was_run_in_full_in_part_and_not():
     full = paper.measured(LINE, np.array([-1.0, -2.0]), reached="10 passes", complete=True, seconds=90.0)
     part = paper.measured(LINE, np.array([-1.0, -2.0]), reached="3 of 10 passes")
     assert paper.lines([full, part, LINE]) == [
-        ["test ELBO", "−1.5", "−1.50", "0.50", "–", "10 passes", "1.5 min"],
-        ["test ELBO", "−1.5", "−1.50", "0.50", "–", "3 of 10 passes: a part", "–"],
-        ["test ELBO", "−1.5", "–", "–", "–", "not run", "–"],
+        ["test ELBO", "−1.5", "−1.50", "+0.00", "0.50", "–", "10 passes", "1.5 min"],
+        ["test ELBO", "−1.5", "−1.50", "+0.00", "0.50", "–", "3 of 10 passes: a part", "–"],
+        ["test ELBO", "−1.5", "–", "–", "–", "–", "not run", "–"],
     ]
     shown = paper.show(paper.Result("x", "A title", "a source", ["how"], ["what else"], "digits", figures=[full, LINE]))
     lines = shown.splitlines()
     assert len({line.index("−1.5") for line in lines if line.startswith("test")}) == 1  # in columns
     assert "protocol    how" in lines and "different   what else" in lines
+
+
+def test_a_difference_has_its_sign_and_needs_two_numbers():
+    ours = [replace(LINE, published=text, ours=-1.0) for text in ("−1.25", "0.5", "a curve")]
+    assert [paper.difference(f) for f in (*ours, LINE)] == ["+0.25", "−1.50", "–", "–"]
 
 
 def test_a_damaged_file_of_results_is_named(tmp_path):
@@ -373,7 +379,7 @@ def test_a_table_without_results_is_marked_as_not_run(tmp_path):
     for script in page.SCRIPTS:
         assert f"- Not run: `python bench/papers/{script.NAME}.py`." in text
         for line in script.LINES:
-            assert f"| {line.what} | {line.published} | – | – | – | not run | – |" in text
+            assert f"| {line.what} | {line.published} | – | – | – | – | not run | – |" in text
 
 
 def test_the_page_is_made_of_its_results():

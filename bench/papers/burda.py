@@ -21,7 +21,7 @@ import paper
 import minivae as mv
 from minivae.collapse import usage
 
-NAME, TITLE = "burda", "Table 1, one stochastic layer"
+NAME, TITLE = "burda", "Burda et al. 2016, Table 1, one stochastic layer"
 SOURCE = (
     "Burda, Grosse & Salakhutdinov, Importance Weighted Autoencoders, 2016, Table 1 "
     "(https://arxiv.org/abs/1509.00519); code: https://github.com/yburda/iwae"

@@ -20,7 +20,7 @@ import paper
 
 import minivae as mv
 
-NAME, TITLE = "jaanli", "784-512-512-128, RMSprop"
+NAME, TITLE = "jaanli", "jaanli/variational-autoencoder: 784-512-512-128, RMSprop"
 SOURCE = "https://github.com/jaanli/variational-autoencoder, README, “jax implementation”, mean-field, step 29999, test"
 LINES = [
     paper.Figure("elbo", "test ELBO", "−104.867"),

@@ -20,7 +20,7 @@ import paper
 
 import minivae as mv
 
-NAME, TITLE = "kingma", "The ELBO against training samples, 500 hidden units"
+NAME, TITLE = "kingma", "Kingma & Welling 2014, Fig. 2: the ELBO against training samples"
 SOURCE = "Kingma & Welling, Auto-Encoding Variational Bayes, 2014, §5 and Fig. 2 (https://arxiv.org/abs/1312.6114)"
 LATENTS, SAMPLES, BATCH, HIDDEN = (3, 5, 10, 20, 200), 10_000_000, 100, 500
 LINES = [

@@ -24,9 +24,10 @@ INTRODUCTION = """\
 Numbers of the literature, and ours by the same protocol. Each table is a command, and going on with one that stopped
 is the same command again; `--help` says what else it takes, and [bench/papers](../bench/papers) is where they are.
 
-A *standard error* is that of the mean over the rows, for a test set is a sample too; *of sampling z* is what the
-importance-sampling estimate of each row adds to it. *Training* is the time of the optimisation, evaluation left out.
-What was run in part says how far it came, and is no reproduction; what was not run says so. Nats.
+*Difference* is ours less the published number. A *standard error* is that of the mean over the rows, for a test set is
+a sample too; *of sampling z* is what the importance-sampling estimate of each row adds to it. *Training* is the time of
+the optimisation, evaluation left out. What was run in part says how far it came, and is no reproduction; what was not
+run says so. Nats.
 """
 
 
@@ -47,7 +48,7 @@ def table(script: Any, results: Path) -> str:
         result = paper.Result(
             script.NAME, script.TITLE, script.SOURCE, script.PROTOCOL, script.DIFFERENCES, "–", figures=script.LINES
         )
-    rows = [paper.COLUMNS, ("---", "---:", "---:", "---:", "---:", "---", "---:"), *paper.lines(result.figures)]
+    rows = [paper.COLUMNS, ("---", *["---:"] * 5, "---", "---:"), *paper.lines(result.figures)]
     facts = [f"Protocol: {line}." for line in result.protocol] + [f"Different: {line}." for line in result.differences]
     runs: dict[tuple[str, str, str], list[str]] = {}
     for figure in result.figures:

@@ -275,14 +275,14 @@ def _write_npz(path: Path, **arrays: np.ndarray) -> None:
 
 # ---- the table ------------------------------------------------------------------------------------------------------
 
-COLUMNS = ("", "published", "ours", "standard error", "of sampling z", "run", "training")
+COLUMNS = ("", "published", "ours", "difference", "standard error", "of sampling z", "run", "training")
 GAP = "–"
 
 
 def lines(figures: Iterable[Figure]) -> list[list[str]]:
     """The cells of a table, without its heading."""
     return [
-        [f.what, f.published, number(f.ours, f.digits), number(f.error, 2), number(f.estimator, 3),
+        [f.what, f.published, number(f.ours, f.digits), difference(f), number(f.error, 2), number(f.estimator, 3),
          f.reached if f.complete or f.ours is None else f"{f.reached}: a part", duration(f.seconds)]
         for f in figures
     ]  # fmt: skip
@@ -295,6 +295,15 @@ def show(result: Result) -> str:
     rows = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     said = [f"protocol    {line}" for line in result.protocol] + [f"different   {line}" for line in result.differences]
     return "\n".join([result.title, result.source, "", *rows, "", f"data        {result.data}", *said])
+
+
+def difference(f: Figure) -> str:
+    """Ours less the published number, with its sign; – where one is missing."""
+    try:
+        published = float(f.published.replace("−", "-"))
+    except ValueError:
+        return GAP
+    return GAP if f.ours is None else f"{f.ours - published:+.{f.digits}f}".replace("-", "−")
 
 
 def number(x: float | None, digits: int) -> str:

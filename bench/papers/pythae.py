@@ -17,7 +17,7 @@ import paper
 
 import minivae as mv
 
-NAME, TITLE = "pythae", "784-400-40, Adam"
+NAME, TITLE = "pythae", "pythae: 784-400-40, Adam"
 SOURCE = (
     "https://github.com/clementchadebec/benchmark_VAE, examples/scripts/reproducibility: README (VAE, Binary MNIST) "
     "and vae.py"
