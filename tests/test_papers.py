@@ -180,10 +180,11 @@ def test_a_packed_byte_holds_its_first_pixel_in_the_highest_bit(tmp_path):
         (lambda folder: (folder / "binarized_mnist_valid.amat").unlink(), "no binarized_mnist_valid.amat"),
         (lambda folder: (folder / "binarized_mnist_test.amat").write_text("0 1 x\n"), "line 1, column 3"),
         (lambda folder: (folder / "binarized_mnist_test.amat").write_text("0 1\n"), "2 rows of 784 pixels"),
+        (lambda folder: np.savetxt(folder / "binarized_mnist_test.amat", bits().test[:1], fmt="%d"), "2 rows of 784"),
         (lambda folder: (folder / "binarized_mnist_test.amat").write_text(""), "empty"),
         (lambda folder: np.savetxt(folder / "binarized_mnist_train.amat", 2 * bits().train, fmt="%d"), "0 to 2"),
     ],
-    ids=["missing", "no number", "cut off", "empty", "no bits"],
+    ids=["missing", "no number", "narrow", "cut off", "empty", "no bits"],
 )
 def test_damaged_amat_files_are_named(tmp_path, damage, said):
     as_amat(tmp_path, bits())
