@@ -25,8 +25,9 @@ Numbers of the literature, and ours by the same protocol. Each table is a comman
 is the same command again; `--help` says what else it takes, and [bench/papers](../bench/papers) is where they are.
 
 *Difference* is ours less the published number. A *standard error* is that of the mean over the rows, for a test set is
-a sample too; *of sampling z* is what the importance-sampling estimate of each row adds to it. *Training* is the time of
-the optimisation, evaluation left out. What was run in part says how far it came, and is no reproduction; what was not
+a sample too; *of sampling z* is what the importance-sampling estimate of each row adds to it, which is low on average,
+the more so the fewer its samples. *Training* is the time of the optimisation by the clock, on cores shared with other
+work; evaluation is left out. What was run in part says how far it came, and is no reproduction; what was not
 run says so. Nats.
 """
 
