@@ -1,0 +1,395 @@
+"""The papers' tables: their protocols, the digits they read, their resuming, and the page that shows them."""
+
+import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import burda
+import digits
+import jaanli
+import kingma
+import numpy as np
+import page
+import paper
+import pytest
+import pythae
+import scipy.stats
+from tolerances import SCIPY
+
+import minivae as mv
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = {script.NAME: script for script in page.SCRIPTS}
+FEW = {"train": 7, "valid": 3, "test": 2}
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """Random grey rows instead of MNIST."""
+    rng = np.random.default_rng(0)
+    parts = [rng.random((300, digits.PIXELS), np.float32) for _ in digits.PARTS]
+    monkeypatch.setattr(digits, "grey", lambda: digits.Digits(*parts, "made up"))
+
+
+def bits(seed=0):
+    rng = np.random.default_rng(seed)
+    return digits.Digits(*(rng.integers(0, 2, (n, digits.PIXELS), np.uint8) for n in FEW.values()), "made up")
+
+
+def assert_same(a, b):
+    for part in digits.PARTS:
+        np.testing.assert_array_equal(getattr(a, part), getattr(b, part))
+
+
+# ---- what was published ---------------------------------------------------------------------------------------------
+
+
+def test_published_numbers_are_those_of_their_sources():
+    published = {line.key: line.published for script in page.SCRIPTS for line in script.LINES}
+    # github.com/jaanli/variational-autoencoder, README: "Test ELBO estimate: -104.867  Test log p(x) estimate: -96.716"
+    assert (published["elbo"], published["ln p(x)"]) == ("−104.867", "−96.716")
+    # github.com/clementchadebec/benchmark_VAE, examples/scripts/reproducibility, README: "NLL (200 IS) | 89.78 (0.01)"
+    assert published["nll"] == "89.78"
+    # arXiv 1509.00519, Table 1, MNIST, one stochastic layer: NLL, then active units, for k = 1, 5, 50
+    assert [published[f"vae-{k} nll"] for k in (1, 5, 50)] == ["86.76", "86.47", "86.35"]
+    assert [published[f"iwae-{k} nll"] for k in (1, 5, 50)] == ["86.76", "85.54", "84.78"]
+    assert [published[f"vae-{k} active"] for k in (1, 5, 50)] == ["19", "20", "20"]
+    assert [published[f"iwae-{k} active"] for k in (1, 5, 50)] == ["19", "22", "25"]
+
+
+def test_the_staircase_of_burda_is_its_closed_form():
+    assert burda.passes(burda.STAGES) == sum(3**i for i in range(8)) == 3280
+    for done in (*range(130), 363, 364, 1092, 1093, 3279):
+        stage = math.floor(math.log(2 * done + 1, 3) + 1e-9)  # done passes are over: (3^i − 1)/2 ≤ done
+        for epochs in (burda.passes(3), burda.passes(8)):  # a prefix has the rates of the whole
+            rate = burda.LR * burda.SCHEDULE.factor(done, epochs)
+            assert rate == pytest.approx(1e-3 * 10 ** (-stage / 7), rel=1e-12)
+
+
+def test_the_rate_of_pythae_falls_after_200_and_350_passes(made_up, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(paper, "train", lambda *args, **options: seen.update(options) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pythae.main(["--quick", "--runs", str(tmp_path)])
+    rates = [seen["optimizer"].lr * seen["schedule"].factor(t, 500) for t in (0, 199.9, 200, 349.9, 350, 499.9)]
+    assert rates == pytest.approx([1e-4, 1e-4, 6.30957e-5, 6.30957e-5, 3.98107e-5, 3.98107e-5], rel=1e-5)
+
+
+def test_the_first_weights_of_jaanli_are_a_normal_cut_at_two():
+    vae = jaanli.build(0, "exp", (64, 64), 5)
+    W = vae.parameters["encoder.0.W"] * math.sqrt(784)
+    assert np.abs(W).max() <= 2.00001
+    assert scipy.stats.kstest(W.ravel(), scipy.stats.truncnorm(-2, 2).cdf).pvalue > 0.01
+    assert not vae.parameters["encoder.0.b"].any()
+
+
+def softplus_model():
+    """A small model in float64 whose σ is softplus of the encoder's output, and rows and noise for it."""
+    rng = np.random.default_rng(0)
+    vae = jaanli.build(0, "softplus", (5,), 3, dtype="float64")
+    for name in ("encoder.0.b", "encoder.1.b"):
+        vae.parameters[name][...] = rng.standard_normal(vae.parameters[name].shape)
+    return vae, bits().train.astype(np.float64), rng.standard_normal((1, 7, 3))
+
+
+def test_softplus_of_the_encoders_output_is_the_posteriors_deviation():
+    vae, X, _ = softplus_model()
+    p = vae.parameters
+    hidden = np.maximum(X @ p["encoder.0.W"] + p["encoder.0.b"], 0)
+    out = hidden @ p["encoder.1.W"] + p["encoder.1.b"]
+    mean, logvar = vae.encode(X)
+    np.testing.assert_allclose(mean, out[:, :3], **SCIPY)
+    np.testing.assert_allclose(np.exp(logvar / 2), np.log1p(np.exp(out[:, 3:])), rtol=1e-12)
+
+
+def test_the_gradient_passes_through_softplus():
+    vae, X, eps = softplus_model()
+    vae.objective_and_grad(X, eps)
+    b, gradient = vae.parameters["encoder.1.b"], vae.gradients["encoder.1.b"].copy()
+    for i, h in ((i, 1e-5) for i in range(6)):
+        losses = []
+        for step in (h, -2 * h):
+            b[i] += step
+            losses.append(vae.objective(X, eps).loss)
+        b[i] += h
+        assert gradient[i] == pytest.approx((losses[0] - losses[1]) / (2 * h), rel=1e-6)
+
+
+def test_a_very_negative_output_leaves_softplus_finite():
+    vae, X, eps = softplus_model()
+    vae.parameters["encoder.1.b"][3:] = -1e4
+    assert np.isfinite(vae.objective_and_grad(X, eps).loss)
+    assert all(np.isfinite(gradient).all() for gradient in vae.gradients.values())
+
+
+def test_the_first_weights_and_biases_of_pythae_are_uniform_to_one_over_the_root():
+    vae = pythae.build(0, 64, 5)
+    for name, fan in (("encoder.0.W", 784), ("decoder.1.b", 64)):
+        x = vae.parameters[name].ravel() * math.sqrt(fan)
+        assert scipy.stats.kstest(x, scipy.stats.uniform(-1, 2).cdf).pvalue > 0.01
+
+
+def test_burda_begins_at_the_mean_of_every_pixel():
+    mean = np.linspace(0, 1, 784)
+    vae = burda.build("iwae-5", 0, mean, hidden=8, latent=3)
+    for name, W in vae.parameters.items():
+        if name.endswith(".W"):
+            W[...] = 0
+    np.testing.assert_allclose(vae.decode(np.zeros((1, 3)))[0], np.clip(mean, 0.001, 0.999), rtol=1e-4)
+    assert (vae.goal.name, vae.samples) == ("iwae", 5)
+
+
+def test_the_step_of_kingma_is_the_one_with_the_best_first_pass(monkeypatch):
+    scores = dict(zip(kingma.STEPS, (-300.0, -200.0, -250.0), strict=True))
+    monkeypatch.setattr(mv.VAE, "fit", lambda self, X, optimizer, **_: {"elbo": [scores[optimizer.lr]]})
+    assert kingma.choose_step(3, 0, np.zeros((200, 784)), 4) == kingma.STEPS[1]
+
+
+# ---- the digits -----------------------------------------------------------------------------------------------------
+
+
+def as_amat(folder, some):
+    for part in digits.PARTS:
+        np.savetxt(folder / f"binarized_mnist_{part}.amat", getattr(some, part), fmt="%d")
+
+
+def test_the_same_digits_come_from_amat_and_from_packed_and_unpacked_npz(tmp_path):
+    some = bits()
+    as_amat(tmp_path, some)
+    digits.pack(some, tmp_path / "packed.npz")
+    np.savez(tmp_path / "plain.npz", **{part: getattr(some, part).reshape(-1, 28, 28) for part in digits.PARTS})
+    for place in (tmp_path, tmp_path / "packed.npz", tmp_path / "plain.npz"):
+        read = digits.read(str(place), FEW)
+        assert read.name == digits.LAROCHELLE and read.train.dtype == np.uint8
+        assert_same(read, some)
+
+
+def test_a_packed_byte_holds_its_first_pixel_in_the_highest_bit(tmp_path):
+    some = bits()
+    some.train[0, :8] = (1, 0, 0, 0, 0, 0, 1, 0)
+    digits.pack(some, tmp_path / "packed.npz")
+    assert np.load(tmp_path / "packed.npz")["train"][0, 0] == 0b10000010
+
+
+@pytest.mark.parametrize(
+    "damage, said",
+    [
+        (lambda folder: (folder / "binarized_mnist_valid.amat").unlink(), "no binarized_mnist_valid.amat"),
+        (lambda folder: (folder / "binarized_mnist_test.amat").write_text("0 1 x\n"), "line 1, column 3"),
+        (lambda folder: (folder / "binarized_mnist_test.amat").write_text("0 1\n"), "2 rows of 784 pixels"),
+        (lambda folder: np.savetxt(folder / "binarized_mnist_test.amat", bits().test[:1], fmt="%d"), "2 rows of 784"),
+        (lambda folder: (folder / "binarized_mnist_test.amat").write_text(""), "empty"),
+        (lambda folder: np.savetxt(folder / "binarized_mnist_train.amat", 2 * bits().train, fmt="%d"), "0 to 2"),
+    ],
+    ids=["missing", "no number", "narrow", "cut off", "empty", "no bits"],
+)
+def test_damaged_amat_files_are_named(tmp_path, damage, said):
+    as_amat(tmp_path, bits())
+    damage(tmp_path)
+    with pytest.raises(mv.UsageError, match=said) as caught:
+        digits.read(str(tmp_path), FEW)
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5, 0.99], ids=["empty", "ten bytes", "half", "nearly whole"])
+def test_a_cut_off_npz_is_named(tmp_path, kept):
+    file = tmp_path / "packed.npz"
+    digits.pack(bits(), file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    with pytest.raises(mv.UsageError, match=re.escape(str(file))):
+        digits.read(str(file), FEW)
+
+
+def test_an_npz_with_a_flipped_byte_is_named(tmp_path):
+    file = tmp_path / "packed.npz"
+    digits.pack(bits(), file)
+    data = bytearray(file.read_bytes())
+    start = data.index(b"train.npy") + 60
+    data[start] ^= 0xFF
+    file.write_bytes(data)
+    with pytest.raises(mv.UsageError, match=re.escape(str(file))):
+        digits.read(str(file), FEW)
+
+
+def test_other_arrays_and_other_places_are_named(tmp_path):
+    np.savez(tmp_path / "other.npz", X=np.zeros((2, 784)))
+    for place, said in (("other.npz", "expected the arrays train, valid, test"), ("none.npz", "no such file")):
+        with pytest.raises(mv.UsageError, match=said):
+            digits.read(str(tmp_path / place), FEW)
+    with pytest.raises(mv.UsageError, match="it is neither"):
+        digits.read(str(tmp_path / "digits.txt"), FEW)
+
+
+def test_a_draw_has_the_grey_of_its_pixels():
+    grey = np.broadcast_to(np.linspace(0, 1, 11, dtype=np.float32), (20_000, 11))
+    drawn = digits.draw(grey, 0)
+    assert not drawn[:, 0].any() and drawn[:, -1].all()
+    spread = np.sqrt(grey[0] * (1 - grey[0]) / len(grey))
+    assert (np.abs(drawn.mean(axis=0) - grey[0]) <= 4 * spread).all()
+    assert (digits.draw(grey, 1) != drawn).any()
+
+
+@pytest.mark.mnist
+def test_mnist_is_cut_into_the_parts_of_the_papers(mnist_env):
+    grey = digits.grey()
+    assert {part: len(getattr(grey, part)) for part in digits.PARTS} == digits.ROWS
+
+
+# ---- running, and resuming ------------------------------------------------------------------------------------------
+
+
+def figures(folder, name):
+    return [
+        (f.key, f.ours, f.error, f.estimator, f.reached) for f in paper.Result.read(folder / f"{name}.json").figures
+    ]
+
+
+class Interrupting:
+    """A method that raises KeyboardInterrupt at its n-th call."""
+
+    def __init__(self, method, n):
+        self.method, self.left = method, n
+
+    def __get__(self, instance, owner):
+        return lambda *args, **options: self(instance, *args, **options)
+
+    def __call__(self, *args, **options):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return self.method(*args, **options)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_an_interrupted_run_resumes_to_the_same_figures(made_up, monkeypatch, tmp_path, name):
+    script, whole, broken = SCRIPTS[name], tmp_path / "whole", tmp_path / "broken"
+    monkeypatch.setattr(paper, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(paper, "BLOCK", 120)
+    script.main(["--quick", "--runs", str(whole)])
+    done = paper.log_likelihood if name == "kingma" else None  # it estimates none
+    for method, n in (("train_step", 13 if name == "kingma" else 4), ("log_likelihood", 2)):
+        if method == "log_likelihood" and done:
+            continue
+        with monkeypatch.context() as patch:
+            patch.setattr(mv.VAE, method, Interrupting(getattr(mv.VAE, method), n))
+            with pytest.raises(KeyboardInterrupt):
+                script.main(["--quick", "--runs", str(broken)])
+    script.main(["--quick", "--runs", str(broken)])
+    assert figures(broken, name) == figures(whole, name)
+    assert any(ours is not None for _, ours, *_ in figures(whole, name))
+
+
+def test_an_estimate_of_another_model_or_other_rows_is_not_taken_up(tmp_path):
+    vae, X = mv.VAE(784, 2, (4,)), bits().train
+    first, _ = paper.log_likelihood(vae, X, 3, tmp_path)
+    np.testing.assert_array_equal(paper.log_likelihood(vae, X, 3, tmp_path)[0], first)
+    other, _ = paper.log_likelihood(vae, 1 - X, 3, tmp_path)
+    np.testing.assert_array_equal(other, vae.log_likelihood(1 - X, 3)[0])
+    vae.parameters["decoder.1.b"][...] = 1
+    changed, _ = paper.log_likelihood(vae, 1 - X, 3, tmp_path)
+    np.testing.assert_array_equal(changed, vae.log_likelihood(1 - X, 3)[0])
+
+
+def test_the_elbo_of_each_row_is_below_its_likelihood_and_averages_to_the_objective():
+    vae, X = mv.VAE(784, 2, (4,)), bits().train
+    rows = paper.elbo(vae, X, 400)
+    assert rows.shape == (7,)
+    terms = vae.objective(X, eps=np.random.default_rng(5).standard_normal((400, 7, 2), np.float32))
+    assert rows.mean() == pytest.approx(terms.elbo, rel=1e-3)
+    assert (rows <= vae.log_likelihood(X, 500)[0] + 0.2).all()
+
+
+def test_a_later_run_replaces_its_own_lines_and_keeps_the_others(made_up, tmp_path):
+    place = ["--quick", "--runs", str(tmp_path)]
+    burda.main(place)
+    before = figures(tmp_path, "burda")
+    burda.main([*place, "--models", "iwae-5"])  # --quick: the first and the last of these
+    after = figures(tmp_path, "burda")
+    assert [line[0] for line in after] == [line.key for line in burda.LINES]
+    changed = {old[0] for old, new in zip(before, after, strict=True) if old != new}
+    assert changed == {"iwae-5 nll", "iwae-5 active"}
+
+
+def test_a_command_is_kept_without_its_places():
+    words = ["--runs", "/a", "--stages", "3", "--results=/b/c.json", "--data", "/d", "--seed", "1"]
+    assert paper._without_places(words) == ["--stages", "3", "--data", "PLACE", "--seed", "1"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_carries_an_example(capsys, name):
+    with pytest.raises(SystemExit) as caught:
+        SCRIPTS[name].main(["--help"])
+    assert caught.value.code == 0
+    assert f"python bench/papers/{name}.py --quick\n" in capsys.readouterr().out
+
+
+def test_a_mistake_is_one_line_and_status_2():
+    script = ROOT / "bench" / "papers" / "burda.py"
+    run = subprocess.run(
+        [sys.executable, script, "--models", "vae-7"], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert run.returncode == 2 and run.stdout == ""
+    assert re.fullmatch(r"--models 'vae-7': expected some of .*\n", run.stderr)
+
+
+# ---- tables and the page --------------------------------------------------------------------------------------------
+
+LINE = paper.Figure("a", "test ELBO", "−1.5")
+
+
+def test_a_line_is_the_mean_of_its_rows_and_the_standard_error():
+    rows, errors = np.array([-1.0, -2.0, -4.0, -7.0]), np.array([0.3, 0.0, 0.4, 0.0])
+    line = paper.measured(LINE, rows, errors, reached="in full", complete=True)
+    assert line.ours == -3.5
+    assert line.error == pytest.approx(scipy.stats.sem(rows))
+    assert line.estimator == pytest.approx(0.5 / 4)
+
+
+def test_a_table_tells_what_was_run_in_full_in_part_and_not():
+    full = paper.measured(LINE, np.array([-1.0, -2.0]), reached="10 passes", complete=True, seconds=90.0)
+    part = paper.measured(LINE, np.array([-1.0, -2.0]), reached="3 of 10 passes")
+    assert paper.lines([full, part, LINE]) == [
+        ["test ELBO", "−1.5", "−1.50", "+0.00", "0.50", "–", "10 passes", "1.5 min"],
+        ["test ELBO", "−1.5", "−1.50", "+0.00", "0.50", "–", "3 of 10 passes: a part", "–"],
+        ["test ELBO", "−1.5", "–", "–", "–", "–", "not run", "–"],
+    ]
+    shown = paper.show(paper.Result("x", "A title", "a source", ["how"], ["what else"], "digits", figures=[full, LINE]))
+    lines = shown.splitlines()
+    assert len({line.index("−1.5") for line in lines if line.startswith("test")}) == 1  # in columns
+    assert "protocol    how" in lines and "different   what else" in lines
+
+
+def test_a_difference_has_its_sign_and_needs_two_numbers():
+    ours = [replace(LINE, published=text, ours=-1.0) for text in ("−1.25", "0.5", "a curve")]
+    assert [paper.difference(f) for f in (*ours, LINE)] == ["+0.25", "−1.50", "–", "–"]
+
+
+def test_a_damaged_file_of_results_is_named(tmp_path):
+    for text in ("{", "{}", '{"figures": [{"surprise": 1}]}'):
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(mv.UsageError, match=r"x\.json"):
+            paper.Result.read(tmp_path / "x.json")
+
+
+def test_a_table_without_results_is_marked_as_not_run(tmp_path):
+    text = page.markdown(tmp_path)
+    for script in page.SCRIPTS:
+        assert f"- Not run: `python bench/papers/{script.NAME}.py`." in text
+        for line in script.LINES:
+            assert f"| {line.what} | {line.published} | – | – | – | – | not run | – |" in text
+
+
+def test_the_page_is_made_of_its_results():
+    text = (ROOT / "docs" / page.PAGE).read_text(encoding="utf-8")
+    assert text == page.markdown(paper.RESULTS)
+    picture = ROOT / "docs" / page.PICTURE
+    assert page.PICTURE not in text or page.digest(paper.RESULTS).encode() in picture.read_bytes()
+
+
+def test_no_result_of_a_quick_run_is_kept():
+    for path in paper.RESULTS.glob("*.json"):
+        assert not paper.Result.read(path).quick, path
