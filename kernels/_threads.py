@@ -95,11 +95,13 @@ def run(kernel, elements, *arguments, grain=GRAIN):
         kernel.alone(*arguments, 1)
         return
     threads = max(1, min(_limit, elements // grain))
-    before = get_num_threads()
-    if before == _limit:
+    # How many the pool wakes for this Python thread. For little work nobody is woken: on a busy machine the one who is
+    # not needed would be waited for all the same, until he has been given a core.
+    wanted, before = _limit if threads > 1 else 1, get_num_threads()
+    if before == wanted:
         kernel.pool(*arguments, threads)
         return
-    set_num_threads(_limit)  # how many the pool wakes for this Python thread: someone chose another number
+    set_num_threads(wanted)
     try:
         kernel.pool(*arguments, threads)
     finally:

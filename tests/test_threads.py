@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 
+import numba
 import numpy as np
 import pytest
 from tolerances import assert_close
@@ -253,3 +254,20 @@ def test_the_environment_sets_the_number_of_threads(monkeypatch):
     monkeypatch.setenv("MINIVAE_THREADS", "2")
     assert mv.Backend("numpy").threads == (2 if _threads.OPENMP and os.cpu_count() > 1 else 1)
     kernels.limit_threads(before)
+
+
+@_threads.parallel
+def _who_is_woken(woken, threads):
+    for t in numba.prange(threads):
+        woken[t] = numba.get_num_threads()
+
+
+@needs_pool
+def test_little_work_wakes_nobody_and_the_number_of_threads_stays_as_it_was(two_threads):
+    """On a busy machine the pool would be waited for: a step of a tiny model took 170 ms instead of 0.2."""
+    before = numba.get_num_threads()
+    for elements, expected in ((1, [1, 0]), (4 * _threads.GRAIN, [2, 2])):
+        woken = np.zeros(2, np.int64)
+        _threads.run(_who_is_woken, elements, woken)
+        assert woken.tolist() == expected
+        assert numba.get_num_threads() == before
