@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test asan lint bench smoke figures clean help
+.PHONY: demo test asan lint bench smoke figures notebooks clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    benchmarks;  make smoke: each once, quickly"
 	@echo "make figures  the figures of the README that take longer (needs MNIST: MINIVAE_DATA=folder)"
+	@echo "make notebooks  run the notebooks of examples/, quickly; with WRITE=1 in full, and keep what they show (minutes)"
 	@echo "make clean    remove .venv, demo/ and caches"
 
 # One stamp for each set of extras: made again when pyproject.toml changes.
@@ -57,6 +58,9 @@ figures: $(VENV)/.digits,viz
 	$(BIN)/minivae train mnist --out demo/mnist --force --binarize dynamic --hidden 500 --latent 20 --activation relu \
 	  --batch-size 128 --lr 1e-3 --epochs 10
 	$(BIN)/minivae gradcheck
+
+notebooks: $(VENV)/.notebooks
+	$(BIN)/python scripts/notebooks.py $(if $(WRITE),--write)
 
 clean:
 	rm -rf $(VENV) demo build dist .numba-cache .cuda-cache .mypy_cache .ruff_cache .pytest_cache .benchmarks

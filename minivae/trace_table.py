@@ -41,7 +41,7 @@ def render(trace: Trace, width: int = WIDTH) -> RenderableType:
 
 def text(trace: Trace) -> str:
     """The table as plain text."""
-    console = Console(width=WIDTH, color_system=None, force_terminal=False, file=None)
+    console = Console(width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
     with console.capture() as capture:
         console.print(render(trace))
     return capture.get()

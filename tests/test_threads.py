@@ -5,9 +5,9 @@ import subprocess
 import sys
 import textwrap
 
-import numba
 import numpy as np
 import pytest
+from numba import get_num_threads, prange
 from tolerances import assert_close
 
 import minivae as mv
@@ -258,16 +258,17 @@ def test_the_environment_sets_the_number_of_threads(monkeypatch):
 
 @_threads.parallel
 def _who_is_woken(woken, threads):
-    for t in numba.prange(threads):
-        woken[t] = numba.get_num_threads()
+    for t in prange(threads):
+        woken[t] = get_num_threads()
 
 
+@pytest.mark.filterwarnings("ignore:Cannot cache compiled function")
 @needs_pool
 def test_little_work_wakes_nobody_and_the_number_of_threads_stays_as_it_was(two_threads):
     """On a busy machine the pool would be waited for: a step of a tiny model took 170 ms instead of 0.2."""
-    before = numba.get_num_threads()
+    before = get_num_threads()
     for elements, expected in ((1, [1, 0]), (4 * _threads.GRAIN, [2, 2])):
         woken = np.zeros(2, np.int64)
         _threads.run(_who_is_woken, elements, woken)
         assert woken.tolist() == expected
-        assert numba.get_num_threads() == before
+        assert get_num_threads() == before

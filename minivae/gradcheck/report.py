@@ -172,7 +172,7 @@ class Report:
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=100, color_system=None, force_terminal=False)
+        console = Console(width=100, color_system=None, force_terminal=False, force_jupyter=False)
         with console.capture() as capture:
             self.print(console)
         return capture.get()
