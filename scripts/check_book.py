@@ -2,8 +2,8 @@
 
     python scripts/check_book.py [SITE] [--shot PAGE WIDTH FILE.png]
 
-Pages are opened from the folder, as a reader without a network would. Exit status: 0 all good, 1 something was wrong, 77
-nothing was checked, because there is no Chromium (apt install chromium) or no `websockets` (pip install ".[docs]").
+Pages are opened from the folder, as a reader without a network would. Exit status: 0 all good, 1 something was wrong,
+77 nothing was checked, because there is no Chromium (apt install chromium) or no `websockets` (pip install ".[docs]").
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def browser(command: str) -> Iterator[Browser]:
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            [command, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--hide-scrollbars",
-             "--disable-background-networking", f"--user-data-dir={profile}", "about:blank"],
+            [command, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
+             "--hide-scrollbars", "--disable-background-networking", f"--user-data-dir={profile}", "about:blank"],
             stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         try:
@@ -137,7 +137,9 @@ def main(arguments: list[str]) -> int:
     with browser(command) as page:
         if "--shot" in arguments:
             name, width, path = arguments[arguments.index("--shot") + 1 :][:3]
-            shoot(page, (site / name.partition("#")[0]).as_uri() + name[len(name.partition("#")[0]) :], int(width), path)
+            shoot(
+                page, (site / name.partition("#")[0]).as_uri() + name[len(name.partition("#")[0]) :], int(width), path
+            )
             return 0
         for file in pages:
             found = complaints(page.open(file.as_uri()))

@@ -1,5 +1,5 @@
-"""The book does what it says: its blocks run and print what stands there, its code is the repository's, its solutions pass
-`minivae gradcheck`. Marked `book`: `make docs-test`. The rest, about the machinery, is quick and in `make test`.
+"""The book does what it says: its blocks run and print what stands there, its code is the repository's, its solutions
+pass `minivae gradcheck`. Marked `book`: `make docs-test`. The rest, about the machinery, is quick and in `make test`.
 """
 
 import ast
@@ -106,7 +106,7 @@ def test_an_included_name_is_its_lines_in_the_file():
 
 @pytest.mark.parametrize("what", ["{{ minivae/latent.py:Gone }}", "{{ minivae/gone.py }}"])
 def test_a_name_that_is_not_there_is_an_error(what):
-    with pytest.raises(include.NotFound, match="gone|Gone"):
+    with pytest.raises(include.NotFound, match=r"gone|Gone"):
         include.expand(what, "index.md")
 
 
@@ -145,14 +145,15 @@ def test_a_text_block_under_python_is_its_output_and_elsewhere_is_not():
 
 
 def test_quick_settings_replace_what_is_long_and_nothing_else():
-    words = "minivae train mnist --out run --epochs 10 --latent 2".split()
-    assert blocks.quick(words) == "minivae train digits --out run --epochs 1 --latent 2".split()
+    words = ["minivae", "train", "mnist", "--out", "run", "--epochs", "10", "--latent", "2"]
+    assert blocks.quick(words) == ["minivae", "train", "digits", "--out", "run", "--epochs", "1", "--latent", "2"]
 
 
-@pytest.mark.parametrize("command", ["", *"train evaluate trace sample reconstruct encode info gradcheck bench".split()])
+@pytest.mark.parametrize(
+    "command", ["", *["train", "evaluate", "trace", "sample", "reconstruct", "encode", "info", "gradcheck", "bench"]]
+)
 def test_every_help_carries_an_example(command):
     text = subprocess.run(
         [sys.executable, "-m", "minivae", *command.split(), "--help"], cwd=ROOT, capture_output=True, text=True
     ).stdout
-    usage, _, rest = text.partition("\n\n")
     assert re.search(rf"minivae {command or 'train'}\b", text.split("Usage:")[1].split("\n", 1)[1]), text

@@ -3,8 +3,8 @@
     python scripts/book/blocks.py --write docs/book/*.md      fills in what the Python blocks print
 
 A ```python block runs after those above it, in one namespace; a ```text block right under it is what it prints. Of a
-```sh block every line that begins with `minivae` runs, in a folder of its own, with MNIST and long trainings replaced by
-what is quick (QUICK); a line of another program must be `pip install …` or a target of the Makefile.
+```sh block every line that begins with `minivae` runs, in a folder of its own, with MNIST and long trainings
+replaced by what is quick (QUICK); a line of another program must be `pip install …` or a target of the Makefile.
 """
 
 from __future__ import annotations

@@ -134,6 +134,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(content: str, page: Any, **_: Any) -> None:
-    """Tell mkdocs of the lines' anchors, which the highlighter sets behind its back, so that links to them are checked."""
+    """Tell mkdocs of the lines' anchors, set behind its back by the highlighter: links to them are checked."""
     if page.file.src_uri.startswith("source/"):
         page.present_anchor_ids = set(page.present_anchor_ids or ()) | set(re.findall(r'id="(line-0-\d+)"', content))

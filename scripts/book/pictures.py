@@ -3,7 +3,8 @@
     python scripts/book/pictures.py [--full] [NAME …]
 
 `docs/figures/NAME.py` has `draw(full) → Figure`; the picture is docs/figures/out/NAME.svg, which git ignores. Built
-again: those that are missing or older than their script. `--full` (`make figures`) takes the long settings, and draws all.
+again: those that are missing or older than their script. `--full` (`make figures`) takes the long settings and draws
+all.
 """
 
 from __future__ import annotations

@@ -33,7 +33,11 @@ CONTENTS = [
     ("Where it computes", "", [("minivae/backend.py", ["Backend"])]),
     ("Evaluation", "", [("minivae/evaluate.py", None), ("minivae/annealing.py", None), ("minivae/collapse.py", None)]),
     ("The theory", "`mv.bayes`", [("minivae/bayes/__init__.py", "home")]),
-    ("The building blocks", "", [("minivae/layers.py", ["Dense", "MLP"]), ("minivae/latent.py", ["GaussianPosterior"])]),
+    (
+        "The building blocks",
+        "",
+        [("minivae/layers.py", ["Dense", "MLP"]), ("minivae/latent.py", ["GaussianPosterior"])],
+    ),
     ("Checking gradients", "", [("minivae/gradcheck/__init__.py", "home"), ("minivae/testing.py", None)]),
     ("Mistakes", "", [("minivae/errors.py", ["UsageError", "UsageWarning"])]),
 ]
@@ -70,7 +74,9 @@ def _names(path: str, wanted: Any) -> list[tuple[str, str]]:
     if wanted is None:
         return [(path, name) for name in _public(tree)]
     if wanted == "home":
-        tables = [n.value for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "_HOME"]
+        tables = [
+            n.value for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "_HOME"
+        ]
         return [(f"{folder}/{home}.py", name) for name, home in ast.literal_eval(tables[0]).items()]
     return [(path, name) for name in wanted]
 
@@ -98,7 +104,9 @@ def _signature(node: Any) -> str:
     fields = [f"{n.target.id}: {ast.unparse(n.annotation)}" for n in node.body if isinstance(n, ast.AnnAssign)]
     if init is not None:
         return f"```python\n{_wrapped(node.name, init.args)}\n```"
-    return f"```python\n{node.name}({', '.join(fields)})\n```" if _is_dataclass(node) else f"```python\n{node.name}\n```"
+    return (
+        f"```python\n{node.name}({', '.join(fields)})\n```" if _is_dataclass(node) else f"```python\n{node.name}\n```"
+    )
 
 
 def _is_dataclass(node: ast.ClassDef) -> bool:
