@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test asan lint bench smoke figures notebooks clean help
+.PHONY: demo test asan lint bench smoke figures notebooks docs docs-test clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make asan     the CUDA kernels, compiled for this machine, under AddressSanitizer (needs g++)"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    benchmarks;  make smoke: each once, quickly"
+	@echo "make docs     the book, in site/: open site/index.html;  make docs-test: run its code blocks, open its pages"
 	@echo "make figures  the figures of the README that take longer (needs MNIST: MINIVAE_DATA=folder)"
 	@echo "make notebooks  run the notebooks of examples/, quickly; with WRITE=1 in full, and keep what they show (minutes)"
 	@echo "make clean    remove .venv, demo/ and caches"
@@ -54,7 +55,17 @@ bench: $(VENV)/.bench
 smoke: $(VENV)/.bench
 	$(BIN)/python -m pytest bench --benchmark-disable -q
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "The book is in site/: open site/index.html"
+
+# Status 77: there is no Chromium, and the check has said so.
+docs-test: docs
+	$(BIN)/python -m pytest tests/test_book.py -m book
+	$(BIN)/python scripts/check_book.py site || test $$? = 77
+
 figures: $(VENV)/.digits,viz
+	$(BIN)/python scripts/book/pictures.py --full
 	$(BIN)/minivae train mnist --out demo/mnist --force --binarize dynamic --hidden 500 --latent 20 --activation relu \
 	  --batch-size 128 --lr 1e-3 --epochs 10
 	$(BIN)/minivae gradcheck
@@ -63,5 +74,5 @@ notebooks: $(VENV)/.notebooks
 	$(BIN)/python scripts/notebooks.py $(if $(WRITE),--write)
 
 clean:
-	rm -rf $(VENV) demo build dist .numba-cache .cuda-cache .mypy_cache .ruff_cache .pytest_cache .benchmarks
+	rm -rf $(VENV) demo build dist site docs/figures/out .numba-cache .cuda-cache .mypy_cache .ruff_cache .pytest_cache .benchmarks
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

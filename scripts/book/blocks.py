@@ -1,0 +1,122 @@
+"""blocks: the code blocks of a page, in order, and how they are run. tests/test_book.py runs them all.
+
+    python scripts/book/blocks.py --write docs/book/*.md      fills in what the Python blocks print
+
+A ```python block runs after those above it, in one namespace; a ```text block right under it is what it prints. Of a
+```sh block every line that begins with `minivae` runs, in a folder of its own, with MNIST and long trainings
+replaced by what is quick (QUICK); a line of another program must be `pip install …` or a target of the Makefile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import dedent
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.M | re.S)
+OUTPUT = re.compile(r"^( *)(```python\n.*?^\1```)\n(?:\n? *```text\n.*?^ *```\n)?", re.M | re.S)
+# What is long or needs a download, and what it becomes
+QUICK = {
+    "mnist": "digits",
+    "fashion-mnist": "digits",
+    "--epochs": "1",
+    "--hidden": "16",
+    "--importance": "5",
+    "--ais": "4",
+    "-n": "8",
+}
+
+
+@dataclass
+class Block:
+    language: str
+    text: str
+    line: int
+    output: str | None = field(default=None)  # what the page says that it prints
+
+
+def blocks(markdown: str) -> list[Block]:
+    """Every fenced block; a text block right under Python is its output."""
+    found: list[Block] = []
+    last_end = -1
+    for match in BLOCK.finditer(markdown):
+        block = Block(match.group(2), dedent(match.group(3)), markdown[: match.start()].count("\n") + 1)
+        between = markdown[last_end : match.start()].strip() if last_end >= 0 else "x"
+        if block.language == "text" and found and found[-1].language == "python" and not between:
+            found[-1].output = block.text
+        else:
+            found.append(block)
+        last_end = match.end()
+    return found
+
+
+def run_python(block: Block, namespace: dict, page: str) -> str:
+    """What the block prints."""
+    said = io.StringIO()
+    code = compile("\n" * block.line + block.text, page, "exec")  # a traceback names the page's own line
+    with contextlib.redirect_stdout(said):
+        exec(code, namespace)
+    return said.getvalue()
+
+
+def commands(block: Block) -> list[list[str]]:
+    """The commands of a shell block, words without comments; one that goes on after a backslash is one."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def quick(words: list[str]) -> list[str]:
+    """The same command with little to do: an option's value, or a data set, replaced."""
+    out = list(words)
+    for i, word in enumerate(out):
+        if i and out[i - 1].startswith("-") and out[i - 1] in QUICK:
+            out[i] = QUICK[out[i - 1]]
+        elif not word.startswith("-") and word in QUICK:
+            out[i] = QUICK[word]
+    return out
+
+
+def run_command(words: list[str], folder: Path, full: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run `minivae …` in the folder."""
+    words = words if full else quick(words)
+    return subprocess.run(
+        [sys.executable, "-m", "minivae", *words[1:]],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+        timeout=600,
+    )
+
+
+def prepare(folder: Path) -> None:
+    """What the pages' blocks find in their folder: the repository's examples and solutions."""
+    for name in ("examples", "docs", "bench"):
+        (folder / name).symlink_to(ROOT / name)
+
+
+def write_outputs(path: Path) -> None:
+    """Run the page's Python blocks and put what each prints right under it."""
+    text, namespace = path.read_text(), {"__name__": "__main__"}
+
+    def fill(match: re.Match) -> str:
+        margin, fenced = match.group(1), match.group(2)
+        block = Block("python", dedent("\n".join(fenced.split("\n")[1:-1])), 0)
+        said = run_python(block, namespace, str(path))
+        lines = "".join(f"{margin}{line}\n" if line else "\n" for line in said.splitlines())
+        return f"{margin}{fenced}\n" + (f"\n{margin}```text\n{lines}{margin}```\n" if said else "")
+
+    path.write_text(OUTPUT.sub(fill, text))
+
+
+if __name__ == "__main__":
+    for name in sys.argv[2:]:
+        write_outputs(Path(name))
