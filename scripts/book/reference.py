@@ -28,7 +28,12 @@ CONTENTS = [
     (
         "Likelihoods",
         "`mv.LIKELIHOODS`: name → class",
-        [("minivae/likelihoods.py", ["Likelihood", "Bernoulli", "Gaussian", "GaussianFixed"])],
+        [
+            ("minivae/likelihoods/base.py", ["Likelihood"]),
+            ("minivae/likelihoods/unit.py", ["Bernoulli", "ContinuousBernoulli"]),
+            ("minivae/likelihoods/real.py", ["Gaussian", "GaussianFixed", "GaussianShared", "GaussianOptimal", "Laplace"]),
+            ("minivae/likelihoods/counts.py", ["Categorical", "Poisson", "NegativeBinomial"]),
+        ],
     ),
     ("Where it computes", "", [("minivae/backend.py", ["Backend"])]),
     ("Evaluation", "", [("minivae/evaluate.py", None), ("minivae/annealing.py", None), ("minivae/collapse.py", None)]),
