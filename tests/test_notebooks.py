@@ -77,7 +77,7 @@ class TestNotebook:
         assert all(cell["metadata"] == {} for cell in notebook["cells"])
 
     def test_becomes_a_page_with_every_cell_and_picture(self, path):
-        text, pictures = runpy.run_path(str(ROOT / "scripts" / "notebook_pages.py"))["page"](path)
+        text, pictures = runpy.run_path(str(ROOT / "scripts" / "book" / "notebooks.py"))["page"](path)
         for cell in code_cells(path):
             assert "".join(cell["source"]).strip() in text
         assert len(pictures) == sum("image/png" in output.get("data", {}) for output in outputs(path)) > 0

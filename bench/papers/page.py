@@ -22,7 +22,7 @@ DOCS = paper.HERE.parent.parent / "docs"
 PAGE, PICTURE = "results.md", "results-samples.png"
 INTRODUCTION = """\
 Numbers of the literature, and ours by the same protocol. Each table is a command, and going on with one that stopped
-is the same command again; `--help` says what else it takes, and [bench/papers](../bench/papers) is where they are.
+is the same command again; `--help` says what else it takes, and [bench/papers](../bench/README.md) is where they are.
 
 *Difference* is ours less the published number. A *standard error* is that of the mean over the rows, for a test set is
 a sample too; *of sampling z* is what the importance-sampling estimate of each row adds to it, which is low on average,

@@ -31,7 +31,10 @@ CONTENTS = [
         [
             ("minivae/likelihoods/base.py", ["Likelihood"]),
             ("minivae/likelihoods/unit.py", ["Bernoulli", "ContinuousBernoulli"]),
-            ("minivae/likelihoods/real.py", ["Gaussian", "GaussianFixed", "GaussianShared", "GaussianOptimal", "Laplace"]),
+            (
+                "minivae/likelihoods/real.py",
+                [f"Gaussian{kind}" for kind in ("", "Fixed", "Shared", "Optimal")] + ["Laplace"],
+            ),
             ("minivae/likelihoods/counts.py", ["Categorical", "Poisson", "NegativeBinomial"]),
         ],
     ),

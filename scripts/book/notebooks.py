@@ -1,9 +1,7 @@
-"""A notebook as a page of Markdown, with the outputs that are kept in it: for a book, or to read beside it.
+"""notebooks: those of examples/ as pages of the book, with the outputs that are kept in them. A hook of mkdocs.
 
-    python scripts/notebook_pages.py docs/notebooks     each of examples/*.ipynb → NAME.md and NAME-1.png …
-
-Nothing is executed, and nothing but the standard library is needed. Displayed equations become paragraphs of their own,
-which is where Markdown renderers look for them.
+Nothing is executed (`make notebooks` does that). Displayed equations become paragraphs of their own, which is where
+Markdown looks for them.
 """
 
 from __future__ import annotations
@@ -11,11 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def page(path: Path) -> tuple[str, dict[str, bytes]]:
@@ -55,17 +52,12 @@ def _text(output: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
 
 
-def main(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def on_files(files: Any, config: Any) -> Any:
+    from mkdocs.structure.files import File
+
     for path in sorted(EXAMPLES.glob("*.ipynb")):
         text, pictures = page(path)
-        (folder / f"{path.stem}.md").write_text(text, encoding="utf-8")
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=text))
         for name, png in pictures.items():
-            (folder / name).write_bytes(png)
-        print(folder / f"{path.stem}.md")
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python scripts/notebook_pages.py FOLDER")
-    main(Path(sys.argv[1]))
+            files.append(File.generated(config, f"notebooks/{name}", content=png))
+    return files
