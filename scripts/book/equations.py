@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*\\[(\[](.*?)\\[)\]]\s*</\1>', re.S)
+TAG = re.compile(r"\\tag\{(\w+)\}")
 
 
 class Unknown(ValueError):
@@ -21,6 +22,9 @@ def convert(latex: str, display: bool) -> str:
     """MathML of one formula."""
     from latex2mathml import converter
 
+    latex = re.sub(
+        r"\\ln(?![a-z(])\s*(?!\()", r"\\ln\\, ", latex
+    )  # the converter leaves no gap after a function's name
     try:
         mathml = converter.convert(latex, display="block" if display else "inline")
     except Exception as error:
@@ -35,8 +39,10 @@ def replace(page: str) -> str:
 
     def one(match: re.Match) -> str:
         display = match.group(1) == "div"
-        mathml = convert(html.unescape(match.group(2)).strip(), display)
-        return f'<div class="equation">{mathml}</div>' if display else mathml
+        latex = html.unescape(match.group(2)).strip()
+        number = "".join(f'<span class="number">({n})</span>' for n in TAG.findall(latex))
+        mathml = convert(TAG.sub("", latex).strip(), display)
+        return f'<div class="equation">{mathml}{number}</div>' if display else mathml
 
     return FORMULA.sub(one, page)
 
