@@ -68,7 +68,7 @@ def section(e: Equation) -> str:
 
 
 def _formula(text: str) -> str:
-    return f"```\n{text}\n```"
+    return f"```text\n{text}\n```"
 
 
 def _links(places: list[Place]) -> str:

@@ -41,6 +41,7 @@ CONTENTS = [
     ("Where it computes", "", [("minivae/backend.py", ["Backend"])]),
     ("Evaluation", "", [("minivae/evaluate.py", None), ("minivae/annealing.py", None), ("minivae/collapse.py", None)]),
     ("The theory", "`mv.bayes`", [("minivae/bayes/__init__.py", "home")]),
+    ("The equations", "", [("minivae/equations/__init__.py", ["explain"])]),
     (
         "The building blocks",
         "",
