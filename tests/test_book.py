@@ -150,7 +150,8 @@ def test_quick_settings_replace_what_is_long_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "command", ["", *["train", "evaluate", "trace", "sample", "reconstruct", "encode", "info", "gradcheck", "bench"]]
+    "command",
+    ["", *"train evaluate trace sample reconstruct encode info gradcheck explain verify bench".split()],
 )
 def test_every_help_carries_an_example(command):
     text = subprocess.run(
