@@ -3,6 +3,7 @@ promise (no include, no dynamic shared memory, no atomics on floats, loads of 16
 """
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import nvrtc
 import pytest
@@ -36,9 +37,13 @@ def faults(ok, log, entries):
 @pytest.mark.parametrize("file", FILES)
 def test_it_compiles_for_every_architecture_without_warning_or_spill(file, dtype):
     entries = len(KERNEL.findall(_cuda.source(file)))
-    for architecture in ARCHITECTURES:
-        ok, log, _ = compiled(file, dtype, architecture, "--ptxas-options=-v")
-        assert faults(ok, log, entries) == [], f"{architecture}\n{log}"
+    with ThreadPoolExecutor() as pool:  # the compiler is called without Python's lock
+        for architecture, (ok, log, _) in zip(
+            ARCHITECTURES,
+            pool.map(lambda a: compiled(file, dtype, a, "--ptxas-options=-v"), ARCHITECTURES),
+            strict=True,
+        ):
+            assert faults(ok, log, entries) == [], f"{architecture}\n{log}"
 
 
 @needs_nvrtc

