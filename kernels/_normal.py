@@ -1,43 +1,23 @@
 """normal: Box–Muller on two 24-bit words, in float64 and in straight-line code that LLVM can vectorise.
 
-    radius = √(−2 ln u),  u = (2a + 1) 2⁻²⁵ in (0, 1)          ln u = e ln 2 + 2 artanh((m − 1)/(m + 1)), u = m 2ᵉ
+    radius = √(−2 ln u),  u = (2a + 1) 2⁻²⁵ in (0, 1)
     cos 2πv, sin 2πv,     v = b 2⁻²⁴ in [0, 1)                  v = q/4 + f, |f| ≤ ⅛: Taylor in 2πf, turned by q
 
-Both reductions are exact, so the results are good to 2 ulp (tests/test_math.py), near their zeros too.
+u and f are exact: radius, cosine and sine are good to 2 ulp (tests/test_math.py), near their zeros too.
 """
 
 import math
 
 import numpy as np
 
-from ._math import _LN2_HI_64, _LN2_LO_64, _scalar
-
-_MANTISSA, _ONE = np.int64((1 << 52) - 1), np.int64(1023 << 52)
-_SQRT2 = 1.4142135623730951
+from ._math import _scalar
+from ._special import log
 
 
 @_scalar
-def log_of_odd(n):
-    """ln(n 2⁻²⁵) for a whole number n from 1 to 2²⁵ − 1, as float64."""
-    bits = np.float64(n).view(np.int64)
-    e = (bits >> np.int64(52)) - np.int64(1023 + 25)
-    m = np.int64((bits & _MANTISSA) | _ONE).view(np.float64)
-    large = m > _SQRT2
-    m = 0.5 * m if large else m
-    e = e + np.int64(1) if large else e
-    s = (m - 1.0) / (m + 1.0)
-    q = s * s
-    p = 1 / 21
-    p = p * q + 1 / 19
-    p = p * q + 1 / 17
-    p = p * q + 1 / 15
-    p = p * q + 1 / 13
-    p = p * q + 1 / 11
-    p = p * q + 1 / 9
-    p = p * q + 1 / 7
-    p = p * q + 1 / 5
-    p = p * q + 1 / 3
-    return np.float64(e) * _LN2_HI_64 + (np.float64(e) * _LN2_LO_64 + 2.0 * (s + s * q * p))
+def radius(a):
+    """√(−2 ln u) of the word a, from 0 to 2²⁴ − 1."""
+    return math.sqrt(-2.0 * log(np.float64(2 * a + 1) * 2.0**-25))
 
 
 @_scalar

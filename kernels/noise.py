@@ -19,7 +19,7 @@ import numpy as np
 
 from . import _cuda
 from ._math import kernel, like
-from ._normal import cos_sin_of_turn, log_of_odd
+from ._normal import cos_sin_of_turn, radius
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # the multipliers
 W0, W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by each round: the golden ratio, and √3 − 1
@@ -179,10 +179,10 @@ def _normals(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
         _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
         for pair in (0, 2):
             for i in range((stop - start) * blocks):
-                radius = math.sqrt(-2.0 * log_of_odd(2 * np.int64(words[pair, i] >> np.uint32(8)) + 1))
+                length = radius(np.int64(words[pair, i] >> np.uint32(8)))
                 cos, sin = cos_sin_of_turn(np.int64(words[pair + 1, i] >> np.uint32(8)))
-                normals[pair, i] = radius * cos
-                normals[pair + 1, i] = radius * sin
+                normals[pair, i] = length * cos
+                normals[pair + 1, i] = length * sin
         for r in range(start, stop):
             own = normals[:, (r - start) * blocks : (r - start + 1) * blocks]
             for j in range(D):

@@ -111,25 +111,25 @@ WORDS = np.unique(np.concatenate([np.arange(300), 2 ** np.arange(24), 2**24 - 1 
 
 
 @njit
-def _parts(log, cos, sin, words):
+def _parts(radius, cos, sin, words):
     for i in range(words.size):
-        log[i] = _normal.log_of_odd(2 * words[i] + 1)
+        radius[i] = _normal.radius(words[i])
         cos[i], sin[i] = _normal.cos_sin_of_turn(words[i])
 
 
 @pytest.fixture(scope="module")
 def parts():
-    log, cos, sin = np.empty((3, WORDS.size))
-    _parts(log, cos, sin, WORDS)
-    return log, cos, sin
+    radius, cos, sin = np.empty((3, WORDS.size))
+    _parts(radius, cos, sin, WORDS)
+    return radius, cos, sin
 
 
 def _ulps(actual, expected):
     return float(np.max(np.abs(actual - expected) / np.spacing(np.abs(expected).astype(np.float64))))
 
 
-def test_the_logarithm_of_a_uniform_is_right_to_two_ulp(parts):
-    expected = np.log((2 * WORDS.astype(np.longdouble) + 1) * np.longdouble(2) ** -25)
+def test_the_radius_is_right_to_two_ulp(parts):
+    expected = np.sqrt(-2 * np.log((2 * WORDS.astype(np.longdouble) + 1) * np.longdouble(2) ** -25))
     assert _ulps(parts[0], expected) <= 2
 
 
@@ -137,8 +137,8 @@ def test_cosine_and_sine_of_a_turn_are_right_to_two_ulp_near_their_zeros_too(par
     mpmath = pytest.importorskip("mpmath")
     chosen = np.concatenate([WORDS[:40], WORDS[-40:], np.array([k * 2**21 + d for k in range(8) for d in (-1, 0, 1)])])
     chosen = np.unique(chosen[chosen >= 0])
-    log, cos, sin = np.empty((3, chosen.size))
-    _parts(log, cos, sin, chosen)
+    radius, cos, sin = np.empty((3, chosen.size))
+    _parts(radius, cos, sin, chosen)
     with mpmath.workdps(40):
         angles = [2 * mpmath.pi * int(word) / mpmath.mpf(2) ** 24 for word in chosen]
         exact_cos, exact_sin = ([f(angle) for angle in angles] for f in (mpmath.cos, mpmath.sin))
