@@ -1,4 +1,5 @@
-"""Open every page of the built book in a headless Chromium: no error on the console, no request off this machine.
+"""Open every page of the built book in a headless Chromium: no error on the console, no request off this machine, and
+its search finds what is there.
 
     python scripts/check_book.py [SITE] [--shot PAGE WIDTH FILE.png]
 
@@ -23,6 +24,7 @@ from typing import Any
 
 NOT_CHECKED = 77  # what test drivers take for 'skipped'
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SOUGHT = ("Bhattacharyya", "book/divergences.html")  # a word, and a page that search has to find it on
 LOCAL = ("file:", "data:", "blob:", "about:")
 
 
@@ -54,6 +56,26 @@ class Browser:
         waiting = "new Promise(done => setTimeout(done, 150))"  # for what scripts begin after loading
         self.send("Runtime.evaluate", expression=waiting, awaitPromise=True)
         return self.events
+
+
+def find(page: Browser, url: str, words: str, seconds: float = 20.0) -> list[str]:
+    """What the book's own search finds, typed into its box by a reader: the addresses of the pages, best first."""
+    page.open(url)
+    typed = """(words) => {
+        document.querySelector("#__search").click();
+        const box = document.querySelector(".md-search__input");
+        box.focus();
+        box.value = words;
+        box.dispatchEvent(new KeyboardEvent("keyup", {bubbles: true}));
+    }"""
+    page.send("Runtime.evaluate", expression=f"({typed})({json.dumps(words)})")
+    links = "[...document.querySelectorAll('.md-search-result__link')].map(link => link.href)"
+    end = time.monotonic() + seconds
+    while True:
+        found = page.send("Runtime.evaluate", expression=links, returnByValue=True)["result"]["value"]
+        if found or time.monotonic() > end:
+            return found
+        time.sleep(0.1)
 
 
 def complaints(events: list[dict[str, Any]]) -> list[str]:
@@ -143,6 +165,11 @@ def main(arguments: list[str]) -> int:
             return 0
         for file in pages:
             found = complaints(page.open(file.as_uri()))
+            if file == site / "index.html":
+                where = find(page, file.as_uri(), SOUGHT[0])
+                found += complaints(page.events)
+                if not any(SOUGHT[1] in address for address in where):
+                    found.append(f"search for {SOUGHT[0]!r} finds {where or 'nothing'}, and {SOUGHT[1]} is not in it")
             wrong += bool(found)
             for complaint in found:
                 print(f"{file.relative_to(site)}: {complaint}")
