@@ -190,7 +190,10 @@ def test_no_step_synchronises(cupy):
         warnings.simplefilter("ignore", DeprecationWarning)
         with cupyx.allow_synchronize(False):
             for _ in range(20):
-                vae.train_step(data, optimizer, rows=rows, clip=1.0).sums()
+                terms = vae.train_step(data, optimizer, rows=rows, clip=1.0)
+                terms.sums()
+            with pytest.raises(cupyx.DeviceSynchronized):  # what one that did would have raised
+                _ = terms.loss
 
 
 @pytest.mark.parametrize("capture", [False, True])

@@ -175,7 +175,7 @@ def test_a_product_leaves_the_threads_of_numpys_blas_as_they_were():
     """
     if gemm.choose("numpy").own_threads:
         pytest.skip("NumPy's BLAS is called through numpy.dot here")
-    _run(script)
+    assert_it_runs(script)
 
 
 @needs_pool
@@ -191,10 +191,10 @@ def test_a_forked_process_trains_on_one_thread():
             os._exit(0 if abs(loss - losses[0]) < 1e-3 else 1)
         assert os.waitpid(child, 0)[1] == 0
     """
-    _run(script, MINIVAE_THREADS="2")
+    assert_it_runs(script, MINIVAE_THREADS="2")
 
 
-def _run(script, **environment):
+def assert_it_runs(script, **environment):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
         env={**os.environ, **environment},
