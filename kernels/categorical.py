@@ -43,6 +43,7 @@ def reference(xp, nll_rows, d_logits, scratch, logits, X, weight):
     d_logits.reshape(-1, B, K, D)[...] = weight * (e / total - here)
 
 
+# On one thread: scratch is one row's.
 @kernel
 def _categorical(nll_rows, d_logits, scratch, logits, X, weight, weight_step):
     B, D = X.shape

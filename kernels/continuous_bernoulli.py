@@ -21,10 +21,13 @@ Source: Loaiza-Ganem & Cunningham, "The continuous Bernoulli", NeurIPS 2019.
 import math
 from fractions import Fraction
 
+from numba import prange
+
 from . import _cuda
-from ._math import expm1_negative, kernel, like
+from ._math import expm1_negative, like
 from ._rows import as_column, as_vector
-from ._special import log
+from ._special import _inlined, log
+from ._threads import parallel, run, share
 
 NEAR = 2.0  # below it, the series
 
@@ -37,14 +40,13 @@ def _coefficients(count):
     return tuple(float(B[2 * n] / math.factorial(2 * n)) for n in range(1, count + 1))
 
 
-TERMS = 17
-SERIES = _coefficients(TERMS)
-TINY = 1e-18  # a at the least: its square is a normal float32
+SERIES = _coefficients(17)
+SMALLEST = 1e-18  # a at the least: its square is a normal float32
 
 
 def mean(xp, logits):
     """E[x|z] = μ(ℓ)."""
-    a = xp.maximum(xp.abs(logits), TINY)
+    a = xp.maximum(xp.abs(logits), SMALLEST)
     near = xp.minimum(a, NEAR)  # lest the series overflow elsewhere
     g = 0.0
     for c in reversed(SERIES):
@@ -56,7 +58,7 @@ def mean(xp, logits):
 
 def quantile(xp, logits, u):
     """The x below which the probability is u: ln(1 + u (e^ℓ − 1))/ℓ; for ℓ > 0 reflected, lest e^ℓ overflow."""
-    a = xp.maximum(xp.abs(logits), TINY)
+    a = xp.maximum(xp.abs(logits), SMALLEST)
     u = xp.where(logits < 0, u, 1 - u)
     least = -1 + 2.0**-24  # in float32 too; beyond it the logarithm of 0
     x = -xp.log1p(xp.maximum(u * xp.expm1(-a), least)) / a
@@ -74,39 +76,61 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     """
     B, D = X.shape
     logits = logits.reshape(-1, B, D)
-    a = xp.maximum(xp.abs(logits), TINY)
+    a = xp.maximum(xp.abs(logits), SMALLEST)
     G = 0.5 * a + xp.log(-xp.expm1(-a) / a)
     nll_rows.reshape(-1, B)[...] = (G + logits * (0.5 - X)).sum(axis=2)
     d_logits.reshape(-1, B, D)[...] = as_column(weight, B) * (mean(xp, logits) - X)
 
 
-@kernel
-def _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, weight_step):
+@_inlined
+def _series(q):
+    """g/a = c₁ + c₂ q + … + c₁₇ q¹⁶ at q = a², written out: a loop would stay one, and nothing be vectorised."""
+    g = like(q, SERIES[16])
+    g = g * q + like(q, SERIES[15])
+    g = g * q + like(q, SERIES[14])
+    g = g * q + like(q, SERIES[13])
+    g = g * q + like(q, SERIES[12])
+    g = g * q + like(q, SERIES[11])
+    g = g * q + like(q, SERIES[10])
+    g = g * q + like(q, SERIES[9])
+    g = g * q + like(q, SERIES[8])
+    g = g * q + like(q, SERIES[7])
+    g = g * q + like(q, SERIES[6])
+    g = g * q + like(q, SERIES[5])
+    g = g * q + like(q, SERIES[4])
+    g = g * q + like(q, SERIES[3])
+    g = g * q + like(q, SERIES[2])
+    g = g * q + like(q, SERIES[1])
+    return g * q + like(q, SERIES[0])
+
+
+@parallel
+def _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, weight_step, threads):
     B, D = X.shape
-    zero, half, one, tiny, near = like(X, 0.0), like(X, 0.5), like(X, 1.0), like(X, TINY), like(X, NEAR)
-    for r in range(logits.shape[0]):
-        b = r % B
-        w = weight[r * weight_step]
-        nll = zero
-        for j in range(D):
-            l, x = logits[r, j], X[b, j]
-            a = abs(l)
-            a = tiny if a < tiny else a  # NaN stays NaN
-            g = zero
-            for n in range(TERMS):
-                g = g * (a * a) + like(X, SERIES[TERMS - 1 - n])
-            t = -expm1_negative(-a)
-            inverse = one / (a * t)
-            mu = half + g * a if a < near else (a - t) * inverse
-            nll += half * a + log(t * t * inverse) + l * (half - x)
-            d_logits[r, j] = w * ((one - mu if l < zero else mu) - x)
-        nll_rows[r] = nll
+    zero, half, one = like(X, 0.0), like(X, 0.5), like(X, 1.0)
+    smallest, near = like(X, SMALLEST), like(X, NEAR)
+    for t in prange(threads):
+        start, stop = share(t, threads, logits.shape[0], 1)
+        for r in range(start, stop):
+            b = r % B
+            w = weight[r * weight_step]
+            nll = zero
+            for j in range(D):
+                l, x = logits[r, j], X[b, j]
+                a = abs(l)
+                a = smallest if a < smallest else a  # NaN stays NaN
+                m = -expm1_negative(-a)
+                inverse = one / (a * m)
+                mu = half + _series(a * a) * a if a < near else (a - m) * inverse
+                nll += half * a + log(m * m * inverse) + l * (half - x)
+                d_logits[r, j] = w * ((one - mu if l < zero else mu) - x)
+            nll_rows[r] = nll
 
 
 def fused(nll_rows, d_logits, logits, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, step)
+    run(_continuous_bernoulli, logits.size, nll_rows, d_logits, logits, X, weight, step)
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def _cases(dtype):
 def _likelihoods(dtype, normal, rows, D):
     """The ops of the likelihoods that have tensors of their own, sums across rows, or counts.
 
-    (`continuous_bernoulli` and `categorical` run on one thread: the pool's build of them differed by a rounding.)
+    (`categorical` runs on one thread: its scratch is one row's.)
     """
     rng = np.random.default_rng(1)
     X, one, count = rng.random((rows, D)).astype(dtype), np.zeros(1, dtype), np.zeros(1, np.int64)
@@ -91,6 +91,7 @@ def _likelihoods(dtype, normal, rows, D):
     wide, table = 4 * normal(2 * rows, 2 * D), np.zeros((TABLE_ROWS, D))
     yield "gaussian_shared", (nll, d_out, one, count, out, one - 1, X, weight)
     yield "gaussian_optimal", (nll, d_out, np.zeros(1), count, out, X, weight)
+    yield "continuous_bernoulli", (nll, d_out, 4 * out, X, weight)
     yield "laplace", (nll, np.zeros_like(wide), count, wide, X, weight)
     yield "poisson", (nll, d_out, count, 12 * out, counts, weight)
     logtheta = 6 * normal(D)
