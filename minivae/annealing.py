@@ -156,7 +156,6 @@ class AnnealedPath:
     def __init__(self, vae: VAE, X: Array, rows: Array, T: int, C: int, leapfrog: int):
         self.vae, self.X, self.rows, self.C, self.leapfrog = vae, X, rows, C, leapfrog
         self.xp, self.tau = vae.backend.xp, schedule(T).tolist()
-        self.d_params = {name: vae.backend.empty(grad.shape) for name, grad in vae.d_params.items()}
         self.accepted = self.xp.zeros(X.shape[0])
         self.steps = self._pilot()
 
@@ -217,10 +216,10 @@ class AnnealedPath:
     def explain(self, Z: Array) -> State:
         """The state at Z (C, b, L)."""
         vae, (C, b, L) = self.vae, Z.shape
-        with np.errstate(all="ignore"), vae.likelihood.uncounted():  # a trajectory may leave for infinity: refused
+        with np.errstate(all="ignore"), vae.unchanged() as d_params:  # a trajectory may leave for infinity: refused
             out = vae.decoder.forward(Z.reshape(C * b, L))
             nll, d_out = vae.workspace.take("nll", (C, b)), vae.workspace.take("d_out", out.shape)
-            vae.likelihood.nll_and_grad(nll.reshape(C * b), d_out, self.d_params, out, self.X, 1.0)
+            vae.likelihood.nll_and_grad(nll.reshape(C * b), d_out, d_params, out, self.X, 1.0)
             d_nll: Any = vae.decoder.backward(d_out, need_dW=False)
         return State(Z, nll.astype("float64"), d_nll.reshape(C, b, L).copy())
 

@@ -78,7 +78,7 @@ def usage(vae: VAE, X: Any, rows: Any = None, scale: Scale | None = None, binari
     if N < 2:
         raise UsageError("one row has no variance over rows: give at least two")
     H, Z, sums, kl_dims = np.empty((N, 2 * L)), np.empty((N, L)), np.zeros(3), np.zeros(L)
-    with vae.likelihood.uncounted():
+    with vae.unchanged():
         for part, batch, numbers in batches.in_order(BATCH_ROWS):
             eps = vae.epsilon(None, batch.shape[0], "evaluation", numbers, 0)
             terms = vae.forward(batch, eps, 1.0, 0.0)

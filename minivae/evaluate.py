@@ -72,7 +72,7 @@ def evaluate(vae: VAE, X: Any, rows: Any = None, scale: Scale | None = None, bin
 def evaluate_batches(vae: VAE, batches: Batches) -> Evaluation:
     """`evaluate` for batches that are there already."""
     sums = np.zeros(3)
-    with vae.likelihood.uncounted():
+    with vae.unchanged():
         for _, X, numbers in batches.in_order(BATCH_ROWS):
             eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
             sums += vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
@@ -105,7 +105,7 @@ def log_likelihood(
     log_px, error = np.empty(N), np.empty(N)
     for part, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
         own = None if eps is None else vae.as_own("importance.given", eps[:, part])
-        with vae.likelihood.uncounted():
+        with vae.unchanged():
             estimate, se = _log_likelihood(vae, batch, samples, numbers, own)
         log_px[part], error[part] = vae.backend.to_host(estimate), vae.backend.to_host(se)
     return log_px - log_jacobian(vae, scale), error
@@ -128,7 +128,7 @@ def _log_likelihood(vae: VAE, X: Array, K: int, rows: Array, eps: Array | None) 
         Z = vae.posterior.forward(H, noise)
         out = vae.decoder.forward(Z.reshape(k * b, L))
         nll, d_out = take("nll", (k, b)), take("d_out", out.shape)
-        vae.likelihood.nll_and_grad(nll.reshape(k * b), d_out, vae.d_params, out, X, 0.0)
+        vae.likelihood.nll_and_grad(nll.reshape(k * b), d_out, vae.spare_d_params, out, X, 0.0)
         # ln q(z) − ln p(z|x) = ½ (Σ ε² − Σ z² + Σ ln σ²): the ln 2π of the two cancel
         gap = 0.5 * ((noise * noise) - (Z * Z)).sum(axis=2, dtype="float64") + half_logvar
         vae.backend.ops.log_sum_exp(largest, total, squares, gap - nll)

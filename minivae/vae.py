@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,7 @@ class VAE:
         held = {**self.buffer.views, **self.buffer.kept}
         self.likelihood.bind({name.partition(".")[2]: held[name] for name, _ in own + kept})
         self.d_params = {name.partition(".")[2]: self.buffer.grads[name] for name, _ in own}
+        self.spare_d_params = {name: self.backend.zeros(grad.shape) for name, grad in self.d_params.items()}
         self.goal = Goal(self.backend, self.workspace, self.likelihood, self.posterior, self.d_params)
         initialise(self.buffer, self.noise, init)
 
@@ -160,6 +162,19 @@ class VAE:
         with self.likelihood.training():
             return self.forward(X, eps, beta, free_bits)
 
+    @contextmanager
+    def unchanged(self) -> Iterator[dict[str, Array]]:
+        """Inside, a forward pass changes nothing: not what the likelihood counts or fits, and not `gradients`.
+
+        Loss and gradient being one pass, the likelihood's own tensors have theirs written by it: into those given here.
+        """
+        self.goal.d_params = self.spare_d_params
+        try:
+            with self.likelihood.uncounted():
+                yield self.spare_d_params
+        finally:
+            self.goal.d_params = self.d_params
+
     def mirror(self) -> None:
         """The gradient of the loss (eq. 13, 24) with respect to every parameter, from what `forward` left."""
         d_out = self.goal.backward()
@@ -181,7 +196,7 @@ class VAE:
         X = self._batch(X)
         self.likelihood.check(X)
         self.goal.check(free_bits)
-        with self.likelihood.uncounted():
+        with self.unchanged():
             return self.training_forward(
                 X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), beta, free_bits
             ).copy()

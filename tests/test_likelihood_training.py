@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import minivae as mv
+from minivae.annealing import annealed, enclose
 from minivae.batches import Batches
+from minivae.collapse import usage
 from minivae.errors import UsageError
 from minivae.evaluate import evaluate
 from minivae.train import settle
@@ -98,6 +100,28 @@ def test_a_resumed_run_ends_with_the_same_bytes(name, at_step, tmp_path, monkeyp
     fit(model(name), X, run=tmp_path / "cut", resume=True, **options)
     whole, cut = ((tmp_path / folder / "model.safetensors").read_bytes() for folder in ("whole", "cut"))
     assert whole == cut
+
+
+LOOKS = {
+    "objective": lambda vae, X: vae.objective(X),
+    "evaluate": evaluate,
+    "log_likelihood": lambda vae, X: vae.log_likelihood(X, 3),
+    "usage": usage,
+    "annealed": lambda vae, X: annealed(vae, X[:2], temperatures=3, chains=2, leapfrog=2),
+    "enclose": lambda vae, X: enclose(vae, 2, temperatures=3, chains=2, leapfrog=2),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("name", DATA)
+def test_looking_at_a_model_changes_neither_it_nor_its_gradients(name, look):
+    vae, X = model(name), DATA[name][:20]
+    vae.objective_and_grad(X)
+    before = vae.buffer.grad.copy(), vae.buffer.state.copy(), np.copy(vae.likelihood.clamped)
+    LOOKS[look](vae, X)
+    np.testing.assert_array_equal(vae.buffer.grad, before[0])
+    np.testing.assert_array_equal(vae.buffer.state, before[1])
+    np.testing.assert_array_equal(vae.likelihood.clamped, before[2])
 
 
 @pytest.mark.parametrize("name", ["poisson", "negative-binomial", "categorical:4"])

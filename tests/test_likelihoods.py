@@ -386,6 +386,19 @@ def test_draws_have_the_mean_and_the_spread_of_scipys_distribution(name):
     assert (np.abs(squares.mean(axis=0) - oracle.var()) < 4.5 * squares.std(axis=0) / np.sqrt(n)).all()
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("level", [-20.0, 0.0, 10.0, 20.0])
+@pytest.mark.parametrize("name", CASES)
+def test_draws_at_the_ends_of_the_noise_are_finite_and_in_the_domain(name, level):
+    """Uniforms are multiples of 2⁻²⁴ in [0, 1), so 0 comes up. ln λ ≥ 10 is beyond SciPy's Poisson here."""
+    likelihood, _ = make(name, own={"logtheta": 0.0} if name == "negative-binomial" else CASES[name].own)
+    ends = [0, 2.0**-24, 0.5, 1 - 2.0**-24] if likelihood.noise == "uniform" else [-5.9, -1, 0, 5.9]
+    noise = np.repeat(np.array(ends)[:, None], D, axis=1)
+    X = likelihood.draw(np.full((len(ends), likelihood.width), level), noise)
+    assert np.isfinite(X).all()
+    likelihood.check(X)
+
+
 # ---- what each is about ---------------------------------------------------------------------------------------------
 
 

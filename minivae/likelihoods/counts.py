@@ -125,9 +125,11 @@ class Poisson(_Counts):
         from scipy.special import ndtri
         from scipy.stats import poisson
 
-        z, few = ndtri(u), mean < 1e4
-        x = np.ceil(mean + np.sqrt(mean) * z + (z * z - 1) / 6 - 0.5)  # Cornish & Fisher: right to a count or so
-        x[few] = poisson.ppf(u[few], mean[few])  # exact; of large means it would take a millisecond each
+        many = mean >= 1e4  # of which the exact function takes a millisecond each
+        x = np.empty_like(mean)
+        x[~many] = poisson.ppf(u[~many], mean[~many])
+        z, mean = ndtri(np.maximum(u[many], 2.0**-25)), mean[many]  # never −∞: uniforms have 24 bits
+        x[many] = np.ceil(mean + np.sqrt(mean) * z + (z * z - 1) / 6 - 0.5)  # Cornish & Fisher: right to a count or so
         return x
 
 
