@@ -147,5 +147,10 @@ def strips(H, parts, dtype):
     return (min(_up(H, columns), blocks_at_once()), parts), (WARP, THREADS // WARP)
 
 
+def columns(H):
+    """For kernels with a thread for each of H columns, the rows shared out inside the block."""
+    return (min(_up(H, WARP), blocks_at_once()),), (WARP, THREADS // WARP)
+
+
 def _up(n, size):
     return max(1, -(-n // size))

@@ -153,9 +153,8 @@ def cuda(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, 
         "negative_binomial", "negative_binomial", X.dtype, _cuda.rows(R, D),
         nll_rows, d_logmean, clamped, table, logmean, X, weight, R, B, D,
     )  # fmt: skip
-    (blocks, _), block = _cuda.strips(D, 1, "float64")
     _cuda.launch(
-        "negative_binomial", "negative_binomial_logtheta", X.dtype, ((blocks,), block),
+        "negative_binomial", "negative_binomial_logtheta", X.dtype, _cuda.columns(D),
         d_logtheta, table, logmean, logtheta, X, weight, R, B, D,
     )  # fmt: skip
 

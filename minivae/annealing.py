@@ -111,7 +111,7 @@ def enclose(
     scale   of the run: the model draws in its own units, and nats are given in the data's
     """
     settings = _settings(temperatures, chains, leapfrog)
-    n = checks.whole("n", n)
+    n, jacobian = checks.whole("n", n), log_jacobian(vae, checks.scale(scale))
     Z = vae.backend.empty((1, n, vae.latent_dim))
     vae.noise.normal(Z, "prior", vae.noise.rows(0, n), pass_=0)
     X = vae.decode(Z[0], draw=True, device=True)
@@ -123,7 +123,6 @@ def enclose(
         upper, above = path.log_mean(-path.back(Z[0, part]))
         parts.append((lower, below, -upper, above, acceptance))
     lower, below, upper, above, accepted = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    jacobian = log_jacobian(vae, scale)
     return Enclosed(lower - jacobian, below, upper - jacobian, above, float(accepted.mean()))
 
 

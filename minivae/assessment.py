@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from .annealing import annealed, enclose
 from .collapse import ACTIVE, usage
 from .errors import UsageError
@@ -37,9 +38,14 @@ def assess(
     """
     if bidirectional and ais is None:
         raise UsageError("--bidirectional checks annealed importance sampling: give --ais T as well")
+    for option, value in (("--importance", importance), ("--ais", ais), ("--chains", chains)):
+        if value is not None:
+            checks.whole(option, value)
     units: dict[str, Any] = {"rows": part.rows, "scale": run.scale, "binarize": run.binarize}
     figures: dict[str, Any] = {"part": part.name, **evaluate(run.vae, part.X, **units).to_dict()}
     rows: dict[str, np.ndarray] = {}
+    if report:
+        figures["report"] = usage(run.vae, part.X, **units).to_dict()
     if importance is not None:
         log_px, error = log_likelihood(run.vae, part.X, importance, **units)
         figures |= {"importance_samples": importance, **_mean(log_px, error)}
@@ -53,8 +59,6 @@ def assess(
             both = enclose(run.vae, SIMULATED, ais, chains, LEAPFROG, run.scale)
             lower, upper = _mean(both.lower, both.lower_error), _mean(both.upper, both.upper_error)
             figures["ais"]["bidirectional"] = {"rows": SIMULATED, "lower": lower, "upper": upper, "gap": both.gap}
-    if report:
-        figures["report"] = usage(run.vae, part.X, **units).to_dict()
     return figures, rows
 
 
@@ -90,7 +94,7 @@ def _estimate(found: dict[str, Any], how: str) -> str:
 
 def _describe_ais(ais: dict[str, Any]) -> list[str]:
     lines = [_estimate(ais, f"AIS, {ais['temperatures']} temperatures, {ais['chains']} chains")]
-    if ais["temperatures"] > 2:
+    if ais["temperatures"] > 1:
         lines[0] = lines[0][:-1] + f"; {ais['acceptance']:.0%} of transitions accepted)"
     if "bidirectional" in ais:
         both = ais["bidirectional"]

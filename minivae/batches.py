@@ -54,8 +54,7 @@ class Batches:
             raise UsageError(f"binarize={binarize!r}: expected one of {', '.join(BINARIZE)}")
         if rows is not None:
             checks.row_numbers("rows", rows, X.shape[0])
-        if scale is not None and not hasattr(scale, "log_jacobian"):
-            raise UsageError(f"scale={scale!r}: expected a mv.Scale, as mv.Scale.fit('standard', X) makes one")
+        checks.scale(scale)
         if vae.likelihood.whole and scale is not None and scale.kind != "none":
             raise UsageError(
                 f"{name}: likelihood {vae.likelihood.name!r} explains whole numbers, and the scaling {scale.kind!r} "
@@ -122,9 +121,11 @@ class Batches:
                 f"binarize={self.binarize!r} draws 0 or 1 with the value as its probability, and these range from "
                 f"{low:g} to {high:g}{self._advice('scale them to [0, 1] (--scale minmax)')}"
             )
-        if self.binarize == "none" and self.scale is None:
+        if self.binarize != "none":
+            vae.likelihood.check(np.array([[0.0], [1.0]]))
+        elif self.scale is None:
             vae.likelihood.check(self.X)
-        elif self.binarize == "none":
+        else:
             try:
                 vae.likelihood.check(np.array([[low], [high], [0.5]] if between else [[low], [high]]))
             except UsageError:

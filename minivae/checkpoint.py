@@ -106,6 +106,9 @@ def read(path: str | os.PathLike) -> Checkpoint:
         version = held["version"]
         if version != VERSION:
             raise UsageError(f"{path}: written in format {version}, and this minivae reads {VERSION}: update minivae")
+        for name in ("model", "training", "extra"):
+            if not isinstance(held[name], dict):
+                raise TypeError(f"its {name!r} is {type(held[name]).__name__}")
         return Checkpoint(held["model"], held["dtype"], tensors, held["training"], held["extra"])
     except UsageError:
         raise
@@ -157,13 +160,13 @@ def build(
     try:
         model = {**checkpoint.model, "hidden": tuple(checkpoint.model["hidden"])}
         vae = VAE(backend=backend, kernels=kernels, dtype=dtype, **model)
+        vae.passes = int(checkpoint.training.get("passes", 0))
     except UsageError:
         raise
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise UsageError(f"{source}: the description of the model makes no sense: {_short(error)}") from None
     best = which == "best" and any(name.startswith("best.") for name in checkpoint.tensors)
     put_tensors(vae, checkpoint.tensors, vae.buffer.state, "best." if best else "", source)
-    vae.passes = int(checkpoint.training.get("passes", 0))
     return vae
 
 

@@ -33,11 +33,25 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def able(name: str, value: Any, method: str, expected: str) -> Any:
+    """An object, no class, that has the method."""
+    if isinstance(value, type) or not hasattr(value, method):
+        raise UsageError(f"{name}={value!r}: expected {expected}")
+    return value
+
+
 def instance(name: str, value: Any, kind: type, expected: str) -> Any:
     """An object of the class `kind`."""
     if not isinstance(value, kind):
         came = f"the class {value.__name__} itself" if isinstance(value, type) else repr(value)
         raise UsageError(f"{name}: expected {expected}; got {came[:80]}")
+    return value
+
+
+def scale(value: Any) -> Any:
+    """None, or what maps the data's units to the model's."""
+    if value is not None and not hasattr(value, "log_jacobian"):
+        raise UsageError(f"scale={value!r}: expected a mv.Scale, as mv.Scale.fit('standard', X) makes one")
     return value
 
 

@@ -117,7 +117,7 @@ def train(
     binarize: Annotated[str, typer.Option(metavar="M", help="auto, none, threshold, static or dynamic.")] = "auto",
     validation: Annotated[float, typer.Option(metavar="F", help="Share of the training rows to validate on.")] = 0.0,
     patience: Annotated[
-        int | None, typer.Option(metavar="N", help="Stop after N epochs without a better validation ELBO.")
+        int | None, typer.Option(metavar="N", help="Stop after N epochs without a better validation bound.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of every random number.")] = 0,
     backend: BackendName = "auto",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import checks
 from .backend import Array, Backend
 from .buffers import Workspace
 from .errors import UsageError
@@ -141,8 +142,11 @@ class ELBO:
     def fits(self) -> None:
         """Raise UsageError for a likelihood that this objective has no meaning for."""
 
-    def check(self, free_bits: float) -> None:
-        """Raise UsageError for what this objective has no meaning for."""
+    def check(self, beta: float, free_bits: float) -> None:
+        """Raise UsageError for what is no weight of the KL, or means nothing here; a β on a device is not looked at."""
+        if not self.backend.owns(beta):
+            checks.real("beta", beta, lambda x: x >= 0, "a number ≥ 0")
+        checks.real("free_bits", free_bits, lambda x: x >= 0, "a number ≥ 0, nats for each latent dimension")
 
     def is_bound(self, beta: float, samples: int) -> bool:
         """Whether −loss is at most ln q(x) on average."""
@@ -182,7 +186,8 @@ class IWAE(ELBO):
                 "batch alike, and this objective weighs them; take 'gaussian:shared', or objective 'elbo'"
             )
 
-    def check(self, free_bits: float) -> None:
+    def check(self, beta: float, free_bits: float) -> None:
+        super().check(beta, free_bits)
         if free_bits > 0:
             raise UsageError(
                 f"free_bits={free_bits:g} with objective 'iwae': they hold the analytic KL of a dimension, and this "

@@ -23,15 +23,15 @@ def render(trace: Trace, width: int = WIDTH) -> RenderableType:
     """What was given, the forward, the mirror, the terms, and the first array that is not finite."""
     wide = width >= WIDE
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    for name, width in COLUMNS.items():
+    for name, least in COLUMNS.items():
         if wide or name not in WIDE_ONLY:
             justify: Any = "left" if name in WORDS else "right"
-            table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=width)
-    _section(table, "given", wide)
+            table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=least)
+    _section(table, "given")
     for held in trace.given:
         _row(table, held, None, wide)
     for title, mirror in (("forward", False), ("mirror", True)):
-        _section(table, title, wide)
+        _section(table, title)
         for step in trace.steps:
             if step.mirror == mirror:
                 for k, held in enumerate(step.results):
@@ -47,7 +47,7 @@ def text(trace: Trace) -> str:
     return capture.get()
 
 
-def _section(table: Table, title: str, wide: bool) -> None:
+def _section(table: Table, title: str) -> None:
     table.add_row(Text(title, style="bold"))
 
 

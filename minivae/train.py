@@ -100,7 +100,7 @@ class Position:
     epoch: int = 1  # the epoch under way
     step: int = 0  # steps of it that are done
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # Σ loss, Σ nll, Σ kl over its rows so far
-    bound: bool = True  # whether β has been at least 1 in every step of it
+    bound: bool = True  # whether −loss has bounded ln q(x) in every step of it
     total_steps: int = 0
     best_bound: float = -math.inf
     best_epoch: int | None = None
@@ -156,10 +156,7 @@ class Training:
         patience = None if patience is None else checks.whole("patience", patience)
         if clip is not None:
             clip = checks.real("clip", clip, lambda x: x > 0, "a number > 0, the gradient's largest norm")
-        free_bits = checks.real(
-            "free_bits", free_bits, lambda x: x >= 0, "a number ≥ 0, nats for each latent dimension"
-        )
-        vae.goal.check(free_bits)
+        vae.goal.check(1.0, free_bits)
         save_seconds = checks.real("save_seconds", save_seconds, lambda x: x >= 0, "a number of seconds ≥ 0")
         if callback is not None and not callable(callback):
             raise UsageError(f"callback={callback!r}: expected a function of an epoch's row")
@@ -172,7 +169,7 @@ class Training:
         schedule = parse(schedule) if isinstance(schedule, str) else schedule
         self.schedule = checks.instance("schedule", schedule, Schedule, "a schedule's name, or a mv.Schedule")
         self.beta = beta if isinstance(beta, Beta) else Beta(beta)
-        self.free_bits, self.patience, self.clip = free_bits, patience, clip
+        self.free_bits, self.patience, self.clip = float(free_bits), patience, clip
         self.batches = Batches(vae, X, rows, scale, binarize)
         self.validation = None
         if validation is not None:
@@ -436,13 +433,20 @@ class Training:
         saved = files.read(folder / MODEL_FILE)
         try:
             self._take_up(saved, folder)
-        except (KeyError, TypeError, AttributeError) as error:
+        except UsageError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
             raise UsageError(
                 f"{folder / MODEL_FILE}: a model, but not one that a run left to be resumed ({error!r})"
             ) from None
 
     def _take_up(self, saved: files.Checkpoint, folder: Path) -> None:
         vae, source, training = self.vae, folder / MODEL_FILE, saved.training
+        if training["position"].keys() != asdict(self.at).keys():
+            raise UsageError(
+                f"{folder} was begun by another version of minivae, which kept other things of a run: its model can be "
+                "loaded and evaluated, and a run to go on with has to be begun in another folder"
+            )
         for name, value in json.loads(json.dumps(self.options)).items():
             if training["options"][name] != value:
                 if name == DATA:

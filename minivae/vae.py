@@ -195,7 +195,7 @@ class VAE:
         """
         X = self._batch(X)
         self.likelihood.check(X)
-        self.goal.check(free_bits)
+        self.goal.check(beta, free_bits)
         with self.unchanged():
             return self.training_forward(
                 X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), beta, free_bits
@@ -205,7 +205,7 @@ class VAE:
         """`objective`, and `gradients` overwritten with the gradient of its loss (eq. 13, 24)."""
         X = self._batch(X)
         self.likelihood.check(X)
-        self.goal.check(free_bits)
+        self.goal.check(beta, free_bits)
         eps = self.epsilon(eps, X.shape[0], "evaluation", None, 0)
         with self.likelihood.uncounted():
             terms = self.training_forward(X, eps, beta, free_bits)
@@ -236,7 +236,8 @@ class VAE:
             self.passes += 1
             pass_ = self.passes
         X = self._batch(X)
-        self.goal.check(free_bits)
+        self.goal.check(beta, free_bits)
+        checks.able("optimizer", optimizer, "update", "an optimizer, such as mv.Adam(1e-3)")
         eps = self.epsilon(eps, X.shape[0], "posterior", rows, pass_)
         terms = self.training_forward(X, eps, beta, free_bits)
         self.mirror()
@@ -324,7 +325,7 @@ class VAE:
         validation   X_val: evaluated after each epoch; the model then keeps the parameters of the best bound (β = 1)
         beta         weight of the KL, or a `mv.Beta` that warms it up
         binarize     "none", "threshold", "static" or "dynamic"
-        patience     stop after so many epochs without a better validation ELBO, counted after β's warm-up
+        patience     stop after so many epochs without a better validation bound, counted after β's warm-up
         clip         largest global norm of the gradient
         run          a folder for history.csv and model.safetensors, written as training goes
         callback     called with each epoch's row of the history

@@ -221,6 +221,8 @@ X4 = np.zeros((4, 6))
         (lambda v: annealed(v, X4, leapfrog=0), "leapfrog=0"),
         (lambda v: annealed(v, X4[:, :5]), r"\(rows, 6\)"),
         (lambda v: enclose(v, 0), "n=0"),
+        (lambda v: enclose(v, 2, 10**9, scale="standard"), "scale='standard': expected a mv.Scale"),
+        (lambda v: annealed(v, X4, scale="standard"), "scale='standard': expected a mv.Scale"),
     ],
 )
 def test_mistakes_get_one_clear_line(action, match):

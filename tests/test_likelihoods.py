@@ -513,7 +513,9 @@ REFUSED = {
         "explains values in .0, 1., and these range from 0 to 1.5: scale",
     ),
     "continuous, below": ("continuous-bernoulli", -0.1, "'gaussian'"),
-    "continuous, NaN": ("continuous-bernoulli", np.nan, "range from nan"),
+    **{f"NaN for {name}": (name, np.nan, "a value is NaN or infinite") for name in CASES},
+    "a cell of infinity": ("gaussian", np.inf, "a value is NaN or infinite"),
+    "no class at all": ("categorical:5", 1e31, "take 'poisson' if they are counts"),
     "class above": ("categorical:5", 16.0, "0 … 4, and these range from 0 to 16: take 'categorical:17'"),
     "class below": ("categorical:5", -1.0, "from -1 to 1: number the classes from 0"),
     "half a class": ("categorical:5", 0.5, "not all of them whole"),
@@ -524,7 +526,6 @@ REFUSED = {
         2.5,
         "'negative-binomial' explains counts.*not all of them whole.*'gaussian'",
     ),
-    "NaN for a count": ("negative-binomial", np.nan, "counts"),
 }
 
 
@@ -557,6 +558,7 @@ def test_continuous_bernoulli_warns_of_data_that_are_only_0_and_1():
     "name",
     [
         *("categorical", "categorical:", "categorical:1", "categorical:0", "categorical:2.5", "categorical:K"),
+        *("categorical:100000000000", "categorical:" + "9" * 30),
         *(
             "laplace:1",
             "poisson:3",

@@ -72,6 +72,8 @@ def largest_allocation(step):
     last, _ = tracemalloc.get_traced_memory()
     sys.setprofile(watch)
     try:
+        step()  # once in vain: what is watched has frame objects, which Python then keeps
+        largest = 0
         step()
     finally:
         sys.setprofile(None)

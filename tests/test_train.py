@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import minivae as mv
+from minivae import checkpoint
 from minivae.errors import UsageError, UsageWarning
 from minivae.evaluate import evaluate
 from minivae.train import COLUMNS, TIMES, Diverged, read_history
@@ -461,6 +462,32 @@ def test_resuming_with_another_option_or_other_data_is_an_error(change, match, t
     fit(model(), run=tmp_path / "r", **options)
     with pytest.raises(UsageError, match=match):
         fit(**{"vae": model(), "run": tmp_path / "r", "resume": True, **options, **change})
+
+
+@pytest.mark.parametrize(
+    "harm, match",
+    [
+        (lambda training: training["position"].pop("best_bound"), "begun by another version of minivae"),
+        (lambda training: training["position"].update(best_bound="x"), "not one that a run left"),
+        (lambda training: training.pop("options"), "not one that a run left"),
+    ],
+    ids=["another version", "a damaged number", "no options"],
+)
+def test_a_run_that_cannot_be_gone_on_with_says_so_and_is_left_as_it_was(harm, match, tmp_path):
+    fit(model(), run=tmp_path / "r", **OPTIONS)
+    held = checkpoint.read(tmp_path / "r/model.safetensors")
+    harm(held.training)
+    checkpoint.write(tmp_path / "r/model.safetensors", held)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "r").iterdir()}
+    with pytest.raises(UsageError, match=match) as caught:
+        fit(model(), run=tmp_path / "r", resume=True, **OPTIONS)
+    assert "\n" not in str(caught.value)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "r").iterdir()}
+
+
+def test_binarised_rows_are_looked_at_as_what_they_become():
+    with pytest.warns(mv.UsageWarning, match="take 'bernoulli'"):
+        fit(model(likelihood="continuous-bernoulli"), binarize="dynamic")
 
 
 def test_leftovers_of_a_killed_write_are_cleared(tmp_path):

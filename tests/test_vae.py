@@ -252,6 +252,18 @@ MISTAKES = {
     "activation": (lambda v: mv.VAE(6, activation="swish"), "identity, relu"),
     "objective": (lambda v: mv.VAE(6, objective="elob"), "elbo"),
     "init": (lambda v: mv.VAE(6, init="normal:x"), "glorot"),
+    "beta of text": (lambda v: v.objective(X46, beta="1"), "beta='1': expected a number ≥ 0"),
+    "beta NaN": (lambda v: v.objective_and_grad(X46, beta=np.nan), "beta=nan"),
+    "beta below 0": (lambda v: v.train_step(X46, mv.SGD(), beta=-1), "beta=-1"),
+    "free bits of text": (lambda v: v.objective(X46, free_bits="x"), "free_bits='x'"),
+    "free bits below 0": (
+        lambda v: v.train_step(X46, mv.SGD(), free_bits=-1),
+        "free_bits=-1: expected a number ≥ 0, nats",
+    ),
+    "free bits of fit": (lambda v: v.fit(X46, free_bits=-1), "free_bits=-1: expected a number ≥ 0, nats"),
+    "optimizer a name": (lambda v: v.train_step(X46, "adam"), "optimizer='adam': expected an optimizer, such as"),
+    "optimizer a class": (lambda v: v.train_step(X46, mv.Adam), "expected an optimizer, such as mv.Adam"),
+    "NaN": (lambda v: v.objective(np.full((4, 6), np.nan)), "a value is NaN or infinite"),
     "another model's optimizer": (lambda v: _two_models(), "another model"),
 }
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..backend import Array, Backend
 from ..buffers import Shape
+from ..errors import UsageError
 
 BLOCK_ROWS = 4096  # rows of a data set looked at together
 NOTHING_TO_DO = contextlib.nullcontext()  # one for all: a step of training allocates nothing
@@ -25,7 +26,8 @@ class Likelihood:
     name        as it is asked for, such as "gaussian:0.5"
     is_density  whether q(x|z) is a density (nats depend on the data's units) or a probability
     noise       the kind of noise `draw` takes: "uniform" or "normal"
-    clamped     (1,) int64, how many outputs were clamped since someone set it to 0; None where nothing is clamped
+    clamps      whether it clamps outputs of the decoder
+    clamped     (1,) int64, how many were clamped since someone set it to 0; None where nothing is clamped
     whole       whether it explains whole numbers, which a scale would make others
     closed_form whether something of it is fitted in closed form: `training` and `settling` then do something
     """
@@ -33,12 +35,15 @@ class Likelihood:
     name: str
     is_density: bool
     noise: str
+    clamps = False
     clamped: Array | None = None
     whole = False
     closed_form = False
 
     def __init__(self, backend: Backend, features: int):
         self.backend, self.features = backend, features
+        if self.clamps:
+            self.clamped = backend.zeros((1,), np.int64)
 
     @property
     def width(self) -> int:
@@ -78,7 +83,18 @@ class Likelihood:
         return NOTHING_TO_DO
 
     def check(self, X: Any) -> None:
-        """Raise UsageError if X (N, D) holds a value outside the domain."""
+        """Raise UsageError if X (N, D) holds a value outside the domain: here, NaN or an infinity."""
+        self.range(X)
+
+    def range(self, X: Any) -> tuple[float, float]:
+        """The smallest and the largest value of X (N, D), which are finite."""
+        number = self.backend.to_host
+        ends = np.array([[float(number(end)) for end in (block.min(), block.max())] for block in blocks(X)])
+        if not np.isfinite(ends).all():
+            raise UsageError(
+                "a value is NaN or infinite, which no likelihood explains: leave such rows out, or fill them"
+            )
+        return float(ends[:, 0].min()), float(ends[:, 1].max())
 
     def nll_and_grad(
         self, nll_rows: Array, d_out: Array, d_params: dict[str, Array], out: Array, X: Array, weight: Any
@@ -104,13 +120,6 @@ def blocks(X: Any) -> Iterator[Any]:
         yield X[start : start + BLOCK_ROWS]
 
 
-def value_range(backend: Backend, X: Any) -> tuple[float, float]:
-    """The smallest and the largest value; NaN if there is one."""
-    ends = np.array([[float(backend.to_host(end)) for end in (block.min(), block.max())] for block in blocks(X)])
-    return float(ends[:, 0].min()), float(ends[:, 1].max())
-
-
 def holds_whole_numbers(backend: Backend, X: Any) -> bool:
     """Whether every value is whole."""
-    with np.errstate(invalid="ignore"):
-        return all(bool(backend.to_host((block % 1 == 0).all())) for block in blocks(X))
+    return all(bool(backend.to_host((block % 1 == 0).all())) for block in blocks(X))

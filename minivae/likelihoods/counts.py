@@ -5,6 +5,7 @@ Counts are drawn on the host, by SciPy's inverse distribution functions: slow, a
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,24 +15,40 @@ from ..buffers import Shape
 from ..errors import UsageError
 from ..kernels.negative_binomial import LOGTHETA_MAX, LOGTHETA_MIN, TABLE_ROWS
 from ..kernels.poisson import LOGRATE_MAX
-from .base import Likelihood, holds_whole_numbers, value_range
+from .base import Likelihood, holds_whole_numbers
+
+MOST_CLASSES = 1 << 24  # whole numbers that float32 holds
 
 
-class Categorical(Likelihood):
+class _Whole(Likelihood):
+    """Of whole numbers from 0 on."""
+
+    is_density = False
+    noise = "uniform"
+    whole = True
+
+    def misfit(self, X: Any, end: float) -> tuple[float, float, bool, str] | None:
+        """None where X holds whole numbers in [0, end); else its range, whether they are whole, and that in words."""
+        low, high = self.range(X)
+        whole = holds_whole_numbers(self.backend, X)
+        if low >= 0 and high < end and whole:
+            return None
+        return low, high, whole, f"these range from {low:g} to {high:g}" + ("" if whole else ", not all of them whole")
+
+
+class Categorical(_Whole):
     """q(x|z) = Π_d ρ_d[x_d], ρ_d = softmax of K logits: each feature one of the classes 0 … K − 1 (`categorical.py`).
 
     The decoder has K·D outputs. E[x|z] is the mean class number, which means something where the classes have an order;
     draws are classes.
     """
 
-    is_density = False
-    noise = "uniform"
-    whole = True
-
     def __init__(self, backend: Backend, features: int, classes: int):
         super().__init__(backend, features)
-        if classes < 2:
-            raise UsageError(f"likelihood 'categorical:{classes}': expected a number of classes of at least 2")
+        if not 2 <= classes <= MOST_CLASSES:
+            raise UsageError(
+                f"likelihood 'categorical:{classes}': expected a number of classes from 2 to {MOST_CLASSES:,}"
+            )
         self.classes = classes
         self.name = f"categorical:{classes}"
         self.scratch = backend.zeros((2, features))
@@ -42,12 +59,12 @@ class Categorical(Likelihood):
 
     def check(self, X: Any) -> None:
         """Whole numbers from 0 to K − 1."""
-        low, high = value_range(self.backend, X)
-        whole = holds_whole_numbers(self.backend, X)
-        if low >= 0 and high < self.classes and whole:
+        if (found := self.misfit(X, self.classes)) is None:
             return
-        came = f"these range from {low:g} to {high:g}" + ("" if whole else ", not all of them whole")
-        fits = f"take 'categorical:{high + 1:.0f}'" if whole and low >= 0 else "number the classes from 0"
+        low, high, whole, came = found
+        fits = "number the classes from 0"
+        if whole and low >= 0:
+            fits = f"take 'categorical:{high + 1:.0f}'" if high < MOST_CLASSES else "take 'poisson' if they are counts"
         raise UsageError(
             f"likelihood {self.name!r} explains the whole numbers 0 … {self.classes - 1}, and {came}: {fits}"
         )
@@ -74,22 +91,14 @@ class Categorical(Likelihood):
         return x
 
 
-class _Counts(Likelihood):
-    is_density = False
-    noise = "uniform"
-    whole = True
-
-    def __init__(self, backend: Backend, features: int):
-        super().__init__(backend, features)
-        self.clamped = backend.zeros((1,), np.int64)
+class _Counts(_Whole):
+    clamps = True
 
     def check(self, X: Any) -> None:
         """Whole numbers from 0 on."""
-        low, high = value_range(self.backend, X)
-        whole = holds_whole_numbers(self.backend, X)
-        if low >= 0 and whole:
+        if (found := self.misfit(X, math.inf)) is None:
             return
-        came = f"these range from {low:g} to {high:g}" + ("" if whole else ", not all of them whole")
+        low, high, _, came = found
         fits = "'continuous-bernoulli' or 'gaussian'" if low >= 0 and high <= 1 else "'gaussian' or 'laplace'"
         raise UsageError(
             f"likelihood {self.name!r} explains counts, the whole numbers from 0 on, and {came}: take likelihood {fits}"

@@ -17,29 +17,31 @@ from ..kernels.laplace import LOGSCALE_MAX, LOGSCALE_MIN
 from .base import Likelihood
 
 
-class Gaussian(Likelihood):
+class _MeanAndScale(Likelihood):
+    """Two outputs of the decoder for each feature: all the means, then what says how wide the density is, clamped."""
+
+    is_density = True
+    clamps = True
+
+    @property
+    def width(self) -> int:
+        return 2 * self.features
+
+    def mean(self, out):
+        return out[:, : self.features]
+
+
+class Gaussian(_MeanAndScale):
     """q(x|z) = N(m, diag e^s), mean and log-variance from the decoder (eq. 20–21, `kernels/gaussian.py`).
 
     s is clamped to [−10, 10]; `clamped` counts how often, until someone sets it back to 0.
     """
 
     name = "gaussian"
-    is_density = True
     noise = "normal"
-
-    def __init__(self, backend: Backend, features: int):
-        super().__init__(backend, features)
-        self.clamped = backend.zeros((1,), np.int64)
-
-    @property
-    def width(self) -> int:
-        return 2 * self.features
 
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.gaussian(nll_rows, d_out, self.clamped, out, X, weight)
-
-    def mean(self, out):
-        return out[:, : self.features]
 
     def draw(self, out, noise):
         xp, D = self.backend.xp, self.features
@@ -79,11 +81,8 @@ class GaussianShared(Likelihood):
     name = "gaussian:shared"
     is_density = True
     noise = "normal"
+    clamps = True
     logvar: Array
-
-    def __init__(self, backend: Backend, features: int):
-        super().__init__(backend, features)
-        self.clamped = backend.zeros((1,), np.int64)
 
     def parameters(self) -> list[tuple[str, Shape]]:
         return [("logvar", (1,))]
@@ -177,29 +176,17 @@ class GaussianOptimal(GaussianShared):
         self.logvar[...] = xp.log(xp.clip(variance, VARIANCE_MIN, VARIANCE_MAX))
 
 
-class Laplace(Likelihood):
+class Laplace(_MeanAndScale):
     """q(x|z) = Π_d e^{−|x_d − m_d|/b_d}/2b_d, mean and ln b from the decoder (`kernels/laplace.py`): absolute error.
 
     ln b is clamped to [−5, 5]; `clamped` counts how often.
     """
 
     name = "laplace"
-    is_density = True
     noise = "uniform"
-
-    def __init__(self, backend: Backend, features: int):
-        super().__init__(backend, features)
-        self.clamped = backend.zeros((1,), np.int64)
-
-    @property
-    def width(self) -> int:
-        return 2 * self.features
 
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.laplace(nll_rows, d_out, self.clamped, out, X, weight)
-
-    def mean(self, out):
-        return out[:, : self.features]
 
     def draw(self, out, noise):
         """By the inverse distribution function: m − b sign(t) ln(1 − 2|t|), t = u − ½."""

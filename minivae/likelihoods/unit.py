@@ -13,16 +13,16 @@ from .base import Likelihood, blocks, holds_whole_numbers
 class _Unit(Likelihood):
     def check(self, X: Any) -> None:
         """Values in [0, 1]; a UsageWarning where they are legal, and not what the likelihood is for."""
+        low, high = self.range(X)
+        if not (low >= 0 and high <= 1):
+            counts = ", 'poisson' if they are counts" if low >= 0 and holds_whole_numbers(self.backend, X) else ""
+            raise UsageError(
+                f"likelihood {self.name!r} explains values in [0, 1], and these range from {low:g} to {high:g}: "
+                f"scale them to [0, 1], or take likelihood 'gaussian'{counts}"
+            )
         between = ends = False
         number = self.backend.to_host
         for block in blocks(X):
-            low, high = float(number(block.min())), float(number(block.max()))
-            if not (low >= 0 and high <= 1):
-                counts = ", 'poisson' if they are counts" if low >= 0 and holds_whole_numbers(self.backend, X) else ""
-                raise UsageError(
-                    f"likelihood {self.name!r} explains values in [0, 1], and these range from {low:g} to {high:g}: "
-                    f"scale them to [0, 1], or take likelihood 'gaussian'{counts}"
-                )
             inside = (block > 0) & (block < 1)
             between = between or bool(number(inside.any()))
             ends = ends or not bool(number(inside.all()))
