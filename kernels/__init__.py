@@ -35,6 +35,11 @@ def limit_threads(threads: int) -> int:
     return import_module(f"{__name__}._threads").limit(threads)
 
 
+def most_threads() -> int:
+    """How many cores the fused kernels use at the most, now."""
+    return import_module(f"{__name__}._threads").most()
+
+
 def files() -> dict[str, ModuleType]:
     """Import the op files (and with them Numba): file name → module."""
     return {name: import_module(f"{__name__}.{name}") for name in FILES}

@@ -149,10 +149,14 @@ def named(vae, name):
 
 
 MISTAKES = {
+    "another objective": (
+        lambda: bayes.fit_linear_vae(mv.VAE(6, 2, (), likelihood="gaussian:0.4", objective="iwae"), np.zeros((5, 6))),
+        "objective='iwae': expected 'elbo'",
+    ),
     "σ²": (lambda: bayes.LinearGaussian([[1.0]], [0.0], 0.0), "sigma2=0.0: expected a variance σ² > 0"),
     "W": (lambda: bayes.LinearGaussian([[1.0]], [0.0, 1.0], 1.0), r"expected W \(D, L\) and b \(D,\)"),
     "latents": (
-        lambda: bayes.LinearGaussian([[1.0]], [0.0], 1.0).elbo([[0.0]], [[0.0]], [[0.0]]),
+        lambda: bayes.LinearGaussian([[1.0]], [0.0], 1.0).elbo([[0.0, 1.0]], [[0.0]], [[0.0]]),
         "X: expected an array",
     ),
     "shapes": (

@@ -424,6 +424,18 @@ def test_cross_entropy_averaged_over_features_makes_the_weight_a_beta():
 # ---- mistakes -------------------------------------------------------------------------------------------------------
 
 MISTAKES = {
+    "ragged samples": (lambda: bayes.kl_sampled([[1], [1, 2]], np.log, np.log), "samples: expected an array of real"),
+    "samples of samples": (lambda: bayes.kl_sampled(np.ones((3, 2, 2)), np.log, np.log), "in 1 dimension"),
+    "a ragged covariance": (
+        lambda: bayes.kl_gaussian([0, 0], [[1], [1, 2]], [0, 0], [1, 1]),
+        "expected an array of real",
+    ),
+    "a covariance of one side": (
+        lambda: bayes.kl_gaussian([0, 0], [[1, 5], [0, 1]], [0, 0], [1, 1]),
+        "it is not symmetric",
+    ),
+    "a size": (lambda: bayes.sampling_rate(sizes=5), r"sizes=5: expected at least two numbers of samples"),
+    "seed below 0": (lambda: bayes.discrete_floor(seed=-1), "seed=-1"),
     "points that fall": (lambda: bayes.by_quadrature(np.exp, [1, 0]), "points: expected at least two, each larger"),
     "one point": (lambda: bayes.by_quadrature(np.exp, [1.0]), "points: expected at least two"),
     "no samples": (lambda: bayes.by_sampling([]), "samples: expected an array of real numbers in 1 dim"),

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import UsageError
 from .expectations import Estimate, Function, mean_and_error
-from .inputs import covariance, numbers, probabilities, same_shape
+from .inputs import covariance, depth, numbers, probabilities, same_shape
 
 
 def kl_discrete(p: Any, q: Any) -> float:
@@ -34,7 +34,7 @@ def kl_sampled(samples: Any, log_p: Function, log_q: Function) -> Estimate:
     samples        (n,), or (n, L): draws from p
     log_p, log_q   the logarithms of the densities, of all samples at once: (n,)
     """
-    x = numbers("samples", samples, np.ndim(samples) or 1)
+    x = numbers("samples", samples, 2 if depth(samples) == 2 else 1)
     ln_p, ln_q = np.asarray(log_p(x), np.float64), np.asarray(log_q(x), np.float64)
     same_shape(samples=x[..., 0] if x.ndim > 1 else x, log_p=ln_p, log_q=ln_q)
     if np.isneginf(ln_p).any():

@@ -141,6 +141,8 @@ def sampling_rate(
     sizes     n: at least two
     repeats   independent estimates for each n, over which the square of the error is averaged
     """
+    if not hasattr(sizes, "__iter__"):
+        raise UsageError(f"sizes={sizes!r}: expected at least two numbers of samples, as in (16, 64, 256)")
     sizes = np.array([checks.whole(f"sizes[{i}]", n) for i, n in enumerate(sizes)])
     if len(set(sizes)) < 2:
         raise UsageError("sizes: expected at least two different numbers of samples")

@@ -31,7 +31,7 @@ def discrete_floor(models: int = 1000, seed: int = 0) -> DiscreteFloor:
 
     The perfect model has q(x) = p̃(x) and the exact posterior (eq. 14) as its encoder; the others explain the same data.
     """
-    models = checks.whole("models", models)
+    models, seed = checks.whole("models", models), checks.whole("seed", seed, 0)
     perfect = DiscreteJoint.random(seed=seed).perfect()
     X, Z = perfect.encoder.shape
     excesses = []

@@ -13,6 +13,14 @@ from ..errors import UsageError
 SUM_TOLERANCE = 1e-9  # how far from 1 a sum of probabilities may be: float64's rounding, not float32's
 
 
+def depth(x: Any) -> int:
+    """In how many dimensions x has its numbers; 0 for a ragged list, which `numbers` then refuses."""
+    try:
+        return np.ndim(x)
+    except ValueError:
+        return 0
+
+
 def numbers(name: str, x: Any, ndim: int) -> np.ndarray:
     """Finite real numbers in `ndim` dimensions, none of them empty."""
     try:
@@ -52,13 +60,15 @@ def same_shape(**arrays: np.ndarray) -> None:
 
 def covariance(name: str, given: Any, dims: int) -> np.ndarray:
     """(dims, dims), symmetric and positive definite; a vector (dims,) is its diagonal: the variances σ² > 0."""
-    array = numbers(name, given, 1 if np.ndim(given) == 1 else 2)
+    array = numbers(name, given, 1 if depth(given) == 1 else 2)
     if array.ndim == 1:
         array = np.diag(array)
     if array.shape != (dims, dims):
         raise UsageError(f"{name}: expected {dims} variances, or ({dims}, {dims}); got shape {np.shape(given)}")
+    if not np.allclose(array, array.T, rtol=1e-10, atol=0):
+        raise UsageError(f"{name}: expected variances σ² > 0, or a symmetric matrix; it is not symmetric")
     smallest = float(np.linalg.eigvalsh(array).min())
-    if not np.allclose(array, array.T, rtol=1e-10, atol=0) or smallest <= 0:
+    if smallest <= 0:
         raise UsageError(
             f"{name}: expected variances σ² > 0, or a symmetric matrix whose eigenvalues are > 0; "
             f"the smallest is {smallest:g}"

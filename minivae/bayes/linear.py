@@ -80,4 +80,4 @@ class LinearGaussian:
         return -nll - 0.5 * (mean**2 + variance - logvar - 1).sum(axis=1)
 
     def _centred(self, X: Any) -> np.ndarray:
-        return numbers("X", checks.array("X", X, self.b.size), 2) - self.b
+        return checks.array("X", numbers("X", X, 2), self.b.size) - self.b

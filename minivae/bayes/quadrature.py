@@ -3,8 +3,8 @@
     E_{z~N(μ, diag σ²)}[f(z)] = E_{ε~N(0,I)}[f(μ + σ ⊙ ε)] ≈ Σ_k w_k f(μ + σ ⊙ ε_k)
 
 The ε_k stand on an even grid. For a Gaussian weight that is no crude choice: the error of a smooth f falls as e^{−c/h}
-with the spacing h (Trefethen & Weideman 2014), and a kink of a ReLU costs h² only. The number of points is a power of
-L, hence L ≤ 2.
+with the spacing h (Trefethen & Weideman 2014), and a kink of a ReLU costs h² only. The number of points grows as
+nᴸ, hence L ≤ 2.
 
 Shapes: N rows, L latent dimensions, K nodes. Everything in float64, on the host, in a copy: the model is not touched.
 """

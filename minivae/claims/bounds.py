@@ -8,7 +8,7 @@ from .. import bayes
 from ..annealing import annealed
 from ..objectives import WeightedTerms
 from ..vae import VAE
-from .claim import ROUNDING, Checks, at_least, at_most, claim, near
+from .claim import ROUNDING, Checks, above, at_least, at_most, claim, near
 from .models import all_bits, float64_vae, linear_gaussian, perturbed, standard_error
 
 
@@ -59,6 +59,8 @@ def iwae_grows() -> Checks:
         rise = high - low
         label = f"from K = {K} to {next_K}" if next_K else f"from K = {K} to ln q(x)"
         checks.append(at_least(f"rise {label}", float(rise.mean()), -4 * standard_error(rise)))
+    rise = bounds[-1] - bounds[0]
+    checks.append(above(f"rise from K = 1 to {sizes[-1]}", float(rise.mean()), 4 * standard_error(rise)))
     w = np.exp(all_terms[-1].log_w - exact)  # E[w] = q(x): what makes it a bound
     checks.append(near("E[w]/q(x)", float(w.mean()), 1, standard_error(w.mean(axis=0))))
     return checks

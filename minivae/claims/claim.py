@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 ERRORS = 4.0  # standard errors allowed: a right estimate leaves them once in 16,000 times, and the seeds are fixed
 ROUNDING = 1e-12  # sums of a few hundred float64 terms of order 1 to 10
+INTEGRAL = 1e-9  # what our integrals over z and over x promise
 
 
 @dataclass(frozen=True)

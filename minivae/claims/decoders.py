@@ -9,7 +9,7 @@ import numpy as np
 from .. import bayes, likelihoods
 from ..objectives import OBJECTIVES
 from ..vae import VAE
-from .claim import ROUNDING, Check, Checks, above, at_most, claim, equals
+from .claim import INTEGRAL, ROUNDING, Check, Checks, above, at_most, claim, equals
 from .models import all_bits, float64_vae, perturbed
 
 OUT = np.random.default_rng(17).normal(size=(5, 14)) * 2  # raw outputs of a decoder: 5 rows, D = 7
@@ -176,9 +176,9 @@ def normalised() -> Checks:
     checks = []
     for form, name in examples().items():
         if form in SUPPORTS:
-            checks.append(at_most(f"|∫ or Σ q(x|z) − 1|, {name}", abs(total_mass(form, name) - 1), 1e-6))
+            checks.append(at_most(f"|∫ or Σ q(x|z) − 1|, {name}", abs(total_mass(form, name) - 1), INTEGRAL))
         else:
-            checks.append(Check(f"|∫ or Σ q(x|z) − 1|, {name}", math.nan, "≤ 1e-06; SUPPORTS does not know it", False))
+            checks.append(Check(f"|∫ or Σ q(x|z) − 1|, {name}", math.nan, "≤ 1e-09; SUPPORTS does not know it", False))
     return checks
 
 

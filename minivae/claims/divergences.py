@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .. import bayes
-from .claim import Checks, above, at_least, at_most, claim, equals, infinite, near
+from .claim import ROUNDING, Checks, above, at_least, at_most, claim, equals, infinite, near
 
 PAIRS = 300
 
@@ -97,7 +97,7 @@ def bhattacharyya() -> Checks:
     there, back = (np.array([bayes.bhattacharyya_discrete(*pair[::s]) for pair in pairs]) for s in (1, -1))
     kl = np.array([bayes.kl_discrete(*pair) - bayes.kl_discrete(*pair[::-1]) for pair in pairs])
     return [
-        at_most(f"largest |D_B(p,q) − D_B(q,p)| of {PAIRS} pairs", float(np.abs(there - back).max()), 1e-12),
+        at_most(f"largest |D_B(p,q) − D_B(q,p)| of {PAIRS} pairs", float(np.abs(there - back).max()), ROUNDING),
         at_least("largest |KL(p‖q) − KL(q‖p)|", float(np.abs(kl).max()), 1e-3),
         equals("D_B where KL is ∞", bayes.different_supports().bhattacharyya, 0.5 * math.log(2)),
     ]
@@ -117,7 +117,7 @@ def bhattacharyya_finite() -> Checks:
 def no_drop_in() -> Checks:
     found = bayes.no_drop_in()
     return [
-        at_most("KL − 𝓛 differs between 20 models by", found.kl_spread, 1e-12),
+        at_most("KL − 𝓛 differs between 20 models by", found.kl_spread, ROUNDING),
         above("D_B less what samples allow of it differs by", found.bhattacharyya_spread, 1e-2),
         above("D_B from the data of the model that is then best", found.misled, 1e-2),
     ]

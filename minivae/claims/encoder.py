@@ -7,10 +7,8 @@ import math
 import numpy as np
 
 from .. import bayes
-from .claim import ROUNDING, Checks, above, at_least, at_most, claim, equals, near
+from .claim import INTEGRAL, ROUNDING, Checks, above, at_least, at_most, claim, equals, near
 from .models import all_bits, float64_vae, perturbed, standard_error
-
-INTEGRAL = 1e-9
 
 
 @claim("best-posterior", (14,), "Given the decoder, q(x|z) q(z) / ∫ q(x|z) q(z) dz is the most sensible p(z|x).")

@@ -7,11 +7,10 @@ import math
 import numpy as np
 
 from .. import bayes
-from .claim import ROUNDING, Checks, above, at_least, at_most, below, claim, equals, near
+from .claim import INTEGRAL, ROUNDING, Checks, above, at_least, at_most, below, claim, equals, near
 from .models import all_bits, exact_loss, float64_vae, linear_gaussian, perturbed
 
 TOYS = 50
-INTEGRAL = 1e-9  # what our integrals over z promise
 
 
 @claim("marginal", (7,), "q(x) = ∫ q(x|z) q(z) dz is a distribution of x, which the latent z describes.")
@@ -49,7 +48,10 @@ def constant_of_a_vae() -> Checks:
     data = np.random.default_rng(11).dirichlet(np.ones(len(X)))
     gaps = bayes.encoder_gaps(perturbed(float64_vae(3, latent_dim=1)), X)
     apart = data @ (np.log(data) - gaps.log_px) + data @ gaps.kl
-    return [equals("𝓛 + E[ln p̃], three bits", float(data @ (np.log(data) - gaps.elbo)), float(apart), INTEGRAL)]
+    return [
+        equals("𝓛 + E[ln p̃], three bits", float(data @ (np.log(data) - gaps.elbo)), float(apart), INTEGRAL),
+        equals("Σ q(x) over all 8 rows", float(np.exp(gaps.log_px).sum()), 1, INTEGRAL),
+    ]
 
 
 @claim("objective", (12, 13), "𝓛 = E[−ln q(x|z) + ln p(z|x)/q(z)] = E[−ln q(x|z)] + KL(p(z|x)‖q(z)).")
@@ -99,14 +101,21 @@ def floor_of_a_density() -> Checks:
     ]
 
 
-@claim("not-to-be-split", (13,), "Either term can be 0, and not both: they pull against each other.")
+@claim(
+    "not-to-be-split",
+    (13,),
+    "Either term can be 0, and not both: they pull against each other.",
+    loose="of a density both can be 0 at once, for its −ln q(x|z) may be anything; of discrete data never",
+)
 def not_to_be_split() -> Checks:
-    found = bayes.antagonists()
+    found, density = bayes.antagonists(), bayes.density_loss(1 / math.sqrt(2 * math.pi * math.e), explained=0)
     return [
         equals("reconstruction of a model with z = x", found.faithful[0], 0),
         equals("KL of one whose encoder says nothing", found.collapsed[1], 0),
         equals("sum of the terms, the first", sum(found.faithful), found.entropy),
         equals("… and the second: H(p̃) = ln 4", sum(found.collapsed), found.entropy),
+        equals("of N(0, 1/2πe) with z unused, reconstruction", density.nll, 0),
+        equals("… and KL", density.kl, 0),
     ]
 
 

@@ -45,14 +45,14 @@ def bumps(rows: int, features: int = 16, seed: int = 0) -> np.ndarray:
     return (rng.random((rows, features)) < 1 / (1 + np.exp(-6 * np.cos(angles - places)))).astype(np.float64)
 
 
-def linear_gaussian(latent_dim: int = 2, samples: int = 1, objective: str = "elbo", rows: int = 400) -> tuple[VAE, Any]:
+def linear_gaussian(latent_dim: int = 2, objective: str = "elbo", rows: int = 400) -> tuple[VAE, Any]:
     """(a linear VAE, rows (N, 5) of its own): ln q(x) is known in closed form, and its encoder is near the posterior.
 
     The encoder has the exact posterior's means, and variances e^0.8 times those of its diagonal: a bound that is loose.
     """
     D, L, rng = 5, latent_dim, np.random.default_rng(5)
     W, b = 0.8 * rng.normal(size=(L, D)), rng.normal(size=D)
-    vae = float64_vae(D, L, (), likelihood=f"gaussian:{SIGMA}", samples=samples, objective=objective)
+    vae = float64_vae(D, L, (), likelihood=f"gaussian:{SIGMA}", objective=objective)
     cov = np.linalg.inv(np.eye(L) + W @ W.T / SIGMA**2)
     p = vae.parameters
     p["decoder.0.W"][...], p["decoder.0.b"][...], p["encoder.0.W"][...] = W, b, 0

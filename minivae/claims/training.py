@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import bayes, likelihoods
+from .. import bayes
 from ..optim import Adam
 from ..schedules import Schedule
 from ..vae import VAE
-from .claim import Checks, above, at_least, at_most, below, claim, equals, near
+from .claim import ERRORS, Checks, above, at_least, at_most, below, claim, equals
 from .models import bumps, float64_vae, standard_error
 
 ROWS, FEATURES, BATCH, IMPORTANCE = 512, 16, 64, 500
@@ -29,8 +29,8 @@ def _train(vae: VAE, X: np.ndarray, epochs: int, beta: float = 1.0, lr: float = 
     return vae
 
 
-@claim("antagonists", (13,), "No single term tells how good a model is: a smaller one is bought with the other.")
-def antagonists() -> Checks:
+@claim("no-single-term", (13,), "No single term tells how good a model is: a smaller one is bought with the other.")
+def no_single_term() -> Checks:
     """Three trainings on the same rows that weigh the KL ¼, 1 and 4: each term prefers an end, 𝓛 the middle."""
     X, found = bumps(ROWS), []
     for beta in (0.25, 1.0, 4.0):
@@ -86,38 +86,40 @@ def one_indicator() -> Checks:
     ]
 
 
-@claim("one-sample-suffices", (24,), "One sample is enough once epochs are many, for every epoch draws afresh.")
+@claim(
+    "one-sample-suffices",
+    (24,),
+    "One sample is enough once epochs are many, for every epoch draws afresh.",
+    loose="it is a matter of degree: more samples do gain, and the less the more epochs there are",
+)
 def one_sample_suffices() -> Checks:
     """Linear models, whose best 𝓛 is known and is computed without sampling; the learning rate falls to 0 by a cosine.
 
-    More samples do help: what they gain shrinks with the number of epochs, down to less than the seed's choice makes.
+    What eight samples gain shrinks with the number of epochs, down to less than the seed's choice makes.
     """
     X = np.random.default_rng(31).standard_normal((300, 6)) * [2.0, 1.2, 0.5, 0.45, 0.4, 0.35] + 1.0
     sigma = float(np.sqrt(bayes.PPCA.fit(X, 2).sigma2))
 
-    def above_optimum(samples: int, epochs: int) -> np.ndarray:
+    def above_optimum(samples: int, epochs: int, seeds: int) -> np.ndarray:
         models = [
-            float64_vae(6, 2, (), likelihood=f"gaussian:{sigma!r}", samples=samples, seed=seed) for seed in range(8)
+            float64_vae(6, 2, (), likelihood=f"gaussian:{sigma!r}", samples=samples, seed=seed) for seed in range(seeds)
         ]
         return np.array([bayes.against_ppca(_train(vae, X, epochs, lr=0.02, fall=True), X).gap for vae in models])
 
-    gains, spread = {}, 0.0
-    for epochs in (20, 320):
-        one, more = (above_optimum(S, epochs) for S in (1, 8))
-        gains[epochs], spread = one - more, float(one.std(ddof=1))
-    late = gains[320]
+    few = above_optimum(1, 40, 32) - above_optimum(8, 40, 32)  # now and then a seed is stuck: hence the median
+    one = above_optimum(1, 320, 8)
+    many = one - above_optimum(8, 320, 8)
+    most = float(many.mean()) + ERRORS * standard_error(many)
     return [
-        near("what 8 samples gain after 320 epochs, nats", float(late.mean()), 0, standard_error(late)),
-        below("… less than the spread of S = 1 between seeds", float(late.mean()), spread),
-        below("… and than their gain after 20 epochs", float(late.mean()), float(gains[20].mean())),
+        above("what 8 samples gain after 40 epochs, nats, more than after 320", float(np.median(few)), most),
+        below("… after 320, less than the spread between seeds", float(many.mean()), float(one.std(ddof=1))),
     ]
 
 
 @claim("ppca", (13, 22), "𝓛 leads to the maximum likelihood: a linear VAE becomes probabilistic PCA.")
 def ppca() -> Checks:
-    names = [None, *(name for name in ("gaussian:shared",) if name in likelihoods.LIKELIHOODS)]
     checks = []
-    for name in names:
+    for name in (None, "gaussian:shared"):
         found, label = bayes.linear_vae_is_ppca(name), "σ learned" if name else "σ given"
         checks += [
             at_least(f"E[ln q(x)] of the optimum less ELBO, {label}", found.gap, -1e-9),

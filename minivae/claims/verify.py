@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .. import checks, kernels
 from ..errors import UsageError
 from .claim import CLAIMS, Check, Claim
 
@@ -36,6 +37,8 @@ def select(names: list[str]) -> list[tuple[int, Claim]]:
 
     A name is a claim's number ("17"), its name ("kl-formula"), its chapter ("encoder"), or an equation ("eq16").
     """
+    if isinstance(names, str):
+        raise UsageError(f"{names!r}: expected a list of names, as in [{names!r}]")
     numbered = list(enumerate(claims(), 1))
     chosen: set[int] = set()
     for name in names:
@@ -50,7 +53,9 @@ def select(names: list[str]) -> list[tuple[int, Claim]]:
 
 
 def _means(name: str, number: int, claim: Claim) -> bool:
-    return name in (str(number), claim.name, claim.chapter, *(f"eq{n}" for n in claim.equations))
+    if name.lower().startswith("eq"):
+        return checks.equation_number(name) in claim.equations
+    return name in (str(number), claim.name, claim.chapter)
 
 
 @dataclass(frozen=True)
@@ -154,14 +159,15 @@ def run(names: list[str] | None = None, begin: Callable[[int, int, str], None] |
 @contextmanager
 def one_thread() -> Iterator[None]:
     """The models are tiny: beside a busy process a second thread costs minutes. $MINIVAE_THREADS overrules."""
-    unset = "MINIVAE_THREADS" not in os.environ
-    if unset:
-        os.environ["MINIVAE_THREADS"] = "1"
+    if "MINIVAE_THREADS" in os.environ:
+        yield
+        return
+    before, os.environ["MINIVAE_THREADS"] = kernels.most_threads(), "1"
     try:
         yield
     finally:
-        if unset:
-            del os.environ["MINIVAE_THREADS"]
+        del os.environ["MINIVAE_THREADS"]
+        kernels.limit_threads(before)
 
 
 def measure(number: int, claim: Claim) -> Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from .. import checks
 from ..errors import UsageError
 from .equation import Equation
 from .model import MODEL
@@ -15,9 +16,10 @@ LAST = max(equation.number or 0 for equation in EQUATIONS)
 
 
 def find(which: int | str) -> Equation:
-    """The equation of a number or a name: 16, "16", "eq. 16", "(16)", "kl", "Gaussian KL"."""
+    """The equation of a number or a name: 16, "16", "eq. 16", "eq16", "(16)", "kl", "Gaussian KL"."""
     asked = str(which).strip()
-    name = asked.lower().removeprefix("eq.").strip(" ()").replace(" ", "-").replace("_", "-")
+    number = checks.equation_number(asked)
+    name = asked.lower().strip(" ()").replace(" ", "-").replace("_", "-") if number is None else str(number)
     if name in BY_NAME:
         return BY_NAME[name]
     if name.lstrip("-").isdigit():
