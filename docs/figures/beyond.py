@@ -21,6 +21,6 @@ def draw(full):
     ax.errorbar(sizes, means, errors, fmt="o-", color=BLUE, capsize=3)
     ax.axhline(0, color=GREY, lw=1)
     ax.set(xscale="log", xlabel="samples K", ylabel="ln q(x) − bound, nats a row", xticks=sizes, xticklabels=sizes)
-    ax.set_title(f"mean ln q(x) = {exact:.2f}")
+    ax.set_title(f"mean ln q(x) = {exact:.2f}".replace("-", "−"))
     ax.minorticks_off()
     return figure

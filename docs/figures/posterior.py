@@ -1,4 +1,4 @@
-"""Eq. 14 on a grid for two rows of a small VAE, with the encoder's and the best diagonal Gaussian."""
+"""Eq. 14 on a grid for three rows of a small VAE, with the encoder's and the best diagonal Gaussian."""
 
 import numpy as np
 from _book import BLUE, GREY, ORANGE, axes
@@ -21,12 +21,13 @@ def draw(full):
     for n, panel in enumerate(panels):
         z = exact.axes[n, 0]
         panel.fill_between(z, np.exp(exact.log_density[n]), color=GREY, alpha=0.35, lw=0, label="exact, eq. 14")
+        middle, wide = mean[n, 0], 5 * np.exp(0.5 * logvar[n, 0])
         pairs = ((mean, logvar, BLUE, "encoder"), (gaps.best_mean, gaps.best_logvar, ORANGE, "best Gaussian"))
         for m, v, color, label in pairs:
             s = np.exp(0.5 * v[n, 0])
             density = np.exp(-0.5 * ((z - m[n, 0]) / s) ** 2) / (s * np.sqrt(2 * np.pi))
             panel.plot(z, density, color=color, label=label)
         lost = f"{gaps.approximation[n]:.2f} + {gaps.amortisation[n]:.2f} nats"
-        panel.set(xlabel="z", yticks=[], title=lost, xlim=np.percentile(z, [8, 92]))
-    panels[0].legend(fontsize=7)
+        panel.set(xlabel="z", yticks=[], title=lost, xlim=(middle - wide, middle + wide))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
     return figure

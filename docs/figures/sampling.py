@@ -2,6 +2,7 @@
 
 import numpy as np
 from _book import BLUE, GREY, ORANGE, axes
+from matplotlib.ticker import FormatStrFormatter, LogLocator
 
 import minivae as mv
 
@@ -29,6 +30,8 @@ def draw(full):
         panel.loglog(sizes, values, "o-", color=color)
         panel.loglog(sizes, values[0] / np.sqrt(sizes), color=GREY, lw=1, label="$S^{-1/2}$")
         panel.set(xlabel="samples S", title=title, xticks=sizes, xticklabels=sizes)
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(FormatStrFormatter("%g"))
         panel.minorticks_off()
     panels[0].legend()
     return figure
