@@ -15,7 +15,7 @@ def draw(full):
     rng, sizes, losses, norms = np.random.default_rng(0), (1, 2, 5, 10, 20, 50), [], []
     for samples in sizes:
         loss, grads = [], []
-        for _ in range(100 if full else 16):
+        for _ in range(100 if full else 40):
             eps = rng.standard_normal((samples, len(X), 10)).astype("float32")
             loss.append(vae.objective_and_grad(X, eps=eps).loss)
             grads.append(vae.buffer.grad.copy())
@@ -28,7 +28,7 @@ def draw(full):
         (panels[1], norms, ORANGE, "gradient: spread / size"),
     ):
         panel.loglog(sizes, values, "o-", color=color)
-        panel.loglog(sizes, values[0] / np.sqrt(sizes), color=GREY, lw=1, label="$S^{-1/2}$")
+        panel.loglog(sizes, values[0] / np.sqrt(sizes), color=GREY, lw=1, ls="--", zorder=3, label="$S^{-1/2}$")
         panel.set(xlabel="samples S", title=title, xticks=sizes, xticklabels=sizes)
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter(FormatStrFormatter("%g"))
