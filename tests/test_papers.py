@@ -69,6 +69,83 @@ def test_the_staircase_of_burda_is_its_closed_form():
             assert rate == pytest.approx(1e-3 * 10 ** (-stage / 7), rel=1e-12)
 
 
+class Trained(Exception):
+    """Raised in the place of a training."""
+
+
+@pytest.fixture
+def given(made_up, monkeypatch, tmp_path):
+    """(script, words) → what its first training is given, at its full settings."""
+
+    def ask(script, *words):
+        seen = {}
+
+        def stop(vae, X, folder, **options):
+            seen.update(options, vae=vae, X=X)
+            raise Trained
+
+        monkeypatch.setattr(paper, "train", stop)
+        monkeypatch.setattr(kingma, "choose_step", lambda *_: 0.02)
+        with pytest.raises(Trained):
+            script.main(["--runs", str(tmp_path), *words])
+        return seen
+
+    return ask
+
+
+def settings(optimizer):
+    names = ("lr", "beta1", "beta2", "eps", "rho", "momentum", "weight_decay")
+    return {name: getattr(optimizer, name) for name in names if hasattr(optimizer, name)}
+
+
+def test_jaanli_trains_as_its_protocol_says(given):
+    seen = given(jaanli)
+    assert (seen["epochs"], seen["batch_size"], "validation" in seen) == (77, 128, False)
+    assert type(seen["optimizer"]) is mv.RMSprop
+    expected = {"lr": 1e-3, "rho": 0.9, "eps": 1e-4 / 128, "momentum": 0.0, "weight_decay": 0.0}
+    assert settings(seen["optimizer"]) == expected
+    assert (seen["vae"].hidden, seen["vae"].latent_dim, seen["vae"].goal.name) == ((512, 512), 128, "iwae")
+    np.testing.assert_array_equal(seen["X"], digits.binary().train)
+
+
+def test_pythae_trains_as_its_protocol_says_and_is_chosen_by_validation_rows(given):
+    seen = given(pythae)
+    assert (seen["epochs"], seen["batch_size"], type(seen["optimizer"])) == (500, 100, mv.Adam)
+    assert (seen["vae"].hidden, seen["vae"].latent_dim, seen["vae"].goal.name) == ((400,), 40, "elbo")
+    np.testing.assert_array_equal(seen["validation"], digits.binary().valid)
+    assert given(pythae, "--layers", "2")["vae"].hidden == (400, 400)
+
+
+@pytest.mark.parametrize("model, objective", [("vae-1", "iwae"), ("vae-5", "elbo"), ("iwae-5", "iwae")])
+def test_burda_trains_as_its_protocol_says(given, model, objective):
+    seen = given(burda, "--models", model)
+    assert (seen["epochs"], seen["batch_size"], seen["binarize"]) == (3280, 20, "dynamic")
+    assert type(seen["optimizer"]) is mv.Adam and "validation" not in seen
+    assert settings(seen["optimizer"]) == {
+        "lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-4 / 20, "weight_decay": 0.0,
+    }  # fmt: skip
+    assert (seen["vae"].hidden, seen["vae"].latent_dim, seen["vae"].activation) == ((200, 200), 50, "tanh")
+    assert (seen["vae"].goal.name, seen["vae"].samples) == (objective, int(model.split("-")[1]))
+    np.testing.assert_array_equal(seen["X"], np.concatenate([digits.grey().train, digits.grey().valid])[:59_600])
+
+
+def test_kingma_trains_as_its_protocol_says(given):
+    seen = given(kingma)
+    assert (seen["epochs"], seen["batch_size"], type(seen["optimizer"])) == (33_333, 100, mv.Adagrad)
+    assert settings(seen["optimizer"]) == {"lr": 0.02, "eps": 1e-10, "weight_decay": 1 / 300}
+    assert (seen["vae"].hidden, seen["vae"].activation) == ((500,), "tanh")
+
+
+def test_kingma_reports_the_last_parameters_whatever_the_test_rows_say(made_up, monkeypatch, tmp_path):
+    asked = []
+    load = mv.VAE.load.__func__
+    monkeypatch.setattr(
+        mv.VAE, "load", classmethod(lambda cls, *args, **more: asked.append(more["which"]) or load(cls, *args, **more))
+    )
+    kingma.main(["--quick", "--runs", str(tmp_path)])
+    assert asked == ["last", "last"]
+
+
 def test_the_rate_of_pythae_falls_after_200_and_350_passes(made_up, tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(paper, "train", lambda *args, **options: seen.update(options) or 1 / 0)
@@ -312,6 +389,75 @@ def test_a_later_run_replaces_its_own_lines_and_keeps_the_others(made_up, tmp_pa
     assert [line[0] for line in after] == [line.key for line in burda.LINES]
     changed = {old[0] for old, new in zip(before, after, strict=True) if old != new}
     assert changed == {"iwae-5 nll", "iwae-5 active"}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_quick_run_says_when_and_how_and_that_it_is_no_reproduction(made_up, tmp_path, name):
+    SCRIPTS[name].main(["--quick", "--runs", str(tmp_path)])
+    result = paper.Result.read(tmp_path / f"{name}.json")
+    measured = [figure for figure in result.figures if figure.ours is not None]
+    assert result.quick and measured
+    for figure in measured:
+        assert not figure.complete and figure.seconds > 0 and figure.machine
+        assert figure.command == f"python bench/papers/{name}.py --quick"
+        assert re.fullmatch(r"20\d\d-\d\d-\d\dT.*", figure.date)
+
+
+@pytest.mark.parametrize("words, keys", [
+    ([], ["elbo softplus 0", "ln p(x) 1000 softplus 0", "ln p(x) 100 softplus 0"]),
+    (["--scale", "exp"], ["elbo exp 0", "ln p(x) 1000 exp 0", "ln p(x) 100 exp 0"]),
+    (["--seed", "2"], ["elbo softplus 2", "ln p(x) 1000 softplus 2", "ln p(x) 100 softplus 2"]),
+    (["--seed", "7"], ["elbo softplus 7", "ln p(x) 1000 softplus 7", "ln p(x) 100 softplus 7"]),
+    (["--first"], ["first 1000", "first 100"]),
+])  # fmt: skip
+def test_each_run_of_jaanli_fills_its_own_lines(made_up, tmp_path, words, keys):
+    jaanli.main(["--quick", "--runs", str(tmp_path), *words])
+    result = paper.Result.read(tmp_path / "jaanli.json")
+    assert [figure.key for figure in result.figures if figure.ours is not None] == keys
+
+
+def test_lines_and_curves_of_other_data_or_another_protocol_are_not_taken_up(made_up, tmp_path):
+    place = ["--quick", "--runs", str(tmp_path)]
+    kingma.main(place)
+    file = tmp_path / "kingma.json"
+    whole = paper.Result.read(file)
+    added = replace(whole, figures=[*whole.figures, replace(LINE, ours=1.0)], curves={**whole.curves, "more": [[1.0]]})
+    for change, kept in (({}, True), ({"data": "others"}, False), ({"protocol": ["another"]}, False)):
+        replace(added, **change).write(file)
+        kingma.main([*place, "--latents", "3"])
+        again = paper.Result.read(file)
+        assert (LINE.key in [figure.key for figure in again.figures]) == kept
+        assert ("more" in again.curves) == kept
+
+
+def test_blocks_of_an_estimate_share_no_noise(monkeypatch, tmp_path):
+    monkeypatch.setattr(paper, "BLOCK", 3)
+    vae, X = mv.VAE(784, 2, (4,)), bits().train
+    in_blocks, _ = paper.log_likelihood(vae, X, 5, tmp_path)
+    np.testing.assert_allclose(in_blocks, vae.log_likelihood(X, 5)[0], atol=1e-3)  # other noise: 0.1
+
+
+def test_no_two_parts_of_the_digits_are_drawn_alike(monkeypatch):
+    half = np.full((50, digits.PIXELS), 0.5, np.float32)
+    monkeypatch.setattr(digits, "grey", lambda: digits.Digits(half, half, half, "half"))
+    drawn = digits.binary()
+    for one, other in ((drawn.train, drawn.valid), (drawn.valid, drawn.test), (drawn.train, drawn.test)):
+        assert 0.45 < (one == other).mean() < 0.55
+
+
+def test_ctrl_c_is_status_130(capsys):
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        paper.run(stop)
+    assert caught.value.code == 130 and "goes on from here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "3,0", "-1", "x", ""])
+def test_numbers_are_whole_and_positive(text):
+    with pytest.raises(mv.UsageError, match="expected whole numbers ≥ 1"):
+        paper.numbers("--latents", text)
 
 
 def test_a_command_is_kept_without_its_places():
