@@ -3,6 +3,7 @@ pass `minivae gradcheck`. Marked `book`: `make docs-test`. The rest, about the m
 """
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,11 @@ sys.path.insert(0, str(ROOT / "scripts" / "book"))
 import blocks  # noqa: E402
 import equations  # noqa: E402
 import include  # noqa: E402
+import pictures  # noqa: E402
 import reference  # noqa: E402
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import check_book  # noqa: E402
 
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")) + ["README.md"]
 CHAPTERS = [page for page in PAGES if page.startswith("docs/book/")]
@@ -104,6 +109,19 @@ def test_an_included_name_is_its_lines_in_the_file():
     assert lines[last - 1].strip() == text.splitlines()[-1].strip()
 
 
+def test_what_is_included_has_its_decorators_and_a_module_its_docstring():
+    text, first, _ = include.find("minivae/vae.py", "VAE.parameters")
+    assert text.startswith("@property\ndef parameters(self)")
+    assert (ROOT / "minivae/vae.py").read_text().splitlines()[first - 1].strip() == "@property"
+    assert include.find("minivae/vae.py", "__doc__")[0].startswith("vae: the model.")
+
+
+def test_every_file_that_a_page_includes_or_links_to_is_shown():
+    shown = include.shown()
+    assert {"minivae/vae.py", "kernels/latent.py", "docs/solutions/encoder.py"} <= set(shown)
+    assert all((ROOT / path).is_file() for path in shown)
+
+
 @pytest.mark.parametrize("what", ["{{ minivae/latent.py:Gone }}", "{{ minivae/gone.py }}"])
 def test_a_name_that_is_not_there_is_an_error(what):
     with pytest.raises(include.NotFound, match=r"gone|Gone"):
@@ -124,12 +142,37 @@ def test_the_api_page_holds_every_public_name():
     assert [name for name in names if f"### {name} {{" not in page] == []
 
 
-def test_a_name_without_a_docstring_is_an_error(monkeypatch):
-    monkeypatch.setattr(reference, "CONTENTS", [("t", "", [("minivae/vae.py", ["Nothing"])])])
-    with pytest.raises(reference.Undocumented, match="Nothing"):
+@pytest.mark.parametrize("wanted", [["bare"], ["Nothing"], None], ids=["bare", "not there", "all of the file"])
+def test_a_name_without_a_docstring_is_an_error(monkeypatch, tmp_path, wanted):
+    (tmp_path / "file.py").write_text('def told():\n    """It is told."""\n\n\ndef bare():\n    pass\n')
+    monkeypatch.setattr(reference, "ROOT", tmp_path)
+    monkeypatch.setattr(reference, "CONTENTS", [("t", "", [("file.py", wanted)])])
+    with pytest.raises(reference.Undocumented, match=r"Nothing|bare"):
         reference.page()
 
 
+def test_the_api_page_has_methods_and_properties_escaped_and_nothing_private(monkeypatch, tmp_path):
+    (tmp_path / "file.py").write_text(
+        'class Box:\n    """Of <b> & $1."""\n\n    def open(self, wide: int = 1) -> None:\n        """Open it."""\n\n'
+        '    @property\n    def full(self) -> bool:\n        """Whether it is."""\n\n'
+        '    def _lock(self):\n        """Not for you."""\n\n\ndef _hidden():\n    """Nor this."""\n'
+    )
+    monkeypatch.setattr(reference, "ROOT", tmp_path)
+    monkeypatch.setattr(reference, "CONTENTS", [("t", "", [("file.py", None)])])
+    page = reference.page()
+    assert "Of &lt;b&gt; &amp; &#36;1." in page
+    assert "#### Box.open {" in page and "open(wide: int=1) -> None" in page and "full -> bool  # a property" in page
+    assert "_lock" not in page and "_hidden" not in page
+
+
+@pytest.mark.book
+def test_a_numbered_formula_has_its_number_beside_it_and_no_tag_inside():
+    page = equations.replace(r'<div class="arithmatex">\[\mathcal{L} = \ln x \tag{13}\]</div>')
+    assert 'class="equation"' in page and 'display="block"' in page and "(13)" in page
+    assert page.count("13") == 1
+
+
+@pytest.mark.book
 def test_formulas_become_mathml_and_unknown_commands_an_error():
     pytest.importorskip("latex2mathml")
     page = equations.replace(r'<p><span class="arithmatex">\(a &lt; b\)</span></p>')
@@ -149,8 +192,72 @@ def test_quick_settings_replace_what_is_long_and_nothing_else():
     assert blocks.quick(words) == ["minivae", "train", "digits", "--out", "run", "--epochs", "1", "--latent", "2"]
 
 
+def test_every_quick_setting_is_taken_and_commands_run_with_them(monkeypatch):
+    words = ["minivae", "train", "fashion-mnist", "--hidden", "500", "--importance", "1000", "--ais", "500", "-n", "64"]
+    expected = ["minivae", "train", "digits", "--hidden", "16", "--importance", "5", "--ais", "4", "-n", "8"]
+    assert blocks.quick(words) == expected
+    assert set(blocks.QUICK) == {"mnist", "--epochs", *(w for w in words if w in blocks.QUICK)}
+    seen = []
+    monkeypatch.setattr(blocks.subprocess, "run", lambda argv, **_: seen.append(argv))
+    blocks.run_command(words, ROOT)
+    blocks.run_command(words, ROOT, full=True)
+    assert [argv[3:] for argv in seen] == [expected[1:], words[1:]]
+
+
+def test_a_picture_is_drawn_again_when_its_script_is_newer(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(pictures, "FIGURES", tmp_path)
+    monkeypatch.setattr(pictures, "OUT", tmp_path)
+    monkeypatch.setattr(pictures, "draw", lambda script, full: drawn.append((script.stem, full)))
+    for name, script_time, picture_time in (
+        ("fresh", 1, 2),
+        ("stale", 2, 1),
+        ("missing", 1, None),
+        ("_shared", 1, None),
+    ):
+        (tmp_path / f"{name}.py").touch()
+        os.utime(tmp_path / f"{name}.py", (script_time, script_time))
+        if picture_time:
+            (tmp_path / f"{name}.svg").touch()
+            os.utime(tmp_path / f"{name}.svg", (picture_time, picture_time))
+    pictures.on_pre_build(None)
+    assert drawn == [("missing", False), ("stale", False)]
+
+
+EVENTS = {
+    "Network.requestWillBeSent": (
+        {"request": {"url": "https://example.org/a.js"}},
+        "asks for https://example.org/a.js",
+    ),
+    "Network.loadingFailed": ({"errorText": "net::ERR"}, "a request failed: net::ERR"),
+    "Runtime.exceptionThrown": ({"exceptionDetails": {"text": "Uncaught"}}, "exception: Uncaught"),
+    "Runtime.consoleAPICalled": ({"type": "error", "args": [{"value": "bad"}]}, "console: ['bad']"),
+    "Log.entryAdded": ({"entry": {"level": "error", "text": "gone"}}, "log: gone"),
+}
+
+
+@pytest.mark.parametrize("method", EVENTS)
+def test_what_a_browser_complains_of_is_heard(method):
+    params, said = EVENTS[method]
+    harmless = [
+        {"method": "Network.requestWillBeSent", "params": {"request": {"url": "file:///a.js"}}},
+        {"method": "Network.loadingFailed", "params": {"errorText": "x", "canceled": True}},
+        {"method": "Runtime.consoleAPICalled", "params": {"type": "log", "args": []}},
+        {"method": "Log.entryAdded", "params": {"entry": {"level": "info", "text": "x"}}},
+    ]
+    assert check_book.complaints([*harmless, {"method": method, "params": params}]) == [said]
+    assert check_book.complaints(harmless) == []
+
+
 COMMANDS = ["train", "evaluate", "trace", "sample", "reconstruct", "encode", "info"]
 COMMANDS += ["gradcheck", "explain", "verify", "bench"]
+
+
+def test_the_commands_are_all_that_there_are():
+    from minivae.cli import app
+
+    names = [command.name or command.callback.__name__ for command in app.registered_commands]
+    assert sorted(name.replace("_", "-") for name in names) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -43,6 +43,19 @@ def test_a_trace_and_a_report_are_text_alone_inside_a_notebook(monkeypatch):
     assert not shown
 
 
+def test_warnings_and_html_of_a_notebook_are_complaints():
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("nbclient")
+    complaints = runpy.run_path(str(ROOT / "scripts" / "notebooks.py"))["complaints"]
+    new = nbformat.v4.new_output
+    good = [new("stream", name="stdout", text="1\n"), new("display_data", {"image/png": "", "text/plain": "a"})]
+    bad = [new("stream", name="stderr", text="a warning\n"), new("display_data", {"text/html": "<b>"})]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=good)])
+    assert complaints(notebook) == []
+    notebook.cells[0].outputs += bad
+    assert complaints(notebook) == ["cell 0 writes to stderr: a warning", "cell 0 shows HTML: print plain text"]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 class TestNotebook:
     def test_is_small(self, path):
@@ -78,8 +91,13 @@ class TestNotebook:
 
     def test_becomes_a_page_with_every_cell_and_picture(self, path):
         text, pictures = runpy.run_path(str(ROOT / "scripts" / "book" / "notebooks.py"))["page"](path)
-        for cell in code_cells(path):
-            assert "".join(cell["source"]).strip() in text
+        for cell in json.loads(path.read_text())["cells"]:
+            source = "".join(cell["source"]).strip()
+            assert (source if cell["cell_type"] == "code" else source.splitlines()[0]) in text
+            for output in cell.get("outputs", []):
+                printed = "".join(output.get("text", [])).strip("\n").splitlines()
+                assert "\n".join(line.rstrip() for line in printed) in text
+        assert "```text\n" in text
         assert len(pictures) == sum("image/png" in output.get("data", {}) for output in outputs(path)) > 0
         for name, png in pictures.items():
             assert f"({name})" in text and png.startswith(b"\x89PNG")

@@ -314,6 +314,9 @@ def test_a_draw_has_the_grey_of_its_pixels():
 def test_mnist_is_cut_into_the_parts_of_the_papers(mnist_env):
     grey = digits.grey()
     assert {part: len(getattr(grey, part)) for part in digits.PARTS} == digits.ROWS
+    mnist = mv.load("mnist")
+    np.testing.assert_array_equal(np.concatenate([grey.train, grey.valid]), mnist.X)
+    np.testing.assert_array_equal(grey.test, mnist.X_test)
 
 
 # ---- running, and resuming ------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def _tree(path: str) -> ast.Module:
 
 def _public(tree: ast.Module) -> list[str]:
     kinds = (ast.FunctionDef, ast.ClassDef)
-    return [n.name for n in tree.body if isinstance(n, kinds) and n.name[0] != "_" and ast.get_docstring(n)]
+    return [n.name for n in tree.body if isinstance(n, kinds) and n.name[0] != "_"]
 
 
 def _names(path: str, wanted: Any) -> list[tuple[str, str]]:
