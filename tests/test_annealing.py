@@ -173,6 +173,11 @@ def test_the_steps_of_the_integrator_are_taken():
     vae, marginal, _ = exact_model()
     X = marginal.rvs(3, random_state=0)
     assert (annealed(vae, X, 5, 4, leapfrog=1).log_px != annealed(vae, X, 5, 4, leapfrog=5).log_px).all()
+    path, asked = path_of(vae, X, T=4, leapfrog=5), []
+    explain = path.explain
+    path.explain = lambda Z: asked.append(Z) or explain(Z)
+    path.forth()
+    assert len(asked) == 1 + 3 * 5  # the start, and three moves
 
 
 def test_acceptance_is_the_share_of_the_last_run_forth():
