@@ -10,7 +10,7 @@ from scipy import stats
 from test_vae import linear_gaussian, set_encoder
 
 import minivae as mv
-from minivae.annealing import BACK, FORTH, AnnealedPath, annealed, enclose, schedule
+from minivae.annealing import BACK, FORTH, PILOT, AnnealedPath, annealed, enclose, schedule
 from minivae.errors import UsageError
 from minivae.evaluate import log_likelihood
 
@@ -144,8 +144,68 @@ def test_both_ways_enclose_the_marginal_and_close_in_with_more_temperatures():
 def test_the_two_ways_and_the_pilot_share_no_noise():
     vae, marginal, _ = exact_model()
     path = path_of(vae, marginal.rvs(3, random_state=0))
-    forth, back = path.start(4, FORTH).Z, path.start(4, BACK).Z
+    forth, back, pilot = (path.start(4, first).Z for first in (FORTH, BACK, PILOT))
     assert not np.isin(forth, back).any()
+    assert not np.isin(pilot, [forth, back]).any()
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+def test_the_moves_of_the_two_ways_and_of_the_pilot_share_no_noise(kind, monkeypatch):
+    vae, marginal, _ = exact_model()
+    X, fill, drawn = marginal.rvs(3, random_state=0), getattr(vae.noise, kind), []
+
+    def noted(out, *arguments, **more):
+        fill(out, *arguments, **more)
+        drawn.append(out.copy())
+
+    monkeypatch.setattr(vae.noise, kind, noted)
+    path = path_of(vae, X, T=4, C=4)
+    pilot = np.stack(drawn[-3:])
+    path.forth()
+    forth = np.stack(drawn[-3:])
+    path.back(np.zeros((3, 2)))
+    back = np.stack(drawn[-3:])
+    for one, other in ((forth, back), (forth, pilot), (back, pilot)):
+        assert not np.isin(one, other).any()
+
+
+def test_the_steps_of_the_integrator_are_taken():
+    vae, marginal, _ = exact_model()
+    X = marginal.rvs(3, random_state=0)
+    assert (annealed(vae, X, 5, 4, leapfrog=1).log_px != annealed(vae, X, 5, 4, leapfrog=5).log_px).all()
+    path, asked = path_of(vae, X, T=4, leapfrog=5), []
+    explain = path.explain
+    path.explain = lambda Z: asked.append(Z) or explain(Z)
+    path.forth()
+    assert len(asked) == 1 + 3 * 5  # the start, and three moves
+
+
+def test_acceptance_is_the_share_of_the_last_run_forth():
+    vae, marginal, _ = exact_model()
+    path, shares = path_of(vae, marginal.rvs(3, random_state=0), T=9, C=4, leapfrog=1), []
+    path.steps = [2 * step for step in path.steps]  # so long that some are refused
+    move = path.move
+
+    def noted(*arguments):
+        state, accepted = move(*arguments)
+        shares.append(accepted)
+        return state, accepted
+
+    path.move = noted
+    path.forth()
+    path.forth()
+    assert len(shares) == 2 * 8
+    np.testing.assert_allclose(path.acceptance(), np.mean(shares[8:], axis=0), rtol=1e-14)
+    assert 0 < path.acceptance().mean() < 1
+
+
+def test_the_lower_side_is_ais_of_the_rows_drawn_and_each_side_has_its_own_error():
+    vae, _, _ = exact_model()
+    both, ais = enclose(vae, 6, 5, 8, 2), annealed(vae, vae.sample(6, draw=True), 5, 8, 2)
+    np.testing.assert_array_equal(both.lower, ais.log_px)
+    np.testing.assert_array_equal(both.lower_error, ais.error)
+    assert both.acceptance == ais.acceptance
+    assert (both.upper_error != both.lower_error).all()
 
 
 def test_a_figure_is_one_number_whatever_the_tile(monkeypatch):
@@ -157,6 +217,11 @@ def test_a_figure_is_one_number_whatever_the_tile(monkeypatch):
     np.testing.assert_allclose(annealed(vae, X, 20, 8).log_px, whole.log_px, rtol=1e-10)
     rows = np.array([3, 0])
     np.testing.assert_allclose(annealed(vae, X[rows], 20, 8, rows=rows).log_px, whole.log_px[rows], rtol=1e-10)
+    small = enclose(vae, 7, 5, 8, 2)
+    monkeypatch.setattr("minivae.annealing.TILE_ROWS", 2048)
+    large = enclose(vae, 7, 5, 8, 2)
+    for name in ("lower", "lower_error", "upper", "upper_error"):
+        np.testing.assert_allclose(getattr(small, name), getattr(large, name), rtol=1e-9)
 
 
 def test_nats_are_in_the_units_of_the_data():
@@ -176,6 +241,7 @@ def test_temperatures_rise_from_0_to_1():
         tau = schedule(T)
         assert tau[0] == 0 and tau[-1] == 1 and len(tau) == T + 1
         assert (np.diff(tau) > 0).all()
+    assert schedule(17)[1] < 1 / 17  # flat at the ends
 
 
 def test_annealing_on_the_device_equals_numpys(monkeypatch):

@@ -7,6 +7,7 @@ from scipy import stats
 from test_vae import linear_gaussian
 
 import minivae as mv
+from minivae.assessment import describe
 from minivae.collapse import mutual_information, usage
 from minivae.errors import UsageError
 from minivae.evaluate import evaluate
@@ -79,6 +80,17 @@ def test_free_bits_and_samples_of_the_model_do_not_matter_to_its_usage():
     few, many = usage(read_out([1.0], [0.5]), X), usage(read_out([1.0], [0.5], samples=4, objective="iwae"), X)
     np.testing.assert_array_equal(few.variances, many.variances)
     assert few.information == many.information
+    held = read_out([1.0], [0.5])
+    held.objective_and_grad(X, free_bits=5.0)
+    assert usage(held, X).to_dict() == few.to_dict()
+
+
+def test_as_data_it_says_what_is_active_and_over_how_many_rows_the_information_is():
+    found = usage(read_out([1e6, 0.0, 0.11, 0.09], [1e-3, 1.0, 1.0, 1.0]), X).to_dict()
+    assert found["active"] == [l for l, variance in enumerate(found["variances"]) if variance > 0.01] == [0, 2]
+    assert found["unused"] == [1, 3]
+    assert found["mutual_information_rows"] == 1000 < N
+    assert found["mutual_information"] == pytest.approx(np.log(1000))  # the rows are told apart
 
 
 def test_batches_change_no_figure_and_scales_only_the_distortion(monkeypatch):
@@ -106,3 +118,46 @@ def test_usage_on_the_device_equals_numpys(monkeypatch):
 def test_one_row_is_refused():
     with pytest.raises(UsageError, match="at least two"):
         usage(linear_gaussian()[0], np.zeros((1, 5)))
+
+
+FIGURES = {
+    "part": "test part of digits", "rows": 1234, "iwae": -100.0, "elbo": -101.5, "nll": 90.25, "kl": 11.25,
+    "importance_samples": 50, "log_likelihood": -99.5, "standard_error": 0.125,
+    "ais": {
+        "temperatures": 30, "chains": 4, "log_likelihood": -99.0, "standard_error": None, "acceptance": 0.66,
+        "bidirectional": {
+            "rows": 16, "lower": {"log_likelihood": -97.5}, "upper": {"log_likelihood": -97.25}, "gap": 0.25,
+        },
+    },
+    "report": {
+        "rate": 11.25, "distortion": 90.25, "active": [0, 2], "unused": [1], "kl_dims": [3.0, 0.25, 8.0],
+        "variances": [0.5, 0.0078125, 0.9375], "mutual_information": 6.5, "mutual_information_rows": 1000,
+    },
+}  # fmt: skip
+WORDS = """\
+test part of digits, 1,234 rows, nats a row
+  iwae    -100.000   (what it was trained on)
+  elbo    -101.500   (−elbo 101.500)
+  nll       90.250
+  kl        11.250
+  ln q(x)  -99.500 ± 0.125   (importance sampling, 50 samples; ± is its own error, not that of the rows)
+  ln q(x)  -99.000   (AIS, 30 temperatures, 4 chains; ± is its own error, not that of the rows; 66% of transitions \
+accepted)
+  on 16 rows of the model's own: -97.500 ≤ ln q(x) ≤ -97.250 on average, a gap of 0.250 that bounds AIS's error there
+  rate 11.250 (the KL), distortion 90.250 (the NLL)
+  information of z on the row: 6.500 of at most 6.908 = ln 1000
+  2 of 3 latent dimensions are active (variance of the posterior's mean > 0.01)
+  dimension       kl  variance
+          2    8.000    0.9375
+          0    3.000    0.5000
+          1    0.250    0.0078  unused"""
+
+
+def test_the_figures_in_words():
+    assert "\n".join(describe(FIGURES)) == WORDS
+    collapsed = describe(FIGURES | {"report": FIGURES["report"] | {"active": [], "unused": [0, 1, 2]}})
+    assert (
+        "  0 of 3 latent dimensions are active (variance of the posterior's mean > 0.01): "
+        "collapsed, the decoder ignores z" in collapsed
+    )
+    assert sum(line.endswith("  unused") for line in collapsed) == 3

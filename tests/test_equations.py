@@ -273,12 +273,14 @@ def test_the_list_fits_eighty_columns_and_names_every_equation():
 @EACH
 def test_a_text_holds_all_that_it_promises(equation, explained):
     text = str(explained[equation.key])
+    assert text.splitlines()[:2] == [equation.heading, f"minivae explain {' | '.join(equation.names)}"]
+    assert " ".join(equation.words.split()) in " ".join(text.split())
     for place in (*map(places.of_code, (*equation.forward, *equation.backward)), places.of_test(equation.test)):
         assert f"{place.file}:{place.line}" in text
         assert place.name in text
     assert equation.page in text
     assert spoken(explained[equation.key].number) in text
-    for formula in (equation.article, equation.kingma_welling):
+    for formula in (equation.article, equation.kingma_welling, equation.gradient):
         assert all(line in text for line in formula.splitlines())
 
 
@@ -360,6 +362,8 @@ def test_json_holds_the_same(capsys):
     assert found["number"] == 16
     assert found["toy"]["value"] == pytest.approx(KL)
     assert found["forward"][0] == places.of_code("kernels.latent:forward_reference").to_dict()
+    assert found["backward"] == [places.of_code(place).to_dict() for place in find(16).backward] != []
+    assert found["gradient"] == find(16).gradient != ""
     assert found["test"]["line"] == places.of_test(find(16).test).line
     explain(as_json=True)
     assert [entry["number"] for entry in json.loads(capsys.readouterr().out)] == [e.number for e in EQUATIONS]

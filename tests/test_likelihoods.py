@@ -16,10 +16,13 @@ import pytest
 from scipy import special, stats
 from tolerances import SCIPY
 
+import minivae as mv
 from minivae import likelihoods
 from minivae.backend import Backend
+from minivae.batches import Batches
 from minivae.buffers import ParameterBuffer
 from minivae.errors import UsageError, UsageWarning
+from minivae.train import settle
 
 RNG = np.random.default_rng(0)
 S, B, D = 3, 5, 7
@@ -399,6 +402,46 @@ def test_draws_at_the_ends_of_the_noise_are_finite_and_in_the_domain(name, level
     likelihood.check(X)
 
 
+@pytest.mark.parametrize(
+    "name, out, noise, drawn",
+    [
+        ("gaussian", [3.0, 1000.0], 1.0, 3 + np.exp(5)),
+        ("gaussian", [3.0, -1000.0], 1.0, 3 + np.exp(-5)),
+        ("gaussian:shared", [3.0], 1.0, 3 + np.exp(5)),
+        ("laplace", [3.0, 1000.0], 0.75, 3 + np.exp(5) * np.log(2)),
+        ("laplace", [3.0, -1000.0], 0.75, 3 + np.exp(-5) * np.log(2)),
+        ("poisson", [-20.0], 0.0, 0.0),
+    ],
+)
+def test_a_draw_far_out_is_the_clamped_distributions_quantile(name, out, noise, drawn):
+    likelihood, _ = make(name, own={"logvar": 1000.0} if name == "gaussian:shared" else None)
+    X = likelihood.draw(np.repeat([out], D, axis=1), np.full((1, D), noise))
+    np.testing.assert_allclose(X, np.full((1, D), drawn), rtol=1e-14)
+
+
+@pytest.mark.parametrize("logtheta, theta, logmean", [(-30.0, np.exp(-10), 1.0), (30.0, np.exp(10), 8.0)])
+def test_a_clamped_dispersion_draws_as_scipys_negative_binomial(logtheta, theta, logmean):
+    likelihood, _ = make("negative-binomial", own={"logtheta": logtheta})
+    u, mean = np.linspace(0.99991, 0.99997, D)[None], np.exp(logmean)  # at θ = e⁻¹⁰ all below 0.9995 is 0
+    X = likelihood.draw(np.full((1, D), logmean), u)
+    np.testing.assert_array_equal(X, stats.nbinom.ppf(u, theta, theta / (theta + mean)))
+    assert X.min() > mean
+
+
+def test_the_mean_of_counts_is_clamped_and_that_of_a_certain_class_is_the_class():
+    assert make("poisson")[0].mean(np.array([[30.0]]))[0, 0] == np.exp(20.0)
+    X = np.arange(D)[None] % 5.0
+    np.testing.assert_array_equal(make("categorical:5")[0].mean(20 * _class_logits(X)), X)
+
+
+def test_many_counts_have_the_mean_and_the_spread_of_the_poisson():
+    """Beyond 1e4 the quantile is Cornish and Fisher's."""
+    n, rate = 40_000, 1e6
+    X = make("poisson", features=1)[0].draw(np.full((n, 1), np.log(rate)), np.random.default_rng(0).random((n, 1)))
+    assert abs(X.mean() - rate) < 4.5 * np.sqrt(rate / n)
+    assert abs(X.var() - rate) < 4.5 * rate * np.sqrt(2 / n)
+
+
 # ---- what each is about ---------------------------------------------------------------------------------------------
 
 
@@ -475,6 +518,18 @@ def test_the_optimal_variance_is_clamped_and_counted(kernels, error, variance):
     assert_matches(nll, np.full(B, D / 2 * (np.log(2 * np.pi * variance) + error**2 / variance)))
     np.testing.assert_allclose(d_out, error / variance, rtol=1e-12)
     assert likelihood.clamped[0] == 1
+
+
+def test_the_settled_variance_is_the_mean_squared_error_of_all_rows(monkeypatch):
+    """In batches of 60, 60 and 10 rows, the last of which are worse: each row counts once."""
+    monkeypatch.setattr("minivae.evaluate.BATCH_ROWS", 60)
+    vae = mv.VAE(D, 2, (5,), likelihood="gaussian:optimal", backend="numpy", dtype="float64")
+    X = np.random.default_rng(0).normal(size=(130, D))
+    X[120:] *= 3
+    settle(vae, Batches(vae, X))
+    mean, logvar = vae.encode(X)
+    Z = mean + np.exp(0.5 * logvar) * vae.epsilon(None, len(X), "evaluation", None, 0)[0]
+    assert vae.likelihood.logvar[0] == pytest.approx(np.log(((vae.decode(Z) - X) ** 2).mean()), abs=1e-12)
 
 
 # ---- domains --------------------------------------------------------------------------------------------------------

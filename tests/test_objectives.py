@@ -10,6 +10,7 @@ import minivae as mv
 from minivae import likelihoods
 from minivae.errors import UsageError
 from minivae.evaluate import evaluate
+from minivae.progress import Progress
 
 RNG = np.random.default_rng(0)
 D, L = 6, 3
@@ -122,9 +123,12 @@ def test_elbo_nll_and_kl_of_the_terms_are_those_of_eq_13():
 def test_terms_of_a_step_are_views_and_their_copies_are_not():
     vae, X = model(samples=3), bits()
     step = vae.train_step(X, mv.SGD(0.1))
-    kept, log_w = step.copy(), step.log_w.copy()
+    kept, names = step.copy(), ("log_w", "bound_rows", "nll_rows", "kl_rows", "kl_dims")
+    before = {name: getattr(step, name).copy() for name in names}
     vae.train_step(1 - X, mv.SGD(0.1))
-    np.testing.assert_array_equal(kept.log_w, log_w)
+    for name in names:
+        np.testing.assert_array_equal(getattr(kept, name), before[name])
+        assert (getattr(step, name) != before[name]).any()
     assert kept.loss != step.loss
 
 
@@ -212,6 +216,39 @@ def test_the_objective_is_kept_with_the_model_and_a_resumed_run_must_agree(tmp_p
         other = model(**{"samples": 4, "antithetic": True, "dtype": "float32"} | change)
         with pytest.raises(UsageError, match=f"begun with model {next(iter(change))}"):
             fit(other, run=tmp_path / "r", resume=True, epochs=4)
+
+
+def test_the_bound_of_scaled_data_is_in_their_own_units():
+    data = RNG.normal(size=(40, D)) * np.arange(1, D + 1) + 5
+    scaled = {unit: mv.Scale.fit("standard", unit * data) for unit in (1, 1000)}
+    bounds = [
+        evaluate(model(samples=3, likelihood="gaussian"), unit * data, scale=s).iwae for unit, s in scaled.items()
+    ]
+    assert bounds[0] - bounds[1] == pytest.approx(D * np.log(1000), rel=1e-9)
+
+
+def test_the_loss_is_told_where_elbo_nll_and_kl_do_not_say_it(capsys):
+    history = fit(model(samples=3), epochs=1, progress=True)
+    assert f"epoch 1/1  loss {history['loss'][0]:.2f}  elbo {history['elbo'][0]:.2f}" in capsys.readouterr().err
+    history = fit(model("elbo"), epochs=1, progress=True)
+    assert f"epoch 1/1  elbo {history['elbo'][0]:.2f}" in capsys.readouterr().err
+
+
+def test_the_live_line_tells_the_loss_so_far(monkeypatch):
+    told = []
+
+    class Terminal(Progress):
+        """One whose live line is a list."""
+
+        def start(self, training):
+            super().start(training)
+            self.status = self
+
+        update, stop = told.append, lambda self: None
+
+    monkeypatch.setattr("minivae.progress.REFRESH_SECONDS", 0.0)
+    history = fit(model(samples=3), epochs=1, progress=Terminal())
+    assert f"epoch 1/1  3/3  loss {history['loss'][0]:.2f}  elbo {history['elbo'][0]:.2f}" in told[-1]
 
 
 # ---- antithetic pairs -----------------------------------------------------------------------------------------------

@@ -82,6 +82,7 @@ def test_iwae_asks_the_likelihood_again_between_forward_and_mirror():
         ("posterior", False), ("bernoulli", False), ("objective", False), ("bernoulli", True), ("posterior", True),
     ]  # fmt: skip
     assert {step.equation for step in steps if step.place == "objective"} == {"eq. 12"}
+    assert {step.equation for step in steps if step.place == "posterior" and step.mirror} == {"eq. 12"}
 
 
 def test_the_model_is_left_as_it_is():
@@ -111,6 +112,9 @@ def test_shapes_bytes_and_flops_are_counted():
         assert steps[name].bytes == 4 * (m * k + k * n + m * n)
         assert steps[name].results[0].array.shape == (m, n)
     assert steps["encoder.0.Y"].flops == 2 * B * H
+    assert steps["decoder.0.dA"].flops == 2 * (2 * B * H)  # relu′ and the sum
+    assert steps["decoder.1.dA"].flops == 2 * B * D  # the sum
+    assert steps["bernoulli.nll"].flops == 13 * 2 * B * D
     assert steps["bernoulli.nll"].bytes == 4 * (2 * B + 2 * 2 * B * D + B * D)
     assert all(step.flops and step.seconds > 0 for step in seen.steps)
 
@@ -191,6 +195,22 @@ def test_the_table_has_a_row_for_every_array_and_fits_the_terminal():
         for held in [*seen.given, *(held for step in seen.steps for held in step.results)]:
             assert any(line.split()[:1] == [held.name] for line in lines), held.name
         assert f"loss {seen.terms.loss:.3f}" in capture.get()
+
+
+def test_a_row_of_the_table_holds_its_numbers_in_their_columns_and_the_last_line_their_totals():
+    seen = model().trace(X)
+    (step,) = (step for step in seen.steps if step.results[0].name == "encoder.0.XW")
+    XW = seen["encoder.0.XW"].astype(float)
+    numbers = {"bytes": quantity(4 * (B * D + D * H + B * H)), "flop": quantity(2 * B * D * H)}
+    numbers |= {"time": quantity(step.seconds) + "s", "norm": _value(np.linalg.norm(XW))}
+    numbers |= {"min": _value(XW.min()), "max": _value(XW.max())}
+    lines = str(seen).splitlines()
+    header = next(line for line in lines if "formula" in line)
+    row = next(line for line in lines if line.split()[:1] == ["encoder.0.XW"])
+    for name, shown in numbers.items():
+        assert row[: header.index(name) + len(name)].endswith(f" {shown}"), name
+    seconds, flops = (sum(getattr(step, name) for step in seen.steps) for name in ("seconds", "flops"))
+    assert f"{len(seen.steps)} steps, {quantity(seconds)}s, {quantity(flops)} FLOP; numpy" in str(seen)
 
 
 def test_json_has_every_step_and_array():
