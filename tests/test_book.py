@@ -255,6 +255,12 @@ def test_what_a_browser_complains_of_is_heard(method):
     assert check_book.complaints(harmless) == []
 
 
+@pytest.mark.parametrize("kind", ["warning", "assert"])
+def test_a_warning_or_a_failed_assertion_on_the_console_is_heard(kind):
+    event = {"method": "Runtime.consoleAPICalled", "params": {"type": kind, "args": [{"value": "bad"}]}}
+    assert check_book.complaints([event]) == ["console: ['bad']"]
+
+
 COMMANDS = ["train", "evaluate", "trace", "sample", "reconstruct", "encode", "info"]
 COMMANDS += ["gradcheck", "explain", "verify", "bench"]
 
