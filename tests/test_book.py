@@ -173,6 +173,12 @@ def test_a_numbered_formula_has_its_number_beside_it_and_no_tag_inside():
 
 
 @pytest.mark.book
+def test_the_logarithm_stands_apart_from_a_letter_and_not_from_a_bracket():
+    assert "<mspace" in equations.convert(r"\ln x", False)
+    assert "<mspace" not in equations.convert(r"\ln(x)", False)
+
+
+@pytest.mark.book
 def test_formulas_become_mathml_and_unknown_commands_an_error():
     pytest.importorskip("latex2mathml")
     page = equations.replace(r'<p><span class="arithmatex">\(a &lt; b\)</span></p>')
@@ -247,6 +253,12 @@ def test_what_a_browser_complains_of_is_heard(method):
     ]
     assert check_book.complaints([*harmless, {"method": method, "params": params}]) == [said]
     assert check_book.complaints(harmless) == []
+
+
+@pytest.mark.parametrize("kind", ["warning", "assert"])
+def test_a_warning_or_a_failed_assertion_on_the_console_is_heard(kind):
+    event = {"method": "Runtime.consoleAPICalled", "params": {"type": kind, "args": [{"value": "bad"}]}}
+    assert check_book.complaints([event]) == ["console: ['bad']"]
 
 
 COMMANDS = ["train", "evaluate", "trace", "sample", "reconstruct", "encode", "info"]

@@ -539,6 +539,20 @@ def test_the_page_is_made_of_its_results():
     assert page.PICTURE not in text or page.digest(paper.RESULTS).encode() in picture.read_bytes()
 
 
+def test_the_picture_has_each_curve_where_it_belongs(monkeypatch, tmp_path):
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    seen = []
+    monkeypatch.setattr(figure, "savefig", lambda self, *_, **__: seen.append(self))
+    curves = {"L = 3": [[100, -140, -150], [200, -120, -130]], "L = 5": [[100, -139, -149]]}
+    paper.Result("kingma", "", "", [], [], "", curves=curves).write(tmp_path / "kingma.json")
+    assert page.draw(tmp_path, tmp_path / "picture.png")
+    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in seen[0].axes[0].lines}
+    assert lines == {
+        "L = 3, training": ([100, 200], [-140, -120]), "L = 3, test": ([100, 200], [-150, -130]),
+        "L = 5, training": ([100], [-139]), "L = 5, test": ([100], [-149]),
+    }  # fmt: skip
+
+
 def test_no_result_of_a_quick_run_is_kept():
     for path in paper.RESULTS.glob("*.json"):
         assert not paper.Result.read(path).quick, path
