@@ -88,8 +88,10 @@ def describe(figures: dict[str, Any]) -> list[str]:
 
 
 def _estimate(found: dict[str, Any], how: str) -> str:
-    spread = "" if found["standard_error"] is None else f" ± {found['standard_error']:.3f}"
-    return f"  ln q(x) {found['log_likelihood']:8.3f}{spread}   ({how}; ± is its own error, not that of the rows)"
+    spread = meaning = ""
+    if found["standard_error"] is not None:
+        spread, meaning = f" ± {found['standard_error']:.3f}", "; ± is its own error, not that of the rows"
+    return f"  ln q(x) {found['log_likelihood']:8.3f}{spread}   ({how}{meaning})"
 
 
 def _describe_ais(ais: dict[str, Any]) -> list[str]:

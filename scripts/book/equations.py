@@ -22,9 +22,8 @@ def convert(latex: str, display: bool) -> str:
     """MathML of one formula."""
     from latex2mathml import converter
 
-    latex = re.sub(
-        r"\\ln(?![a-z(])\s*(?!\()", r"\\ln\\, ", latex
-    )  # the converter leaves no gap after a function's name
+    # The converter leaves no gap after a function's name; before a bracket there is to be none.
+    latex = re.sub(r"\\ln(?![a-z])(?!\s*\()\s*", r"\\ln\\, ", latex)
     try:
         mathml = converter.convert(latex, display="block" if display else "inline")
     except Exception as error:

@@ -1,7 +1,8 @@
 """reference: the API page, from the docstrings. A hook of mkdocs.
 
 Signatures and docstrings are read from the syntax tree; nothing is imported. A docstring is shown as it stands: its
-columns and formulas are set by hand. A name without a docstring is an error.
+columns and formulas are set by hand. A name without a docstring is an error; of a class, the methods that have one are
+shown (the others do what the base class says).
 """
 
 from __future__ import annotations
