@@ -33,7 +33,7 @@ class Ours:
     def __init__(self, data, model, batch, tf32, capture, smoke):
         import minivae as mv
         from minivae.backend import Backend
-        from minivae.train import Training
+        from minivae.training.loop import Training
 
         D, hidden, L = model
         backend = Backend("cupy", tf32=tf32)

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 import minivae as mv
-from minivae.annealing import annealed, enclose
+from minivae.evaluation.annealing import annealed, enclose
 
 SIGMA, D, L, N = 0.7, 5, 2, 500
 rng = np.random.default_rng(5)

@@ -9,7 +9,7 @@ import time
 import tracemalloc
 
 import minivae as mv
-from minivae import data
+from minivae.datasets import load as data
 
 
 def peak_megabytes(vae: mv.VAE, X, samples: int) -> float:

@@ -25,37 +25,37 @@ _HOME = {
     "RMSprop": "optim",
     "Adam": "optim",
     "AdamW": "optim",
-    "Schedule": "schedules",
-    "Beta": "schedules",
-    "History": "train",
-    "Dataset": "data",
-    "Scale": "data",
-    "load": "data",
-    "choose_likelihood": "data",
-    "explain": "equations",
+    "Schedule": "training.schedules",
+    "Beta": "training.schedules",
+    "History": "training.loop",
+    "Dataset": "datasets.load",
+    "Scale": "datasets.load",
+    "load": "datasets.load",
+    "choose_likelihood": "datasets.load",
+    "explain": "article.equations",
 }
 
-_ROOMS = ("bayes",)  # sub-packages, loaded when asked for
+_ROOMS = {"bayes": "article.bayes"}  # sub-packages, loaded when asked for
 
 __all__ = ["__version__", *_HOME, *_ROOMS]
 
 if TYPE_CHECKING:
-    from . import bayes
+    from .article import bayes
+    from .article.equations import explain
     from .backend import Backend
-    from .data import Dataset, Scale, choose_likelihood, load
-    from .equations import explain
+    from .datasets.load import Dataset, Scale, choose_likelihood, load
     from .errors import UsageError, UsageWarning
     from .likelihoods import LIKELIHOODS
     from .objectives import Terms
     from .optim import SGD, Adagrad, Adam, AdamW, RMSprop
-    from .schedules import Beta, Schedule
-    from .train import History
+    from .training.loop import History
+    from .training.schedules import Beta, Schedule
     from .vae import VAE
 
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
-        return import_module(f"{__name__}.{name}")
+        return import_module(f"{__name__}.{_ROOMS[name]}")
     if name not in _HOME:
         raise AttributeError(f"module 'minivae' has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

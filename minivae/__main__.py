@@ -13,7 +13,7 @@ from typing import Any
 
 def main() -> None:
     """Run the command line and exit."""
-    from .cli import app
+    from .cli.app import app
     from .errors import UsageError
 
     warnings.showwarning = _show_warning  # type: ignore[assignment]

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from . import cublas
-from . import gemm as products
 from . import kernels as kernel_files
 from .errors import UsageError
+from .matmul import cpu as products
+from .matmul import gpu as cublas
 
 Array = Any  # an array of the backend's module: numpy.ndarray or cupy.ndarray
 

@@ -37,9 +37,9 @@ from .objectives import Terms
 
 if TYPE_CHECKING:
     from .optim import Optimizer
-    from .schedules import Beta
-    from .trace import Trace
-    from .train import History
+    from .trace.recorder import Trace
+    from .training.loop import History
+    from .training.schedules import Beta
 
 BATCH_ROWS = 1024  # rows at a time where a method streams over many
 
@@ -252,7 +252,7 @@ class VAE:
 
         print(vae.trace(X)) is a table; .steps and ["encoder.0.Y"] are its parts. The model is left as it is.
         """
-        from .trace import trace
+        from .trace.recorder import trace
 
         return trace(self, X, eps, beta, free_bits)
 
@@ -299,7 +299,7 @@ class VAE:
         self, X: Any, samples: int = 1000, rows: Any = None, eps: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """ln q(x) for each row of X by importance sampling: (log_px (N,), standard error (N,)); `evaluate.py`."""
-        from .evaluate import log_likelihood
+        from .evaluation.bounds import log_likelihood
 
         return log_likelihood(self, X, samples, rows=rows, eps=eps)
 
@@ -338,7 +338,7 @@ class VAE:
         Raises UsageError for a mistake, `train.Diverged` when a loss is NaN or infinite, and KeyboardInterrupt after
         Ctrl-C, with the run saved.
         """
-        from .train import fit
+        from .training.loop import fit
 
         return fit(
             self,
@@ -358,7 +358,7 @@ class VAE:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write one safetensors file, whole or not at all."""
-        from .checkpoint import save_model
+        from .training.checkpoint import save_model
 
         save_model(self, path)
 
@@ -376,7 +376,7 @@ class VAE:
         which   "best": the parameters that validation chose, where a run had validation, else the last; "last"
         dtype   None: the one it was saved with
         """
-        from .checkpoint import load_model
+        from .training.checkpoint import load_model
 
         return load_model(path, backend, kernels, dtype, which)
 

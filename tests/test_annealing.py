@@ -10,9 +10,9 @@ from scipy import stats
 from test_vae import linear_gaussian, set_encoder
 
 import minivae as mv
-from minivae.annealing import BACK, FORTH, PILOT, AnnealedPath, annealed, enclose, schedule
 from minivae.errors import UsageError
-from minivae.evaluate import log_likelihood
+from minivae.evaluation.annealing import BACK, FORTH, PILOT, AnnealedPath, annealed, enclose, schedule
+from minivae.evaluation.bounds import log_likelihood
 
 SIGMA = 0.7
 
@@ -213,12 +213,12 @@ def test_a_figure_is_one_number_whatever_the_tile(monkeypatch):
     X = marginal.rvs(7, random_state=0)
     whole = annealed(vae, X, 20, 8)
     np.testing.assert_array_equal(annealed(vae, X, 20, 8).log_px, whole.log_px)
-    monkeypatch.setattr("minivae.annealing.TILE_ROWS", 16)
+    monkeypatch.setattr("minivae.evaluation.annealing.TILE_ROWS", 16)
     np.testing.assert_allclose(annealed(vae, X, 20, 8).log_px, whole.log_px, rtol=1e-10)
     rows = np.array([3, 0])
     np.testing.assert_allclose(annealed(vae, X[rows], 20, 8, rows=rows).log_px, whole.log_px[rows], rtol=1e-10)
     small = enclose(vae, 7, 5, 8, 2)
-    monkeypatch.setattr("minivae.annealing.TILE_ROWS", 2048)
+    monkeypatch.setattr("minivae.evaluation.annealing.TILE_ROWS", 2048)
     large = enclose(vae, 7, 5, 8, 2)
     for name in ("lower", "lower_error", "upper", "upper_error"):
         np.testing.assert_allclose(getattr(small, name), getattr(large, name), rtol=1e-9)

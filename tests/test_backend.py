@@ -12,7 +12,7 @@ import standin
 import minivae as mv
 from minivae.backend import Backend, resolve
 from minivae.errors import UsageError
-from minivae.evaluate import evaluate
+from minivae.evaluation.bounds import evaluate
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from tolerances import BAYES
 
 import minivae as mv
 from minivae import bayes
-from minivae.bayes.posterior import _close_in as close_in
-from minivae.bayes.quadrature import ExactModel, Rule, coarse_rule, fine_rule
-from minivae.bayes.two_points import train_two_points, two_points
+from minivae.article.bayes.posterior import _close_in as close_in
+from minivae.article.bayes.quadrature import ExactModel, Rule, coarse_rule, fine_rule
+from minivae.article.bayes.two_points import train_two_points, two_points
 from minivae.errors import UsageError
 
 RNG = np.random.default_rng(0)
@@ -331,7 +331,7 @@ def test_the_two_point_optimum_matches_scipys_integrals(D, about):
 
 
 def test_no_encoder_from_other_starts_beats_the_two_point_optimum():
-    from minivae.bayes.two_points import _parts
+    from minivae.article.bayes.two_points import _parts
 
     found = bayes.two_points_optimum(8)
     for seed in range(10):

@@ -13,8 +13,8 @@ from scipy import integrate, stats
 from tolerances import BAYES
 
 from minivae import bayes, likelihoods
+from minivae.article.bayes.drop_in import bhattacharyya_joint, bhattacharyya_loss
 from minivae.backend import Backend
-from minivae.bayes.drop_in import bhattacharyya_joint, bhattacharyya_loss
 from minivae.errors import UsageError
 
 RNG = np.random.default_rng(0)

@@ -267,7 +267,7 @@ COMMANDS += ["gradcheck", "explain", "verify", "bench"]
 
 
 def test_the_commands_are_all_that_there_are():
-    from minivae.cli import app
+    from minivae.cli.app import app
 
     names = [command.name or command.callback.__name__ for command in app.registered_commands]
     assert sorted(name.replace("_", "-") for name in names) == sorted(COMMANDS)

@@ -7,8 +7,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import minivae as mv
-from minivae import checkpoint
 from minivae.errors import UsageError
+from minivae.training import checkpoint
 
 
 def model(**more):

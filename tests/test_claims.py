@@ -13,12 +13,12 @@ import typer
 from typer.testing import CliRunner
 
 from minivae import backend, kernels, likelihoods, objectives
-from minivae.bayes import divergences, joint
-from minivae.claims import claim as rules
-from minivae.claims import decoders, table, verify
-from minivae.claims.claim import CLAIMS, Claim, at_least, at_most, below, equals, near
-from minivae.claims.command import verify as command
-from minivae.equations.table import find
+from minivae.article.bayes import divergences, joint
+from minivae.article.claims import claim as rules
+from minivae.article.claims import decoders, table, verify
+from minivae.article.claims.claim import CLAIMS, Claim, at_least, at_most, below, equals, near
+from minivae.article.equations.table import find
+from minivae.cli.verify import verify as command
 from minivae.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,7 +67,7 @@ def test_every_equation_has_a_claim_and_every_claim_a_sentence():
 
 def test_every_likelihood_has_a_recipe_for_its_normalisation():
     missing = set(likelihoods.LIKELIHOODS) - set(decoders.SUPPORTS)
-    assert not missing, f"give {missing} a row in minivae/claims/decoders.py SUPPORTS"
+    assert not missing, f"give {missing} a row in minivae/article/claims/decoders.py SUPPORTS"
 
 
 def test_a_likelihood_without_a_recipe_fails_the_claim(monkeypatch):

@@ -444,7 +444,7 @@ def test_evaluate_reports_which_dimensions_are_used(run):
 
 @pytest.mark.parametrize("suffix", [".csv", ".npz"])
 def test_evaluate_writes_the_log_likelihood_of_each_row(run, tmp_path, suffix):
-    from minivae.runs import open_run
+    from minivae.cli.runs import open_run
 
     path = tmp_path / f"rows{suffix}"
     options = ["--importance", "5", "-n", "20", "--per-row", path]
@@ -481,8 +481,8 @@ def test_evaluate_says_no_error_of_one_chain(run):
 
 
 def test_evaluate_anneals_the_binarised_rows(run):
-    from minivae.annealing import annealed
-    from minivae.runs import open_run
+    from minivae.cli.runs import open_run
+    from minivae.evaluation.annealing import annealed
 
     opened = open_run(run)
     part = opened.part().first(3)
@@ -492,8 +492,8 @@ def test_evaluate_anneals_the_binarised_rows(run):
 
 
 def test_evaluate_anneals_in_the_units_of_the_data(tmp_path):
-    from minivae.annealing import annealed, enclose
-    from minivae.runs import open_run
+    from minivae.cli.runs import open_run
+    from minivae.evaluation.annealing import annealed, enclose
 
     np.save(tmp_path / "x.npy", ROWS)
     options = ["--likelihood", "gaussian:1", "--scale", "standard"]
@@ -523,7 +523,7 @@ def test_trace_prints_a_table_and_json(run):
 def test_trace_of_a_run_whose_parameters_hold_nan_names_the_tensor(run, tmp_path):
     import shutil
 
-    from minivae.checkpoint import read, write
+    from minivae.training.checkpoint import read, write
 
     shutil.copytree(run, tmp_path / "r")
     saved = read(tmp_path / "r/model.safetensors")

@@ -7,10 +7,10 @@ from scipy import stats
 from test_vae import linear_gaussian
 
 import minivae as mv
-from minivae.assessment import describe
-from minivae.collapse import mutual_information, usage
+from minivae.cli.evaluate import describe
 from minivae.errors import UsageError
-from minivae.evaluate import evaluate
+from minivae.evaluation.bounds import evaluate
+from minivae.evaluation.latents import mutual_information, usage
 
 N = 3000
 X = np.random.default_rng(0).normal(size=(N, 4))
@@ -96,7 +96,7 @@ def test_as_data_it_says_what_is_active_and_over_how_many_rows_the_information_i
 def test_batches_change_no_figure_and_scales_only_the_distortion(monkeypatch):
     vae = read_out([1.0, 0.3], [0.5, 0.9])
     whole = usage(vae, X)
-    monkeypatch.setattr("minivae.collapse.BATCH_ROWS", 700)
+    monkeypatch.setattr("minivae.evaluation.latents.BATCH_ROWS", 700)
     np.testing.assert_allclose(usage(vae, X).kl_dims, whole.kl_dims, rtol=1e-12)
     scale = mv.Scale.fit("standard", 1000 * X)
     ours, thousand = (usage(vae, unit * X, scale=mv.Scale.fit("standard", unit * X)) for unit in (1, 1000))

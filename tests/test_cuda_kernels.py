@@ -550,7 +550,7 @@ def test_an_op_without_a_cuda_kernel_says_so_when_it_is_called(monkeypatch):
 
 
 def test_parity_of_every_call_that_the_engine_makes():
-    from minivae.gradcheck import parity
+    from minivae.gradcheck.ours import parity
 
     rows = [row for row in parity.run(("cupy",)).rows if row.kernels == "fused"]
     assert [(row.op, row.dtype, row.ulps) for row in rows if row.verdict != "ok"] == []
@@ -559,8 +559,8 @@ def test_parity_of_every_call_that_the_engine_makes():
 
 @pytest.mark.parametrize("name", ["ops.dense.silu", "ops.latent", "latent.free_bits", "likelihoods.gaussian.rows"])
 def test_gradients_through_the_cuda_kernels_are_right(name):
-    from minivae.gradcheck import targets
     from minivae.gradcheck.compare import examine
+    from minivae.gradcheck.ours import targets
     from minivae.gradcheck.problem import Settings
 
     (target, *_) = targets.select([name])

@@ -1,7 +1,7 @@
 """minivae.data: every format, every way a file can be broken, the splits, the scales, and what `auto` answers.
 
 Oracles are the arrays that were written, Python's exact `statistics`, SciPy's densities and the published facts about
-MNIST; never minivae.data itself. Files are made in tmp_path; the only server is on 127.0.0.1.
+MNIST; never minivae.datasets.load itself. Files are made in tmp_path; the only server is on 127.0.0.1.
 """
 
 import functools
@@ -24,8 +24,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minivae import data, formats
-from minivae.data import Dataset, Scale, choose_binarize, choose_likelihood, load
+from minivae.datasets import formats
+from minivae.datasets import load as data
+from minivae.datasets.load import Dataset, Scale, choose_binarize, choose_likelihood, load
 from minivae.errors import UsageError, UsageWarning
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +83,7 @@ def check_error(source, *words):
 
 def test_importing_data_loads_nothing_heavy():
     heavy = "sklearn pooch numba scipy cupy requests matplotlib"
-    code = f"import sys, minivae.data; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    code = f"import sys, minivae.datasets.load; print([m for m in '{heavy}'.split() if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 

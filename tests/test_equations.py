@@ -22,9 +22,9 @@ from scipy import integrate, special, stats
 from tolerances import BAYES, SCIPY
 
 import minivae as mv
-from minivae.equations import page, places, toys
-from minivae.equations.explanation import WIDTH, Explanation, Listing, spoken
-from minivae.equations.table import EQUATIONS, find
+from minivae.article.equations import page, places, toys
+from minivae.article.equations.explanation import WIDTH, Explanation, Listing, spoken
+from minivae.article.equations.table import EQUATIONS, find
 
 ROOT = Path(__file__).resolve().parent.parent
 EACH = pytest.mark.parametrize("equation", EQUATIONS, ids=lambda e: e.key)
@@ -336,7 +336,7 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("no_color, coloured", [("", True), ("1", False)])
 def test_a_terminal_has_bold_headings_unless_no_color_is_set(no_color, coloured, monkeypatch):
-    from minivae.equations.command import explain
+    from minivae.cli.explain import explain
 
     monkeypatch.setenv("NO_COLOR", no_color)
     monkeypatch.setattr(sys, "stdout", Terminal())
@@ -355,7 +355,7 @@ def test_an_unknown_equation_on_the_command_line_is_one_line_and_status_2():
 
 
 def test_json_holds_the_same(capsys):
-    from minivae.equations.command import explain
+    from minivae.cli.explain import explain
 
     explain("16", as_json=True)
     found = json.loads(capsys.readouterr().out)
@@ -388,7 +388,7 @@ def test_a_place_that_is_not_there_has_no_line():
 
 
 def test_the_page_is_what_the_table_makes_of_it():
-    assert (ROOT / "docs" / page.PAGE).read_text() == page.markdown(), "python -m minivae.equations.page"
+    assert (ROOT / "docs" / page.PAGE).read_text() == page.markdown(), "python -m minivae.article.equations.page"
 
 
 def test_the_links_of_the_page_resolve():

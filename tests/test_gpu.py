@@ -15,7 +15,7 @@ from tolerances import NORMAL_ULPS, assert_close
 import minivae as mv
 from minivae.backend import Backend
 from minivae.errors import UsageError
-from minivae.train import Training
+from minivae.training.loop import Training
 
 pytestmark = pytest.mark.gpu
 
@@ -104,7 +104,7 @@ def test_bernoulli_is_exact_at_logits_of_a_thousand(cupy, dtype):
 
 
 def test_parity_of_every_call_that_the_engine_makes():
-    from minivae.gradcheck import parity
+    from minivae.gradcheck.ours import parity
 
     rows = parity.run(("cupy",)).rows
     assert [(row.op, row.kernels, row.dtype, row.ulps) for row in rows if row.verdict != "ok"] == []
@@ -112,8 +112,8 @@ def test_parity_of_every_call_that_the_engine_makes():
 
 @pytest.mark.parametrize("kernels", ["reference", "fused"])
 def test_gradients_on_the_device_are_right(kernels):
-    from minivae.gradcheck import targets
     from minivae.gradcheck.compare import examine
+    from minivae.gradcheck.ours import targets
     from minivae.gradcheck.problem import Settings
 
     for target in targets.walk():

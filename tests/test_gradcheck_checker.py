@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from minivae import UsageError, gradcheck
-from minivae.gradcheck import compare, mutations, targets
+from minivae.gradcheck import compare
 from minivae.gradcheck.compare import examine, relative_error
 from minivae.gradcheck.numeric import Probe, step_for
+from minivae.gradcheck.ours import mutations, targets
 from minivae.gradcheck.problem import Problem, Settings
 from minivae.gradcheck.report import finite
 from minivae.testing import assert_gradients

@@ -11,8 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from minivae import UsageError
-from minivae.gradcheck import sweep, targets
-from minivae.gradcheck.command import gradcheck as command
+from minivae.cli.gradcheck import gradcheck as command
+from minivae.gradcheck import sweep
+from minivae.gradcheck.ours import targets
 from minivae.gradcheck.problem import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -247,6 +248,6 @@ def test_a_file_that_cannot_be_imported(tmp_path, source, words):
 
 def test_importing_the_command_loads_nothing_heavy():
     heavy = "{'numpy', 'numba', 'scipy', 'matplotlib'}"
-    code = f"import sys, minivae.gradcheck.command; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, minivae.cli.gradcheck; print(sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip() == "[]"

@@ -10,9 +10,9 @@ import pytest
 
 from minivae import kernels, likelihoods
 from minivae.backend import Backend
-from minivae.gradcheck import mistakes, mutations, parity, targets
 from minivae.gradcheck.compare import examine
 from minivae.gradcheck.numeric import Probe
+from minivae.gradcheck.ours import mistakes, mutations, parity, targets
 from minivae.gradcheck.problem import Settings, with_backward
 from minivae.kernels.dense import ACTIVATIONS
 

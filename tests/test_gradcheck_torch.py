@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minivae.gradcheck import mistakes, targets
+from minivae.gradcheck.ours import mistakes, targets
 from minivae.gradcheck.problem import with_backward
 
 torch = pytest.importorskip("torch", reason="torch is a test-only dependency: pip install torch")

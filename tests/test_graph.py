@@ -10,9 +10,9 @@ import pytest
 import standin
 
 import minivae as mv
-from minivae import train
 from minivae.backend import Backend
-from minivae.graph import Graphs
+from minivae.training import loop as train
+from minivae.training.cuda_graph import Graphs
 
 needs_compiler = pytest.mark.skipif(hostcuda.compiler() is None, reason="g++ is not here to compile the CUDA sources")
 
@@ -202,7 +202,7 @@ def test_without_nvmath_steps_run_uncaptured_and_that_is_said(without_nvmath):
 
 
 def test_info_says_how_steps_run(device):
-    from minivae.session import describe_machine
+    from minivae.cli.train import describe_machine
 
     assert describe_machine()["gpu steps"] == "captured steps: products by cuBLASLt through nvmath-python"
 

@@ -12,18 +12,18 @@ PACKAGE = ROOT / "minivae"
 
 # Each floor may import from those before it, and from its own. (errors and checks belong to everyone.)
 FLOORS = [
-    {"errors", "checks", "formats", "__init__"},
+    {"errors", "checks", "__init__"},
     {"kernels"},
-    {"gemm", "cublas"},
+    {"matmul"},
     {"backend"},
-    {"buffers", "noise", "data"},
+    {"buffers", "noise"},
     {"layers", "latent", "likelihoods"},
     {"objectives"},
     {"vae"},
-    {"optim", "schedules", "batches", "evaluate", "checkpoint", "progress", "graph", "train"},
-    {"annealing", "collapse", "trace", "trace_steps", "trace_table"},
-    {"plots", "gradcheck", "testing", "bayes"},
-    {"runs", "session", "assessment", "bench", "equations", "claims"},
+    {"optim", "datasets", "training", "evaluation"},
+    {"trace", "plots"},
+    {"gradcheck", "testing", "article", "bayes"},
+    {"bench"},
     {"cli", "__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import minivae as mv
-from minivae.annealing import annealed, enclose
-from minivae.batches import Batches
-from minivae.collapse import usage
 from minivae.errors import UsageError
-from minivae.evaluate import evaluate
-from minivae.train import settle
+from minivae.evaluation.annealing import annealed, enclose
+from minivae.evaluation.bounds import evaluate
+from minivae.evaluation.latents import usage
+from minivae.training.batches import Batches
+from minivae.training.loop import settle
 
 RNG = np.random.default_rng(0)
 N, D = 230, 6

@@ -19,10 +19,10 @@ from tolerances import SCIPY
 import minivae as mv
 from minivae import likelihoods
 from minivae.backend import Backend
-from minivae.batches import Batches
 from minivae.buffers import ParameterBuffer
 from minivae.errors import UsageError, UsageWarning
-from minivae.train import settle
+from minivae.training.batches import Batches
+from minivae.training.loop import settle
 
 RNG = np.random.default_rng(0)
 S, B, D = 3, 5, 7
@@ -522,7 +522,7 @@ def test_the_optimal_variance_is_clamped_and_counted(kernels, error, variance):
 
 def test_the_settled_variance_is_the_mean_squared_error_of_all_rows(monkeypatch):
     """In batches of 60, 60 and 10 rows, the last of which are worse: each row counts once."""
-    monkeypatch.setattr("minivae.evaluate.BATCH_ROWS", 60)
+    monkeypatch.setattr("minivae.evaluation.bounds.BATCH_ROWS", 60)
     vae = mv.VAE(D, 2, (5,), likelihood="gaussian:optimal", backend="numpy", dtype="float64")
     X = np.random.default_rng(0).normal(size=(130, D))
     X[120:] *= 3

@@ -9,8 +9,8 @@ from tolerances import TORCH
 import minivae as mv
 from minivae import likelihoods
 from minivae.errors import UsageError
-from minivae.evaluate import evaluate
-from minivae.progress import Progress
+from minivae.evaluation.bounds import evaluate
+from minivae.training.progress import Progress
 
 RNG = np.random.default_rng(0)
 D, L = 6, 3
@@ -246,7 +246,7 @@ def test_the_live_line_tells_the_loss_so_far(monkeypatch):
 
         update, stop = told.append, lambda self: None
 
-    monkeypatch.setattr("minivae.progress.REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr("minivae.training.progress.REFRESH_SECONDS", 0.0)
     history = fit(model(samples=3), epochs=1, progress=Terminal())
     assert f"epoch 1/1  3/3  loss {history['loss'][0]:.2f}  elbo {history['elbo'][0]:.2f}" in told[-1]
 

@@ -7,9 +7,10 @@ import pytest
 from tolerances import TORCH, assert_close
 
 import minivae as mv
-from minivae import kernels, optim, schedules
+from minivae import kernels, optim
 from minivae.backend import Backend
 from minivae.errors import UsageError
+from minivae.training import schedules
 
 N = 1009
 STEPS = 25

@@ -11,10 +11,11 @@ from numba import config, get_num_threads, prange
 from tolerances import assert_close
 
 import minivae as mv
-from minivae import gemm, kernels
+from minivae import kernels
 from minivae.kernels import _threads
 from minivae.kernels.dense import ACTIVATIONS, KEEPS_A, scratch
 from minivae.kernels.negative_binomial import TABLE_ROWS
+from minivae.matmul import cpu as gemm
 
 OPS = kernels.load("numpy", "fused", np)
 DTYPES = ("float32", "float64")

@@ -10,10 +10,10 @@ import standin
 import minivae as mv
 from minivae import likelihoods
 from minivae.errors import UsageError
-from minivae.gradcheck.targets import likelihood_names
-from minivae.trace import Held
-from minivae.trace_steps import STEPS, equation_of
-from minivae.trace_table import _value, quantity
+from minivae.gradcheck.ours.targets import likelihood_names
+from minivae.trace.recorder import Held
+from minivae.trace.steps import STEPS, equation_of
+from minivae.trace.table import _value, quantity
 
 B, D, L, H = 6, 7, 3, 5
 X = (np.random.default_rng(0).random((B, D)) < 0.5).astype(np.float32)

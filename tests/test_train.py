@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import minivae as mv
-from minivae import checkpoint
 from minivae.errors import UsageError, UsageWarning
-from minivae.evaluate import evaluate
-from minivae.train import COLUMNS, TIMES, Diverged, read_history
+from minivae.evaluation.bounds import evaluate
+from minivae.training import checkpoint
+from minivae.training.loop import COLUMNS, TIMES, Diverged, read_history
 
 ROOT = Path(__file__).resolve().parent.parent
 RNG = np.random.default_rng(0)
@@ -112,7 +112,7 @@ def test_evaluation_binarises_once_so_that_its_figure_is_one_number():
 def test_batch_sizes_of_evaluation_change_nothing(monkeypatch):
     vae = model(dtype="float64")
     whole = evaluate(vae, X)
-    monkeypatch.setattr("minivae.evaluate.BATCH_ROWS", 7)
+    monkeypatch.setattr("minivae.evaluation.bounds.BATCH_ROWS", 7)
     assert evaluate(vae, X).elbo == pytest.approx(whole.elbo, rel=1e-13)
 
 
@@ -246,10 +246,10 @@ def test_patience_counts_after_the_warm_up():
 
 
 def test_patience_starts_again_after_each_improvement(monkeypatch):
-    from minivae.evaluate import Evaluation
+    from minivae.evaluation.bounds import Evaluation
 
     script = iter([-10.0, -11.0, -9.0, -9.5, -9.0, -8.0])
-    monkeypatch.setattr("minivae.train.evaluate_batches", lambda *_: Evaluation(next(script), 0.0, 0.0, 1))
+    monkeypatch.setattr("minivae.training.loop.evaluate_batches", lambda *_: Evaluation(next(script), 0.0, 0.0, 1))
     history = fit(epochs=6, validation=X[:60], patience=2)
     assert history["val_elbo"] == [-10.0, -11.0, -9.0, -9.5, -9.0]
     assert history.best_epoch == 3

@@ -69,8 +69,8 @@ def test_importance_sampling_streams_the_same_whatever_the_tile(monkeypatch):
     vae = linear_gaussian()[0]
     X, eps = RNG.normal(size=(9, 5)), RNG.normal(size=(40, 9, 2))
     whole = vae.log_likelihood(X, samples=40, eps=eps)
-    monkeypatch.setattr("minivae.evaluate.TILE_ROWS", 9)
-    monkeypatch.setattr("minivae.evaluate.IMPORTANCE_ROWS", 2)
+    monkeypatch.setattr("minivae.evaluation.bounds.TILE_ROWS", 9)
+    monkeypatch.setattr("minivae.evaluation.bounds.IMPORTANCE_ROWS", 2)
     np.testing.assert_allclose(vae.log_likelihood(X, samples=40, eps=eps), whole, rtol=1e-12)
 
 

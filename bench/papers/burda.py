@@ -19,7 +19,7 @@ import numpy as np
 import paper
 
 import minivae as mv
-from minivae.collapse import usage
+from minivae.evaluation.latents import usage
 
 NAME, TITLE = "burda", "Burda et al. 2016, Table 1, one stochastic layer"
 SOURCE = (

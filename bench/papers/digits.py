@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import minivae as mv
-from minivae.formats import reader
+from minivae.datasets.formats import reader
 
 PARTS = ("train", "valid", "test")
 ROWS = {"train": 50_000, "valid": 10_000, "test": 10_000}

@@ -4,7 +4,7 @@ import numpy as np
 from _book import BLUE, GREY, axes
 
 import minivae as mv
-from minivae.bayes.linear import LinearGaussian
+from minivae.article.bayes.linear import LinearGaussian
 
 
 def draw(full):

@@ -2,7 +2,7 @@
 
 from _book import axes
 
-from minivae.bayes import DiscreteJoint
+from minivae.article.bayes import DiscreteJoint
 
 
 def draw(full):

@@ -51,7 +51,7 @@ class Ours(Work):
     step: type[steps.Ours] = steps.Ours
 
     def __init__(self, case: dict[str, Any], arrays: Arrays):
-        from ..train import Training
+        from ..training.loop import Training
 
         self.one = self.step(case, arrays)
         self.training = Training(

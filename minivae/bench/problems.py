@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import load
+from ..datasets.load import load
 from ..errors import UsageError
 from .work import Arrays
 

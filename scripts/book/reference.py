@@ -21,11 +21,11 @@ CONTENTS = [
         "",
         [
             ("minivae/optim.py", ["SGD", "Adagrad", "RMSprop", "Adam", "AdamW"]),
-            ("minivae/schedules.py", ["Schedule", "Beta"]),
-            ("minivae/train.py", ["History"]),
+            ("minivae/training/schedules.py", ["Schedule", "Beta"]),
+            ("minivae/training/loop.py", ["History"]),
         ],
     ),
-    ("Data", "", [("minivae/data.py", ["Dataset", "load", "Scale", "choose_likelihood"])]),
+    ("Data", "", [("minivae/datasets/load.py", ["Dataset", "load", "Scale", "choose_likelihood"])]),
     (
         "Likelihoods",
         "`mv.LIKELIHOODS`: name → class",
@@ -40,9 +40,17 @@ CONTENTS = [
         ],
     ),
     ("Where it computes", "", [("minivae/backend.py", ["Backend"])]),
-    ("Evaluation", "", [("minivae/evaluate.py", None), ("minivae/annealing.py", None), ("minivae/collapse.py", None)]),
-    ("The theory", "`mv.bayes`", [("minivae/bayes/__init__.py", "home")]),
-    ("The equations", "", [("minivae/equations/__init__.py", ["explain"])]),
+    (
+        "Evaluation",
+        "",
+        [
+            ("minivae/evaluation/bounds.py", None),
+            ("minivae/evaluation/annealing.py", None),
+            ("minivae/evaluation/latents.py", None),
+        ],
+    ),
+    ("The theory", "`mv.bayes`", [("minivae/article/bayes/__init__.py", "home")]),
+    ("The equations", "", [("minivae/article/equations/__init__.py", ["explain"])]),
     (
         "The building blocks",
         "",

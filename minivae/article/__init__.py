@@ -1,0 +1,1 @@
+"""article: the article's theory (bayes), equations and claims, as code."""

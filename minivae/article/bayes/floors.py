@@ -1,0 +1,93 @@
+"""floors: how low 𝓛 can fall, and why its two terms must not be looked at apart (eq. 11, 13).
+
+The article says that the constant of eq. 10 is negative, 'probabilities being less than 1', and so 𝓛 stays above some
+positive number. For discrete data that is right, and the number is the entropy: 𝓛 ≥ H(p̃) ≥ 0. For a density it is
+loose: a density may be larger than 1, H(p̃) is then negative, and so may 𝓛 be. Measuring in other units is enough:
+x → c x moves 𝓛 by ln c for each feature.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ... import checks
+from .joint import DiscreteJoint
+
+
+@dataclass(frozen=True)
+class DiscreteFloor:
+    """H(p̃), the smallest 𝓛 − H(p̃) of the models that were tried, and that of the perfect model (nats)."""
+
+    entropy: float
+    smallest_excess: float
+    perfect_excess: float
+
+
+def discrete_floor(models: int = 1000, seed: int = 0) -> DiscreteFloor:
+    """𝓛 ≥ H(p̃) > 0 for discrete data (eq. 11): random models stay above it, the perfect model stands on it.
+
+    The perfect model has q(x) = p̃(x) and the exact posterior (eq. 14) as its encoder; the others explain the same data.
+    """
+    models, seed = checks.whole("models", models), checks.whole("seed", seed, 0)
+    perfect = DiscreteJoint.random(seed=seed).perfect()
+    X, Z = perfect.encoder.shape
+    excesses = []
+    for other in range(models):
+        toy = DiscreteJoint.random(X, Z, seed + 1 + other)
+        loss = DiscreteJoint(perfect.data, toy.encoder, toy.decoder, toy.prior).loss()
+        excesses.append(loss - perfect.entropy)
+    return DiscreteFloor(perfect.entropy, min(excesses), perfect.loss() - perfect.entropy)
+
+
+@dataclass(frozen=True)
+class DensityLoss:
+    """The best 𝓛 for Gaussian data, its two terms (eq. 13), the data's entropy, and the std at which 𝓛 crosses 0."""
+
+    loss: float
+    nll: float
+    kl: float
+    entropy: float
+    zero_at: float
+
+
+def density_loss(std: float = 0.01, explained: float = 0.5) -> DensityLoss:
+    """𝓛 of a perfect model of N(0, std²): below 0 for std < 1/√(2πe) ≈ 0.242 (eq. 11, 13; the article overlooks it).
+
+    The model is x = w z + σ ε with w² + σ² = std², and its exact posterior N(w x/std², σ²/std²) is the encoder.
+
+    explained   w²/std², the share of the variance that z explains, in [0, 1): it moves nats from one term to the other
+    """
+    std = checks.real("std", std, lambda x: x > 0, "a standard deviation > 0")
+    explained = checks.real("explained", explained, lambda x: 0 <= x < 1, "a share in [0, 1)")
+    w2, sigma2 = explained * std**2, (1 - explained) * std**2
+    variance = sigma2 / std**2  # of the posterior, whose mean is w x/std²
+    error = (sigma2 / std**2) ** 2 * std**2 + w2 * variance  # E[(x − w z)²]: of the mean, and from its spread
+    nll = 0.5 * error / sigma2 + 0.5 * math.log(2 * math.pi * sigma2)
+    kl = 0.5 * (w2 / std**2 + variance - math.log(variance) - 1)
+    entropy = 0.5 * math.log(2 * math.pi * math.e) + math.log(std)
+    return DensityLoss(nll + kl, nll, kl, entropy, 1 / math.sqrt(2 * math.pi * math.e))
+
+
+@dataclass(frozen=True)
+class Antagonists:
+    """(nll, kl) of two models of the same data, nats: one that reconstructs all, and one whose encoder says nothing."""
+
+    faithful: tuple[float, float]
+    collapsed: tuple[float, float]
+    entropy: float
+
+
+def antagonists(states: int = 4) -> Antagonists:
+    """Each term of eq. 13 can be 0, not both: their sum is at least H(p̃) = ln states, and here it is just that.
+
+    Data spread evenly over the states. `faithful`: z = x, which reconstructs without error and costs ln states of KL;
+    `collapsed`: z tells nothing, which costs no KL and ln states of reconstruction. Only the sum tells how good it is.
+    """
+    states = checks.whole("states", states, 2)
+    even, identity = np.full(states, 1 / states), np.eye(states)
+    blank = np.tile(even, (states, 1))
+    faithful, collapsed = DiscreteJoint(even, identity, identity, even), DiscreteJoint(even, blank, blank, even)
+    return Antagonists(faithful.loss_parts(), collapsed.loss_parts(), faithful.entropy)

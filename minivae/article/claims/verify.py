@@ -1,0 +1,180 @@
+"""verify: runs claims one after the other, and says which hold. The runner of `minivae verify`.
+
+A claim that raises has failed too, with the error as what came. Nothing is random: every claim has seeds of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ... import checks, kernels
+from ...errors import UsageError
+from .claim import CLAIMS, Check, Claim
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SCHEMA = 1
+CHAPTERS = ("expectations", "divergences", "framework", "encoder", "decoders", "sampling", "training", "bounds")
+
+
+def claims() -> list[Claim]:
+    """Every claim, in the article's order; a claim's number is its place, from 1."""
+    for chapter in CHAPTERS:
+        import_module(f"{__package__}.{chapter}")
+    return sorted(CLAIMS.values(), key=lambda claim: CHAPTERS.index(claim.chapter))
+
+
+def select(names: list[str]) -> list[tuple[int, Claim]]:
+    """(number, claim) of those that are named, in order; all for none.
+
+    A name is a claim's number ("17"), its name ("kl-formula"), its chapter ("encoder"), or an equation ("eq16").
+    """
+    if isinstance(names, str):
+        raise UsageError(f"{names!r}: expected a list of names, as in [{names!r}]")
+    numbered = list(enumerate(claims(), 1))
+    chosen: set[int] = set()
+    for name in names:
+        hits = {number for number, claim in numbered if _means(name.strip(), number, claim)}
+        if not hits:
+            raise UsageError(
+                f"--only {name}: expected a claim's number, 1 to {len(numbered)}, its name, such as kl-formula, a "
+                f"chapter ({', '.join(CHAPTERS)}), or an equation, eq1 to eq24; --list shows all"
+            )
+        chosen |= hits
+    return [(number, claim) for number, claim in numbered if not names or number in chosen]
+
+
+def _means(name: str, number: int, claim: Claim) -> bool:
+    if name.lower().startswith("eq"):
+        return checks.equation_number(name) in claim.equations
+    return name in (str(number), claim.name, claim.chapter)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A claim, what was measured, how long it took, and what it raised instead, if it did."""
+
+    number: int
+    claim: Claim
+    checks: list[Check]
+    seconds: float
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.error and bool(self.checks) and all(check.holds for check in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """ "holds"; "loose", where what makes it loose was found again; "FAILS"."""
+        if not self.ok:
+            return "FAILS"
+        return "loose" if self.claim.loose else "holds"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "name": self.claim.name,
+            "chapter": self.claim.chapter,
+            "equations": list(self.claim.equations),
+            "sentence": self.claim.sentence,
+            "verdict": self.verdict,
+            "loose": self.claim.loose or None,
+            "seconds": round(self.seconds, 3),
+            "error": self.error or None,
+            "checks": [
+                {"what": c.what, "value": _number(c.value), "rule": c.rule, "holds": c.holds} for c in self.checks
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """All results. exit_code 1 if a claim fails."""
+
+    results: list[Result]
+
+    @property
+    def ok(self) -> bool:
+        return all(result.ok for result in self.results)
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.ok else 1
+
+    @property
+    def seconds(self) -> float:
+        return sum(result.seconds for result in self.results)
+
+    def count(self, verdict: str) -> int:
+        return sum(result.verdict == verdict for result in self.results)
+
+    def to_json(self) -> dict[str, Any]:
+        counts = {name.lower(): self.count(name) for name in ("holds", "loose", "FAILS")}
+        results = [result.to_json() for result in self.results]
+        return {
+            "schema": SCHEMA,
+            "kind": "verify",
+            "ok": self.ok,
+            **counts,
+            "seconds": round(self.seconds, 3),
+            "claims": results,
+        }
+
+    def render(self) -> RenderableType:
+        from .table import render
+
+        return render(self)
+
+    def __str__(self) -> str:
+        from .table import text
+
+        return text(self)
+
+
+def _number(value: float) -> float | str:
+    """JSON knows no infinities: they are "inf", "-inf" and "nan"."""
+    return value if math.isfinite(value) else str(value)
+
+
+def run(names: list[str] | None = None, begin: Callable[[int, int, str], None] | None = None) -> Report:
+    """Measure the claims that are named, all for none. begin(done, total, name) is called before each."""
+    chosen, results = select(names or []), []
+    with one_thread():
+        for done, (number, claim) in enumerate(chosen):
+            if begin is not None:
+                begin(done, len(chosen), claim.name)
+            results.append(measure(number, claim))
+    return Report(results)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """The models are tiny: beside a busy process a second thread costs minutes. $MINIVAE_THREADS overrules."""
+    if "MINIVAE_THREADS" in os.environ:
+        yield
+        return
+    before, os.environ["MINIVAE_THREADS"] = kernels.most_threads(), "1"
+    try:
+        yield
+    finally:
+        del os.environ["MINIVAE_THREADS"]
+        kernels.limit_threads(before)
+
+
+def measure(number: int, claim: Claim) -> Result:
+    """One claim; an error it raises is its failure."""
+    started, checks, error = time.perf_counter(), [], ""
+    try:
+        checks = claim.measure()
+    except Exception as raised:
+        error = f"{type(raised).__name__}: {raised}"
+    return Result(number, claim, checks, time.perf_counter() - started, error)

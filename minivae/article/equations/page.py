@@ -1,0 +1,92 @@
+"""page: docs/equations.md, made of the table: `python -m minivae.article.equations.page [DOCS]`.
+
+Nobody edits that page: a test makes it again, and compares. It names no lines, which move; `minivae explain` does.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ...errors import UsageError
+from .equation import Equation
+from .explanation import spoken
+from .places import Place, of_code, of_test
+from .table import EQUATIONS
+
+PAGE = "equations.md"
+HEAD = """\
+# The equations
+
+<!-- made by `python -m minivae.article.equations.page`: do not edit -->
+
+Su Jianlin's article on VAEs from the Bayesian view (2018), equation by equation. `minivae explain 16` (or `kl`) prints
+one, with the lines where it stands and its number computed at that moment; in Python, `mv.explain(16)`.
+
+| | the article | Kingma & Welling |
+| --- | --- | --- |
+| encoder | p(z\\|x) | q_φ(z\\|x) |
+| decoder | q(x\\|z) | p_θ(x\\|z) |
+| prior | q(z) | p(z) |
+| model of the data | q(x), q(x,z) | p_θ(x), p_θ(x,z) |
+| data, and data with the encoder | p̃(x), p(x,z) | p̃(x), q_φ(x,z) |
+
+Nats; sums over features, means over rows; B rows, D features, L latent dimensions, S or K samples; w = 1/(B·S).
+"""
+
+
+def markdown() -> str:
+    """The whole page."""
+    contents = "\n".join(f"- [{e.heading}](#{e.page.partition('#')[2]})" for e in EQUATIONS)
+    return "\n\n".join([HEAD.strip(), contents, *map(section, EQUATIONS)]) + "\n"
+
+
+def section(e: Equation) -> str:
+    """One equation."""
+    number = e.toy()
+    parts = [f'<a id="{e.page.partition("#")[2]}"></a>', f"## {e.heading}"]
+    if e.article == e.kingma_welling:
+        parts.append(_formula(e.article))
+    else:
+        parts += ["The article:", _formula(e.article), "Kingma & Welling:", _formula(e.kingma_welling)]
+    parts.append(e.words)
+    if e.gradient:
+        parts += ["Gradient:", _formula(e.gradient)]
+    parts.append(
+        "\n".join(
+            [
+                f"- forward: {_links([of_code(place) for place in e.forward])}",
+                f"- backward: {_links([of_code(place) for place in e.backward]) or 'none, nothing is trained by it'}",
+                f"- test: {_links([of_test(e.test)])}",
+                f"- names: {', '.join(f'`{name}`' for name in e.names)}",
+            ]
+        )
+    )
+    setting = number.setting.replace("\n", "; ")
+    parts.append(f"On a live toy ({setting}), {number.symbol}: **{spoken(number)}**.")
+    return "\n\n".join(parts)
+
+
+def _formula(text: str) -> str:
+    return f"```text\n{text}\n```"
+
+
+def _links(places: list[Place]) -> str:
+    return ", ".join(f"[`{place.name}`](../{place.file})" for place in places)
+
+
+def main(arguments: list[str]) -> None:
+    docs = Path(arguments[0] if arguments else "docs")
+    if len(arguments) > 1 or not docs.is_dir():
+        raise UsageError(
+            f"expected the folder of the page, which exists: python -m minivae.article.equations.page [DOCS]; {docs}"
+        )
+    (docs / PAGE).write_text(markdown(), encoding="utf-8")
+    print(docs / PAGE)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UsageError as error:
+        sys.exit(f"minivae: {error}")

@@ -1,0 +1,30 @@
+"""table: all equations in order, and how one is found by its number or its name."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from ... import checks
+from ...errors import UsageError
+from .equation import Equation
+from .model import MODEL
+from .theory import THEORY
+
+EQUATIONS: tuple[Equation, ...] = (*THEORY, *MODEL)
+BY_NAME = {name: equation for equation in EQUATIONS for name in (equation.key, *equation.names)}
+LAST = max(equation.number or 0 for equation in EQUATIONS)
+
+
+def find(which: int | str) -> Equation:
+    """The equation of a number or a name: 16, "16", "eq. 16", "eq16", "(16)", "kl", "Gaussian KL"."""
+    asked = str(which).strip()
+    number = checks.equation_number(asked)
+    name = asked.lower().strip(" ()").replace(" ", "-").replace("_", "-") if number is None else str(number)
+    if name in BY_NAME:
+        return BY_NAME[name]
+    if name.lstrip("-").isdigit():
+        hint = f"the article's are 1 to {LAST}"
+    else:
+        near = get_close_matches(name, BY_NAME, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else f"expected 1 to {LAST}, or a name such as kl or elbo"
+    raise UsageError(f"there is no equation {asked[:40]!r}: {hint} (`minivae explain` lists them)")

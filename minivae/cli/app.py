@@ -1,0 +1,408 @@
+"""cli: `minivae …`. Options in, calls of the library, words out; nothing is computed here.
+
+Importing it loads typer and nothing heavy: each command imports what it needs, so that `--help` is quick. A user's
+mistake is a UsageError: `__main__.py` prints it as one line and exits with status 2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from .bench import bench
+from .explain import explain
+from .gradcheck import gradcheck
+from .verify import verify
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A VAE engine whose every forward and backward pass is written by hand.\n\n"
+    "Start with: [bold]minivae train digits --out run[/]",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"minivae {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `minivae train` made.")]
+OtherData = Annotated[
+    str | None, typer.Argument(metavar="[DATA]", help="Other data than the run's own: a set's name or a file.")
+]
+Split = Annotated[
+    str | None,
+    typer.Option(metavar="train|validation|test", help="Which part of the data; the test part unless given."),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+BackendName = Annotated[str, typer.Option("--backend", metavar="numpy|cupy|auto", help="Where to compute.")]
+KernelKind = Annotated[str, typer.Option("--kernels", metavar="fused|reference", help="Which kernels.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a machine.")]
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="digits, mnist, fashion-mnist, or a .npy .npz .csv .txt .amat IDX file."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The folder for the run.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the run that is in the folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
+    likelihood: Annotated[
+        str,
+        typer.Option(
+            metavar="S",
+            help="auto, bernoulli, continuous-bernoulli, gaussian, gaussian:σ (such as gaussian:0.5), "
+            "gaussian:shared, gaussian:optimal, laplace, categorical:K, poisson or negative-binomial.",
+        ),
+    ] = "auto",
+    scale: Annotated[
+        str, typer.Option(metavar="M", help="none, minmax or standard, fitted on the training rows.")
+    ] = "none",
+    latent: Annotated[int, typer.Option(metavar="N", help="Latent dimensions.")] = 20,
+    hidden: Annotated[str, typer.Option(metavar="N,N…", help="Hidden widths of the encoder, or none.")] = "500",
+    activation: Annotated[
+        str, typer.Option(metavar="A", help="relu, tanh, sigmoid, softplus, silu, identity.")
+    ] = "relu",
+    epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training rows.")] = 10,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Rows in a step.")] = 128,
+    lr: Annotated[float, typer.Option(metavar="X", help="Learning rate.")] = 1e-3,
+    optimizer: Annotated[
+        str, typer.Option(metavar="O", help="adam, adamw, sgd, nesterov, rmsprop or adagrad.")
+    ] = "adam",
+    momentum: Annotated[float | None, typer.Option(metavar="X", help="For sgd, nesterov, rmsprop.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(metavar="X", help="Weight decay.")] = None,
+    schedule: Annotated[
+        str, typer.Option(metavar="S", help="constant, cosine, milestones:30,60, warmup:2, warmup:2+cosine (epochs).")
+    ] = "constant",
+    clip: Annotated[float | None, typer.Option(metavar="X", help="Largest global norm of the gradient.")] = None,
+    init: Annotated[str, typer.Option(metavar="I", help="glorot, he or normal:s, such as normal:0.01.")] = "glorot",
+    objective: Annotated[
+        str, typer.Option(metavar="O", help="elbo, or iwae: the importance-weighted bound with K = --samples.")
+    ] = "elbo",
+    samples: Annotated[int, typer.Option(metavar="S", help="Samples of z for each row.")] = 1,
+    antithetic: Annotated[bool, typer.Option("--antithetic", help="Samples in pairs of noise ε and −ε.")] = False,
+    free_bits: Annotated[
+        float, typer.Option(metavar="X", help="Nats of KL that each latent dimension has for nothing.")
+    ] = 0.0,
+    beta: Annotated[float, typer.Option(metavar="X", help="Weight of the KL.")] = 1.0,
+    kl_warmup: Annotated[float, typer.Option(metavar="N", help="Epochs in which that weight rises from 0.")] = 0.0,
+    beta_cycle: Annotated[float, typer.Option(metavar="N", help="Epochs of a cycle of that weight.")] = 0.0,
+    binarize: Annotated[str, typer.Option(metavar="M", help="auto, none, threshold, static or dynamic.")] = "auto",
+    validation: Annotated[float, typer.Option(metavar="F", help="Share of the training rows to validate on.")] = 0.0,
+    patience: Annotated[
+        int | None, typer.Option(metavar="N", help="Stop after N epochs without a better validation bound.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of every random number.")] = 0,
+    backend: BackendName = "auto",
+    kernels: KernelKind = "fused",
+    dtype: Annotated[str, typer.Option(metavar="T", help="float32 or float64.")] = "float32",
+    tf32: Annotated[bool, typer.Option("--tf32", help="Coarser, faster products of float32 on a GPU.")] = False,
+) -> None:
+    """Train a VAE and leave a run: config, history, model, pictures.
+
+    Example: minivae train mnist --out run --hidden 500 --latent 20 --epochs 10
+    """
+    from . import runs
+    from .train import Session
+
+    options = {name: value for name, value in context.params.items() if name not in ("data", "out", "force", "resume")}
+    given = {
+        name
+        for name in options
+        if context.get_parameter_source(name).name != "DEFAULT"  # type: ignore[union-attr]
+    }
+    source = runs.source_name(data)
+    if resume:
+        if force:
+            raise UsageError("--resume continues a run and --force replaces it: leave one of the two out")
+        options = _resumed_options(out, source, options, given)
+    session = Session(out, source, options)
+    try:
+        session.train(resume=resume, force=force, say=_say_if_heard)
+    except KeyboardInterrupt:
+        again = shlex.join(["minivae", "train", data, "--out", str(out), "--resume"])
+        hint = f"{out} is saved; go on with: {again}" if session.begun else "nothing was begun"
+        typer.echo(f"minivae: interrupted; {hint}", err=True)
+        raise typer.Exit(130) from None
+
+
+def _resumed_options(out: Path, source: str, options: dict[str, Any], given: set[str]) -> dict[str, Any]:
+    """The options that the run was begun with, and the number of epochs asked for now."""
+    from . import runs
+
+    config = runs.read_config(out)
+    if config["data"] != source:
+        raise UsageError(f"{out} was begun with the data {config['data']}, and now they are {source}: give the same")
+    begun = config["options"]
+    for name in sorted(given - {"epochs"}):
+        if options[name] != begun.get(name):
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{out} was begun with {flag} {begun.get(name)}, now it is {options[name]}: only --epochs may change"
+            )
+    return {**options, **begun, "epochs": options["epochs"] if "epochs" in given else begun["epochs"]}
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: OtherData = None,
+    split: Split = None,
+    n: Annotated[int | None, typer.Option("-n", metavar="N", help="The first N rows alone.")] = None,
+    importance: Annotated[
+        int | None, typer.Option(metavar="K", help="Also ln q(x) by importance sampling with K samples a row.")
+    ] = None,
+    ais: Annotated[
+        int | None, typer.Option(metavar="T", help="Also by annealed importance sampling, T temperatures: slow.")
+    ] = None,
+    chains: Annotated[int, typer.Option(metavar="C", help="Chains of --ais for each row.")] = 16,
+    bidirectional: Annotated[
+        bool, typer.Option("--bidirectional", help="Check --ais from above and below, on rows the model draws.")
+    ] = False,
+    report: Annotated[bool, typer.Option("--report", help="Which latent dimensions are used, and how much.")] = False,
+    per_row: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write ln q(x) of each row: .csv or .npz, for anomaly scores.")
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+    backend: BackendName = "auto",
+    kernels: KernelKind = "fused",
+) -> None:
+    """ELBO, NLL and KL of a run's model, in nats a row.
+
+    Example: minivae evaluate run --importance 1000 --report
+    """
+    from .evaluate import assess, describe, write_rows
+    from .runs import open_run
+
+    if per_row is not None:
+        _check_out(per_row, (".csv", ".npz"), force, "--per-row")
+        if (importance is None) == (ais is None):
+            raise UsageError("--per-row writes one estimate of ln q(x): give either --importance K or --ais T")
+    opened = open_run(run, backend, kernels)
+    part = opened.part(data, split).first(n)
+    figures, rows = assess(opened, part, importance, ais, chains, bidirectional, report)
+    if per_row is not None:
+        write_rows(per_row, part, rows)
+    if as_json:
+        print(json.dumps(figures))
+        return
+    for line in describe(figures):
+        _say(line)
+    if per_row is not None:
+        _say(f"{per_row}: {len(part.X):,} rows")
+
+
+@app.command()
+def trace(
+    run: RunFolder,
+    data: OtherData = None,
+    split: Split = None,
+    n: Annotated[int, typer.Option("-n", metavar="N", help="The first N rows.")] = 128,
+    as_json: Json = False,
+    backend: BackendName = "auto",
+    kernels: KernelKind = "fused",
+) -> None:
+    """One forward and its mirror, step by step: shapes, bytes, FLOPs, times, norms, and what is not finite.
+
+    Example: minivae trace run -n 128
+    """
+    from ..training.batches import Batches
+    from .runs import open_run
+
+    opened = open_run(run, backend, kernels)
+    part, options = opened.part(data, split).first(n), opened.config["options"]
+    batches = Batches(opened.vae, part.X, part.rows, opened.scale, opened.binarize)
+    _, X, _ = next(batches.in_order(len(part.X)))
+    traced = opened.vae.trace(X.copy(), beta=options.get("beta", 1.0), free_bits=options.get("free_bits", 0.0))
+    if as_json:
+        print(json.dumps({"part": part.name, **traced.to_dict()}))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
+    console.print(traced.render(console.width))
+
+
+@app.command()
+def sample(
+    run: RunFolder,
+    out: Out,
+    n: Annotated[int, typer.Option("-n", metavar="N", help="How many.")] = 64,
+    draw: Annotated[bool, typer.Option("--draw", help="Draw x ~ q(x|z) instead of taking its mean.")] = False,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Another seed than the run's.")] = None,
+    force: Force = False,
+    backend: BackendName = "auto",
+    kernels: KernelKind = "fused",
+) -> None:
+    """Sample new rows from a run's model: a picture (.png), or an array (.npy) in the data's own units.
+
+    Example: minivae sample run -n 64 -o samples.png
+    """
+    from .runs import open_run
+
+    _check_out(out, (".png", ".npy"), force)
+    opened = open_run(run, backend, kernels)
+    _write_rows(out, opened.scale.undo(opened.vae.sample(n, seed=seed, draw=draw)), None, opened.shape)
+
+
+@app.command()
+def reconstruct(
+    run: RunFolder,
+    out: Out,
+    data: OtherData = None,
+    n: Annotated[
+        int | None, typer.Option("-n", metavar="N", help="The first N rows; 24 for a picture, else all.")
+    ] = None,
+    split: Split = None,
+    force: Force = False,
+    backend: BackendName = "auto",
+    kernels: KernelKind = "fused",
+) -> None:
+    """Encode and decode rows: a picture of data above reconstructions (.png), or an array (.npy) in the data's units.
+
+    Example: minivae reconstruct run -o reconstructions.png
+    """
+    from .runs import open_run
+    from .train import model_rows
+
+    _check_out(out, (".png", ".npy"), force)
+    opened = open_run(run, backend, kernels)
+    part = opened.part(data, split)
+    if n is not None and n < 1:
+        raise UsageError(f"-n {n}: expected a whole number of at least 1")
+    n = n or (24 if out.suffix == ".png" else len(part.X))
+    X = model_rows(opened.vae, part, opened.scale, opened.binarize, n)
+    Y = opened.scale.undo(opened.vae.reconstruct(X))
+    limits = None if opened.shape else (part.X.min(axis=0), part.X.max(axis=0))
+    _write_rows(out, Y, opened.scale.undo(X), opened.shape, limits)
+
+
+@app.command()
+def encode(
+    run: RunFolder,
+    out: Out,
+    data: OtherData = None,
+    split: Split = None,
+    force: Force = False,
+    backend: BackendName = "auto",
+    kernels: KernelKind = "fused",
+) -> None:
+    """Write the posterior of each row (.npz): mean and logvar (n, L), rows (n,), and y (n,) where there are labels.
+
+    Example: minivae encode run -o codes.npz
+    """
+    import numpy as np
+
+    from .runs import open_run
+    from .train import model_rows
+
+    _check_out(out, (".npz",), force)
+    opened = open_run(run, backend, kernels)
+    part = opened.part(data, split)
+    mean, logvar = opened.vae.encode(model_rows(opened.vae, part, opened.scale, opened.binarize, len(part.X)))
+    arrays = {"mean": mean, "logvar": logvar, "rows": part.rows}
+    if part.y is not None:
+        arrays["y"] = part.y
+    np.savez(out, **arrays)
+    _say(f"{out}: mean and logvar {mean.shape}, {part.name}")
+
+
+@app.command()
+def info(as_json: Json = False) -> None:
+    """What minivae runs on here: versions, backend, BLAS, extras.
+
+    Example: minivae info --json
+    """
+    from .train import describe_machine
+
+    facts = describe_machine()
+    if as_json:
+        print(json.dumps(facts))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        table.add_row(f"[bold]{name}[/]", escape(shown))
+    Console().print(table)
+
+
+app.command()(gradcheck)
+app.command()(explain)
+app.command()(verify)
+app.command()(bench)
+
+
+def _say(text: str) -> None:
+    """A line on standard output."""
+    typer.echo(text)
+
+
+def _say_if_heard(text: str) -> None:
+    """`_say`, for a training, which goes on when nobody listens any more (`… | head`, a full disk)."""
+    try:
+        _say(text)
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _check_out(path: Path, suffixes: tuple[str, ...], force: bool, flag: str = "-o") -> None:
+    if path.suffix not in suffixes:
+        raise UsageError(f"{flag} {path}: expected a name that ends in {' or '.join(suffixes)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"{flag} {path}: expected a file in a folder that exists")
+    if path.exists() and not force:
+        raise UsageError(f"{flag} {path} exists: choose another name, or --force to replace it")
+    if path.suffix == ".png":
+        from .. import plots
+
+        plots.require()
+
+
+def _write_rows(out: Path, Y: Any, X: Any, shape: tuple[int, int] | None, limits: Any = None) -> None:
+    """Y (n, D) as an array, or as a picture, with the data X above it where there are some."""
+    import numpy as np
+
+    from .. import plots
+
+    if out.suffix == ".npy":
+        np.save(out, Y, allow_pickle=False)
+    elif X is None:
+        plots.grid(Y, shape, out)
+    else:
+        plots.reconstructions(X, Y, shape, out, limits=limits)
+    _say(f"{out}: {len(Y)} rows")

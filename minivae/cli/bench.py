@@ -1,0 +1,145 @@
+"""command: the command line `minivae bench`. It reads options, calls `headline.py`, prints, and keeps the figures.
+
+Only typer is imported here; everything else when it is asked for. `cli.py` registers `bench`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..bench.figures import Figures, Measured
+
+RESULTS = Path("bench/results")  # of a checkout
+
+
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Short runs: a look, in less than a minute.")] = False,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="PyTorch and JAX too, on the same machine in the same run.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a machine.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Keep the figures as JSON; in a checkout bench/results/ is where."
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the FILE of an interrupted run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    threads: Annotated[int, typer.Option(metavar="N", help="Cores for each contender.")] = 2,
+) -> None:
+    """Measure minivae: training step, kernels, epoch, evaluation; contenders take turns, so that ratios hold.
+
+    Example: minivae bench --quick --peers
+    """
+    from ..bench import figures as kept
+    from ..bench import headline, machine, report
+    from ..errors import UsageError
+
+    if threads < 1:
+        raise UsageError(f"--threads {threads}: expected a whole number of at least 1")
+    threads = min(threads, len(machine.available()))
+    figures = kept.begin(quick)
+    path = _path(out, figures, resume, force)
+    cells = headline.plan(quick, peers, threads)
+    if resume:
+        assert path is not None
+        figures = kept.Figures.read(path)
+        cells = kept.remaining(figures, cells)
+    with _Watcher(as_json) as watcher:
+
+        def done(measured: Measured) -> None:
+            watcher.done(measured)
+            if path is not None:
+                figures.write(path)
+
+        try:
+            headline.run(figures, cells, watcher.say, done)
+        except KeyboardInterrupt:
+            watcher.line(_farewell(path, figures))
+            raise typer.Exit(130) from None
+    if as_json:
+        import json
+
+        print(json.dumps(figures.to_json(), allow_nan=False, indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    Console().print(report.render(figures))
+    if path is not None:
+        typer.echo(f"\n{path} holds these figures; docs/benchmarks.md is made of them by")
+        typer.echo(f"python -m minivae.bench.page {path}")
+
+
+def _path(out: Path | None, figures: Figures, resume: bool, force: bool) -> Path | None:
+    """Where the figures are kept: --out; else, of a full run in a checkout, a file of that day and machine."""
+    from ..errors import UsageError
+
+    if resume and force:
+        raise UsageError("--resume goes on with a file and --force replaces it: leave one of the two out")
+    if out is None and not figures.quick and RESULTS.parent.is_dir():
+        words = re.sub(r"[^a-z0-9]+", "-", figures.machine["cpu"].lower()).strip("-")
+        RESULTS.mkdir(exist_ok=True)
+        out = RESULTS / f"{figures.date[:10]}-{words or 'machine'}.json"
+    if out is None:
+        if resume:
+            raise UsageError("--resume needs --out: the file to go on with")
+        return None
+    if out.suffix != ".json" or not out.parent.is_dir():
+        raise UsageError(f"--out {out}: expected a name that ends in .json, in a folder that exists")
+    if resume and not out.exists():
+        raise UsageError(f"--out {out}: there is no such file to go on with")
+    if out.exists() and not (resume or force):
+        raise UsageError(f"{out} exists: --resume goes on with it, --force replaces it, --out names another")
+    return out
+
+
+def _farewell(path: Path | None, figures: Figures) -> str:
+    if path is None or not figures.cells:
+        return "minivae: interrupted; nothing is kept"
+    count = len(figures.cells)
+    return f"minivae: interrupted; {path} holds {count} races; go on with: minivae bench … --out {path} --resume"
+
+
+class _Watcher:
+    """Says on standard error what goes on: one live line on a terminal, and a line for each race elsewhere."""
+
+    def __init__(self, quiet: bool):
+        from rich.console import Console
+
+        self.console: Any = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+        self.told: set[str] = set()
+        self.status: Any = None
+
+    def __enter__(self) -> _Watcher:
+        if self.console.is_terminal:
+            self.status = self.console.status("beginning …")
+            self.status.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.status is not None:
+            self.status.stop()
+
+    def say(self, text: str) -> None:
+        if self.status is not None:
+            self.status.update(text)
+
+    def line(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def done(self, measured: Measured) -> None:
+        """A line for the race, and one for each contender that could not run, once."""
+        from ..bench.figures import title
+
+        for name, result in measured.results.items():
+            if result.left_out and name not in self.told:
+                self.told.add(name)
+                self.line(f"{name} is left out: {result.left_out}")
+        times = ", ".join(f"{r.name} {1e3 * r.median:.3g}" for r in measured.results.values() if r.seconds)
+        self.line(f"{title(measured.cell.case)}: {times} ms")

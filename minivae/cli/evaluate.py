@@ -1,0 +1,139 @@
+"""assessment: what `minivae evaluate` does from its options to its figures: as a dict for machines, and as lines."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import checks
+from ..errors import UsageError
+from ..evaluation.annealing import annealed, enclose
+from ..evaluation.bounds import evaluate, log_likelihood
+from ..evaluation.latents import ACTIVE, usage
+from .runs import Part, Run
+
+LEAPFROG = 10  # steps in each transition of AIS
+SIMULATED = 16  # rows that the check from both sides draws
+
+
+def assess(
+    run: Run,
+    part: Part,
+    importance: int | None = None,
+    ais: int | None = None,
+    chains: int = 16,
+    bidirectional: bool = False,
+    report: bool = False,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The figures of a run's model on a part of data; and ln q(x) of each row, where it was asked for.
+
+    importance   K, samples for each row: ln q(x) by importance sampling
+    ais          T, temperatures: ln q(x) by annealed importance sampling with `chains` chains
+    bidirectional   the check of AIS from both sides, on rows that the model draws
+    report       which latent dimensions are used
+    """
+    if bidirectional and ais is None:
+        raise UsageError("--bidirectional checks annealed importance sampling: give --ais T as well")
+    for option, value in (("--importance", importance), ("--ais", ais), ("--chains", chains)):
+        if value is not None:
+            checks.whole(option, value)
+    units: dict[str, Any] = {"rows": part.rows, "scale": run.scale, "binarize": run.binarize}
+    figures: dict[str, Any] = {"part": part.name, **evaluate(run.vae, part.X, **units).to_dict()}
+    rows: dict[str, np.ndarray] = {}
+    if report:
+        figures["report"] = usage(run.vae, part.X, **units).to_dict()
+    if importance is not None:
+        log_px, error = log_likelihood(run.vae, part.X, importance, **units)
+        figures |= {"importance_samples": importance, **_mean(log_px, error)}
+        rows = {"log_px": log_px, "standard_error": error}
+    if ais is not None:
+        found = annealed(run.vae, part.X, ais, chains, LEAPFROG, **units)
+        figures["ais"] = {"temperatures": ais, "chains": chains, **_mean(found.log_px, found.error)}
+        figures["ais"]["acceptance"] = found.acceptance
+        rows = {"log_px": found.log_px, "standard_error": found.error}
+        if bidirectional:
+            both = enclose(run.vae, SIMULATED, ais, chains, LEAPFROG, run.scale)
+            lower, upper = _mean(both.lower, both.lower_error), _mean(both.upper, both.upper_error)
+            figures["ais"]["bidirectional"] = {"rows": SIMULATED, "lower": lower, "upper": upper, "gap": both.gap}
+    return figures, rows
+
+
+def _mean(log_px: np.ndarray, error: np.ndarray) -> dict[str, float | None]:
+    """The mean over rows and its standard error: of the estimates alone, not of the choice of rows."""
+    error_of_mean = float(np.sqrt((error**2).sum()) / len(error))
+    return {
+        "log_likelihood": float(log_px.mean()),
+        "standard_error": error_of_mean if math.isfinite(error_of_mean) else None,
+    }
+
+
+def describe(figures: dict[str, Any]) -> list[str]:
+    """The figures in words, one line each."""
+    lines = [f"{figures['part']}, {figures['rows']:,} rows, nats a row"]
+    if "iwae" in figures:
+        lines.append(f"  iwae  {figures['iwae']:10.3f}   (what it was trained on)")
+    lines.append(f"  elbo  {figures['elbo']:10.3f}   (−elbo {-figures['elbo']:.3f})")
+    lines += [f"  nll   {figures['nll']:10.3f}", f"  kl    {figures['kl']:10.3f}"]
+    if "importance_samples" in figures:
+        lines.append(_estimate(figures, f"importance sampling, {figures['importance_samples']} samples"))
+    if "ais" in figures:
+        lines += _describe_ais(figures["ais"])
+    if "report" in figures:
+        lines += _describe_report(figures["report"])
+    return lines
+
+
+def _estimate(found: dict[str, Any], how: str) -> str:
+    spread = meaning = ""
+    if found["standard_error"] is not None:
+        spread, meaning = f" ± {found['standard_error']:.3f}", "; ± is its own error, not that of the rows"
+    return f"  ln q(x) {found['log_likelihood']:8.3f}{spread}   ({how}{meaning})"
+
+
+def _describe_ais(ais: dict[str, Any]) -> list[str]:
+    lines = [_estimate(ais, f"AIS, {ais['temperatures']} temperatures, {ais['chains']} chains")]
+    if ais["temperatures"] > 1:
+        lines[0] = lines[0][:-1] + f"; {ais['acceptance']:.0%} of transitions accepted)"
+    if "bidirectional" in ais:
+        both = ais["bidirectional"]
+        low, high = both["lower"]["log_likelihood"], both["upper"]["log_likelihood"]
+        lines.append(
+            f"  on {both['rows']} rows of the model's own: {low:.3f} ≤ ln q(x) ≤ {high:.3f} on average, "
+            f"a gap of {both['gap']:.3f} that bounds AIS's error there"
+        )
+    return lines
+
+
+def _describe_report(report: dict[str, Any]) -> list[str]:
+    L, used = len(report["kl_dims"]), len(report["active"])
+    lines = [
+        f"  rate {report['rate']:.3f} (the KL), distortion {report['distortion']:.3f} (the NLL)",
+        f"  information of z on the row: {report['mutual_information']:.3f} of at most "
+        f"{math.log(report['mutual_information_rows']):.3f} = ln {report['mutual_information_rows']}",
+        f"  {used} of {L} latent dimensions are active (variance of the posterior's mean > {ACTIVE:g})"
+        + (": collapsed, the decoder ignores z" if used == 0 else ""),
+        "  dimension       kl  variance",
+    ]
+    order = np.argsort(report["kl_dims"])[::-1].tolist()
+    for l in order:
+        sleeps = "" if l in report["active"] else "  unused"
+        lines.append(f"  {l:9d} {report['kl_dims'][l]:8.3f} {report['variances'][l]:9.4f}{sleeps}")
+    return lines
+
+
+def write_rows(path: Path, part: Part, rows: dict[str, np.ndarray]) -> None:
+    """ln q(x) of each row with its error, its number in the data and its label: a table (.csv) or arrays (.npz)."""
+    columns: dict[str, np.ndarray] = {"row": part.rows, **rows}
+    if part.y is not None:
+        columns["y"] = part.y
+    if path.suffix == ".npz":
+        np.savez(path, **columns)  # type: ignore[arg-type]
+        return
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))

@@ -1,0 +1,244 @@
+"""command: the command line `minivae gradcheck`. It reads options, calls the library, prints, chooses the exit code.
+
+Only typer is imported here; everything else when it is asked for. `cli.py` registers `gradcheck`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..gradcheck.problem import Problem, Settings
+
+
+def gradcheck(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Parts of ours (dense, likelihoods.bernoulli, vae, vae.gaussian.relu), or your own code as "
+            "path/to/file.py:Name or package.module:name. None: everything of ours.",
+            show_default=False,
+        ),
+    ] = None,
+    shapes: Annotated[
+        str | None,
+        typer.Option(help="Shapes of your code's inputs, filled with normals, such as 5x3,3x4,4.", show_default=False),
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest relative error allowed.")] = 1e-7,
+    seed: Annotated[int, typer.Option(help="Of inputs, upstream gradients and directions.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Check with this many seeds, one after the other, from --seed on.")] = 1,
+    worst: Annotated[int, typer.Option(help="Show the K worst places of every tensor.", metavar="K")] = 1,
+    max_entries: Annotated[
+        int, typer.Option(help="A tensor with more entries is checked along random directions.")
+    ] = 256,
+    directions: Annotated[int, typer.Option(help="How many directions.")] = 16,
+    kernels: Annotated[str, typer.Option(help="Of ours: fused, reference or both.")] = "both",
+    backend: Annotated[str, typer.Option(help="Of ours: numpy or cupy.")] = "numpy",
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Your code: also compare float32 with its float64 shadow.")
+    ] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="A line for every tensor, however many.")] = False,
+    list_targets: Annotated[bool, typer.Option("--list", help="List the targets of ours, and stop.")] = False,
+    mutate: Annotated[
+        bool, typer.Option("--mutate", help="Prove that it can fail: plant known mistakes, and show which are caught.")
+    ] = False,
+    parity: Annotated[
+        bool, typer.Option("--parity", help="Compare every op on every backend and dtype with the reference, in ulps.")
+    ] = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Draw the error against the step: the U-curve that chooses the step.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="With --sweep: write the curve as a picture.", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the -o file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (docs/gradients.md has the schema).")] = False,
+) -> None:
+    """Check hand-written gradients, ours or yours, against numerical derivatives.
+
+    Exit status: 0 all good, 1 a gradient is wrong, 2 something cannot be checked.
+
+    Examples:
+
+        minivae gradcheck
+
+        minivae gradcheck dense likelihoods.bernoulli vae.gaussian.relu
+
+        minivae gradcheck examples/gradcheck/affine.py:Affine
+
+        minivae gradcheck my_package.my_module:MyLayer --shapes 5x3,3x4,4
+    """
+    from rich.console import Console
+
+    from ..errors import UsageError
+    from ..gradcheck.problem import Settings
+
+    chosen = [name for name, on in (("--mutate", mutate), ("--parity", parity), ("--sweep", sweep)) if on]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)}: one at a time")
+    if output is not None and not sweep:
+        raise UsageError("-o goes with --sweep, whose curve it is written to")
+    _check_numbers(tolerance, seed, seeds, worst, max_entries, directions)
+    settings = Settings(
+        tolerance=tolerance, max_entries=max_entries, directions=directions, seed=seed, worst=max(worst, 5)
+    )
+    console = Console()
+    names = targets or (["ops.dense.tanh"] if sweep else [])  # a curve of everything would be none
+    if list_targets:
+        from ..gradcheck.ours.targets import select
+
+        found = [target.name for target in select([n for n in names if not _is_own(n)])]
+        _print_json({"schema": 1, "kind": "targets", "targets": found}) if as_json else print("\n".join(found))
+        return
+    kinds = _kernels(kernels)
+    if parity:
+        from ..gradcheck.ours import parity as parity_check
+
+        _finish(console, as_json, parity_check.run())
+    if mutate or sweep or seeds == 1:
+        problems = _problems(names, kinds, backend, settings, shapes, float32)
+    if mutate:
+        from ..gradcheck.ours import mutations
+
+        with _progress(as_json, len(problems), "planting mistakes") as done:
+            outcome = mutations.run(problems, settings, done)
+        _finish(console, as_json, outcome, show_all)
+    if sweep:
+        from ..gradcheck import sweep as sweep_curve
+
+        if output is not None and output.exists() and not force:
+            raise UsageError(f"{output} exists: --force overwrites it")
+        curve = sweep_curve.run(problems[0], settings)
+        if output is not None:
+            sweep_curve.picture(curve, output)
+        _finish(console, as_json, curve)
+    if seeds > 1:
+        from ..gradcheck import seeds as many_seeds
+
+        def problems_of(here: Settings) -> list[Problem]:
+            return _problems(names, kinds, backend, here, shapes, float32)
+
+        with _progress(as_json, seeds, "seeds") as done:
+            many = many_seeds.run(problems_of, settings, seeds, done)
+        _finish(console, as_json, many)
+
+    from ..gradcheck.compare import examine_all
+
+    with _progress(as_json, len(problems), "checking") as done:
+        report = examine_all(problems, settings, done)
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        console.print(report.render(worst, True if show_all else None))
+    raise typer.Exit(report.exit_code)
+
+
+def _check_numbers(tolerance: float, seed: int, seeds: int, worst: int, max_entries: int, directions: int) -> None:
+    from ..errors import UsageError
+
+    if not 0 < tolerance < 1:
+        raise UsageError(f"--tolerance {tolerance:g}: expected a relative error between 0 and 1, such as 1e-7")
+    for name, value, least in (
+        ("--seed", seed, 0),
+        ("--seeds", seeds, 1),
+        ("--worst", worst, 1),
+        ("--max-entries", max_entries, 0),
+        ("--directions", directions, 1),
+    ):
+        if value < least:
+            raise UsageError(f"{name} {value}: expected a whole number of at least {least}")
+
+
+def _kernels(kernels: str) -> tuple[str, ...]:
+    from ..errors import UsageError
+
+    kinds = {"both": ("fused", "reference"), "fused": ("fused",), "reference": ("reference",)}
+    if kernels not in kinds:
+        raise UsageError(f"--kernels {kernels!r}: expected fused, reference or both")
+    return kinds[kernels]
+
+
+def _is_own(name: str) -> bool:
+    """Whether a name means the user's code: it ends in :Name, and is no likelihood such as gaussian:shared."""
+    from ..gradcheck.ours import targets
+
+    attribute = name.rpartition(":")[2]
+    return ":" in name and attribute[:1].isidentifier() and not targets.knows(name)
+
+
+def _problems(
+    names: list[str],
+    kinds: tuple[str, ...],
+    backend: str,
+    settings: Settings,
+    shapes: str | None,
+    float32: bool,
+) -> list[Problem]:
+    """What the names mean, as problems."""
+    from ..backend import Backend
+    from ..errors import UsageError
+    from ..gradcheck import user
+    from ..gradcheck.ours import targets
+
+    own = [name for name in names if _is_own(name)]
+    ours = [name for name in names if not _is_own(name)]
+    if shapes is not None and not own:
+        raise UsageError("--shapes goes with your own code, path/to/file.py:Name: ours has shapes of its own")
+    for name in ours:
+        if name.endswith(".py"):
+            raise UsageError(f"{name}: name what to check in it, as in {name}:MyLayer")
+    problems = []
+    if ours or not own:
+        for kind in kinds:
+            Backend(backend, kind)  # says what is missing, before anything is built
+        for target in targets.select(ours):
+            problems += [targets.build(target, kind, settings.seed, backend) for kind in kinds]
+    parsed = None if shapes is None else user.parse_shapes(shapes)
+    for name in own:
+        label = name.rpartition(":")[2]
+        problems.append(user.problem_of(user.load(name), None, label, settings, parsed, float32))
+    return problems
+
+
+def _progress(as_json: bool, total: int, what: str) -> Any:
+    """A progress bar on stderr: a context whose value is called with the name of what is done."""
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    @contextmanager
+    def bar() -> Any:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[name]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json) as progress:
+            task = progress.add_task(what, total=total, name="compiling on first use …")
+            yield lambda name: progress.update(task, advance=1, name=name)
+
+    return bar()
+
+
+def _finish(console: Console, as_json: bool, outcome: Any, *options: Any) -> None:
+    """Print an outcome (something with to_json, render and exit_code), and leave."""
+    if as_json:
+        _print_json(outcome.to_json())
+    else:
+        console.print(outcome.render(*options))
+    raise typer.Exit(outcome.exit_code)
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    import json
+
+    print(json.dumps(data, allow_nan=False, indent=1, ensure_ascii=False))

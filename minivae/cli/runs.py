@@ -1,0 +1,174 @@
+"""runs: a run's folder, and the data that belong to it. What every command behind `train` opens first.
+
+config.json         the options of `minivae train`, the data's name or path and fingerprint, its pictures' shape
+history.csv         one row an epoch (`train.COLUMNS` says what each column is)
+model.safetensors   the model, its best parameters, and where training stands (`checkpoint.py`)
+*.png               pictures (`plots.py`)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import checks
+from ..datasets.load import NAMED, Dataset, Scale, load
+from ..errors import UsageError, UsageWarning
+from ..training import checkpoint as files
+from ..training.loop import HISTORY_FILE, MODEL_FILE
+from ..vae import VAE
+
+CONFIG_FILE = "config.json"
+PICTURES = ("loss.png", "reconstructions.png", "samples.png", "manifold.png", "latent.png")
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a data set: X (n, D) in the data's own units, y (n,) or None, rows (n,) their numbers in the source."""
+
+    X: np.ndarray
+    y: np.ndarray | None
+    rows: np.ndarray
+    name: str
+
+    def first(self, n: int | None) -> Part:
+        """The first n rows; all for None."""
+        if n is None:
+            return self
+        checks.whole("-n", n)
+        y = None if self.y is None else self.y[:n]
+        return Part(self.X[:n], y, self.rows[:n], f"first {min(n, len(self.X)):,} rows of the {self.name}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or interrupted run: its model, and what the model's numbers mean."""
+
+    folder: Path
+    config: dict[str, Any]
+    vae: VAE
+    scale: Scale
+    binarize: str
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(h, w) where rows are pictures."""
+        shape = self.config.get("shape")
+        return None if shape is None else (int(shape[0]), int(shape[1]))
+
+    def part(self, source: str | None = None, split: str | None = None) -> Part:
+        """Rows of the run's own data, or of other data for the same model.
+
+        split   "train", "validation" or "test". None: the test part; of other data without one of its own, every row
+        """
+        options = self.config["options"]
+        if source is None:
+            data = self._fitting(load(self.config["data"], options["seed"]))
+            if data.sha256() != self.config.get("sha256"):
+                message = f"{self.config['data']} has changed since {self.folder} was trained on it"
+                warnings.warn(message, UsageWarning, stacklevel=2)
+            return split_of(data, split or "test", options)
+        if split is not None:
+            return split_of(self._fitting(load(source, options["seed"])), split, options)
+        data = self._fitting(load(source, options["seed"], hold_out=False))
+        if data.X_test is None:
+            return Part(data.X, data.y, data.rows, f"whole of {data.name}")
+        return split_of(data, "test", options)
+
+    def _fitting(self, data: Dataset) -> Dataset:
+        if data.features != self.vae.features:
+            raise UsageError(
+                f"{data.name} has {data.features} features, and the model of {self.folder} takes {self.vae.features}"
+            )
+        return data
+
+
+def split_of(data: Dataset, split: str, options: dict[str, Any]) -> Part:
+    """One part of a data set, the validation part being set aside as the run's options say."""
+    fraction, seed = options["validation"], options["seed"]
+    if split not in SPLITS:
+        raise UsageError(f"split={split!r}: expected one of {', '.join(SPLITS)}")
+    if split == "test":
+        if data.X_test is None or data.rows_test is None:
+            raise UsageError(f"{data.name} has no test part (fewer than 5 rows): take --split train")
+        return Part(data.X_test, data.y_test, data.rows_test, f"test part of {data.name}")
+    if not fraction:
+        if split == "validation":
+            raise UsageError("the run set no validation rows aside (--validation 0): take --split train or test")
+        return Part(data.X, data.y, data.rows, f"training part of {data.name}")
+    train, X, y, rows = data.split_validation(fraction, seed)
+    if split == "train":
+        return Part(train.X, train.y, train.rows, f"training part of {data.name}")
+    return Part(X, y, rows, f"validation part of {data.name}")
+
+
+def open_run(folder: str | os.PathLike, backend: str = "auto", kernels: str | None = None, which: str = "best") -> Run:
+    """Open a run's folder; whatever is missing or damaged is a UsageError that names the file."""
+    folder = Path(folder)
+    config = read_config(folder)
+    saved = files.read(folder / MODEL_FILE)
+    vae = files.build(saved, folder / MODEL_FILE, backend, kernels, which=which)
+    kind = saved.extra.get("scale", "none")
+    if kind == "none":
+        scale = Scale("none", np.zeros(vae.features), np.ones(vae.features))
+    else:
+        arrays = {
+            name: saved.tensors[f"scale.{name}"] for name in ("shift", "factor") if f"scale.{name}" in saved.tensors
+        }
+        scale = Scale.from_arrays(kind, arrays)
+    return Run(folder, config, vae, scale, saved.extra.get("binarize", "none"))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A run's config.json, checked."""
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        what = "is not a run's folder: there is no config.json in it" if folder.exists() else "does not exist"
+        raise UsageError(f"{folder} {what}; `minivae train DATA --out {folder}` makes a run")
+    try:
+        config = json.loads(path.read_text())
+        shape, options = config["shape"], config["options"]
+        complete = isinstance(config["data"], str) and isinstance(options["seed"], int)
+        complete = complete and isinstance(options["validation"], (int, float))
+        complete = complete and (shape is None or shape[0] * shape[1] == config["features"])
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError):
+        complete = False
+    if not complete:
+        raise UsageError(f"{path}: expected the config.json that `minivae train` wrote; it is damaged")
+    return config
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write config.json, whole or not at all."""
+    files.write_whole(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def make_folder(folder: Path, force: bool) -> None:
+    """A folder for a new run; one that holds anything is refused, and with `force` only a run is replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder}: a file of that name exists; choose another folder")
+    for leftover in folder.glob(files.TEMPORARY):
+        leftover.unlink()
+    held = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if held and not force:
+        what = "holds a run" if CONFIG_FILE in held else f"is not empty ({held[0]})"
+        raise UsageError(f"--out {folder} {what}: --resume continues a run, --force replaces it, or choose another")
+    if held and CONFIG_FILE not in held:
+        raise UsageError(
+            f"--out {folder} is no run's folder (no config.json), so --force leaves it alone: choose another"
+        )
+    for name in (CONFIG_FILE, MODEL_FILE, HISTORY_FILE, *PICTURES):
+        (folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def source_name(data: str) -> str:
+    """The data as config.json keeps them: a set's name, or a file's path that holds from any folder."""
+    return str(Path(data).resolve()) if data not in NAMED and Path(data).exists() else data

@@ -1,0 +1,256 @@
+"""session: what `minivae train` does from its options to its pictures, in order.
+
+Everything that a person is told on the way is said through `say`, one line at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__, optim, plots
+from ..backend import Backend
+from ..datasets.load import Dataset, Scale, choose_binarize, choose_likelihood, load
+from ..errors import UsageError, UsageWarning
+from ..evaluation.bounds import evaluate
+from ..matmul import cpu as products
+from ..training.batches import Batches
+from ..training.loop import SAVE_SECONDS, History, Training
+from ..training.progress import Progress
+from ..training.schedules import Beta, parse
+from ..vae import VAE
+from . import runs
+
+LARGE = 100.0  # values beyond it are warned of
+SHOWN = 24  # rows in a picture of reconstructions
+SAMPLED = 64  # rows in a picture of samples
+DOTS = 5000  # points in a picture of the latent plane
+
+
+class Session:
+    """One `minivae train`: `folder` for the run, `source` of the data, `options` as the command line has them."""
+
+    def __init__(self, folder: Path, source: str, options: dict[str, Any]):
+        self.folder, self.source, self.options = folder, source, options
+        self.begun = False  # whether the folder holds this training
+
+    def train(self, resume: bool, force: bool, say: Callable[[str], None]) -> None:
+        """Check, load, choose, train, evaluate, draw. Nothing is written before everything has been checked."""
+        o = self.options
+        hidden = parse_hidden(o["hidden"])
+        optimizer = optim.make(o["optimizer"], o["lr"], o["momentum"], o["weight_decay"])
+        schedule, beta = parse(o["schedule"]), Beta(o["beta"], o["kl_warmup"], o["beta_cycle"])
+        if not 0 <= o["validation"] < 1:
+            raise UsageError(f"--validation {o['validation']:g}: expected a share of the rows, from 0 to less than 1")
+        backend = Backend(o["backend"], o["kernels"], o["dtype"], tf32=o["tf32"])
+
+        data = load(self.source, o["seed"])
+        part = runs.split_of(data, "train", o)
+        held = runs.split_of(data, "validation", o) if o["validation"] else None
+        scale = Scale.fit(o["scale"], part.X)
+        likelihood, why, binarize = self.choose(part.X, data)
+        vae = VAE(
+            data.features, o["latent"], hidden, o["activation"], likelihood, o["objective"], o["samples"],
+            antithetic=o["antithetic"], backend=backend, seed=o["seed"], init=o["init"],
+        )  # fmt: skip
+        training = Training(
+            vae, part.X, o["epochs"], o["batch_size"], optimizer,
+            validation=None if held is None else held.X,
+            beta=beta, free_bits=o["free_bits"], binarize=binarize, scale=scale, schedule=schedule,
+            patience=o["patience"], clip=o["clip"],
+            run=self.folder, progress=Progress(), rows=part.rows, validation_rows=None if held is None else held.rows,
+            save_seconds=_save_seconds(),
+        )  # fmt: skip
+        if data.X_test is not None:  # what would fail after the training fails before it
+            Batches(vae, data.X_test, None, scale, binarize, "test rows")
+        if vae.likelihood.is_density and scale.kind == "none":
+            self.advise(*training.batches.range)
+
+        if resume:
+            training.restore()
+        else:
+            runs.make_folder(self.folder, force)
+        self.begun = True
+        runs.write_config(self.folder, self.config(data))
+
+        pictures = f", pictures of {data.shape[0]}×{data.shape[1]}" if data.shape else ""
+        counts = [f"{len(part.X):,} to train on"] + ([f"{len(held.X):,} to validate"] if held else [])
+        counts += [f"{len(data.X_test):,} to test"] if data.X_test is not None else []
+        say(f"data        {data.name}: {data.features} features{pictures}; rows: {', '.join(counts)}")
+        say(f"likelihood  {vae.likelihood.name}: {why}" + (f"; binarisation: {binarize}" if binarize != "none" else ""))
+        if scale.kind != "none":
+            units = "; nats are in the data's own units" if vae.likelihood.is_density else ""
+            say(f"scale       {scale.kind}, fitted on the training rows{units}")
+        widths = "-".join(str(w) for w in (data.features, *hidden, o["latent"]))
+        say(f"model       {widths}, {o['activation']}, {vae.buffer.count:,} parameters; {backend}")
+        if vae.goal.name != "elbo" or vae.samples > 1:
+            pairs = " in antithetic pairs" if vae.antithetic else ""
+            say(f"objective   {vae.goal.name}, {vae.samples} {'samples' if vae.samples > 1 else 'sample'} a row{pairs}")
+        if resume:
+            done = training.at.epoch > o["epochs"]
+            where = f"at epoch {training.at.epoch}, step {training.at.step} of {training.steps_per_epoch}"
+            say(f"resuming    {'nothing: all its epochs are done' if done else where}")
+
+        history = training.run()
+        self.report(vae, data, scale, binarize, history, say)
+
+    def choose(self, X: np.ndarray, data: Dataset) -> tuple[str, str, str]:
+        """(likelihood, why, binarisation), where the options say auto."""
+        name, binarize = self.options["likelihood"], self.options["binarize"]
+        scaled = self.options["scale"] != "none"
+        if name == "auto":
+            name, why = choose_likelihood(X, data.is_picture and not scaled)
+        else:
+            why = "as asked for"
+        if why != "as asked for" and scaled and name == "bernoulli" and self.options["scale"] == "standard":
+            name, why = "gaussian", "standardised values are real numbers"
+        if binarize == "auto":
+            binarize = choose_binarize(X, data.is_picture and not scaled) if name == "bernoulli" else "none"
+        return name, why, binarize
+
+    @staticmethod
+    def advise(low: float, high: float) -> None:
+        """Warn of values so large that the first steps will overflow or crawl."""
+        if max(abs(low), abs(high)) > LARGE:
+            warnings.warn(
+                f"the values range from {low:g} to {high:g}, and a network starts at the scale of 1: --scale standard "
+                "(or minmax) is what they want",
+                UsageWarning,
+                stacklevel=2,
+            )
+
+    def config(self, data: Dataset) -> dict[str, Any]:
+        """What config.json holds."""
+        return {
+            "data": self.source,
+            "shape": None if data.shape is None else list(data.shape),
+            "features": data.features,
+            "sha256": data.sha256(),
+            "options": self.options,
+            "minivae": __version__,
+        }
+
+    def report(
+        self, vae: VAE, data: Dataset, scale: Scale, binarize: str, history: History, say: Callable[[str], None]
+    ) -> None:
+        """The figure on the test rows, and the pictures."""
+        if history.stopped == "patience":
+            say(f"stopped     no better validation {vae.goal.name.upper()} for {self.options['patience']} epochs")
+        if history.best_epoch is not None:
+            say(f"kept        the parameters of epoch {history.best_epoch}, the best on the validation rows")
+        shown = runs.split_of(data, "test" if data.X_test is not None else "train", self.options)
+        if data.X_test is not None:
+            result = evaluate(vae, shown.X, rows=shown.rows, scale=scale, binarize=binarize)
+            iwae = "" if result.iwae is None else f"iwae {result.iwae:.3f}  "
+            say(f"test        {iwae}elbo {result.elbo:.3f}  nll {result.nll:.3f}  kl {result.kl:.3f}  nats a row")
+        if not plots.available():
+            say('pictures    none: they need Matplotlib, pip install "minivae[viz]"')
+            return
+        drawn = draw_pictures(self.folder, vae, shown, data.shape, scale, binarize, history)
+        say(f"run         {self.folder}: config.json, history.csv, model.safetensors, {', '.join(drawn)}")
+
+
+def draw_pictures(
+    folder: Path, vae: VAE, part: runs.Part, shape: Any, scale: Scale, binarize: str, history: History
+) -> list[str]:
+    """Write a run's pictures; their names."""
+    X = model_rows(vae, part, scale, binarize, SHOWN)
+    limits = None if shape is not None else (part.X.min(axis=0), part.X.max(axis=0))
+    plots.loss(history, folder / "loss.png")
+    reconstructed = scale.undo(vae.reconstruct(X))
+    plots.reconstructions(scale.undo(X), reconstructed, shape, folder / "reconstructions.png", limits=limits)
+    plots.grid(scale.undo(vae.sample(SAMPLED)), shape, folder / "samples.png", limits=limits)
+    drawn = ["loss.png", "reconstructions.png", "samples.png"]
+    if vae.latent_dim == 2:
+        mean, _ = vae.encode(model_rows(vae, part, scale, binarize, DOTS))
+        rows = f"{len(mean):,} rows" if len(mean) == len(part.X) else f"the first {len(mean):,} of {len(part.X):,} rows"
+        y = None if part.y is None else part.y[:DOTS]
+        plots.latent(mean, y, folder / "latent.png", rows=f"{rows} of the {part.name}")
+        drawn.append("latent.png")
+        if shape is not None:
+            plots.manifold(vae, shape, folder / "manifold.png", scale.undo)
+            drawn.append("manifold.png")
+    return drawn
+
+
+def model_rows(vae: VAE, part: runs.Part, scale: Scale, binarize: str, n: int) -> np.ndarray:
+    """The first n rows of a part in the model's units, to be looked at or encoded: scaled, and thresholded where the
+    run was. A run that drew its pixels is shown the probabilities themselves, the grey pictures, and no draw of them.
+    """
+    X = scale.apply(part.X[:n], vae.backend.dtype)
+    return (X >= 0.5).astype(X.dtype) if binarize == "threshold" else X
+
+
+def _save_seconds() -> float:
+    text = os.environ.get("MINIVAE_SAVE_SECONDS", str(SAVE_SECONDS))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UsageError(f"MINIVAE_SAVE_SECONDS={text!r}: expected a number of seconds ≥ 0")
+    return seconds
+
+
+def parse_hidden(text: str) -> tuple[int, ...]:
+    """ "500,500" → (500, 500); "none" → ()."""
+    if text == "none":
+        return ()
+    try:
+        widths = tuple(int(width) for width in text.split(","))
+        if min(widths) >= 1:
+            return widths
+    except ValueError:
+        pass
+    raise UsageError(f"--hidden {text!r}: expected whole numbers ≥ 1 with commas between, as in 500,500, or none")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Facts for `minivae info`: what was chosen, and what it stands on."""
+    from threadpoolctl import threadpool_info
+
+    facts: dict[str, Any] = {"minivae": __version__, "python": platform.python_version(), "platform": sys.platform}
+    try:
+        facts["backend"] = str(Backend())
+    except UsageError as error:
+        facts["backend"] = f"unavailable: {error}"
+    for name in ("numpy", "mkl"):
+        try:
+            provider = products.choose(name)
+            facts[f"gemm {name}"] = f"{provider.version}, on {'its own' if provider.own_threads else 'our'} threads"
+        except UsageError as error:
+            facts[f"gemm {name}"] = f"none: {error}"
+    try:
+        gpu = Backend("cupy")
+        facts["gpu"], facts["gpu steps"] = str(gpu), gpu.gemm.about
+    except UsageError as error:
+        facts["gpu"] = f"none: {error}"
+    facts["processors"] = os.cpu_count()
+    facts["blas"] = {
+        pool["internal_api"]: f"{pool.get('version')} ({pool['num_threads']} threads)"
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
+    }
+    facts["packages"] = {
+        name: _version(name)
+        for name in ("numpy", "scipy", "numba", "safetensors", "matplotlib", "scikit-learn", "pooch", "cupy-cuda12x",
+                     "cupy-cuda13x", "nvmath-python")
+    }  # fmt: skip
+    for name in ("MINIVAE_BACKEND", "MINIVAE_DATA", "MINIVAE_GEMM", "MINIVAE_THREADS"):
+        facts[name] = os.environ.get(name, "not set")
+    return facts
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

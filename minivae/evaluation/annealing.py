@@ -1,0 +1,256 @@
+"""annealing: ln q(x) by annealed importance sampling (AIS), and how far it may be off. It asks nothing of the encoder.
+
+A path of distributions leads from the prior to the posterior of eq. 14:
+
+    f_t(z) = q(z) q(x|z)^{τ_t},   0 = τ_0 < … < τ_T = 1
+
+A chain starts at z_0 ~ q(z). For t = 1 … T its weight grows by ln w += (τ_t − τ_{t−1}) ln q(x|z_{t−1}), and z_{t−1}
+moves to z_t by a Hamiltonian transition that leaves f_t as it is. Then E[w] = q(x), and ln (1/C) Σ w of C chains is
+below ln q(x) on average, the less so the more temperatures (Neal 2001).
+
+**Both ways.** Where x was drawn from the model, its z is an exact draw of the posterior. Chains that start there and
+walk the path back give E[1/w] = 1/q(x), so −ln (1/C) Σ 1/w is above ln q(x) on average. The two enclose it on simulated
+data, and their gap bounds the error of the first (Grosse, Ancha & Roy 2016; Wu, Burda, Salakhutdinov & Grosse 2017).
+
+The step of a transition is chosen for each row and temperature by a pilot run of a few chains of its own, and then
+held: steps that adapted to the chains they move would not leave f_t as it is. The gradient with respect to z is the
+decoder's own mirror. Every number drawn is counted (`noise.py`), so that a figure is one number.
+
+Shapes: C chains, b rows, L latent dimensions. Nats in the units of the data.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import checks
+from ..backend import Array
+from ..training.batches import Batches
+from ..vae import VAE
+from .bounds import TILE_ROWS, log_jacobian
+
+if TYPE_CHECKING:
+    from ..datasets.load import Scale
+
+PILOTS = 4  # chains of the pilot run
+ACCEPTED = 0.65  # the share of transitions that it aims at (Neal 2011)
+FIRST_STEP, LARGEST_STEP = 0.5, 1.5  # of the leapfrog; beyond 2 it is unstable on the prior itself
+RATE = 0.1  # of adaptation: ln step += RATE · (share accepted − ACCEPTED)
+JITTER = 0.2  # each transition's step is up to so much shorter or longer: equal ones may circle (Neal 2011)
+SLOPE = 4.0  # of the sigmoid along which τ rises: small steps at both ends (Wu et al. 2017)
+FORTH, BACK, PILOT = 0, 2**30, 2**31  # the number of the first chain, so that no two runs share noise
+
+
+@dataclass(frozen=True)
+class Annealed:
+    """ln q(x) for each row: log_px (N,) and its standard error (N,), float64; the share of transitions accepted."""
+
+    log_px: np.ndarray
+    error: np.ndarray
+    acceptance: float
+
+
+@dataclass(frozen=True)
+class Enclosed:
+    """ln q(x) of N rows drawn from the model, from below and from above, with standard errors, (N,) float64 each."""
+
+    lower: np.ndarray
+    lower_error: np.ndarray
+    upper: np.ndarray
+    upper_error: np.ndarray
+    acceptance: float
+
+    @property
+    def gap(self) -> float:
+        """Mean of upper − lower: what AIS with these settings may be off by, on the model's own data."""
+        return float((self.upper - self.lower).mean())
+
+
+def annealed(
+    vae: VAE,
+    X: Any,
+    temperatures: int = 1000,
+    chains: int = 16,
+    leapfrog: int = 10,
+    rows: Any = None,
+    scale: Scale | None = None,
+    binarize: str = "none",
+) -> Annealed:
+    """ln q(x) for each row of X (N, D) by annealed importance sampling from the prior.
+
+    temperatures  T, the steps of the path
+    chains        C for each row; the standard error (delta method) needs two and is NaN for one
+    leapfrog      steps of the integrator in each transition
+    rows, scale, binarize   as in `Batches`
+    It takes (C + 4) · T · leapfrog passes through the decoder and back for each row. `vae.gradients` stay as they are.
+    """
+    settings = _settings(temperatures, chains, leapfrog)
+    batches = Batches(vae, X, rows, scale, binarize)
+    parts = []
+    for _, batch, numbers in batches.in_order(max(1, TILE_ROWS // chains)):
+        path = AnnealedPath(vae, batch, numbers, *settings)
+        parts.append((*path.log_mean(path.forth()), path.acceptance()))
+    log_px, error, accepted = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return Annealed(log_px - log_jacobian(vae, batches.scale), error, float(accepted.mean()))
+
+
+def enclose(
+    vae: VAE,
+    n: int = 16,
+    temperatures: int = 1000,
+    chains: int = 16,
+    leapfrog: int = 10,
+    scale: Scale | None = None,
+) -> Enclosed:
+    """The bidirectional check on n rows that the model draws itself; the other arguments as in `annealed`.
+
+    scale   of the run: the model draws in its own units, and nats are given in the data's
+    """
+    settings = _settings(temperatures, chains, leapfrog)
+    n, jacobian = checks.whole("n", n), log_jacobian(vae, checks.scale(scale))
+    Z = vae.backend.empty((1, n, vae.latent_dim))
+    vae.noise.normal(Z, "prior", vae.noise.rows(0, n), pass_=0)
+    X = vae.decode(Z[0], draw=True, device=True)
+    size, parts = max(1, TILE_ROWS // chains), []
+    for start in range(0, n, size):
+        part = slice(start, min(start + size, n))
+        path = AnnealedPath(vae, X[part], vae.noise.rows(part.start, part.stop), *settings)
+        (lower, below), acceptance = path.log_mean(path.forth()), path.acceptance()
+        upper, above = path.log_mean(-path.back(Z[0, part]))
+        parts.append((lower, below, -upper, above, acceptance))
+    lower, below, upper, above, accepted = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return Enclosed(lower - jacobian, below, upper - jacobian, above, float(accepted.mean()))
+
+
+def _settings(temperatures: int, chains: int, leapfrog: int) -> tuple[int, int, int]:
+    return (
+        checks.whole("temperatures", temperatures),
+        checks.whole("chains", chains),
+        checks.whole("leapfrog", leapfrog),
+    )
+
+
+def schedule(T: int) -> np.ndarray:
+    """τ_0 = 0 … τ_T = 1, (T + 1,): a sigmoid, whose ends are flat because there ln q(x|z) changes the most."""
+    s = 1 / (1 + np.exp(-SLOPE * np.linspace(-1, 1, T + 1)))
+    return (s - s[0]) / (s[-1] - s[0])
+
+
+@dataclass
+class State:
+    """Where the chains stand: Z (C, b, L), nll (C, b) = −ln q(x|z) in float64, d_nll (C, b, L) its gradient by z."""
+
+    Z: Array
+    nll: Array
+    d_nll: Array
+
+
+class AnnealedPath:
+    """The path of a few rows X (b, D), whose numbers in the data are `rows` (b,), and the chains that walk it."""
+
+    def __init__(self, vae: VAE, X: Array, rows: Array, T: int, C: int, leapfrog: int):
+        self.vae, self.X, self.rows, self.C, self.leapfrog = vae, X, rows, C, leapfrog
+        self.xp, self.tau = vae.backend.xp, schedule(T).tolist()
+        self.accepted = self.xp.zeros(X.shape[0])
+        self.steps = self._pilot()
+
+    def forth(self) -> Array:
+        """ln w (C, b) of chains from the prior to the posterior."""
+        state = self.start(self.C, FORTH)
+        log_w = self.xp.zeros((self.C, self.X.shape[0]))
+        self.accepted[...] = 0
+        for t in range(1, len(self.tau)):
+            log_w -= (self.tau[t] - self.tau[t - 1]) * state.nll
+            if t < len(self.tau) - 1:
+                state, accepted = self.move(state, t, FORTH, self.steps[t])
+                self.accepted += accepted
+        return log_w
+
+    def back(self, Z: Array) -> Array:
+        """ln w (C, b) of chains from exact draws Z (b, L) of the posterior to the prior."""
+        log_w = self.xp.zeros((self.C, self.X.shape[0]))
+        state = self.explain(self.xp.ascontiguousarray(self.xp.zeros((self.C, 1, 1), self.vae.backend.dtype) + Z))
+        for t in range(len(self.tau) - 1, 0, -1):
+            if t < len(self.tau) - 1:
+                state, _ = self.move(state, t, BACK, self.steps[t])
+            log_w -= (self.tau[t] - self.tau[t - 1]) * state.nll
+        return log_w
+
+    def log_mean(self, log_w: Array) -> tuple[np.ndarray, np.ndarray]:
+        """ln of the mean of w over the chains, and its standard error by the delta method, (b,) each on the host."""
+        log_w = self.vae.backend.to_host(log_w)
+        C, largest = len(log_w), log_w.max(axis=0)
+        with np.errstate(all="ignore"):  # a model with NaN in it gives NaN
+            w = np.exp(log_w - largest)
+            mean = w.mean(axis=0)
+            error = w.std(axis=0, ddof=1) / math.sqrt(C) / mean if C > 1 else np.full_like(mean, np.nan)
+            return largest + np.log(mean), error
+
+    def acceptance(self) -> np.ndarray:
+        """The share of transitions accepted in `forth`, (b,)."""
+        return self.vae.backend.to_host(self.accepted) / max(1, len(self.tau) - 2)
+
+    def _pilot(self) -> list[Array]:
+        """The step (b,) of each transition t = 0 … T: that of a pilot run, which adapts on its way."""
+        b, xp = self.X.shape[0], self.xp
+        log_step, steps = xp.full(b, math.log(FIRST_STEP)), []
+        state = self.start(PILOTS, PILOT)
+        for t in range(len(self.tau)):
+            steps.append(xp.exp(log_step).astype(self.vae.backend.dtype))
+            if 0 < t < len(self.tau) - 1:
+                state, accepted = self.move(state, t, PILOT, steps[t])
+                log_step = xp.minimum(log_step + RATE * (accepted - ACCEPTED), math.log(LARGEST_STEP))
+        return steps
+
+    def start(self, C: int, first: int) -> State:
+        """Chains at draws from the prior."""
+        Z = self.vae.backend.empty((C, self.X.shape[0], self.vae.latent_dim))
+        self.vae.noise.normal(Z, "AIS", self.rows, 0, sample=first)
+        return self.explain(Z)
+
+    def explain(self, Z: Array) -> State:
+        """The state at Z (C, b, L)."""
+        vae, (C, b, L) = self.vae, Z.shape
+        with np.errstate(all="ignore"), vae.unchanged() as d_params:  # a trajectory may leave for infinity: refused
+            out = vae.decoder.forward(Z.reshape(C * b, L))
+            nll, d_out = vae.workspace.take("nll", (C, b)), vae.workspace.take("d_out", out.shape)
+            vae.likelihood.nll_and_grad(nll.reshape(C * b), d_out, d_params, out, self.X, 1.0)
+            d_nll: Any = vae.decoder.backward(d_out, need_dW=False)
+        return State(Z, nll.astype("float64"), d_nll.reshape(C, b, L).copy())
+
+    def move(self, state: State, t: int, first: int, step: Array) -> tuple[State, Array]:
+        """A Hamiltonian transition at τ_t → where the chains stand then, and the share (b,) that was accepted.
+
+        The potential is U(z) = ½ ‖z‖² + τ nll, its gradient z + τ d_nll; leapfrog with steps (b,) and unit masses.
+        """
+        xp, tau = self.xp, self.tau[t]
+        P, u = self.vae.backend.empty(state.Z.shape), self.vae.backend.empty((*state.nll.shape, 2))
+        self.vae.noise.normal(P, "AIS", self.rows, 2 * t, sample=first)
+        self.vae.noise.uniform(u, "AIS", self.rows, 2 * t + 1, sample=first)
+        step = step.reshape(1, -1, 1) * (1 - JITTER + 2 * JITTER * u[:, :, 1:])
+        with np.errstate(all="ignore"):
+            before = self.energy(state, P, tau)
+            new = State(state.Z.copy(), state.nll, state.d_nll)
+            P -= 0.5 * step * (new.Z + tau * new.d_nll)
+            for k in range(self.leapfrog):
+                new.Z += step * P
+                new = self.explain(new.Z)
+                P -= (step if k < self.leapfrog - 1 else 0.5 * step) * (new.Z + tau * new.d_nll)
+            # NaN accepts nothing
+            accept = xp.log(u[:, :, 0].astype("float64") + 2.0**-25) < before - self.energy(new, P, tau)
+        which = accept.reshape(*accept.shape, 1)
+        after = State(
+            xp.where(which, new.Z, state.Z),
+            xp.where(accept, new.nll, state.nll),
+            xp.where(which, new.d_nll, state.d_nll),
+        )
+        return after, accept.mean(axis=0)
+
+    @staticmethod
+    def energy(state: State, P: Array, tau: float) -> Array:
+        """U(z) + ½ ‖p‖², (C, b) float64."""
+        return 0.5 * (state.Z * state.Z + P * P).sum(axis=2, dtype="float64") + tau * state.nll

@@ -1,0 +1,138 @@
+"""evaluate: how good is the model? The ELBO, and ln q(x) by importance sampling. Nothing here changes the model.
+
+    ln q(x) ≈ ln (1/K) Σ_k w_k,   ln w_k = ln q(x|z_k) + ln q(z_k) − ln p(z_k|x),   z_k ~ p(z|x)     (eq. 7)
+
+The estimate is below ln q(x) on average, and the closer the more samples; K = 1 gives the ELBO on average. Samples
+stream in tiles: the largest array holds TILE_ROWS rows of the decoder, never K × D for a row.
+
+Figures do not depend on the batch size or the backend: a row's noise is its own. Nats in the units of the data: where
+they were scaled, the log-Jacobian is added for densities.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import checks
+from ..backend import Array
+from ..errors import UsageError
+from ..training.batches import Batches
+from ..vae import BATCH_ROWS, VAE
+
+if TYPE_CHECKING:
+    from ..datasets.load import Scale
+
+TILE_ROWS = 2048  # decoder rows held at a time in importance sampling
+IMPORTANCE_ROWS = 64  # data rows that share a tile
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Means over `rows` rows, in nats: elbo = −(nll + kl).
+
+    iwae   the importance-weighted bound with the model's S samples, where that is its objective; else None
+
+    The expectation over z is taken with S samples a row (one, unless the model has more), so on few rows the ELBO may
+    come out above an estimate of ln q(x) that it bounds on average.
+    """
+
+    elbo: float
+    nll: float
+    kl: float
+    rows: int
+    iwae: float | None = None
+
+    @property
+    def bound(self) -> float:
+        """The bound on ln q(x) that the model's objective raises."""
+        return self.elbo if self.iwae is None else self.iwae
+
+    def to_dict(self) -> dict[str, float]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def log_jacobian(vae: VAE, scale: Scale | None) -> float:
+    """What scaling adds to a row's negative log-density; 0 for probabilities and unscaled data."""
+    return scale.log_jacobian if scale is not None and vae.likelihood.is_density else 0.0
+
+
+def evaluate(vae: VAE, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str = "none") -> Evaluation:
+    """ELBO, NLL and KL of the model on X (N, D).
+
+    rows, scale, binarize   as in `Batches`; binarisation and ε come from the evaluation stream, so that the figure is
+                            one number
+    """
+    return evaluate_batches(vae, Batches(vae, X, rows, scale, binarize))
+
+
+def evaluate_batches(vae: VAE, batches: Batches) -> Evaluation:
+    """`evaluate` for batches that are there already."""
+    sums = np.zeros(3)
+    with vae.unchanged():
+        for _, X, numbers in batches.in_order(BATCH_ROWS):
+            eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
+            sums += vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
+    loss, nll, kl = (sums / len(batches)).tolist()
+    jacobian = log_jacobian(vae, batches.scale)
+    iwae = -(loss + jacobian) if vae.goal.name == "iwae" else None
+    return Evaluation(-(nll + jacobian + kl), nll + jacobian, kl, len(batches), iwae)
+
+
+def log_likelihood(
+    vae: VAE,
+    X: Any,
+    samples: int = 1000,
+    rows: Any = None,
+    eps: Any = None,
+    scale: Scale | None = None,
+    binarize: str = "none",
+) -> tuple[np.ndarray, np.ndarray]:
+    """ln q(x) (eq. 7) by importance sampling with the posterior: (log_px (N,), its standard error (N,)), float64.
+
+    samples   K ≥ 1; the standard error (delta method) needs K ≥ 2 and is NaN for 1
+    eps       (K, N, L), the noise itself; None draws it from the importance stream
+    rows, scale, binarize   as in `evaluate`
+    """
+    samples = checks.whole("samples", samples)
+    batches = Batches(vae, X, rows, scale, binarize)
+    N, L = len(batches), vae.latent_dim
+    if eps is not None and tuple(getattr(eps, "shape", ())) != (samples, N, L):
+        raise UsageError(f"eps: expected ({samples}, {N}, {L}); got {getattr(eps, 'shape', type(eps).__name__)}")
+    log_px, error = np.empty(N), np.empty(N)
+    for part, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
+        own = None if eps is None else vae.as_own("importance.given", eps[:, part])
+        with vae.unchanged():
+            estimate, se = _log_likelihood(vae, batch, samples, numbers, own)
+        log_px[part], error[part] = vae.backend.to_host(estimate), vae.backend.to_host(se)
+    return log_px - log_jacobian(vae, scale), error
+
+
+def _log_likelihood(vae: VAE, X: Array, K: int, rows: Array, eps: Array | None) -> tuple[Array, Array]:
+    """For a few rows X (b, D): a running Σ w and Σ w², relative to the largest ln w so far."""
+    xp, take, (b, L) = vae.backend.xp, vae.workspace.take, (X.shape[0], vae.latent_dim)
+    H = vae.encoder.forward(X)
+    half_logvar = 0.5 * H[:, L:].sum(axis=1, dtype="float64")
+    largest, total, squares = xp.full(b, -np.inf), xp.zeros(b), xp.zeros(b)
+    tile = max(1, TILE_ROWS // b)
+    for start in range(0, K, tile):
+        k = min(tile, K - start)
+        if eps is None:
+            noise = take("importance.eps", (k, b, L))
+            vae.noise.normal(noise, "importance", rows, 0, sample=start)
+        else:
+            noise = xp.ascontiguousarray(eps[start : start + k])
+        Z = vae.posterior.forward(H, noise)
+        out = vae.decoder.forward(Z.reshape(k * b, L))
+        nll, d_out = take("nll", (k, b)), take("d_out", out.shape)
+        vae.likelihood.nll_and_grad(nll.reshape(k * b), d_out, vae.spare_d_params, out, X, 0.0)
+        # ln q(z) − ln p(z|x) = ½ (Σ ε² − Σ z² + Σ ln σ²): the ln 2π of the two cancel
+        gap = 0.5 * ((noise * noise) - (Z * Z)).sum(axis=2, dtype="float64") + half_logvar
+        vae.backend.ops.log_sum_exp(largest, total, squares, gap - nll)
+    estimate = largest + xp.log(total) - math.log(K)
+    if K == 1:
+        return estimate, xp.full(b, np.nan)
+    return estimate, xp.sqrt(xp.maximum(K * squares / (total * total) - 1, 0) / (K - 1))

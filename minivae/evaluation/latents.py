@@ -1,0 +1,109 @@
+"""collapse: which latent dimensions does a model use, and for how much? What to look at when samples ignore the data.
+
+A dimension that the decoder ignores costs nothing once its posterior is the prior for every row, and the KL drives it
+there: posterior collapse. What tells:
+
+    rate, distortion   KL(p(z|x) ‖ q(z)) and E[−ln q(x|z)], means over rows: their sum is −ELBO (Alemi et al. 2018)
+    KL per dimension   eq. 16 without its sum; near 0 where the posterior is the prior
+    active units       A_l = Var_x(μ_l(x)) > 0.01: the posterior's mean moves with x (Burda et al. 2016, §5.2)
+    information        I(x; z) = E[ln p(z|x) − ln (1/M) Σ_j p(z|x_j)] over M rows, one z each: at most ln M, and the
+                       rate less the KL of the aggregate posterior from the prior (Hoffman & Johnson 2016)
+
+Shapes: N rows, L latent dimensions. Nats.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import UsageError
+from ..training.batches import Batches
+from ..vae import BATCH_ROWS, VAE
+from .bounds import log_jacobian
+
+if TYPE_CHECKING:
+    from ..datasets.load import Scale
+
+ACTIVE = 0.01  # variance of a posterior mean above which its dimension counts as used
+INFORMATION_ROWS = 1000  # M: the cost is M² L
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What `usage` found, over `rows` rows, in nats.
+
+    kl_dims, variances   (L,): mean KL, and the variance over rows of the posterior's mean, of each dimension
+    information          I(x; z) over the first `information_rows` rows, at most their logarithm
+    """
+
+    rate: float
+    distortion: float
+    kl_dims: np.ndarray
+    variances: np.ndarray
+    information: float
+    information_rows: int
+    rows: int
+
+    @property
+    def active(self) -> list[int]:
+        """The dimensions in use."""
+        return np.flatnonzero(self.variances > ACTIVE).tolist()
+
+    @property
+    def unused(self) -> list[int]:
+        """The others."""
+        return np.flatnonzero(~(self.variances > ACTIVE)).tolist()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "rate": self.rate,
+            "distortion": self.distortion,
+            "active": self.active,
+            "unused": self.unused,
+            "kl_dims": self.kl_dims.tolist(),
+            "variances": self.variances.tolist(),
+            "mutual_information": self.information,
+            "mutual_information_rows": self.information_rows,
+        }
+
+
+def usage(vae: VAE, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str = "none") -> Usage:
+    """How much of its latent space the model uses on X (N, D), N ≥ 2; arguments as in `evaluate`."""
+    batches = Batches(vae, X, rows, scale, binarize)
+    N, L = len(batches), vae.latent_dim
+    if N < 2:
+        raise UsageError("one row has no variance over rows: give at least two")
+    H, Z, sums, kl_dims = np.empty((N, 2 * L)), np.empty((N, L)), np.zeros(3), np.zeros(L)
+    with vae.unchanged():
+        for part, batch, numbers in batches.in_order(BATCH_ROWS):
+            eps = vae.epsilon(None, batch.shape[0], "evaluation", numbers, 0)
+            terms = vae.forward(batch, eps, 1.0, 0.0)
+            sums += vae.backend.to_host(terms.sums())
+            kl_dims += batch.shape[0] * terms.kl_dims.astype(np.float64)
+            H[part], Z[part] = vae.backend.to_host(vae.posterior.H), vae.backend.to_host(vae.posterior.Z[0])
+    _, nll, kl = (sums / N).tolist()
+    M = min(N, INFORMATION_ROWS)
+    return Usage(
+        rate=kl,
+        distortion=nll + log_jacobian(vae, batches.scale),
+        kl_dims=kl_dims / N,
+        variances=H[:, :L].var(axis=0),
+        information=mutual_information(Z[:M], H[:M, :L], H[:M, L:]),
+        information_rows=M,
+        rows=N,
+    )
+
+
+def mutual_information(Z: np.ndarray, mean: np.ndarray, logvar: np.ndarray) -> float:
+    """I(x; z) from a draw Z (M, L) of each row's posterior N(mean, e^logvar): the rows are all the x there are."""
+    M, L = Z.shape
+    log_p = np.zeros((M, M))  # [i, j]: ln p(z_i | x_j), less what all share
+    for l in range(L):
+        log_p -= 0.5 * ((Z[:, l, None] - mean[:, l]) ** 2 * np.exp(-logvar[:, l]) + logvar[:, l])
+    largest = log_p.max(axis=1)
+    log_mean = largest + np.log(np.exp(log_p - largest[:, None]).sum(axis=1)) - math.log(M)
+    return float((np.diag(log_p) - log_mean).mean())

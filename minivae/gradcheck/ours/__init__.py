@@ -1,0 +1,1 @@
+"""ours: the checker's targets and mutants of minivae itself."""

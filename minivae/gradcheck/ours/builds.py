@@ -1,0 +1,346 @@
+"""builds: how each kind of target of ours becomes a problem. Which there are, `targets.py` says.
+
+Every function here returns a `Build`: build(backend, rng, rows) → Problem. Buffers are full of NaN before a backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+
+import numpy as np
+
+from ... import likelihoods
+from ...backend import Array, Backend
+from ...buffers import ParameterBuffer, Workspace
+from ...kernels.dense import KEEPS_A, scratch
+from ...latent import GaussianPosterior
+from ...layers import MLP, Dense
+from ...objectives import Terms, WeightedTerms
+from ...vae import VAE
+from ..problem import Arrays, Problem, random_upstream
+
+B, D, H, L, S = 5, 7, 6, 4, 3
+
+Build = Callable[[Backend, np.random.Generator, int], Problem]
+
+
+# ---- between the host and the backend -------------------------------------------------------------------------------
+
+
+def _own(backend: Backend, x: np.ndarray) -> Array:
+    """A copy of x on the backend, in its dtype; complex stays complex."""
+    return backend.xp.asarray(x, None if np.iscomplexobj(x) else backend.dtype).copy()
+
+
+def _poison(backend: Backend, shape: tuple[int, ...], like: Array = None) -> Array:
+    """A buffer full of NaN: what is not written shows."""
+    return backend.xp.full(shape, np.nan, backend.dtype if like is None else like.dtype)
+
+
+def _finish(backend: Backend, rng: np.random.Generator, problem: Problem) -> Problem:
+    """The upstream vector, the ops, and whether complex-step may be tried: on references alone."""
+    if not problem.upstream:
+        problem.upstream = random_upstream(rng, problem.forward(problem.inputs))
+    problem.ops = backend.ops
+    return problem
+
+
+# ---- ops ------------------------------------------------------------------------------------------------------------
+
+
+def dense_op(activation: str, rows: int = 0) -> Build:
+    def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
+        n = rows if rows and n > 1 else n
+
+        def run(inputs: Arrays) -> tuple[Array, Array, Array]:
+            Y, b = _own(backend, inputs[0]), _own(backend, inputs[1])
+            if np.iscomplexobj(b) and not np.iscomplexobj(Y):
+                Y = Y.astype(b.dtype)
+            A = _poison(backend, Y.shape, Y) if activation in KEEPS_A else None
+            backend.ops.dense_forward(Y, A, b, activation)
+            return Y, A, b
+
+        def forward(inputs: Arrays) -> Arrays:
+            return [backend.to_host(run(inputs)[0])]
+
+        def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
+            Y, A, b = run(inputs)
+            dA, db = _own(backend, upstream[0]), _poison(backend, b.shape)
+            partial = _poison(backend, (scratch(*dA.shape),))
+            backend.ops.dense_backward(dA, db, partial, Y, A, activation)
+            return [backend.to_host(dA), backend.to_host(db)]
+
+        inputs = [1.5 * rng.normal(size=(n, H)), rng.normal(size=H)]
+        problem = Problem("", ("XW", "b"), inputs, forward, backward, [], sizes=_sizes(n, H=H))
+        problem.complex_step = backend.kernels == "reference"
+        return _finish(backend, rng, problem)
+
+    return build
+
+
+def latent_op(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
+    eps = rng.normal(size=(S, n, L))
+
+    def run(inputs: Arrays) -> tuple[Array, ...]:
+        H_, eps_ = _own(backend, inputs[0]), _own(backend, eps)
+        Z, sigma = _poison(backend, eps.shape, H_), _poison(backend, (n, L), H_)
+        kl_rows, kl_dims = _poison(backend, (n,), H_), _poison(backend, (L,), H_)
+        backend.ops.latent_forward(Z, sigma, kl_rows, kl_dims, H_, eps_)
+        return H_, eps_, Z, sigma, kl_dims
+
+    def forward(inputs: Arrays) -> Arrays:
+        *_, Z, _, kl_dims = run(inputs)
+        return [backend.to_host(Z), backend.to_host(kl_dims)]
+
+    def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
+        H_, eps_, _, sigma, _ = run(inputs)
+        dH = _poison(backend, H_.shape)
+        kl_weight = _own(backend, upstream[1] / n)  # kl_dims is the mean over rows
+        backend.ops.latent_backward(dH, _own(backend, upstream[0]), eps_, sigma, H_, kl_weight)
+        return [backend.to_host(dH)]
+
+    problem = Problem("", ("H",), [rng.normal(size=(n, 2 * L))], forward, backward, [], sizes=_sizes(n, L=L, S=S))
+    problem.complex_step = backend.kernels == "reference"
+    problem = _finish(backend, rng, problem)
+    problem.parts["the KL"] = lambda xs: float(np.sum(problem.upstream[1] * forward(xs)[1]))
+    return problem
+
+
+def importance_op(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
+    """z and the bound of every row, by H and the samples' nll."""
+    eps, beta = rng.normal(size=(S, n, L)), 0.7
+
+    def run(inputs: Arrays) -> tuple[Array, ...]:
+        H_, nll, eps_ = _own(backend, inputs[0]), _own(backend, inputs[1]), _own(backend, eps)
+        like = H_ if np.iscomplexobj(H_) else nll
+        Z, sigma, log_w, weight = (_poison(backend, s, like) for s in (eps.shape, (n, L), (S, n), (S, n)))
+        kl_rows, kl_dims, bound = (_poison(backend, s, like) for s in ((n,), (L,), (n,)))
+        backend.ops.latent_forward(Z, sigma, kl_rows, kl_dims, H_, eps_)
+        backend.ops.importance_forward(log_w, weight, bound, nll, Z, eps_, H_, beta)
+        return eps_, Z, sigma, weight, bound
+
+    def forward(inputs: Arrays) -> Arrays:
+        _, Z, _, _, bound = run(inputs)
+        return [backend.to_host(Z), backend.to_host(bound)]
+
+    def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
+        eps_, Z, sigma, weight, _ = run(inputs)
+        d_nll = weight * _own(backend, -n * upstream[1])  # the weights are of −mean bound
+        dH = _poison(backend, inputs[0].shape)
+        backend.ops.importance_backward(dH, _own(backend, upstream[0]), eps_, sigma, Z, d_nll, beta)
+        return [backend.to_host(dH), backend.to_host(d_nll)]
+
+    inputs = [rng.normal(size=(n, 2 * L)), 2 * rng.normal(size=(S, n))]
+    problem = Problem("", ("H", "nll"), inputs, forward, backward, [], sizes=_sizes(n, L=L, S=S))
+    problem.complex_step = backend.kernels == "reference"
+    return _finish(backend, rng, problem)
+
+
+# ---- layers, posterior ----------------------------------------------------------------------------------------------
+
+
+def _bound(backend: Backend, module: Dense | MLP) -> ParameterBuffer:
+    buffer = ParameterBuffer(backend, module.parameters())
+    module.bind(buffer)
+    return buffer
+
+
+def _layer_problem(
+    backend: Backend, rng: np.random.Generator, n: int, make: Callable[[Workspace], Dense | MLP], **sizes: int
+) -> Problem:
+    """Dense or MLP: X and every parameter are inputs."""
+    workspace = Workspace(backend)
+    module = make(workspace)
+    buffer = _bound(backend, module)
+    names = tuple(buffer.views)
+
+    def run(inputs: Arrays) -> Array:
+        workspace.poison()
+        for name, value in zip(names, inputs[1:], strict=True):
+            backend.assign(buffer.views[name], value)
+        return module.forward(_own(backend, inputs[0]))
+
+    def forward(inputs: Arrays) -> Arrays:
+        return [backend.to_host(run(inputs)).copy()]
+
+    def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
+        run(inputs)
+        buffer.grad[...] = np.nan
+        dX = module.backward(_own(backend, upstream[0]))
+        return [backend.to_host(dX).copy(), *(backend.to_host(buffer.grads[name]).copy() for name in names)]
+
+    inputs = [rng.normal(size=(n, D)), *(0.6 * rng.normal(size=buffer.shapes[name]) for name in names)]
+    shown = tuple(name.split(".", 1)[1] for name in names)
+    problem = Problem("", ("X", *shown), inputs, forward, backward, [], sizes=_sizes(n, D=D, **sizes))
+    return _finish(backend, rng, problem)
+
+
+def dense(activation: str) -> Build:
+    def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
+        return _layer_problem(backend, rng, n, lambda w: Dense(backend, w, "dense", D, H, activation), H=H)
+
+    return build
+
+
+def mlp(activation: str) -> Build:
+    def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
+        return _layer_problem(backend, rng, n, lambda w: MLP(backend, w, "mlp", [D, H, L, 3], activation), H=H, L=L)
+
+    return build
+
+
+def posterior(beta: float, free_bits: float) -> Build:
+    def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
+        workspace = Workspace(backend)
+        posterior = GaussianPosterior(backend, workspace, L)
+        eps = rng.normal(size=(S, n, L))
+
+        def run(inputs: Arrays) -> tuple[Array, float]:
+            workspace.poison()
+            Z = posterior.forward(_own(backend, inputs[0]), _own(backend, eps))
+            kl = np.maximum(backend.to_host(posterior.kl_dims), free_bits).sum()
+            return Z, beta * float(kl)
+
+        def forward(inputs: Arrays) -> Arrays:
+            Z, kl = run(inputs)
+            return [backend.to_host(Z).copy(), np.array(kl)]
+
+        def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
+            run(inputs)
+            dZ = _own(backend, upstream[0])
+            return [backend.to_host(posterior.backward(dZ, beta, free_bits)).copy()]
+
+        scale = np.tile(np.linspace(0.2, 1.2, L), 2)  # some dimensions below the free bits, some above
+        H_ = rng.normal(size=(n, 2 * L)) * scale
+        upstream = [*random_upstream(rng, [eps]), np.array(1.0)]
+        problem = Problem("", ("H",), [H_], forward, backward, upstream, sizes=_sizes(n, L=L, S=S))
+        problem.parts["the KL"] = lambda xs: run(xs)[1]
+        return _finish(backend, rng, problem)
+
+    return build
+
+
+# ---- likelihoods ----------------------------------------------------------------------------------------------------
+
+
+def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool = True) -> Build:
+    """f = Σ_r weight_r nll_r by the raw outputs and the likelihood's own parameters. weights: "mean" is one number for
+    all rows, "rows" one for each. spread: how far the raw outputs reach. in_training: whether what has a closed form is
+    fitted to the batch."""
+
+    def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
+        q = likelihoods.make(name, backend, D)
+        own = q.parameters()
+        buffer = ParameterBuffer(backend, own, q.kept())
+        q.bind({**buffer.views, **buffer.kept})
+        draw = rng.uniform if q.noise == "uniform" else rng.normal
+        center = backend.asarray(0.7 * rng.normal(size=(n, q.width)), backend.dtype)
+        X = q.draw(center, backend.asarray(draw(size=(n, D)), backend.dtype))
+        out0 = spread * rng.normal(size=(S * n, q.width))
+
+        def run(inputs: Arrays, weight: np.ndarray) -> tuple[Array, Array]:
+            out = _own(backend, inputs[0])
+            for (parameter, _), value in zip(own, inputs[1:], strict=True):
+                backend.assign(buffer.views[parameter], value)
+            buffer.grad[...] = np.nan
+            nll, d_out = _poison(backend, (S * n,)), _poison(backend, out.shape)
+            given = float(weight.flat[0]) if weights == "mean" else _own(backend, weight.reshape(S, n))
+            with q.training() if in_training else nullcontext():
+                q.nll_and_grad(nll, d_out, buffer.grads, out, X, given)
+            return nll, d_out
+
+        def forward(inputs: Arrays) -> Arrays:
+            return [backend.to_host(run(inputs, weight)[0])]  # weighs no nll, but chooses gaussian:optimal's σ²
+
+        def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
+            _, d_out = run(inputs, upstream[0])
+            return [backend.to_host(d_out), *(backend.to_host(buffer.grads[p]).copy() for p, _ in own)]
+
+        inputs = [out0, *(0.3 * rng.normal(size=shape) for _, shape in own)]
+        weight = np.full(S * n, 0.8) if weights == "mean" else rng.uniform(0.2, 1.5, S * n)
+        names = ("out", *(p for p, _ in own))
+        return _finish(backend, rng, Problem("", names, inputs, forward, backward, [weight], sizes=_sizes(n, D=D, S=S)))
+
+    return build
+
+
+# ---- whole models ---------------------------------------------------------------------------------------------------
+
+
+def vae(
+    name: str,
+    activation: str,
+    samples: int,
+    beta: float = 1.0,
+    free_bits: float = 0.0,
+    hidden: tuple[int, ...] = (H,),
+    objective: str = "elbo",
+) -> Build:
+    def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
+        model = VAE(D, L, hidden, activation, name, objective, samples, backend=backend)
+        names = tuple(model.parameters)
+        draw = rng.uniform if model.likelihood.noise == "uniform" else rng.normal
+        inputs = [0.5 * rng.normal(size=model.buffer.shapes[parameter]) for parameter in names]
+        eps = _own(backend, rng.normal(size=(samples, n, L)))
+
+        def put(inputs: Arrays) -> None:
+            for parameter, value in zip(names, inputs, strict=True):
+                backend.assign(model.parameters[parameter], value)
+
+        put(inputs)  # X is drawn from the model itself, so that the loss is of the size it has in training
+        raw = model.decoder.forward(_own(backend, rng.normal(size=(n, L))))
+        X = model.likelihood.draw(raw, backend.asarray(draw(size=(n, D)), backend.dtype))
+
+        def terms(inputs: Arrays) -> Terms:
+            put(inputs)
+            return model.objective(X, eps=eps, beta=beta, free_bits=free_bits)
+
+        def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
+            put(inputs)
+            model.workspace.poison()
+            model.buffer.grad[...] = np.nan
+            model.objective_and_grad(X, eps=eps, beta=beta, free_bits=free_bits)
+            u = float(upstream[0])
+            return [backend.to_host(model.gradients[parameter]) * u for parameter in names]
+
+        shown = {"encoder": "enc", "decoder": "dec"}
+        labels = tuple(".".join(shown.get(part, part) for part in parameter.split(".")) for parameter in names)
+        problem = Problem(
+            "",
+            labels,
+            inputs,
+            lambda xs: [np.array(terms(xs).loss)],
+            backward,
+            [np.array(1.0)],
+            sizes=_sizes(n, D=D, L=L, S=samples),
+        )
+        if objective == "elbo":  # iwae's loss is no sum of the two
+            problem.parts["the KL"] = lambda xs: (t := terms(xs)).loss - t.nll
+            problem.parts["the reconstruction"] = lambda xs: terms(xs).nll
+        for row in {0, n - 1} if free_bits == 0 else ():
+            problem.parts[f"row {row}"] = partial(lambda row, xs: _of_row(terms(xs), row), row)
+        return _finish(backend, rng, problem)
+
+    return build
+
+
+def _of_row(terms: Terms, row: int) -> float:
+    """What one row adds to the loss."""
+    if isinstance(terms, WeightedTerms):
+        return -float(terms.bound_rows[row]) / len(terms.bound_rows)
+    return float(terms.nll_rows[row] + terms.beta * terms.kl_rows[row]) / len(terms.kl_rows)
+
+
+_MEANING = {
+    "B": "B, the number of rows",
+    "D": "D, the number of features",
+    "H": "H, the hidden width",
+    "L": "L, the latent width",
+    "S": "S, the samples of each row",
+}
+
+
+def _sizes(rows: int, **others: int) -> dict[str, int]:
+    return {_MEANING[letter]: size for letter, size in {"B": rows, **others}.items()}

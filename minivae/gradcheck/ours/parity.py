@@ -1,0 +1,267 @@
+"""parity: every op, on every backend and dtype, against the float64 NumPy reference, in ulps.
+
+Which arguments an op takes is not written down here a second time. Layers, likelihoods, whole models, optimisers and
+noise are run once on the float64 reference with the ops recorded; every recorded call is then replayed. Arguments are
+rounded to float32 first, so that all dtypes are given the same numbers. What changed is what is compared.
+
+An ulp is the spacing of the dtype at max(|reference|, the tensor's largest / 16): a small entry of a sum that cancels
+is held to the size of its terms. A backend that is not here is shown as such; an op that nothing calls is a failure.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ... import kernels as kernel_files
+from ... import optim
+from ...backend import DTYPES, Backend
+from ...errors import UsageError
+from ...noise import Noise
+from ..report import SCHEMA, finite
+from . import targets
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+# Ulps allowed. Elementwise ops round some ten times, and 1 − y² loses digits where tanh saturates; sums over rows and
+# features add up as many again, in another order.
+ALLOWED = 64.0
+SHARE = 16.0
+SCRATCH = frozenset({"partial", "scratch", "table"})  # arguments that an op may write whatever it likes to
+DOUBLE = frozenset({"norm", "now", "squared_error", "table"})  # arguments that are float64 whatever the dtype
+
+
+@dataclass
+class Call:
+    """One recorded call: the arguments before it."""
+
+    op: str
+    args: tuple[Any, ...]
+
+
+@dataclass
+class Row:
+    """One op on one backend and dtype: the worst distance, over `calls` calls; or why it was not run."""
+
+    op: str
+    backend: str
+    kernels: str
+    dtype: str
+    calls: int
+    ulps: float | None
+    verdict: str
+    note: str = ""
+
+
+@dataclass
+class Outcome:
+    rows: list[Row]
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if any(row.verdict == "wrong" for row in self.rows) else 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "kind": "parity",
+            "ok": self.exit_code == 0,
+            "exit_code": self.exit_code,
+            "allowed_ulps": ALLOWED,
+            "rows": [{**asdict(row), "ulps": finite(row.ulps)} for row in self.rows],
+        }
+
+    def render(self) -> RenderableType:
+        """One line for each op, one column for each backend, kernels and dtype."""
+        from rich.console import Group
+        from rich.text import Text
+
+        from ..tables import table
+
+        columns = list(dict.fromkeys((r.backend, r.kernels, r.dtype) for r in self.rows))
+        made = table("op", "calls", *(f"{b}\n{_SHORT[k]}\n{_SHORT[d]}" for b, k, d in columns))
+        made.columns[0].no_wrap = True
+        by_op: dict[str, dict[tuple[str, str, str], Row]] = {}
+        for row in self.rows:
+            by_op.setdefault(row.op, {})[row.backend, row.kernels, row.dtype] = row
+        for op, cells in by_op.items():
+            shown = []
+            for column in columns:
+                row = cells[column]
+                style = {"wrong": "bold red", "unavailable": "dim"}.get(row.verdict, "green")
+                text = f"{row.ulps:.3g}" if row.ulps is not None else "no call" if row.verdict == "wrong" else "—"
+                shown.append(Text(text, style=style))
+            made.add_row(op, str(max(row.calls for row in cells.values())), *shown)
+        notes = dict.fromkeys(
+            f"— {row.backend} {row.kernels}: unavailable: {row.note}"
+            for row in self.rows
+            if row.verdict == "unavailable"
+        )
+        wrong = sum(row.verdict == "wrong" for row in self.rows)
+        ran = sum(row.ulps is not None for row in self.rows)
+        last = Text(f"{ran} comparisons, {wrong} wrong", style="bold red" if wrong else "bold green")
+        last.append(f": ulps from the float64 NumPy reference at the same inputs, {ALLOWED:g} allowed", style="default")
+        return Group(made, *(Text(note, style="dim") for note in notes), last)
+
+
+_SHORT = {"reference": "ref.", "fused": "fused", "float32": "f32", "float64": "f64"}
+
+
+# ---- recording ------------------------------------------------------------------------------------------------------
+
+
+def record(seed: int = 0) -> list[Call]:
+    """The calls of every op that the engine makes, on the float64 reference; arguments rounded to float32."""
+    calls: list[Call] = []
+
+    def recording(backend: Backend) -> Backend:
+        for op in kernel_files.op_names():
+            setattr(backend.ops, op, _recorder(calls, op, getattr(backend.ops, op)))
+        return backend
+
+    for target in targets.walk():
+        backend = recording(Backend("numpy", "reference", "float64"))
+        for rows in (1, targets.B):
+            problem = target.build(backend, np.random.default_rng(seed), rows)
+            problem.backward(problem.inputs, problem.upstream)
+    backend = recording(Backend("numpy", "reference", "float64"))
+    rng = np.random.default_rng(seed)
+    for optimizer in _optimizers():
+        P = rng.normal(size=1003)
+        for _ in range(3):
+            optimizer.update(P, rng.normal(size=P.shape), backend)
+    for factor in (1.0, 1e-3):
+        backend.ops.clip_norm(factor * rng.normal(size=1003), np.zeros(1), 1.0)
+    noise = Noise(backend, 2**40 + 7)
+    drawn = np.array([0, 1, 7, 2**31])
+    noise.normal(np.zeros((2, 4, 7)), "posterior", drawn, 3)
+    noise.uniform(np.zeros((2, 4, 7)), "prior", drawn, 3)
+    noise.binarize(rng.uniform(size=(4, 7)), "binarise", drawn, 3)
+    backend.ops.bits(np.zeros((2, 4, 7), np.uint32), drawn, 1, 0, 3, 2**40 + 7)
+    backend.ops.gather(np.zeros((4, 7)), rng.normal(size=(5, 7)), np.array([4, 0, 4, 1]))
+    running = (np.full(7, -np.inf), np.zeros(7), np.zeros(7))
+    for _ in range(2):
+        backend.ops.log_sum_exp(*running, 3 * rng.normal(size=(20, 7)))
+    order = rng.permutation(20)
+    backend.ops.advance(np.zeros(5), np.zeros(3, np.int64), np.array([1, 2]), rng.normal(size=(4, 5)), order)
+    return calls
+
+
+def _optimizers() -> list[optim.Optimizer]:
+    """Every optimiser of optim.py as it comes, and with each option that changes which code runs."""
+    found: list[optim.Optimizer] = []
+    for cls in vars(optim).values():
+        if not (isinstance(cls, type) and issubclass(cls, optim.Optimizer)) or cls is optim.Optimizer:
+            continue
+        for options in ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {"weight_decay": 0.01}):
+            try:
+                found.append(cls(**options))
+            except TypeError:  # it has no such option
+                continue
+    return found
+
+
+def _recorder(calls: list[Call], op: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        rounded = tuple(_rounded(arg) for arg in args)
+        calls.append(Call(op, rounded))
+        return function(*args)
+
+    return call
+
+
+def _rounded(arg: Any) -> Any:
+    """A copy of an argument; floats rounded to float32, NaN of poisoned buffers kept."""
+    if isinstance(arg, np.ndarray):
+        if arg.dtype.kind != "f":
+            return arg.copy()
+        with np.errstate(over="ignore"):  # scratch that nothing has been written to
+            return arg.astype(np.float32).astype(np.float64)
+    return arg
+
+
+# ---- replaying ------------------------------------------------------------------------------------------------------
+
+
+def _replay(call: Call, backend: Backend) -> list[np.ndarray]:
+    """The call's array arguments after it ran on this backend."""
+    args = [_given(arg, backend, name) for name, arg in zip(_names(call.op), call.args, strict=True)]
+    getattr(backend.ops, call.op)(*args)
+    return [backend.to_host(arg) for arg in args if backend.owns(arg)]
+
+
+def _names(op: str) -> list[str]:
+    """What the op calls its arguments."""
+    module = next(m for m in kernel_files.files().values() if op in m.OPS)
+    return list(inspect.signature(module.OPS[op][0]).parameters)[1:]  # after xp
+
+
+def _given(arg: Any, backend: Backend, name: str) -> Any:
+    if not isinstance(arg, np.ndarray):
+        return copy.copy(arg)
+    dtype = arg.dtype if arg.dtype.kind != "f" or name in DOUBLE else backend.dtype
+    out = backend.empty(arg.shape, dtype)
+    out[...] = backend.asarray(arg, dtype)
+    return out
+
+
+def _distance(call: Call, mine: list[np.ndarray], reference: list[np.ndarray], dtype: np.dtype) -> float:
+    """The largest distance of an output from the reference, in ulps of the dtype."""
+    before = [(name, arg) for name, arg in zip(_names(call.op), call.args, strict=True) if isinstance(arg, np.ndarray)]
+    worst = 0.0
+    for x, y, (name, x0) in zip(mine, reference, before, strict=True):
+        if name in SCRATCH:
+            continue
+        if np.array_equal(y, x0, equal_nan=True):
+            if not np.array_equal(x, x0.astype(x.dtype), equal_nan=True):
+                return float("inf")  # an input was changed
+            continue
+        if y.dtype.kind in "iub":
+            worst = max(worst, float(np.abs(x.astype(np.int64) - y.astype(np.int64)).max(initial=0)))
+            continue
+        scale = np.maximum(np.abs(y), np.abs(y).max(initial=0.0) / SHARE).astype(dtype)
+        ulp = np.spacing(np.maximum(scale, np.finfo(dtype).tiny)).astype(np.float64)
+        off = np.abs(x.astype(np.float64) - y) / ulp
+        if not np.isfinite(off).all():
+            return float("inf")
+        worst = max(worst, float(off.max(initial=0.0)))
+    return worst
+
+
+def run(backend_names: Sequence[str] = ("numpy", "cupy")) -> Outcome:
+    """Replay every recorded call on every backend, kind of kernel and dtype."""
+    calls = record()
+    specification = Backend("numpy", "reference", "float64")
+    reference = [_replay(call, specification) for call in calls]
+    rows: list[Row] = []
+    for name in backend_names:
+        for kernels in ("reference", "fused"):
+            for dtype in DTYPES:
+                rows += _column(calls, reference, name, kernels, dtype)
+    return Outcome(rows)
+
+
+def _column(calls: list[Call], reference: list[list[np.ndarray]], name: str, kernels: str, dtype: str) -> list[Row]:
+    ops = kernel_files.op_names()
+    try:
+        backend = Backend(name, kernels, dtype)
+    except UsageError as error:
+        return [Row(op, name, kernels, dtype, 0, None, "unavailable", str(error)) for op in ops]
+    worst: dict[str, float] = {}
+    count: dict[str, int] = {}
+    for call, expected in zip(calls, reference, strict=True):
+        off = _distance(call, _replay(call, backend), expected, backend.dtype)
+        worst[call.op] = max(worst.get(call.op, 0.0), off)
+        count[call.op] = count.get(call.op, 0) + 1
+    rows = []
+    for op in ops:
+        verdict = "ok" if worst.get(op, float("inf")) <= ALLOWED else "wrong"
+        note = "" if op in worst else "no call recorded: nothing that parity.py runs uses it"
+        rows.append(Row(op, name, kernels, dtype, count.get(op, 0), worst.get(op), verdict, note))
+    return rows

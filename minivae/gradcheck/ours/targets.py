@@ -1,0 +1,136 @@
+"""targets: everything of ours that has a gradient, found by walking the tables.
+
+    ops.dense.<activation>       kernels/dense.py: bias + activation, and its mirror
+    ops.latent                   kernels/latent.py: reparameterisation + KL, and its mirror
+    ops.importance               kernels/importance.py: the importance-weighted bound, and its mirror
+    layers.dense.<activation>    Dense, with its matrix products;  layers.mlp.<activation>
+    latent.…                     the Gaussian posterior with β and free bits
+    likelihoods.<name>.…         every class in LIKELIHOODS, through its protocol (and so every likelihood op)
+    vae.<likelihood>.<activation>.S1|S3   whole models: each likelihood × samples, and those of EVERY_WAY × activation,
+                                 with β, free bits and depth
+    vae.<likelihood>.iwae        … with every other objective of OBJECTIVES
+
+A name on the command line selects every target that has its parts in a row: "dense", "likelihoods.bernoulli", "relu".
+Shapes are small and all different (B 5, D 7, H 6, L 4, S 3), so that a factor tells where it came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ... import likelihoods
+from ...backend import Backend
+from ...errors import UsageError
+from ...kernels.dense import ACTIVATIONS, BLOCK_ROWS
+from ...objectives import OBJECTIVES
+from ..problem import Problem
+from .builds import B, Build, H, S, dense, dense_op, importance_op, latent_op, likelihood, mlp, posterior, vae
+
+SIGMA, CLASSES = "3", "9"  # for "gaussian:σ" and "categorical:K"; names without a dot
+EVERY_WAY = ("bernoulli", "gaussian", f"gaussian:{SIGMA}")  # the likelihoods whose models are checked in every way
+COMPLEX_TOLERANCE = 1e-12
+
+# Op files whose ops nothing is differentiated through: integers and noise, and updates of parameters.
+NOT_DIFFERENTIATED = frozenset({"noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather", "logsumexp", "advance"})
+
+
+@dataclass(frozen=True)
+class Target:
+    """A name and how to build its problem: build(backend, rng, rows)."""
+
+    name: str
+    build: Build
+
+
+def likelihood_names() -> list[str]:
+    """One name for each row of LIKELIHOODS, such as "gaussian:3" for "gaussian:σ"."""
+    return [name.replace("σ", SIGMA).replace("K", CLASSES) for name in likelihoods.LIKELIHOODS]
+
+
+def walk() -> list[Target]:
+    """Every target, in reading order."""
+    found = []
+    for activation in ACTIVATIONS:
+        found.append(Target(f"ops.dense.{activation}", dense_op(activation)))
+        found.append(Target(f"ops.dense.{activation}.blocks", dense_op(activation, rows=BLOCK_ROWS + 3)))
+    found.append(Target("ops.latent", latent_op))
+    found.append(Target("ops.importance", importance_op))
+    for activation in ACTIVATIONS:
+        found.append(Target(f"layers.dense.{activation}", dense(activation)))
+    for activation in ACTIVATIONS:
+        found.append(Target(f"layers.mlp.{activation}", mlp(activation)))
+    found.append(Target("latent.beta", posterior(beta=0.3, free_bits=0.0)))
+    found.append(Target("latent.free_bits", posterior(beta=1.0, free_bits=0.6)))
+    for name, cls in zip(likelihood_names(), likelihoods.LIKELIHOODS.values(), strict=True):
+        found.append(Target(f"likelihoods.{name}.mean", likelihood(name, weights="mean")))
+        found.append(Target(f"likelihoods.{name}.rows", likelihood(name, weights="rows")))
+        found.append(Target(f"likelihoods.{name}.far", likelihood(name, weights="rows", spread=12.0)))
+        if cls.closed_form:
+            found.append(Target(f"likelihoods.{name}.kept", likelihood(name, weights="rows", in_training=False)))
+    for name in likelihood_names():
+        for activation in ACTIVATIONS if name in EVERY_WAY else ("tanh",):
+            for samples in (1, S):
+                found.append(Target(f"vae.{name}.{activation}.S{samples}", vae(name, activation, samples)))
+        if name not in EVERY_WAY:
+            continue
+        found.append(Target(f"vae.{name}.beta", vae(name, "tanh", S, beta=0.3)))
+        found.append(Target(f"vae.{name}.free_bits", vae(name, "tanh", S, free_bits=0.6)))
+        found.append(Target(f"vae.{name}.deep", vae(name, "silu", 1, hidden=(H, 3))))
+        found.append(Target(f"vae.{name}.linear", vae(name, "identity", 1, hidden=())))
+        for objective in OBJECTIVES:
+            if objective != "elbo":
+                found.append(Target(f"vae.{name}.{objective}", vae(name, "tanh", S, objective=objective)))
+                found.append(Target(f"vae.{name}.{objective}.beta", vae(name, "relu", S, 0.3, objective=objective)))
+    return found
+
+
+def select(names: list[str]) -> list[Target]:
+    """The targets that the names select, in reading order; all for none."""
+    every = walk()
+    chosen = set()
+    for name in names:
+        hits = [target.name for target in every if _selects(name, target.name)]
+        if not hits:
+            heads = sorted({target.name.split(".")[0] for target in every})
+            raise UsageError(
+                f"no target {name!r}: expected one of {', '.join(heads)}, a part of a target's name such as "
+                "'likelihoods.bernoulli' (--list shows all), or your own code as path/to/file.py:Name or module:name"
+            )
+        chosen.update(hits)
+    return [target for target in every if not names or target.name in chosen]
+
+
+def knows(name: str) -> bool:
+    """Whether a name selects any target of ours."""
+    return any(_selects(name, target.name) for target in walk())
+
+
+def _selects(name: str, target: str) -> bool:
+    return f".{name}." in f".{target}."
+
+
+def build(target: Target, kernels: str, seed: int, backend: str = "numpy") -> Problem:
+    """The problem of a target in float64, with its float32 and its one-row twins."""
+
+    def make(dtype: str, rows: int) -> Problem:
+        problem = target.build(Backend(backend, kernels, dtype), np.random.default_rng(seed), rows)
+        problem.name, problem.kernels = target.name, kernels
+        return problem
+
+    problem = make("float64", B)
+    problem.complex_tolerance = COMPLEX_TOLERANCE
+    problem.single = make("float32", B)
+    problem.one_row = lambda: make("float64", 1)
+    problem.suspects = lambda: _suspects(target, seed)
+    return problem
+
+
+def _suspects(target: Target, seed: int) -> dict[str, list[np.ndarray | None]]:
+    """What the classic mistakes inside an op would make of this target's gradients, on the reference kernels."""
+    from .mistakes import OF_OPS, of_op
+
+    problem = target.build(Backend("numpy", "reference", "float64"), np.random.default_rng(seed), B)
+    backwards = {name: of_op(problem, op, mistake) for name, (op, mistake) in OF_OPS.items() if "noise" not in name}
+    return {name: backward(problem.inputs, problem.upstream) for name, backward in backwards.items() if backward}

@@ -1,0 +1,342 @@
+"""plots: the pictures a run leaves. Matplotlib, imported when the first one is drawn (extra `viz`).
+
+Every function takes arrays on the host and a path, draws one figure and writes it. Rows that are pictures are written
+as their own pixels, enlarged by a whole factor; rows of a table are heat maps, a row of the data to a row of the map.
+
+Colours. Two curves: blue and vermilion of Okabe & Ito. Up to ten classes: Petroff's ten (arXiv:2107.02270), each with a
+marker of its own; under Machado's simulations (2009) of the three colour blindnesses no two are nearer than ΔE = 17.
+Numbers: viridis.
+"""
+
+from __future__ import annotations
+
+import os
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..training.loop import History
+    from ..vae import VAE
+
+Shape = tuple[int, int]
+Limits = tuple[np.ndarray, np.ndarray]
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#777777"
+TEN = (
+    ("#3f90da", "o"), ("#ffa90e", "s"), ("#bd1f01", "^"), ("#94a4a2", "D"), ("#832db6", "v"),
+    ("#a96b59", "P"), ("#e76300", "X"), ("#b9ac70", "<"), ("#717581", "*"), ("#92dadd", ">"),
+)  # fmt: skip
+GRID = 20  # pictures along each side of the manifold
+SIDE = 900  # pixels, about: how long the longer side of a grid of pictures is
+TALL = 8000  # pixels: pictures of many rows are enlarged less, to stay below it
+FEW = 10  # fewer epochs than this are dots as well as a line
+WHOLE: dict[str, Any] = {"integer": True, "min_n_ticks": 1, "steps": [1, 2, 5, 10]}  # ticks at whole numbers
+GAP = 64  # the grey between pictures, of 255
+DPI = 128  # of the manifold: a power of two, so that inches times it are whole pixels again
+
+
+def available() -> bool:
+    """Whether Matplotlib is installed."""
+    from importlib.util import find_spec
+
+    return find_spec("matplotlib") is not None
+
+
+def require() -> None:
+    """Raise the UsageError that says what to install, where Matplotlib is not."""
+    if not available():
+        raise UsageError('pictures need Matplotlib: pip install "minivae[viz]" (or write .npy instead of .png)')
+
+
+def _figure(width: float, height: float) -> Any:
+    require()
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+# ---- curves ---------------------------------------------------------------------------------------------------------
+
+
+def loss(history: History, path: str | os.PathLike) -> None:
+    """Total, NLL and KL against epochs: the total is the indicator, its parts pull against each other."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _figure(6.4, 7.2)
+    epochs = history["epoch"]
+    dots = "o" if len(epochs) < FEW else ""
+    panels = figure.subplots(3, 1, sharex=True)
+    for axes, name, title in zip(
+        panels, ("elbo", "nll", "kl"), ("total  −ELBO (β = 1)", "reconstruction  NLL", "KL"), strict=True
+    ):
+        sign = -1 if name == "elbo" else 1
+        curves = {"training": (BLUE, [sign * value for value in history[name]])}
+        held = history[f"val_{name}"]
+        if held and held[-1] != "":
+            curves["validation"] = (ORANGE, [sign * value for value in held])
+        for label, (colour, values) in curves.items():
+            axes.plot(epochs, values, color=colour, label=label, marker=dots, markersize=4)
+        if history.best_epoch is not None:
+            label = f"best epoch on validation: {history.best_epoch}"
+            axes.axvline(history.best_epoch, color=GREY, linewidth=1, linestyle=":", label=label)
+        for k, (first, last) in enumerate(_runs(epochs, [beta < 1 for beta in history["beta"]])):
+            label = "" if k else "β < 1: the optimised loss is no bound"
+            axes.axvspan(first - 0.5, last + 0.5, color=GREY, alpha=0.15, linewidth=0, label=label)
+        axes.set_ylabel("nats a row")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.ticklabel_format(axis="y", useOffset=False)
+        axes.grid(alpha=0.25)
+        _frame(axes, epochs, list(curves.values()))
+    pad = max(0.5, 0.02 * (epochs[-1] - epochs[0]))
+    panels[-1].set_xlim(epochs[0] - pad, epochs[-1] + pad)
+    panels[-1].xaxis.set_major_locator(MaxNLocator(**WHOLE))
+    panels[-1].set_xlabel("epoch")
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside upper left", ncols=2)
+    figure.savefig(path, dpi=120)
+
+
+def _runs(epochs: list[int], flags: list[bool]) -> list[tuple[int, int]]:
+    """(first, last) of each run of flagged epochs."""
+    runs: list[tuple[int, int]] = []
+    for epoch, flag in zip(epochs, flags, strict=True):
+        if flag and runs and runs[-1][1] == epoch - 1:
+            runs[-1] = (runs[-1][0], epoch)
+        elif flag:
+            runs.append((epoch, epoch))
+    return runs
+
+
+def _frame(axes: Any, epochs: list[int], curves: list[tuple[str, list[float]]]) -> None:
+    """Set the y limits, and where they leave values out say how many, and point at them."""
+    values = np.array([values for _, values in curves])
+    low, high = _limits(values)
+    pad = 0.05 * (high - low) or max(0.05 * abs(low), 0.01)  # one value: a frame around it
+    axes.set_ylim(low - pad, high + pad)
+    notes = []
+    for outside, edge, marker, extreme, words in (
+        (values > high, 1, "^", values.max(), ("↑", "above", "up to ")),
+        (values < low, 0, "v", values.min(), ("↓", "below", "down to ")),
+    ):
+        for (colour, _), cut, size in zip(curves, outside, (60, 15), strict=False):  # the second inside the first
+            at = np.array(epochs)[cut]
+            axes.scatter(
+                at, np.full(len(at), edge), marker=marker, color=colour, s=size, clip_on=False, zorder=3, linewidths=0,
+                transform=axes.get_xaxis_transform(),
+            ).set_in_layout(False)  # fmt: skip
+        if count := int(outside.sum()):
+            arrow, where, reach = words
+            many = "1 value is" if count == 1 else f"{count} values are"
+            notes.append(f"{arrow} {many} {where} the frame: {'' if count == 1 else reach}{extreme:.4g}")
+    axes.set_title("   ".join(notes), loc="right", fontsize=8, color=GREY)
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """(low, high) of what the y axis shows of values (curves, epochs): all, unless that flattens the later epochs.
+
+    The later epochs are those after the first quarter; their spread is what lies between their quantiles of 5 and 95 %,
+    0.1 nats at least. A frame reaches three spreads beyond those quantiles, but no farther than the values. It is
+    taken where all values would need more than 1.5 times its height; fewer than five epochs are always shown whole.
+    """
+    low, high = float(values.min()), float(values.max())
+    if values.shape[1] < 5:
+        return low, high
+    bottom, top = np.quantile(values[:, max(1, values.shape[1] // 4) :], [0.05, 0.95])
+    reach = 3 * max(float(top - bottom), 0.1)
+    frame = max(low, float(bottom) - reach), min(high, float(top) + reach)
+    return frame if high - low > 1.5 * (frame[1] - frame[0]) else (low, high)
+
+
+# ---- rows -----------------------------------------------------------------------------------------------------------
+
+
+def grid(
+    X: np.ndarray,
+    shape: Shape | None,
+    path: str | os.PathLike,
+    columns: int | None = None,
+    limits: Limits | None = None,
+) -> None:
+    """Rows as a grid of pictures (h, w), or as a heat map where they are none.
+
+    limits   for a heat map: (low, high), each (D,), the range of each column in the data; else that of the rows given
+    """
+    if shape is None:
+        _heat_maps([("", X)], limits, path)
+        return
+    columns = columns or int(np.ceil(np.sqrt(len(X))))
+    tiles = _tiles(X, shape, columns)
+    _write(_enlarge(tiles, max(1, round(SIDE / max(tiles.shape)))), path)
+
+
+def reconstructions(
+    X: np.ndarray, Y: np.ndarray, shape: Shape | None, path: str | os.PathLike, limits: Limits | None = None
+) -> None:
+    """Data X (n, D), and below each row its reconstruction Y (n, D); beside it where they are no pictures.
+
+    limits   for heat maps: (low, high), each (D,), the range of each column in the data; else that of the rows X
+    """
+    if shape is None:
+        _heat_maps([("data", X), ("model", Y)], limits, path)
+        return
+    columns = min(len(X), 12)
+    bands = []  # a line of data above a line of the model, the last one filled up
+    for start in range(0, len(X), columns):
+        pair = np.full((2, columns, X.shape[1]), np.nan)
+        for k, part in enumerate((X, Y)):
+            some = part[start : start + columns]
+            pair[k, : len(some)] = some
+        bands.append(_tiles(pair.reshape(2 * columns, -1), shape, columns))
+    tiles = np.concatenate(bands)
+    factor = max(1, min(round(SIDE / max(bands[0].shape)), TALL // len(tiles)))
+    pixels = _enlarge(tiles, factor)
+    height = shape[0] * factor
+    words = [_word(text, min(14, height)) for text in ("data", "model")]
+    margin = np.full((len(pixels), words[0].shape[1]), 255, np.uint8)
+    for band in range(len(bands)):
+        for line, word in enumerate(words):
+            top = (band * len(bands[0]) + 1 + line * (shape[0] + 1)) * factor + (height - len(word)) // 2
+            margin[top : top + len(word)] = word
+    _write(np.hstack([margin, pixels]), path)
+
+
+def _tiles(X: np.ndarray, shape: Shape, columns: int) -> np.ndarray:
+    """Rows as pictures side by side, `columns` to a line, with one pixel (NaN) between and around them."""
+    h, w = shape
+    lines = -(-len(X) // columns)
+    tiles = np.full((lines, h + 1, columns, w + 1), np.nan)
+    for k, row in enumerate(X):
+        tiles[k // columns, 1:, k % columns, 1:] = np.asarray(row, np.float64).reshape(h, w)
+    return np.pad(tiles.reshape(lines * (h + 1), columns * (w + 1)), ((0, 1), (0, 1)), constant_values=np.nan)
+
+
+def _enlarge(tiles: np.ndarray, factor: int) -> np.ndarray:
+    """The pixels, each a square of `factor`, as bytes: black is 0, white is 1, NaN is GAP."""
+    bytes_ = np.where(np.isnan(tiles), GAP, np.round(255 * np.clip(tiles, 0, 1))).astype(np.uint8)
+    return bytes_.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _word(text: str, size: int) -> np.ndarray:
+    """A short word as pixels (size, 4·size), black on white, at the right end."""
+    require()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4 * size / DPI, size / DPI), dpi=DPI)
+    figure.text(0.92, 0.55, text, ha="right", va="center_baseline", fontsize=0.85 * size * 72 / DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., 0].copy()
+
+
+def _write(pixels: np.ndarray, path: str | os.PathLike) -> None:
+    """Write bytes as a grey picture, a byte to a pixel."""
+    require()
+    from matplotlib.image import imsave
+
+    imsave(path, np.dstack([pixels] * 3))
+
+
+def _heat_maps(parts: list[tuple[str, np.ndarray]], limits: Limits | None, path: str | os.PathLike) -> None:
+    """Tables beside each other, each column in units of its range in the data: columns may differ by 10⁶ and more.
+
+    Without `limits` the data are the first part; a single row then has no range, and its values share one scale.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    tables = [np.asarray(X, np.float64) for _, X in parts]
+    if limits is None and len(tables[0]) == 1:
+        label = "value"
+        least, greatest = min(X.min() for X in tables), max(X.max() for X in tables)
+        extend = "neither"
+    else:
+        low, high = (tables[0].min(axis=0), tables[0].max(axis=0)) if limits is None else limits
+        where = "the data" if limits is not None else "these rows" if len(parts) == 1 else "these rows of the data"
+        label = f"0 and 1: least and greatest of the column in {where}"
+        span = np.subtract(high, low, dtype=np.float64)
+        if (span == 0).any():
+            label += "; grey: constant there"
+        with np.errstate(over="ignore"):
+            tables = [np.where(span > 0, (X - low) / np.where(span > 0, span, 1), np.nan) for X in tables]
+        least, greatest = 0.0, 1.0
+        below, above = np.nanmin(tables, initial=0) < -1e-6, np.nanmax(tables, initial=1) > 1 + 1e-6
+        extend = "both" if below and above else "min" if below else "max" if above else "neither"
+    figure = _figure(5.0 * len(parts), min(5.8, 2.4 + 0.25 * len(tables[0])))
+    panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axes, (title, own), X in zip(panels, parts, tables, strict=True):
+        image = axes.imshow(X, aspect="auto", interpolation="nearest", cmap="viridis", vmin=least, vmax=greatest)
+        axes.set_facecolor("#cccccc")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_xlabel("column")
+        axes.xaxis.set_major_locator(MaxNLocator(**WHOLE))
+        if own.shape[0] == 1 and own.shape[1] <= 12:  # there is room for the numbers themselves
+            for column, (value, shade) in enumerate(zip(own[0], image.norm(X[0]), strict=True)):
+                ink = "white" if shade < 0.6 else "black"
+                axes.text(column, 0, f"{value:.3g}", ha="center", va="center", fontsize=7, color=ink)
+    panels[0].yaxis.set_major_locator(MaxNLocator(**WHOLE))
+    panels[0].set_ylabel("row")
+    bar = figure.colorbar(image, ax=list(panels), location="bottom", extend=extend, shrink=0.5, aspect=30)
+    bar.set_label(label, fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+# ---- the plane of two latent dimensions -----------------------------------------------------------------------------
+
+
+def manifold(vae: VAE, shape: Shape, path: str | os.PathLike, undo: Any = None) -> None:
+    """For L = 2: decoded means on a grid of z at the prior's quantiles (inverse CDF), so that area is probability."""
+    from scipy.stats import norm
+
+    require()
+    from matplotlib.figure import Figure
+
+    quantiles = norm.ppf((np.arange(GRID) + 0.5) / GRID)
+    Z = np.array([(a, b) for b in quantiles[::-1] for a in quantiles])
+    X = vae.decode(Z)
+    tiles = _tiles(X if undo is None else undo(X), shape, GRID)
+    pixels = _enlarge(tiles, max(1, round(SIDE / max(tiles.shape))))
+    (height, width), (left, right, bottom, top) = pixels.shape, (76, 24, 66, 40)
+    inches = np.array([left + width + right, bottom + height + top])
+    figure = Figure(figsize=tuple(inches / DPI), dpi=DPI)
+    figure.figimage(np.dstack([pixels] * 3), left, bottom, origin="upper")  # a pixel to a pixel: not resampled
+    box = np.array([left, bottom, width, height]) / np.tile(inches, 2)
+    axes = figure.add_axes((box[0], box[1], box[2], box[3]), facecolor="none", xlim=(0, 1), ylim=(0, 1))
+    axes.spines[:].set_visible(False)
+    ticks = [-2, -1, -0.5, 0, 0.5, 1, 2]
+    names = [f"{z:g}".replace("-", "−") for z in ticks]
+    axes.set_xticks(norm.cdf(ticks), names, fontsize=8)
+    axes.set_yticks(norm.cdf(ticks), names, fontsize=8)
+    axes.set_xlabel("z₁", fontsize=9)
+    axes.set_ylabel("z₂", fontsize=9)
+    axes.set_title("E[x|z] on a grid of the prior's quantiles: area is probability", loc="left", fontsize=8)
+    figure.savefig(path, dpi=DPI)
+
+
+def latent(mean: np.ndarray, y: np.ndarray | None, path: str | os.PathLike, rows: str = "") -> None:
+    """For L = 2: posterior means (n, 2), coloured by label where there are labels.
+
+    rows   which rows they are, for the title: "360 rows of the test part of digits"
+    """
+    figure = _figure(6.4, 5.6)
+    axes = figure.subplots()
+    look: dict[str, Any] = {"s": 22 if len(mean) <= 1000 else 9, "alpha": 0.8, "linewidths": 0}
+    names, numbers = (None, None) if y is None else np.unique(y, return_inverse=True)
+    if names is None:
+        axes.scatter(mean[:, 0], mean[:, 1], color=BLUE, **look)
+    elif len(names) <= len(TEN):
+        for k, name in enumerate(names):
+            colour, marker = TEN[k]
+            some = mean[numbers == k]
+            axes.scatter(some[:, 0], some[:, 1], color=colour, marker=marker, label=str(name), **look)
+        figure.legend(frameon=False, loc="outside right center", markerscale=1.5)
+    else:
+        numeric = y is not None and y.dtype.kind in "iuf"
+        dots = axes.scatter(mean[:, 0], mean[:, 1], c=y if numeric else numbers, cmap="viridis", **look)
+        figure.colorbar(dots, ax=axes).set_label("label" if numeric else "label: its place in sorted order")
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xlabel("z₁")
+    axes.set_ylabel("z₂")
+    axes.set_title(fill("posterior means" + (f" of {rows}" if rows else ""), 64), loc="left", fontsize=10)
+    figure.savefig(path, dpi=120)

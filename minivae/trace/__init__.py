@@ -1,0 +1,1 @@
+"""trace: one pass through a model, step by step."""

@@ -1,0 +1,278 @@
+"""trace: one forward and its mirror, step by step, in the order they run. What a teacher puts on the screen, and what
+the user of a diverging run looks at first.
+
+The steps are the model's own. A twin of it, with the same parameters, is built on a backend whose matrix product and
+kernels write down what they are given and what they leave; then the twin does what every training step does,
+`objective_and_grad`. Nothing is computed a second time in another way, and the model itself is not touched.
+
+A step is a call of the backend: a matrix product or an op of `kernels/`; the likelihood is one step, whatever it
+calls. Time is that of the second pass, the first having compiled and allocated. Bytes are those of the arrays that a
+step reads or writes, each once. FLOPs: two for each multiply-add of a product; elsewhere the operations of the
+equation, counted by hand, an elementary function being one.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backend import Array, Backend
+from ..objectives import Terms
+from ..vae import VAE
+from .steps import STEPS, Kind, equation_of, product
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class Held:
+    """An array as a step left it, on the host: norm, smallest and largest of its finite entries, and how many are not.
+
+    The three are NaN where no entry is finite.
+    """
+
+    name: str
+    array: np.ndarray = field(repr=False)
+    norm: float
+    smallest: float
+    largest: float
+    nonfinite: int
+
+    @classmethod
+    def of(cls, name: str, array: np.ndarray) -> Held:
+        finite = array[np.isfinite(array)].astype(np.float64)
+        if not finite.size:
+            return cls(name, array, np.nan, np.nan, np.nan, array.size)
+        size = float(np.abs(finite).max()) or 1.0  # so that no square overflows
+        norm = size * float(np.sqrt(((finite / size) ** 2).sum()))
+        return cls(name, array, norm, float(finite.min()), float(finite.max()), array.size - finite.size)
+
+    def to_dict(self) -> dict[str, Any]:
+        numbers = {"norm": self.norm, "smallest": self.smallest, "largest": self.largest}
+        return {
+            "name": self.name,
+            "shape": list(self.array.shape),
+            **{name: None if np.isnan(x) else x for name, x in numbers.items()},
+            "nonfinite": self.nonfinite,
+        }
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: where in the model, what it computes, and what it left.
+
+    place     "noise", "encoder.0", "posterior", "decoder.1", "objective" or the likelihood's name
+    what      its formula;  equation: its number in the article, or ""
+    mirror    whether it belongs to the backward
+    flops     None where nobody has counted them
+    """
+
+    place: str
+    what: str
+    equation: str
+    mirror: bool
+    bytes: int
+    flops: int | None
+    seconds: float
+    results: tuple[Held, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "results": [held.to_dict() for held in self.results]}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What `trace` saw: the arrays it was given, the steps in order, and the terms that came of them.
+
+    trace["encoder.0.Y"]   the array of that name, on the host; the last one, where there are several
+    print(trace)           the table
+    """
+
+    given: tuple[Held, ...]
+    steps: tuple[Step, ...]
+    terms: Terms
+    backend: str
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Name → array, of what was given and of every result."""
+        return {held.name: held.array for held in self._all()}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        arrays = self.arrays
+        if name not in arrays:
+            raise KeyError(f"no array {name!r}: there are {', '.join(arrays)}")
+        return arrays[name]
+
+    @property
+    def first_nonfinite(self) -> Held | None:
+        """The first array with a NaN or an infinity: the batch, then the parameters, then the steps in order."""
+        return next((held for held in self._all() if held.nonfinite), None)
+
+    def _all(self) -> Iterator[Held]:
+        yield from self.given
+        for step in self.steps:
+            yield from step.results
+
+    def to_dict(self) -> dict[str, Any]:
+        first, terms = self.first_nonfinite, self.terms
+        numbers = {"loss": terms.loss, "elbo": terms.elbo, "nll": terms.nll, "kl": terms.kl}
+        return {
+            "backend": self.backend,
+            "rows": len(self.given[0].array),
+            **{name: x if np.isfinite(x) else None for name, x in numbers.items()},
+            "first_nonfinite": None if first is None else first.name,
+            "given": [held.to_dict() for held in self.given],
+            "steps": [step.to_dict() for step in self.steps],
+        }
+
+    def render(self, width: int = 120) -> RenderableType:
+        """The table, for a rich console of this width."""
+        from .table import render
+
+        return render(self, width)
+
+    def __str__(self) -> str:
+        from .table import text
+
+        return text(self)
+
+
+def trace(vae: VAE, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
+    """`VAE.trace`: the steps of `vae.objective_and_grad` with the same arguments."""
+    recorder = Recorder(vae.backend)
+    twin = recorder.twin(vae)
+    with np.errstate(all="ignore"):  # a model that holds NaN is what this is for
+        twin.objective_and_grad(X, eps, beta, free_bits)
+        recorder.on = True
+        terms = twin.objective_and_grad(X, eps, beta, free_bits)
+        recorder.on = False
+        host = vae.backend.to_host
+        given = {"X": host(twin.encoder.layers[0].X), **{name: host(view) for name, view in vae.parameters.items()}}
+        return Trace(
+            tuple(Held.of(name, array.copy()) for name, array in given.items()),
+            tuple(recorder.steps),
+            terms,
+            str(vae.backend),
+        )
+
+
+class Recorder:
+    """Writes down the calls of a backend. `places` says where in the model they come from, innermost last."""
+
+    def __init__(self, backend: Backend):
+        self.backend = backend
+        self.on, self.mirror, self.inside = False, False, False
+        self.steps: list[Step] = []
+        self.places: list[tuple[str, str, Any]] = [("noise", "", None)]
+        self.counted: list[int | None] = []  # FLOPs of the ops that the likelihood has called
+
+    def twin(self, vae: VAE) -> VAE:
+        """A model like `vae`, with its parameters, whose calls are written down."""
+        backend = copy.copy(vae.backend)
+        backend.gemm = self._watched("gemm", vae.backend.gemm)
+        ops = vars(vae.backend.ops).items()
+        backend.ops = SimpleNamespace(**{name: self._watched(name, op) for name, op in ops})
+        twin = VAE(backend=backend, **vae.config())
+        twin.buffer.state[...] = vae.buffer.state
+        explained = equation_of(type(twin.likelihood))
+        for layers, equation in ((twin.encoder.layers, "eq. 15"), (twin.decoder.layers, explained)):
+            for layer in layers:
+                self._placed(layer, ("forward", "backward"), layer.name, equation, layer)
+        self._placed(twin.posterior, ("forward", "backward"), "posterior", "", None)
+        self._placed(twin.goal, ("forward",), "objective", equation_of(type(twin.goal)), None)
+        self._placed(twin.goal, ("backward_posterior",), "posterior", equation_of(type(twin.goal)), None)
+        twin.likelihood.nll_and_grad = self._likelihood(twin, explained)  # type: ignore[method-assign]
+        mirror = twin.mirror
+
+        def mirrored() -> None:
+            self.mirror = True
+            mirror()
+            self.mirror = False
+
+        twin.mirror = mirrored  # type: ignore[method-assign]
+        return twin
+
+    def _placed(self, owner: Any, methods: tuple[str, ...], place: str, equation: str, layer: Any) -> None:
+        """Calls from these methods of `owner` are at `place`."""
+        for name in methods:
+            setattr(owner, name, self._inside(getattr(owner, name), place, equation, layer))
+
+    def _inside(self, call: Callable[..., Any], place: str, equation: str, layer: Any) -> Callable[..., Any]:
+        def method(*args: Any, **more: Any) -> Any:
+            self.places.append((place, equation, layer))
+            try:
+                return call(*args, **more)
+            finally:
+                self.places.pop()
+
+        return method
+
+    def _watched(self, op: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """An op, or the product, that writes itself down."""
+
+        def watched(*args: Any) -> None:
+            place, equation, layer = self.places[-1]
+            kind = product(args, layer) if op == "gemm" else STEPS.get(op, Kind(op))
+            if not self.on:
+                call(*args)
+                return
+            flops = None if kind.flops is None else kind.flops(*args)
+            if self.inside:  # the likelihood is the step
+                call(*args)
+                self.counted.append(flops)
+            else:
+                results = dict(zip(kind.results, args, strict=False)) if kind.results else {"out": args[0]}
+                seconds = self._timed(lambda: call(*args))
+                self._write(place, kind.formula(layer), kind.equation or equation, args, flops, seconds, results)
+
+        return watched
+
+    def _likelihood(self, twin: VAE, equation: str) -> Callable[..., Any]:
+        inner, name = twin.likelihood.nll_and_grad, twin.likelihood.name
+
+        def nll_and_grad(nll: Array, d_out: Array, d_params: dict[str, Array], out: Array, X: Array, w: Any) -> None:
+            self.inside, self.counted = True, []
+            seconds = self._timed(lambda: inner(nll, d_out, d_params, out, X, w))
+            self.inside = False
+            if self.on:
+                known = [flops for flops in self.counted if flops is not None]
+                flops = sum(known) if known and len(known) == len(self.counted) else None
+                results = {"nll": nll, "d_out": d_out, **{f"d_{k}": grad for k, grad in d_params.items()}}
+                moved = (nll, d_out, *d_params.values(), out, X, w)
+                self._write(name, "−ln q(x|z), d_out", equation, moved, flops, seconds, results)
+
+        return nll_and_grad
+
+    def _timed(self, call: Callable[[], Any]) -> float:
+        self._wait()
+        start = time.perf_counter()
+        call()
+        self._wait()
+        return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.backend.name != "numpy":
+            self.backend.xp.cuda.get_current_stream().synchronize()
+
+    def _write(
+        self,
+        place: str,
+        what: str,
+        equation: str,
+        moved: tuple[Any, ...],
+        flops: int | None,
+        seconds: float,
+        results: dict[str, Array],
+    ) -> None:
+        size = sum(x.size * x.dtype.itemsize for x in moved if self.backend.owns(x))
+        host = {name: self.backend.to_host(x).copy() for name, x in results.items()}
+        held = tuple(Held.of(f"{place}.{name}", x) for name, x in host.items())
+        self.steps.append(Step(place, what, equation, self.mirror, int(size), flops, seconds, held))

@@ -1,0 +1,1 @@
+"""training: the loop, its options, batches, checkpoints, history and progress."""

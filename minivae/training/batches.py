@@ -1,0 +1,143 @@
+"""batches: rows of a data set on their way into the model. Gathered, scaled, binarised; batch by batch, so that data on
+disk stays there.
+
+Which noise binarises a row depends on the row, the stream and the pass alone (`noise.py`): 'static' is the same draw in
+every epoch without a second copy of the data, and evaluation sees the same digits each time.
+
+Shapes: N rows in all, b in a batch, D features.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import checks
+from ..backend import Array
+from ..errors import UsageError
+from ..vae import VAE
+
+if TYPE_CHECKING:
+    from ..datasets.load import Scale
+
+BINARIZE = ("none", "threshold", "static", "dynamic")
+STATIC_PASS = 0  # of the stream 'binarise'; epochs count from 1
+EVALUATION_PASS = 1  # of the stream 'evaluation'; pass 0 is the posterior's ε
+DEVICE_BYTES = 2**31  # larger data stay on the host and go to a device batch by batch
+CHECK_ROWS = 4096
+
+
+class Batches:
+    """X (N, D) as batches for one model.
+
+    rows      (N,) each row's number in its data set, which chooses its noise; None means 0 … N − 1
+    scale     what maps the data's units to the model's; None leaves them
+    binarize  "none"; "threshold": 1 where x ≥ ½; "static": one Bernoulli draw for each row; "dynamic": one for each
+              row and epoch
+    name      what errors call it
+    """
+
+    def __init__(
+        self,
+        vae: VAE,
+        X: Any,
+        rows: Any = None,
+        scale: Scale | None = None,
+        binarize: str = "none",
+        name: str = "X",
+    ):
+        self.name = name
+        checks.array(name, X, vae.features)
+        if binarize not in BINARIZE:
+            raise UsageError(f"binarize={binarize!r}: expected one of {', '.join(BINARIZE)}")
+        if rows is not None:
+            checks.row_numbers("rows", rows, X.shape[0])
+        checks.scale(scale)
+        if vae.likelihood.whole and scale is not None and scale.kind != "none":
+            raise UsageError(
+                f"{name}: likelihood {vae.likelihood.name!r} explains whole numbers, and the scaling {scale.kind!r} "
+                "makes them others: leave it out (--scale none)"
+            )
+        self.backend, self.noise, self.workspace = vae.backend, vae.noise, vae.workspace
+        self.binarize = binarize
+        self.X = X
+        self.rows = None if rows is None else self.backend.asarray(rows)
+        self.scale = scale if scale is not None and scale.kind != "none" else None
+        if self.scale is None and type(X) is np.ndarray and X.nbytes <= DEVICE_BYTES:
+            self.X = self.backend.asarray(X)  # once, where there is a device
+        self._check(vae)
+
+    def __len__(self) -> int:
+        return self.X.shape[0]
+
+    def take(self, index: Array, stream: str, pass_: int) -> tuple[Array, Array]:
+        """The rows at `index` (b,) → X (b, D) in the model's dtype, and the rows' numbers (b,); both are scratch.
+
+        stream   "binarise" in training, "evaluation" elsewhere; with pass_ it chooses a dynamic draw
+        """
+        b = index.shape[0]
+        X = self.workspace.take("batch.X", (b, self.X.shape[1]))
+        if self.scale is None:
+            self.backend.gather(X, self.X, index)
+        else:
+            raw = self.backend.to_host(self.X[index if self.backend.owns(self.X) else self.backend.to_host(index)])
+            self.backend.assign(X, self.scale.apply(raw, self.backend.dtype))
+        rows = index
+        if self.rows is not None:
+            rows = self.workspace.take("batch.rows", (b,), np.int64)
+            self.backend.gather(rows, self.rows, index)
+        if self.binarize == "threshold":
+            X[...] = X >= 0.5
+        elif self.binarize != "none":
+            if stream == "binarise":
+                pass_ = pass_ if self.binarize == "dynamic" else STATIC_PASS
+            self.noise.binarize(X, stream, rows, pass_)
+        return X, rows
+
+    def in_order(self, size: int) -> Any:
+        """(slice, X, rows) over all rows, for evaluation: one binarisation, always the same."""
+        for start in range(0, len(self), size):
+            stop = min(start + size, len(self))
+            yield slice(start, stop), *self.take(self.noise.rows(start, stop), "evaluation", EVALUATION_PASS)
+
+    def _check(self, vae: VAE) -> None:
+        """The values themselves: finite, and in the domain of the binarisation and of the likelihood."""
+        low, high, between = math.inf, -math.inf, False
+        for start in range(0, len(self), CHECK_ROWS):
+            block = self.backend.to_host(self.X[start : start + CHECK_ROWS])
+            if self.scale is not None:
+                block = self.scale.apply(block, self.backend.dtype)
+                between = between or bool(((block > 0) & (block < 1)).any())
+            low, high = min(low, float(block.min())), max(high, float(block.max()))
+            if not (math.isfinite(float(block.min())) and math.isfinite(float(block.max()))):
+                raise UsageError(
+                    f"{self.name}: a value among the rows {start} … {start + len(block) - 1} is NaN or infinite"
+                )
+        self.range = (low, high)  # of the values, in the model's units
+        if self.binarize in ("static", "dynamic") and not (low >= 0 and high <= 1):
+            raise UsageError(
+                f"binarize={self.binarize!r} draws 0 or 1 with the value as its probability, and these range from "
+                f"{low:g} to {high:g}{self._advice('scale them to [0, 1] (--scale minmax)')}"
+            )
+        if self.binarize != "none":
+            vae.likelihood.check(np.array([[0.0], [1.0]]))
+        elif self.scale is None:
+            vae.likelihood.check(self.X)
+        else:
+            try:
+                vae.likelihood.check(np.array([[low], [high], [0.5]] if between else [[low], [high]]))
+            except UsageError:
+                raise UsageError(
+                    f"{self.name}: likelihood {vae.likelihood.name!r} cannot explain all of the values, which range "
+                    f"from {low:g} to {high:g}{self._advice('')}"
+                ) from None
+
+    def _advice(self, unscaled: str) -> str:
+        if self.scale is None:
+            return f": {unscaled}"
+        return (
+            f" after the scaling {self.scale.kind!r} that was fitted on the training rows: scale the file itself to "
+            "[0, 1], or take likelihood 'gaussian'"
+        )

@@ -1,0 +1,96 @@
+"""progress: what a training says while it runs. A line for each finished epoch, and a live one on a terminal.
+
+It writes to standard error, so that standard output stays a machine's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .loop import Training
+
+REFRESH_SECONDS = 0.2
+LINES = 20  # about as many epochs are printed, evenly spaced; history.csv has them all
+SLOW_FIRST_STEP = 1.0  # seconds: longer means that kernels were compiled
+
+
+class Progress:
+    """Lines for `Training` to call: start, step, epoch, stop."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        console: Any = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.on_broken_pipe = self._fall_silent  # where rich would end the process
+        self.console = console
+        self.status: Any = None
+
+    def start(self, training: Training) -> None:
+        self.started, self.first_step, self.last = time.perf_counter(), True, 0.0
+        if self.console.is_terminal:
+            self.status = self.console.status("first step: compiling the kernels that are not cached yet …")
+            self.status.start()
+
+    def step(self, training: Training, beta: float, rate: float) -> None:
+        now = time.perf_counter()
+        if self.first_step:
+            self.first_step = False
+            if now - self.started > SLOW_FIRST_STEP:
+                self._print(
+                    f"[dim]first step after {now - self.started:.1f} s: kernels were compiled, and are cached now[/]"
+                )
+        if self.status is None or now - self.last < REFRESH_SECONDS:
+            return
+        self.last = now
+        at, vae = training.at, training.vae
+        rows = min(at.step * training.batch_size, len(training.batches))
+        nll, kl = at.sums[1] / rows + training.jacobian, at.sums[2] / rows
+        self.status.update(
+            f"epoch {at.epoch}/{training.epochs}  {at.step}/{training.steps_per_epoch}  "
+            f"{_loss(training, at.sums[0] / rows + training.jacobian)}elbo {-(nll + kl):.2f}  "
+            f"nll {nll:.2f}  kl {kl:.2f}{_beta(beta, vae.goal.is_bound(beta, vae.samples))}  {rate:,.0f} rows/s"
+        )
+
+    def epoch(self, training: Training, row: dict[str, Any]) -> None:
+        every = max(1, training.epochs // LINES)
+        if row["epoch"] % every and row["epoch"] not in (1, training.epochs):
+            return
+        width = len(str(training.epochs))
+        beta = _beta(row["beta"], row["bound"] == "yes")
+        validation = f"  val elbo {row['val_elbo']:.2f}" if row["val_elbo"] != "" else ""
+        validation += f"  val iwae {row['val_iwae']:.2f}" if row["val_iwae"] != "" else ""
+        best = "  best" if validation and training.at.best_epoch == row["epoch"] else ""
+        clamped = f"  [yellow]{row['clamped']:,} outputs clamped[/]" if row["clamped"] else ""
+        self._print(
+            f"epoch {row['epoch']:>{width}}/{training.epochs}  {_loss(training, row['loss'])}"
+            f"elbo {row['elbo']:.2f}  nll {row['nll']:.2f}  kl {row['kl']:.2f}{validation}{best}{beta}  "
+            f"{row['rows_per_second']:,} rows/s{clamped}"
+        )
+
+    def _print(self, text: str) -> None:
+        try:
+            self.console.print(text)
+        except OSError:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        """Nobody listens any more (`… 2>&1 | head`, a full disk): the training goes on."""
+        self.console.quiet = True
+
+    def stop(self) -> None:
+        if self.status is not None:
+            self.status.stop()
+
+
+def _loss(training: Training, loss: float) -> str:
+    """What is minimised, where elbo, nll and kl do not say it already."""
+    return "" if training.vae.goal.name == "elbo" else f"loss {loss:.2f}  "
+
+
+def _beta(beta: float, bound: bool) -> str:
+    """β, where it is not 1, and whether the loss bounds ln q(x)."""
+    if beta == 1 and bound:
+        return ""
+    return f"  β {beta:.2f}" + ("" if bound else " (loss is no bound)")
