@@ -43,14 +43,14 @@ def why_no_gpu():
 
 
 def pytest_runtest_setup(item):
-    if "gpu" in item.keywords and (reason := why_no_gpu()):
+    if item.get_closest_marker("gpu") and (reason := why_no_gpu()):
         pytest.skip(reason)
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
     report = (yield).get_result()
-    if report.skipped and "gpu" in item.keywords and item.config.getoption("--require-gpu"):
+    if report.skipped and item.get_closest_marker("gpu") and item.config.getoption("--require-gpu"):
         report.outcome, report.longrepr = "failed", f"--require-gpu: {report.longrepr[2]}"
 
 
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items):
     if _mnist_folder() is None:
         skip = pytest.mark.skip(reason="real MNIST is not here: set MINIVAE_DATA to the folder that holds mnist/")
         for item in items:
-            if "mnist" in item.keywords:
+            if item.get_closest_marker("mnist"):
                 item.add_marker(skip)
 
 
