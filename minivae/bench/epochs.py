@@ -42,7 +42,7 @@ def disagreement(case: dict[str, Any], expected: Arrays, got: Arrays) -> str | N
 
 
 def make(case: dict[str, Any], arrays: Arrays) -> Work:
-    return CONTENDERS[case["name"]](case, arrays)
+    return work.contender(CONTENDERS, case["name"])(case, arrays)
 
 
 class Ours(Work):
@@ -91,45 +91,9 @@ class Float64(Ours):
     step = steps.Float64
 
 
-class Torch(Work):
-    """randperm, index, bernoulli, step."""
-
-    step: type[steps.Torch] = steps.Torch
-
-    def __init__(self, case: dict[str, Any], arrays: Arrays):
-        self.one, self.batch = self.step(case, arrays), case["batch"]
-        self.grey = self.one.torch.from_numpy(arrays["grey"])
-
-    def facts(self) -> dict[str, Any]:
-        return self.one.facts()
-
-    def results(self) -> dict[str, Any]:
-        first = {name: np.array(value) for name, value in self.one.results().items()}
-        self.run()
-        return first | {"epoch": self.total.item() / len(self.grey)}
-
-    def wake(self) -> None:
-        """An epoch is long enough without."""
-
-    def run(self) -> None:
-        torch, one = self.one.torch, self.one
-        order, self.total = torch.randperm(len(self.grey)), torch.zeros((), dtype=torch.float64)
-        for start in range(0, len(order), self.batch):
-            X = torch.bernoulli(self.grey[order[start : start + self.batch]])
-            one.adam.zero_grad()
-            loss = one.loss(X, torch.randn(X.shape[0], one.L))
-            loss.backward()
-            one.adam.step()
-            self.total += loss.detach() * X.shape[0]
-
-
-class TorchDefault(Torch):
-    step = steps.TorchDefault
-
-
-CONTENDERS: dict[str, type[Ours | Torch]] = {
+CONTENDERS: dict[str, str | type[Work]] = {
     "minivae": Ours,
     "minivae-mkl": OursMkl,
-    "torch": Torch,
-    "torch-default": TorchDefault,
+    "torch": "pytorch:Epoch",
+    "torch-default": "pytorch:EpochDefault",
 }

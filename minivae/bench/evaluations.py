@@ -9,12 +9,11 @@ estimate that is timed, on noise of the contender's own, with float64's within t
 from __future__ import annotations
 
 import math
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from . import floors, peers, problems, work
+from . import floors, problems, work
 from .work import Arrays, Work
 
 GIVEN = 20  # samples a row on the same noise
@@ -52,14 +51,14 @@ def disagreement(case: dict[str, Any], expected: Arrays, got: Arrays) -> str | N
 
 
 def make(case: dict[str, Any], arrays: Arrays) -> Work:
-    return CONTENDERS[case["name"]](case, arrays)
+    return work.contender(CONTENDERS, case["name"])(case, arrays)
 
 
 class Evaluation(Work):
     """One contender: `run` estimates ln q(x) of every row."""
 
     def __init__(self, case: dict[str, Any], arrays: Arrays):
-        self.widths, self.samples, self.threads = case["widths"], case["samples"], case["threads"]
+        self.case, self.widths, self.samples = case, case["widths"], case["samples"]
         self.parameters, self.given = problems.parameters(arrays), arrays["given"]
         self.X: Any = arrays["rows"].astype(np.float32)
         self.build()
@@ -114,62 +113,10 @@ class Float64(Ours):
     kernels, dtype = "reference", "float64"
 
 
-class Torch(Evaluation):
-    """PyTorch, eager, in tiles of decoder rows: of the sizes TILES the one that is fastest here."""
-
-    TILES = (500, 2000, 8000)
-    tile: int | None = None
-
-    def build(self) -> None:
-        torch = self.torch = peers.torch_on(self.threads, flush=True)
-        self.vae = peers.TorchVAE(torch, self.parameters)
-        self.X, self.given = torch.tensor(self.X), torch.tensor(self.given)
-
-    def facts(self) -> dict[str, Any]:
-        return {"torch": self.torch.__version__}
-
-    def log_likelihood(self, samples: int, eps: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        torch, N = self.torch, len(self.X)
-        tile = max(1, (self.tile or self.TILES[0]) // N)
-        with torch.inference_mode():
-            mean, logvar = self.vae.mlp("encoder", self.X).chunk(2, dim=1)
-            sigma, half_logvar = torch.exp(0.5 * logvar), 0.5 * logvar.sum(-1)
-            parts = []
-            for start in range(0, samples, tile):
-                k = min(tile, samples - start)
-                noise = torch.randn(k, N, mean.shape[1]) if eps is None else eps[start : start + k]
-                parts.append(self.log_weights(noise, mean, sigma) + half_logvar)
-            log_w = torch.cat(parts).double()
-            log_px = torch.logsumexp(log_w, 0) - math.log(samples)
-            w = torch.exp(log_w - log_px)  # its mean is 1
-            return log_px.numpy(), (w.std(0) / math.sqrt(samples)).numpy()
-
-    def run(self) -> None:
-        if self.tile is None:  # in the warm-up, when nobody else works
-            self.tile = min(self.TILES, key=self.seconds)
-        super().run()
-
-    def seconds(self, tile: int) -> float:
-        """How long a short evaluation takes with such tiles, the second time."""
-        self.tile = tile
-        for _ in range(2):
-            start = perf_counter()
-            self.log_likelihood(TRIED)
-        return perf_counter() - start
-
-    def log_weights(self, noise: Any, mean: Any, sigma: Any) -> Any:
-        """ln q(x|z) + ln q(z) − ln p(z|x) − ½ Σ ln σ² for one tile, (k, N)."""
-        Z = mean + sigma * noise
-        logits = self.vae.mlp("decoder", Z.flatten(0, 1)).unflatten(0, Z.shape[:2])
-        X = self.X.expand_as(logits)
-        nll = self.torch.nn.functional.binary_cross_entropy_with_logits(logits, X, reduction="none").sum(-1)
-        return 0.5 * (noise * noise - Z * Z).sum(-1) - nll
-
-
-CONTENDERS: dict[str, type[Any]] = {
+CONTENDERS: dict[str, str | type[Work]] = {
     "minivae": Ours,
     "minivae-mkl": OursMkl,
-    "torch": Torch,
+    "torch": "pytorch:Evaluation",
     "floor": floors.Evaluation,
     "floor-mkl": floors.EvaluationMkl,
 }

@@ -7,14 +7,13 @@ of −ln q(x|z), every constant kept. `reference` is minivae's plain array code,
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from . import peers, problems
+from . import problems
 from .rates import Copy
-from .work import Arrays, Work
+from .work import Arrays, Work, contender
 
 LOGVAR_MIN, LOGVAR_MAX = -10.0, 10.0  # minivae's clamp
 
@@ -37,7 +36,7 @@ def expected(case: dict[str, Any], arrays: Arrays) -> Arrays:
 
 
 def make(case: dict[str, Any], arrays: Arrays) -> Work:
-    return CONTENDERS[case["name"]](case, arrays)
+    return contender(CONTENDERS, case["name"])(case, arrays)
 
 
 def nbytes(arrays: Arrays) -> int:
@@ -49,7 +48,7 @@ class Loss(Work):
     """One contender: `run` computes loss and gradient."""
 
     def __init__(self, case: dict[str, Any], arrays: Arrays):
-        self.likelihood, self.threads = case["likelihood"], case["threads"]
+        self.case, self.likelihood = case, case["likelihood"]
         self.out: Any = arrays["out"]
         self.X: Any = arrays["X"]
         self.bytes = nbytes(arrays)
@@ -99,82 +98,16 @@ class Float64(Reference):
     dtype = "float64"
 
 
-class Torch(Loss):
-    """PyTorch, eager: the loss of torch.nn.functional where there is one, and autograd."""
-
-    def build(self) -> None:
-        self.torch = peers.torch_on(self.threads, flush=True)
-        self.out, self.X = self.torch.tensor(self.out, requires_grad=True), self.torch.tensor(self.X)
-        self.loss = self.choose()
-
-    def choose(self) -> Any:
-        return {"bernoulli": self._bernoulli, "gaussian": self._gaussian}[self.likelihood]
-
-    def _bernoulli(self, out: Any, X: Any) -> Any:
-        nll = self.torch.nn.functional.binary_cross_entropy_with_logits(out, X, reduction="sum")
-        return nll / X.shape[0]
-
-    def _gaussian(self, out: Any, X: Any) -> Any:
-        mean, logvar = out.chunk(2, dim=1)
-        logvar = logvar.clamp(LOGVAR_MIN, LOGVAR_MAX)
-        nll = 0.5 * ((X - mean) ** 2 * self.torch.exp(-logvar) + logvar).sum()
-        return nll / X.shape[0] + 0.5 * math.log(2 * math.pi) * X.shape[1]
-
-    def results(self) -> dict[str, Any]:
-        self.run()
-        return {"loss": self.value.item(), "gradient": self.out.grad.numpy()}
-
-    def run(self) -> None:
-        self.out.grad = None
-        self.value = self.loss(self.out, self.X)
-        self.value.backward()
-
-
-class TorchCompile(Torch):
-    """The same function through torch.compile."""
-
-    def choose(self) -> Any:
-        return peers.compiled(self.torch, super().choose(), self.out, self.X)
-
-
-class Jax(Loss):
-    """jax.jit(jax.value_and_grad(loss))."""
-
-    def build(self) -> None:
-        jax = self.jax = peers.require("jax")
-        jnp = jax.numpy
-        self.out, self.X = jnp.asarray(self.out), jnp.asarray(self.X)
-
-        def bernoulli(out: Any, X: Any) -> Any:
-            return jnp.sum(jnp.maximum(out, 0) - out * X + jnp.log1p(jnp.exp(-jnp.abs(out)))) / X.shape[0]
-
-        def gaussian(out: Any, X: Any) -> Any:
-            mean, logvar = jnp.split(out, 2, axis=1)
-            logvar = jnp.clip(logvar, LOGVAR_MIN, LOGVAR_MAX)
-            nll = 0.5 * jnp.sum((X - mean) ** 2 * jnp.exp(-logvar) + logvar)
-            return nll / X.shape[0] + 0.5 * math.log(2 * math.pi) * X.shape[1]
-
-        loss = {"bernoulli": bernoulli, "gaussian": gaussian}[self.likelihood]
-        self.gradient = jax.jit(jax.value_and_grad(loss))
-
-    def results(self) -> dict[str, Any]:
-        value, gradient = self.gradient(self.out, self.X)
-        return {"loss": float(value), "gradient": gradient}
-
-    def run(self) -> None:
-        self.jax.block_until_ready(self.gradient(self.out, self.X))
-
-
 class Floor(Copy):
     def __init__(self, case: dict[str, Any], arrays: Arrays):
         super().__init__({**case, "bytes": nbytes(arrays)})
 
 
-CONTENDERS: dict[str, type[Any]] = {
+CONTENDERS: dict[str, str | type[Work]] = {
     "minivae": Ours,
     "reference": Reference,
-    "torch": Torch,
-    "torch.compile": TorchCompile,
-    "jax": Jax,
+    "torch": "pytorch:Loss",
+    "torch.compile": "pytorch:LossCompile",
+    "jax": "jax:Loss",
     "floor": Floor,
 }

@@ -20,7 +20,8 @@ HERE = Path(__file__).resolve().parents[2]  # where this minivae lies
 # `minivae train` as it is, ended where its first step is done.
 TO_THE_FIRST_STEP = """
 import os, sys
-from minivae import __main__, progress
+from minivae import __main__
+from minivae.training import progress
 progress.Progress.step = lambda *_: os._exit(0)
 sys.argv = ["minivae", "train", *sys.argv[1:]]
 __main__.main()

@@ -5,7 +5,7 @@ A room is a module with three functions and a table:
     prepare(case)             → arrays that every contender is given: parameters, rows, noise
     expected(case, arrays)    → what float64 computes from them, by name
     make(case, arrays)        → the Work of `case["name"]`
-    CONTENDERS                names and classes, for whoever lists them
+    CONTENDERS                name → class, or "module:Class" for one that is imported only when it is asked for
 
 and, where arrays are not to be compared element by element, `disagreement(case, expected, got)`. A case is JSON,
 {"kind": "step", "threads": 2, …}: `kind` says which room, the rest is the room's own. A kind that is not in ROOMS is
@@ -14,10 +14,13 @@ the name of a module, so that a contender of yours can race against ours.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 import numpy as np
+
+from ..errors import UsageError
 
 ROOMS = {  # kind of case → who knows its contenders
     "step": "minivae.bench.steps",
@@ -60,6 +63,24 @@ class Work:
 def room(case: dict[str, Any]) -> Any:
     """The module that knows the contenders of a case."""
     return import_module(ROOMS.get(case["kind"], case["kind"]))
+
+
+def contender(table: Mapping[str, str | type[Any]], name: str) -> type[Any]:
+    """The class of a contender; the file of PyTorch's or JAX's is imported here, in the process that runs it."""
+    found = table[name]
+    if isinstance(found, str):
+        module, _, attribute = found.partition(":")
+        found = getattr(import_module(f"{__package__}.contenders.{module}"), attribute)
+    assert isinstance(found, type)
+    return found
+
+
+def require(package: str) -> Any:
+    """A contender's library. Raises UsageError where it is not installed."""
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise UsageError(f"{package} is not here ({error}): install the package {package} to have it race") from None
 
 
 def disagreement(case: dict[str, Any], expected: Arrays, got: Arrays) -> str | None:
