@@ -9,7 +9,6 @@ import time
 import tracemalloc
 
 import minivae as mv
-from minivae.datasets import load as data
 
 
 def peak_megabytes(vae: mv.VAE, X, samples: int) -> float:
@@ -23,7 +22,7 @@ def peak_megabytes(vae: mv.VAE, X, samples: int) -> float:
 
 
 def main(rows: int = 1000, samples: int = 5000) -> None:
-    X = (data.load("mnist").X_test[:rows] > 0.5).astype("float32")
+    X = (mv.load("mnist").X_test[:rows] > 0.5).astype("float32")
     vae = mv.VAE(784, 20, (500,))
     start = time.perf_counter()
     peak = peak_megabytes(vae, X, samples)

@@ -29,9 +29,9 @@ _HOME = {
     "Beta": "training.schedules",
     "History": "training.loop",
     "Dataset": "datasets.load",
-    "Scale": "datasets.load",
+    "Scale": "datasets.scale",
     "load": "datasets.load",
-    "choose_likelihood": "datasets.load",
+    "choose_likelihood": "datasets.choose",
     "explain": "article.equations",
 }
 
@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from .article import bayes
     from .article.equations import explain
     from .backend import Backend
-    from .datasets.load import Dataset, Scale, choose_likelihood, load
+    from .datasets.choose import choose_likelihood
+    from .datasets.load import Dataset, load
+    from .datasets.scale import Scale
     from .errors import UsageError, UsageWarning
     from .likelihoods import LIKELIHOODS
     from .objectives import Terms

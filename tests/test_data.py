@@ -1,7 +1,7 @@
-"""minivae.data: every format, every way a file can be broken, the splits, the scales, and what `auto` answers.
+"""minivae.datasets: every format, every way a file can be broken, the splits, the scales, and what `auto` answers.
 
 Oracles are the arrays that were written, Python's exact `statistics`, SciPy's densities and the published facts about
-MNIST; never minivae.datasets.load itself. Files are made in tmp_path; the only server is on 127.0.0.1.
+MNIST; never minivae.datasets itself. Files are made in tmp_path; the only server is on 127.0.0.1.
 """
 
 import functools
@@ -24,9 +24,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minivae.datasets import formats
+from minivae.datasets import formats, named, rows
 from minivae.datasets import load as data
-from minivae.datasets.load import Dataset, Scale, choose_binarize, choose_likelihood, load
+from minivae.datasets.choose import choose_binarize, choose_likelihood
+from minivae.datasets.load import Dataset, load
+from minivae.datasets.scale import Scale
 from minivae.errors import UsageError, UsageWarning
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +43,7 @@ def rng():
 @pytest.fixture
 def tiny_blocks(monkeypatch):
     """Blocks of a row or so, so that every streamed loop runs many times."""
-    monkeypatch.setattr(data, "_BLOCK", 48)
+    monkeypatch.setattr(rows, "_BLOCK", 48)
 
 
 def saved(path, array):
@@ -214,7 +216,7 @@ def test_sha256_depends_on_the_numbers_and_not_on_how_they_are_held(tmp_path, rn
     assert len(digest) == 64
     assert in_memory(np.asfortranarray(X)).sha256() == digest
     assert load(saved(tmp_path / "x.npy", X)).sha256() == digest
-    monkeypatch.setattr(data, "_BLOCK", 100)  # two rows, then one more block of two
+    monkeypatch.setattr(rows, "_BLOCK", 100)  # two rows, then one more block of two
     assert in_memory(X).sha256() == digest
 
 
@@ -338,7 +340,7 @@ def test_pictures_just_outside_either_end_are_an_error(tmp_path):
 @pytest.mark.parametrize("block", [48, 1 << 22], ids=["many blocks", "one block"])
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_counted_and_the_first_is_located(tmp_path, monkeypatch, block, poison):
-    monkeypatch.setattr(data, "_BLOCK", block)
+    monkeypatch.setattr(rows, "_BLOCK", block)
     X = np.zeros((50, 4), np.float32)
     X[31, 2] = X[31, 3] = X[40, 0] = poison
     check_error(saved(tmp_path / "x.npy", X), "x.npy", "3 of 200", "row 31, column 2")
@@ -557,7 +559,7 @@ def test_idx_larger_than_a_block_is_read_whole(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(formats, "_BLOCK", 7)
     pictures = rng.integers(0, 256, size=(5, 3, 3), dtype=np.uint8)
     (tmp_path / "x.idx").write_bytes(gzip.compress(idx_bytes(pictures)))
-    np.testing.assert_array_equal(data.read_idx(tmp_path / "x.idx"), pictures)
+    np.testing.assert_array_equal(formats.read_idx(tmp_path / "x.idx"), pictures)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -798,7 +800,7 @@ def server(tmp_path, monkeypatch, small_mnist):
     thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     hashes = " ".join(hashlib.md5(small_mnist[1][f"{stem}.gz"]).hexdigest() for stem in STEMS)
-    monkeypatch.setitem(data._DOWNLOADS, "mnist", (f"http://127.0.0.1:{running.server_port}/", hashes))
+    monkeypatch.setitem(named._DOWNLOADS, "mnist", (f"http://127.0.0.1:{running.server_port}/", hashes))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("MINIVAE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -833,7 +835,7 @@ def test_a_download_that_is_not_there_is_an_error(tmp_path, server):
 
 
 def test_a_download_without_a_network_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setitem(data._DOWNLOADS, "mnist", ("http://127.0.0.1:9/", data._DOWNLOADS["mnist"][1]))
+    monkeypatch.setitem(named._DOWNLOADS, "mnist", ("http://127.0.0.1:9/", named._DOWNLOADS["mnist"][1]))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("MINIVAE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -875,7 +877,7 @@ def test_mnist_is_the_published_set(monkeypatch):
 @pytest.mark.skipif(real_mnist() is None, reason="the real MNIST files are not in $MINIVAE_DATA/mnist")
 def test_the_published_md5s_are_those_of_the_real_files():
     folder = real_mnist() / "mnist"
-    hashes = data._DOWNLOADS["mnist"][1].split()
+    hashes = named._DOWNLOADS["mnist"][1].split()
     present = [(stem, md5) for stem, md5 in zip(STEMS, hashes, strict=True) if (folder / f"{stem}.gz").is_file()]
     assert present
     for stem, md5 in present:
@@ -894,7 +896,7 @@ def hostile_columns(rng):
 
 @pytest.mark.parametrize("block", [48, 1 << 22], ids=["many blocks", "one block"])
 def test_standard_statistics_match_exact_arithmetic(rng, monkeypatch, block):
-    monkeypatch.setattr(data, "_BLOCK", block)
+    monkeypatch.setattr(rows, "_BLOCK", block)
     X = hostile_columns(rng)
     scale = Scale.fit("standard", X)
     for column, shift, factor in zip(X.T, scale.shift, scale.factor, strict=True):
@@ -904,7 +906,7 @@ def test_standard_statistics_match_exact_arithmetic(rng, monkeypatch, block):
 
 @pytest.mark.parametrize("block", [48, 1 << 22], ids=["many blocks", "one block"])
 def test_minmax_fills_0_1_exactly(rng, monkeypatch, block):
-    monkeypatch.setattr(data, "_BLOCK", block)
+    monkeypatch.setattr(rows, "_BLOCK", block)
     X = hostile_columns(rng)
     for dtype in (np.float32, np.float64):
         scaled = Scale.fit("minmax", X).apply(X, dtype)
@@ -1095,7 +1097,7 @@ GREY = MASK * 0.5
 def test_likelihood_and_binarisation_follow_from_the_values(
     monkeypatch, X, picture, likelihood, reason, binarize, block
 ):
-    monkeypatch.setattr(data, "_BLOCK", block)
+    monkeypatch.setattr(rows, "_BLOCK", block)
     name, why = choose_likelihood(X, picture)
     assert name == likelihood and reason in why
     assert choose_binarize(X, picture) == binarize
@@ -1113,7 +1115,7 @@ def test_no_likelihood_is_chosen_for_values_that_are_not_finite(poison, tiny_blo
     X = GREY.copy()
     X[50, 1] = poison
     for choose in (choose_likelihood, choose_binarize):
-        with pytest.raises(UsageError, match="NaN or infinities"):
+        with pytest.raises(UsageError, match="1 of 120 values are NaN or infinite, the first in row 50, column 1"):
             choose(X)
 
 

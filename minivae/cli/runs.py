@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from ..datasets.load import NAMED, Dataset, Scale, load
+from ..datasets.load import Dataset, load
+from ..datasets.named import NAMED
+from ..datasets.scale import Scale
 from ..errors import UsageError, UsageWarning
 from ..training import checkpoint as files
 from ..training.loop import HISTORY_FILE, MODEL_FILE

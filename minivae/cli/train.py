@@ -18,7 +18,9 @@ import numpy as np
 
 from .. import __version__, optim, plots
 from ..backend import Backend
-from ..datasets.load import Dataset, Scale, choose_binarize, choose_likelihood, load
+from ..datasets.choose import choose_binarize, choose_likelihood
+from ..datasets.load import Dataset, load
+from ..datasets.scale import Scale
 from ..errors import UsageError, UsageWarning
 from ..evaluation.bounds import evaluate
 from ..matmul import cpu as products

@@ -1,7 +1,7 @@
 """formats: one file into arrays. IDX, .npy, .npz and text; every way a file can be broken is one line that names it.
 
 Nothing is unpickled, nothing is evaluated, and memory grows with the bytes that are there, never with what a header
-claims. What the arrays mean is for `data.py` to say.
+claims. `load.py` says what the arrays mean.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""Data at the door: named sets, files, scaling, and the two questions `auto` asks of the data.
+"""Load a named set or a file as checked float rows: a `Dataset`.
 
-What it is: `load` turns a name or a file into a `Dataset` of checked float rows, with a test part and the index of
-every row in its source (which is what the noise of a row is keyed by). `Scale` maps columns to a friendlier range and
-knows what that does to a density. `choose_likelihood` and `choose_binarize` answer `auto`.
-
-What it deliberately is not: a data-frame reader (`formats.py` reads files, of numbers alone) or a batching pipeline.
-Everything is checked here, once, in blocks, so that a memory-mapped file is never read into memory whole.
+A Dataset has a test part and the index of every row in its source, which keys the noise of that row. Values are checked
+here, once, in blocks. `formats.py` reads files and `named.py` finds and downloads the named sets; this is no data-frame
+reader and no batching pipeline.
 
 Legend: N rows, D features, h × w the pixels of a picture (D = h·w). Rows and columns of arrays are counted from 0,
 lines and columns of text files from 1.
@@ -15,45 +12,22 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import math
 import os
-import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import UsageError, UsageWarning
-from .formats import brief, read_idx, reader
+from ..errors import UsageError
+from .formats import reader
+from .named import NAMED, read_named
+from .rows import Array, blocks, extent, finite_extent
 
-Array = np.ndarray
 Selection = slice | Array  # what picks rows: a contiguous block (a view), or indices (a copy)
 
-_BLOCK = 1 << 22  # bytes looked at together: large enough for NumPy, small enough for the cache
 _COPY_LIMIT = 1 << 30  # a memory map up to this size may be copied in order to choose its rows at random
 _TEST_FRACTION = 5  # one row in five is held out where a set has no test part of its own
-
-_IDX_FILES = {
-    "X": "train-images-idx3-ubyte",
-    "y": "train-labels-idx1-ubyte",
-    "X_test": "t10k-images-idx3-ubyte",
-    "y_test": "t10k-labels-idx1-ubyte",
-}
-_DOWNLOADS = {  # name: (where from, the published MD5 of each .gz in the order of _IDX_FILES)
-    "mnist": (
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        "f68b3c2dcbeaaa9fbdd348bbdeb94873 d53e105ee54ea40749a09fcbcd1e9432 "
-        "9fb629c4189551a2d022fa330f9573f3 ec29112dd5afa0611ce80d1b7f02629c",
-    ),
-    "fashion-mnist": (
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        "8d4fb7e6c68d591d4c3dfef9ec88bf0d 25c81989df183df01b3e8a0aad5dffbe "
-        "bef4ecab320f06d8554ea6380940ec79 bb300cfdad3c16e7a12a480ee83cd310",
-    ),
-}
-NAMED = ("digits", *_DOWNLOADS)
 
 
 @dataclass(frozen=True, eq=False)  # eq would compare arrays, which have no single truth value
@@ -98,7 +72,7 @@ class Dataset:
                 digest.update(f"{key} none\n".encode())
                 continue
             digest.update(f"{key} {part.dtype.str} {part.shape}\n".encode())
-            for rows in _blocks(part):
+            for rows in blocks(part):
                 digest.update(part[rows].tobytes())
         return digest.hexdigest()
 
@@ -145,7 +119,7 @@ def load(source: str | os.PathLike[str], seed: int = 0, hold_out: bool = True) -
     UsageError, in one line that names the file, for whatever cannot be read as that.
     """
     if isinstance(source, str) and source in NAMED:
-        parts, where, why = _read_named(source)
+        parts, where, why = read_named(source)
         return _assemble(source, where, parts, seed, why, hold_out)
     path = _existing_file(source)
     parts, why = reader(path)(path)
@@ -164,7 +138,7 @@ def _assemble(name: str, where: str, parts: dict[str, Array], seed: int, why: st
     row_shape = inputs["X"].shape[1:]
     picture = len(row_shape) == 2
     bytes_ = [A for A in inputs.values() if picture and A.dtype == np.uint8]
-    grey = any(_range(A)[1] > 1 for A in bytes_)  # decided once, lest train and test be divided differently
+    grey = any(extent(A)[1] > 1 for A in bytes_)  # decided once, lest train and test be divided differently
     for key, A in inputs.items():
         if A.shape[1:] != row_shape:
             raise UsageError(f"{where}: a row of X has the shape {row_shape}, but one of {key} {A.shape[1:]}")
@@ -191,7 +165,7 @@ def _assemble(name: str, where: str, parts: dict[str, Array], seed: int, why: st
 
 def _hold_out(X: Array, held_out: int, seed: int, pass_: int) -> tuple[Selection, Selection]:
     """Which rows to keep and which to hold out, ascending: by seed, or one end of a map too large to copy."""
-    from minivae.noise import permutation
+    from ..noise import permutation  # here: it loads Numba
 
     N = len(X)
     if isinstance(X, np.memmap) and X.nbytes > _COPY_LIMIT:
@@ -210,7 +184,7 @@ def _check_input(A: Array, where: str) -> np.dtype:
         return np.dtype(np.float64 if A.dtype.itemsize == 8 else np.float32)
     if A.dtype.kind not in "biu":
         raise UsageError(f"{where}: expected float16, float32, float64, integers or bool, not the dtype {A.dtype}")
-    low, high = _range(A)
+    low, high = extent(A)
     largest = max(-int(low), int(high))
     if largest > 2**53:  # 53 and 24: the bits of a significand
         raise UsageError(f"{where}: integers up to ±{largest} are more than float64 holds exactly (2^53); rescale them")
@@ -232,26 +206,12 @@ def _to_rows(A: Array, dtype: np.dtype, divide: bool) -> Array:
 
 def _check_values(X: Array, where: str, picture: bool) -> None:
     """UsageError for NaN and infinities, and for pictures outside [0, 1]."""
-    bad, first = 0, (0, 0)
-    for rows in _blocks(X):
-        mask = ~np.isfinite(X[rows])
-        count = int(np.count_nonzero(mask))
-        if count and not bad:
-            row, column = np.unravel_index(int(np.argmax(mask)), mask.shape)
-            first = (rows.start + int(row), int(column))
-        bad += count
-    if bad:
+    low, high = finite_extent(X, where)
+    if picture and (low < 0 or high > 1):
         raise UsageError(
-            f"{where}: {bad} of {X.size} values are NaN or infinite, the first in row {first[0]}, column {first[1]} "
-            "(counted from 0); remove or fill them"
+            f"{where}: pictures must lie in [0, 1], but the values run from {low:g} to {high:g}; "
+            "rescale them, or store bytes (uint8), which are divided by 255"
         )
-    if picture:
-        low, high = _range(X)
-        if low < 0 or high > 1:
-            raise UsageError(
-                f"{where}: pictures must lie in [0, 1], but the values run from {low:g} to {high:g}; "
-                "rescale them, or store bytes (uint8), which are divided by 255"
-            )
 
 
 def _check_labels(y: Array | None, X: Array | None, where: str, key: str) -> Array | None:
@@ -262,22 +222,6 @@ def _check_labels(y: Array | None, X: Array | None, where: str, key: str) -> Arr
     if y.shape != (len(X),) or y.dtype.kind not in "biufSU":
         raise UsageError(f"{where}: {key} must hold {len(X)} labels (N,), but is {y.dtype} of shape {y.shape}")
     return y.astype(np.int64) if y.dtype.kind in "biu" else y
-
-
-def _blocks(X: Array) -> Iterator[slice]:
-    """Slices over the rows of X of about _BLOCK bytes each (a row at the least), ascending and without gaps."""
-    step = max(1, _BLOCK // max(1, X[:1].nbytes))
-    return (slice(start, min(start + step, len(X))) for start in range(0, len(X), step))
-
-
-def _range(X: Array) -> tuple[float, float]:
-    """The smallest and the largest value, streamed; NaN if there is one. Integers come back as exact Python ints."""
-    ends = [(X[rows].min(), X[rows].max()) for rows in _blocks(X)]
-    return np.min([low for low, _ in ends]).item(), np.max([high for _, high in ends]).item()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Finding the files
 
 
 def _existing_file(source: Any) -> Path:
@@ -300,189 +244,3 @@ def _existing_file(source: Any) -> Path:
     close = difflib.get_close_matches(text.lower(), NAMED, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     raise UsageError(f"'{text}' is neither a named data set ({', '.join(NAMED)}) nor a file{hint}")
-
-
-def _read_named(name: str) -> tuple[dict[str, Array], str, str]:
-    """The arrays of a named set, where they were found, and why they are pictures."""
-    if name != "digits":
-        return _read_mnist(name)
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise UsageError("'digits' needs scikit-learn, which is missing: pip install \"minivae[digits]\"") from None
-    bunch = load_digits()
-    return {"X": (bunch.images / 16).astype(np.float32), "y": bunch.target}, name, "the digits are 8×8 pictures"
-
-
-def _read_mnist(name: str) -> tuple[dict[str, Array], str, str]:
-    root = os.environ.get("MINIVAE_DATA")
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(root).expanduser() / name if root else Path(cache) / "minivae" / name
-
-    def find(stem: str) -> Path | None:
-        return next((path for path in (folder / f"{stem}.gz", folder / stem) if path.is_file()), None)
-
-    missing = [stem for stem in _IDX_FILES.values() if find(stem) is None]
-    if missing and root:
-        raise UsageError(
-            f"MINIVAE_DATA is set to {root}, but {folder} lacks {', '.join(missing)} (each with or without .gz); "
-            "put them there, or unset MINIVAE_DATA to use the cache folder"
-        )
-    if missing:
-        _download(name, missing, folder)
-    parts = {key: read_idx(find(stem) or folder / f"{stem}.gz") for key, stem in _IDX_FILES.items()}
-    return parts, str(folder), "IDX files hold pictures"
-
-
-def _download(name: str, missing: list[str], folder: Path) -> None:
-    """Fetch the missing files (.gz) into folder, each checked against its published MD5."""
-    base, hashes = _DOWNLOADS[name]
-    md5 = dict(zip(_IDX_FILES.values(), hashes.split(), strict=True))
-    by_hand = f"put {', '.join(f'{stem}.gz' for stem in missing)} into {folder}"
-    try:
-        import pooch
-    except ImportError:
-        message = f"'{name}' is not here, and pooch, which would download it, is missing: "
-        raise UsageError(f'{message}pip install "minivae[download]", or {by_hand}') from None
-    for stem in missing:
-        try:
-            pooch.retrieve(f"{base}{stem}.gz", known_hash=f"md5:{md5[stem]}", fname=f"{stem}.gz", path=folder)
-        except (OSError, ValueError) as error:  # requests' errors are OSErrors, a wrong hash is a ValueError
-            raise UsageError(f"'{name}' cannot be downloaded from {base} ({brief(error)}); {by_hand}") from error
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Scaling
-
-
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """An affine map of each column, scaled = (x − shift) / factor, and its way back.
-
-    kind 'none' (shift 0, factor 1), 'minmax' (to [0, 1]) or 'standard' (mean 0, variance 1, the 1/N estimate);
-    shift and factor (D,) float64, in the data's own units, factor > 0.
-    """
-
-    kind: str
-    shift: Array
-    factor: Array
-
-    @classmethod
-    def fit(cls, kind: str, X: Array) -> Scale:
-        """The scale of X (N, D), from float64 statistics streamed over its rows.
-
-        Constant columns get factor 1, so they become 0, and one UsageWarning names them. UsageError for an unknown
-        kind, values that are not finite, or columns that span more than float64 can hold.
-        """
-        _check_kind(kind)
-        if X.ndim != 2 or X.size == 0:
-            raise UsageError(f"a scale is fitted to an array (N, D) with N, D ≥ 1, not to one of shape {X.shape}")
-        if kind == "none":
-            return cls(kind, np.zeros(X.shape[1]), np.ones(X.shape[1]))
-        blocks = list(_blocks(X))
-        low = np.min([X[rows].min(axis=0) for rows in blocks], axis=0).astype(np.float64)
-        high = np.max([X[rows].max(axis=0) for rows in blocks], axis=0).astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            span = high - low
-        if not np.isfinite(span).all():
-            column = int(np.argmin(np.isfinite(span)))
-            raise UsageError(f"column {column} cannot be scaled: it is not finite, or spans more than float64 can hold")
-        constant = span == 0  # found by min = max: a rounded mean would make the deviations tiny but not 0
-        if constant.any():
-            some = ", ".join(map(str, np.flatnonzero(constant)[:5])) + (", …" if constant.sum() > 5 else "")
-            message = f"{int(constant.sum())} of {X.shape[1]} columns are constant and are only shifted: {some}"
-            warnings.warn(message, UsageWarning, stacklevel=2)
-        span[constant] = 1.0
-        if kind == "minmax":
-            return cls(kind, low, span)
-        # In units of the span nothing over- or underflows; two passes, because E[x²] − E[x]² cancels.
-        total = sum(((X[rows] - low) / span).sum(axis=0) for rows in blocks)
-        mean = total / len(X)
-        square = sum((((X[rows] - low) / span - mean) ** 2).sum(axis=0) for rows in blocks)
-        return cls(kind, low + mean * span, np.where(constant, 1.0, span * np.sqrt(square / len(X))))
-
-    def apply(self, X: Array, dtype: Any = np.float32) -> Array:
-        """(X − shift) / factor for X (…, D), computed in float64 and rounded once to dtype; 'none' gives X itself
-        where the dtype fits."""
-        if self.kind == "none":
-            return X.astype(dtype, copy=False)
-        return self._map(X, dtype, lambda rows: (rows - self.shift) / self.factor)
-
-    def undo(self, X: Array) -> Array:
-        """X · factor + shift for X (…, D), in the data's own units: float64, which they may need; 'none' gives X."""
-        return X if self.kind == "none" else self._map(X, np.float64, lambda rows: rows * self.factor + self.shift)
-
-    def _map(self, X: Array, dtype: Any, function: Callable[[Array], Array]) -> Array:
-        if X.ndim == 0 or X.shape[-1] != len(self.shift):
-            raise UsageError(f"expected rows of {len(self.shift)} features to scale, but the shape is {X.shape}")
-        rows = X.reshape(-1, X.shape[-1])
-        out = np.empty(rows.shape, dtype)
-        for block in _blocks(rows):
-            out[block] = function(rows[block])
-        return out.reshape(X.shape)
-
-    @property
-    def log_jacobian(self) -> float:
-        """Σ_d ln factor_d, in nats: what a *density* of the scaled data owes to the data's own units.
-
-        p(x) = p_scaled((x − shift) / factor) / Π factor, so nll_data = nll_scaled + Σ ln factor. It holds for densities
-        (Gaussian …) only, never for probabilities (Bernoulli); the caller knows which it has.
-        """
-        return float(np.log(self.factor).sum())
-
-    def to_arrays(self) -> dict[str, Array]:
-        """What a checkpoint keeps besides `kind`: shift and factor, (D,) float64."""
-        return {"shift": self.shift, "factor": self.factor}
-
-    @classmethod
-    def from_arrays(cls, kind: str, arrays: dict[str, Array]) -> Scale:
-        """The scale that `to_arrays` described; UsageError if the arrays cannot be one."""
-        _check_kind(kind)
-        shift, factor = (np.asarray(arrays.get(key, np.nan), dtype=np.float64) for key in ("shift", "factor"))
-        finite = np.isfinite(shift).all() and np.isfinite(factor).all() and (factor > 0).all()
-        if shift.ndim != 1 or shift.shape != factor.shape or not finite:
-            raise UsageError("expected a scale's shift and factor (D,), finite and factor > 0; the file is damaged")
-        return cls(kind, shift, factor)
-
-
-def _check_kind(kind: str) -> None:
-    if kind not in ("none", "minmax", "standard"):
-        raise UsageError(f"the scale must be 'none', 'minmax' or 'standard', not {kind!r}")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What `auto` asks
-
-
-def choose_likelihood(X: Array, picture: bool | None = None) -> tuple[str, str]:
-    """The decoder distribution that suits X (N, D) or (N, h, w), and why: (name, reason); streamed over the rows.
-
-    'bernoulli' for values that are all 0 or 1, and for grey pictures in [0, 1] (picture=True, or three dimensions),
-    which dynamic binarisation turns into such values; 'gaussian' for everything else. picture=False overrules the
-    dimensions. UsageError for other shapes and for NaN or infinities.
-    """
-    return _choose(X, picture)[:2]
-
-
-def choose_binarize(X: Array, picture: bool | None = None) -> str:
-    """'dynamic' for grey pictures that `choose_likelihood` makes Bernoulli, 'none' for 0/1 and for Gaussian data."""
-    return _choose(X, picture)[2]
-
-
-def _choose(X: Array, picture: bool | None) -> tuple[str, str, str]:
-    """(likelihood, reason, binarize)."""
-    X = np.asanyarray(X)
-    if X.size == 0 or X.ndim not in (2, 3):
-        raise UsageError(f"expected data (N, D) or (N, h, w) to choose a likelihood for, not shape {X.shape}")
-    low, high = _range(X)
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise UsageError("the data holds NaN or infinities, which no likelihood can explain; remove or fill them")
-    inside = low >= 0 and high <= 1
-    if inside and all(bool(((X[rows] == 0) | (X[rows] == 1)).all()) for rows in _blocks(X)):
-        return "bernoulli", "every value is 0 or 1", "none"
-    if inside and (X.ndim == 3 if picture is None else picture):
-        return "bernoulli", "grey pictures in [0, 1]: dynamic binarisation makes this a likelihood", "dynamic"
-    kind = "but not known to be pictures" if inside else "not in [0, 1]"
-    if not inside and low >= 0 and all(bool((X[rows] % 1 == 0).all()) for rows in _blocks(X)):
-        kind = "all of them whole: if they are counts, --likelihood poisson or negative-binomial suits them"
-    return "gaussian", f"real values from {low:g} to {high:g}, {kind}", "none"

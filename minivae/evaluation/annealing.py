@@ -34,7 +34,7 @@ from ..vae import VAE
 from .bounds import TILE_ROWS, log_jacobian
 
 if TYPE_CHECKING:
-    from ..datasets.load import Scale
+    from ..datasets.scale import Scale
 
 PILOTS = 4  # chains of the pilot run
 ACCEPTED = 0.65  # the share of transitions that it aims at (Neal 2011)

@@ -24,7 +24,7 @@ from ..training.batches import Batches
 from ..vae import BATCH_ROWS, VAE
 
 if TYPE_CHECKING:
-    from ..datasets.load import Scale
+    from ..datasets.scale import Scale
 
 TILE_ROWS = 2048  # decoder rows held at a time in importance sampling
 IMPORTANCE_ROWS = 64  # data rows that share a tile

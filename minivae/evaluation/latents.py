@@ -26,7 +26,7 @@ from ..vae import BATCH_ROWS, VAE
 from .bounds import log_jacobian
 
 if TYPE_CHECKING:
-    from ..datasets.load import Scale
+    from ..datasets.scale import Scale
 
 ACTIVE = 0.01  # variance of a posterior mean above which its dimension counts as used
 INFORMATION_ROWS = 1000  # M: the cost is M² L

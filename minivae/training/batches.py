@@ -20,7 +20,7 @@ from ..errors import UsageError
 from ..vae import VAE
 
 if TYPE_CHECKING:
-    from ..datasets.load import Scale
+    from ..datasets.scale import Scale
 
 BINARIZE = ("none", "threshold", "static", "dynamic")
 STATIC_PASS = 0  # of the stream 'binarise'; epochs count from 1

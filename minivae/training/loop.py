@@ -37,7 +37,7 @@ from .progress import Progress
 from .schedules import Beta, Schedule, parse
 
 if TYPE_CHECKING:
-    from ..datasets.load import Scale
+    from ..datasets.scale import Scale
 
 MODEL_FILE, HISTORY_FILE = "model.safetensors", "history.csv"
 SAVE_SECONDS = 10.0  # how often a run's checkpoint is written at the most, but for its end

@@ -25,7 +25,15 @@ CONTENTS = [
             ("minivae/training/loop.py", ["History"]),
         ],
     ),
-    ("Data", "", [("minivae/datasets/load.py", ["Dataset", "load", "Scale", "choose_likelihood"])]),
+    (
+        "Data",
+        "",
+        [
+            ("minivae/datasets/load.py", ["Dataset", "load"]),
+            ("minivae/datasets/scale.py", ["Scale"]),
+            ("minivae/datasets/choose.py", ["choose_likelihood"]),
+        ],
+    ),
     (
         "Likelihoods",
         "`mv.LIKELIHOODS`: name → class",

@@ -1,0 +1,40 @@
+"""Choose a likelihood and a binarisation for data: what the command line's `auto` asks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import UsageError
+from .rows import Array, blocks, finite_extent
+
+
+def choose_likelihood(X: Array, picture: bool | None = None) -> tuple[str, str]:
+    """The decoder distribution that suits X (N, D) or (N, h, w), and why: (name, reason); streamed over the rows.
+
+    'bernoulli' for values that are all 0 or 1, and for grey pictures in [0, 1] (picture=True, or three dimensions),
+    which dynamic binarisation turns into such values; 'gaussian' for everything else. picture=False overrules the
+    dimensions. UsageError for other shapes and for NaN or infinities.
+    """
+    return _choose(X, picture)[:2]
+
+
+def choose_binarize(X: Array, picture: bool | None = None) -> str:
+    """'dynamic' for grey pictures that `choose_likelihood` makes Bernoulli, 'none' for 0/1 and for Gaussian data."""
+    return _choose(X, picture)[2]
+
+
+def _choose(X: Array, picture: bool | None) -> tuple[str, str, str]:
+    """(likelihood, reason, binarize)."""
+    X = np.asanyarray(X)
+    if X.size == 0 or X.ndim not in (2, 3):
+        raise UsageError(f"expected data (N, D) or (N, h, w) to choose a likelihood for, not shape {X.shape}")
+    low, high = finite_extent(X, "the data")
+    inside = low >= 0 and high <= 1
+    if inside and all(bool(((X[rows] == 0) | (X[rows] == 1)).all()) for rows in blocks(X)):
+        return "bernoulli", "every value is 0 or 1", "none"
+    if inside and (X.ndim == 3 if picture is None else picture):
+        return "bernoulli", "grey pictures in [0, 1]: dynamic binarisation makes this a likelihood", "dynamic"
+    kind = "but not known to be pictures" if inside else "not in [0, 1]"
+    if not inside and low >= 0 and all(bool((X[rows] % 1 == 0).all()) for rows in blocks(X)):
+        kind = "all of them whole: if they are counts, --likelihood poisson or negative-binomial suits them"
+    return "gaussian", f"real values from {low:g} to {high:g}, {kind}", "none"

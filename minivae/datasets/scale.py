@@ -1,0 +1,111 @@
+"""Scale: map each column of the data to a friendlier range and back, and say what that does to a density.
+
+Legend: N rows, D features.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import UsageError, UsageWarning
+from .rows import Array, blocks
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """An affine map of each column, scaled = (x − shift) / factor, and its way back.
+
+    kind 'none' (shift 0, factor 1), 'minmax' (to [0, 1]) or 'standard' (mean 0, variance 1, the 1/N estimate);
+    shift and factor (D,) float64, in the data's own units, factor > 0.
+    """
+
+    kind: str
+    shift: Array
+    factor: Array
+
+    @classmethod
+    def fit(cls, kind: str, X: Array) -> Scale:
+        """The scale of X (N, D), from float64 statistics streamed over its rows.
+
+        Constant columns get factor 1, so they become 0, and one UsageWarning names them. UsageError for an unknown
+        kind, values that are not finite, or columns that span more than float64 can hold.
+        """
+        _check_kind(kind)
+        if X.ndim != 2 or X.size == 0:
+            raise UsageError(f"a scale is fitted to an array (N, D) with N, D ≥ 1, not to one of shape {X.shape}")
+        if kind == "none":
+            return cls(kind, np.zeros(X.shape[1]), np.ones(X.shape[1]))
+        parts = list(blocks(X))
+        low = np.min([X[rows].min(axis=0) for rows in parts], axis=0).astype(np.float64)
+        high = np.max([X[rows].max(axis=0) for rows in parts], axis=0).astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            span = high - low
+        if not np.isfinite(span).all():
+            column = int(np.argmin(np.isfinite(span)))
+            raise UsageError(f"column {column} cannot be scaled: it is not finite, or spans more than float64 can hold")
+        constant = span == 0  # found by min = max: a rounded mean would make the deviations tiny but not 0
+        if constant.any():
+            some = ", ".join(map(str, np.flatnonzero(constant)[:5])) + (", …" if constant.sum() > 5 else "")
+            message = f"{int(constant.sum())} of {X.shape[1]} columns are constant and are only shifted: {some}"
+            warnings.warn(message, UsageWarning, stacklevel=2)
+        span[constant] = 1.0
+        if kind == "minmax":
+            return cls(kind, low, span)
+        # In units of the span nothing over- or underflows; two passes, because E[x²] − E[x]² cancels.
+        total = sum(((X[rows] - low) / span).sum(axis=0) for rows in parts)
+        mean = total / len(X)
+        square = sum((((X[rows] - low) / span - mean) ** 2).sum(axis=0) for rows in parts)
+        return cls(kind, low + mean * span, np.where(constant, 1.0, span * np.sqrt(square / len(X))))
+
+    def apply(self, X: Array, dtype: Any = np.float32) -> Array:
+        """(X − shift) / factor for X (…, D), computed in float64 and rounded once to dtype; 'none' gives X itself
+        where the dtype fits."""
+        if self.kind == "none":
+            return X.astype(dtype, copy=False)
+        return self._map(X, dtype, lambda rows: (rows - self.shift) / self.factor)
+
+    def undo(self, X: Array) -> Array:
+        """X · factor + shift for X (…, D), in the data's own units: float64, which they may need; 'none' gives X."""
+        return X if self.kind == "none" else self._map(X, np.float64, lambda rows: rows * self.factor + self.shift)
+
+    def _map(self, X: Array, dtype: Any, function: Callable[[Array], Array]) -> Array:
+        if X.ndim == 0 or X.shape[-1] != len(self.shift):
+            raise UsageError(f"expected rows of {len(self.shift)} features to scale, but the shape is {X.shape}")
+        rows = X.reshape(-1, X.shape[-1])
+        out = np.empty(rows.shape, dtype)
+        for block in blocks(rows):
+            out[block] = function(rows[block])
+        return out.reshape(X.shape)
+
+    @property
+    def log_jacobian(self) -> float:
+        """Σ_d ln factor_d, in nats: what a *density* of the scaled data owes to the data's own units.
+
+        p(x) = p_scaled((x − shift) / factor) / Π factor, so nll_data = nll_scaled + Σ ln factor. It holds for densities
+        (Gaussian …) only, never for probabilities (Bernoulli); the caller knows which it has.
+        """
+        return float(np.log(self.factor).sum())
+
+    def to_arrays(self) -> dict[str, Array]:
+        """What a checkpoint keeps besides `kind`: shift and factor, (D,) float64."""
+        return {"shift": self.shift, "factor": self.factor}
+
+    @classmethod
+    def from_arrays(cls, kind: str, arrays: dict[str, Array]) -> Scale:
+        """The scale that `to_arrays` described; UsageError if the arrays cannot be one."""
+        _check_kind(kind)
+        shift, factor = (np.asarray(arrays.get(key, np.nan), dtype=np.float64) for key in ("shift", "factor"))
+        finite = np.isfinite(shift).all() and np.isfinite(factor).all() and (factor > 0).all()
+        if shift.ndim != 1 or shift.shape != factor.shape or not finite:
+            raise UsageError("expected a scale's shift and factor (D,), finite and factor > 0; the file is damaged")
+        return cls(kind, shift, factor)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in ("none", "minmax", "standard"):
+        raise UsageError(f"the scale must be 'none', 'minmax' or 'standard', not {kind!r}")
