@@ -4,8 +4,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+SDIST_TESTS ?= tests/test_imports.py tests/test_latent.py tests/test_objectives.py tests/test_packaging.py
 
-.PHONY: demo test asan lint bench smoke figures notebooks docs docs-test clean help
+.PHONY: demo test asan lint bench smoke package figures notebooks docs docs-test clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +15,7 @@ help:
 	@echo "make asan     the CUDA kernels, compiled for this machine, under AddressSanitizer (needs g++)"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    benchmarks;  make smoke: each once, quickly"
+	@echo "make package  build sdist and wheel in dist/, check both, and run the engine's tests from the unpacked sdist"
 	@echo "make docs     the book, in site/: open site/index.html;  make docs-test: run its code blocks, open its pages"
 	@echo "make figures  the figures of the README that take longer (needs MNIST: MINIVAE_DATA=folder)"
 	@echo "make notebooks  run the notebooks of examples/, quickly; with WRITE=1 in full, and keep what they show (minutes)"
@@ -54,6 +56,16 @@ bench: $(VENV)/.bench
 
 smoke: $(VENV)/.bench
 	$(BIN)/python -m pytest bench --benchmark-disable -q
+
+# From the unpacked sdist: its own tests, on its own package.
+package: $(VENV)/.package
+	rm -rf dist
+	VALIDATE_PYPROJECT_NO_NETWORK=1 $(BIN)/python -m validate_pyproject pyproject.toml
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m check_wheel_contents dist/*.whl
+	rm -rf dist/unpacked && mkdir dist/unpacked && tar xzf dist/*.tar.gz -C dist/unpacked --strip-components=1
+	cd dist/unpacked && PYTHONPATH=$$PWD $(CURDIR)/$(BIN)/python -m pytest -q $(SDIST_TESTS)
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

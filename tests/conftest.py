@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 # Numba's cache looks at the file of the kernel alone: without this, a change to `_math.py` would go untested.
-_source = b"".join(path.read_bytes() for path in sorted((ROOT / "kernels").glob("*.py")))
+_source = b"".join(path.read_bytes() for path in sorted((ROOT / "minivae" / "kernels").glob("*.py")))
 os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".numba-cache" / hashlib.sha256(_source).hexdigest()[:16])
 
 

@@ -78,7 +78,7 @@ def test_vae_reaches_up_only_inside_its_methods():
 
 
 def test_kernels_import_nothing_from_minivae():
-    for path in (ROOT / "kernels").glob("*.py"):
+    for path in (PACKAGE / "kernels").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):
                 assert not (node.module or "").startswith("minivae"), path
