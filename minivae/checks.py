@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -54,12 +53,6 @@ def scale(value: Any) -> Any:
     if value is not None and not hasattr(value, "log_jacobian"):
         raise UsageError(f"scale={value!r}: expected a mv.Scale, as mv.Scale.fit('standard', X) makes one")
     return value
-
-
-def equation_number(asked: str) -> int | None:
-    """16 of "16", "(16)", "eq16", "eq. 16"; None for what is no number of an equation."""
-    found = re.fullmatch(r"(?:eq\.?[\s_-]*)?\(?(\d+)\)?", asked.strip().lower())
-    return int(found[1]) if found else None
 
 
 def array(name: str, X: Any, width: int, what: str = "rows") -> Any:

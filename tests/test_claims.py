@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from minivae import backend, kernels, likelihoods, objectives
 from minivae.article.bayes import divergences, joint
 from minivae.article.claims import claim as rules
-from minivae.article.claims import decoders, table, verify
+from minivae.article.claims import decoders, verify
+from minivae.article.claims import report as drawn
 from minivae.article.claims.claim import CLAIMS, Claim, at_least, at_most, below, equals, near
 from minivae.article.equations.table import find
 from minivae.cli.verify import verify as command
@@ -446,7 +447,7 @@ def test_list_names_every_claim_and_measures_none(monkeypatch):
 
 
 def test_the_table_marks_what_is_loose(report):
-    text = table.text(report)
+    text = str(report)
     assert "loose: a density may be above 1" in " ".join(text.split())
     assert (
         text.rstrip()
@@ -464,8 +465,8 @@ def test_progress_names_each_claim_before_it_is_measured():
 
 def test_a_claim_is_a_plain_record():
     claim = Claim("x", "floor", (), "It is so.", list)
-    assert table.equations(claim) == "prose"
-    assert table.equations(replace(claim, equations=(17, 18))) == "eq. 17, 18"
+    assert drawn.equations(claim) == "prose"
+    assert drawn.equations(replace(claim, equations=(17, 18))) == "eq. 17, 18"
 
 
 def test_the_page_names_every_claim_in_order():

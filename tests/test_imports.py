@@ -12,7 +12,7 @@ PACKAGE = ROOT / "minivae"
 
 # Each floor may import from those before it, and from its own. (errors and checks belong to everyone.)
 FLOORS = [
-    {"errors", "checks", "__init__"},
+    {"errors", "checks", "console", "__init__"},
     {"kernels"},
     {"matmul"},
     {"backend"},
@@ -83,6 +83,12 @@ def test_kernels_import_nothing_from_minivae():
             if isinstance(node, ast.ImportFrom):
                 assert not (node.module or "").startswith("minivae"), path
                 assert node.level <= 1, path
+
+
+def test_the_checker_imports_nothing_of_minivae_but_errors_and_console():
+    for path in (PACKAGE / "gradcheck").glob("*.py"):
+        others = set(imported_rooms(path.relative_to(PACKAGE).parts, path)) - {"gradcheck"}
+        assert others <= {"errors", "console"}, path
 
 
 def test_no_file_pickles_or_evaluates():

@@ -9,11 +9,11 @@ import standin
 
 import minivae as mv
 from minivae import likelihoods
+from minivae.console import compact, quantity
 from minivae.errors import UsageError
 from minivae.gradcheck.ours.targets import likelihood_names
 from minivae.trace.recorder import Held
 from minivae.trace.steps import STEPS, equation_of
-from minivae.trace.table import _value, quantity
 
 B, D, L, H = 6, 7, 3, 5
 X = (np.random.default_rng(0).random((B, D)) < 0.5).astype(np.float32)
@@ -202,8 +202,8 @@ def test_a_row_of_the_table_holds_its_numbers_in_their_columns_and_the_last_line
     (step,) = (step for step in seen.steps if step.results[0].name == "encoder.0.XW")
     XW = seen["encoder.0.XW"].astype(float)
     numbers = {"bytes": quantity(4 * (B * D + D * H + B * H)), "flop": quantity(2 * B * D * H)}
-    numbers |= {"time": quantity(step.seconds) + "s", "norm": _value(np.linalg.norm(XW))}
-    numbers |= {"min": _value(XW.min()), "max": _value(XW.max())}
+    numbers |= {"time": quantity(step.seconds) + "s", "norm": compact(np.linalg.norm(XW))}
+    numbers |= {"min": compact(XW.min()), "max": compact(XW.max())}
     lines = str(seen).splitlines()
     header = next(line for line in lines if "formula" in line)
     row = next(line for line in lines if line.split()[:1] == ["encoder.0.XW"])
@@ -259,7 +259,7 @@ def test_quantities_have_a_prefix(x, shown):
     [(0.0, "0"), (-248.3, "-248"), (5220.0, "5.2e3"), (-0.0077, "-7.7e-3"), (math.nan, "—"), (1e38, "1.0e38")],
 )
 def test_values_are_short(x, shown):
-    assert _value(x) == shown
+    assert compact(x) == shown
 
 
 def test_a_trace_on_the_device_equals_numpys(monkeypatch):

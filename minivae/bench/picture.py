@@ -6,10 +6,11 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
+from ..console import measure
 from ..plots import BLUE, GREY, ORANGE, require
 from . import scaling
 from .figures import FLOORS, OURS, Measured
-from .tables import ORDER, digits, growth
+from .tables import ORDER, growth
 
 if TYPE_CHECKING:
     from .figures import Figures
@@ -46,7 +47,7 @@ def _panel(at: Any, cell: Measured, factor: float) -> None:
     widest, paper = max(times), {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
     at.barh(names, times, color=[COLOURS.get(name, "#c8c8c8") for name in names])
     for name, t in zip(names, times, strict=True):
-        at.text(t + 0.02 * widest, name, digits(t), va="center", fontsize=8, bbox=paper)
+        at.text(t + 0.02 * widest, name, measure(t), va="center", fontsize=8, bbox=paper)
     for floor, ours, colour in zip(FLOORS, OURS, (GREY, ORANGE), strict=True):
         if least := cell.median(floor):
             at.axvline(factor * least, color=colour if cell.median(ours) else GREY, linestyle=":", linewidth=1.2)

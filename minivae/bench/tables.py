@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..console import NOTHING as GAP
+from ..console import measure
 from . import scaling
 from .figures import FLOORS, OURS, PEERS, Measured, mean_ratio, ratios
 
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     from .figures import Figures
 
 ORDER = (*OURS, "reference", "torch", "torch-default", "torch.compile", "jax", *FLOORS)
-GAP = "—"  # did not race
 
 
 @dataclass
@@ -131,7 +132,7 @@ def _growth(figures: Figures) -> Table | None:
     for cell in figures.of("scaling"):
         axis = cell.cell.case["axis"]
         values, seconds = growth(cell)
-        texts = [" ".join(map(str, values)), " ".join(digits(1e3 * t) for t in seconds)]
+        texts = [" ".join(map(str, values)), " ".join(measure(1e3 * t) for t in seconds)]
         rows.append((f"{axis}, {scaling.WHAT[axis]}", [*texts, f"{scaling.exponent(values, seconds):.2f}"]))
     base = ", ".join(f"{name} = {value}" for name, value in scaling.BASE.items())
     note = f"minivae's step; what does not change is {base}. The exponent is fitted through the last {scaling.FITTED}."
@@ -148,7 +149,7 @@ def _times(cells: list[Measured], factor: float) -> list[tuple[str, list[str]]]:
     for name in ORDER:
         medians = [cell.median(name) for cell in cells]
         if any(medians):
-            rows.append((name, [GAP if t is None else digits(factor * t) for t in medians]))
+            rows.append((name, [GAP if t is None else measure(factor * t) for t in medians]))
     return rows
 
 
@@ -159,7 +160,7 @@ def _ratios(cells: list[Measured], names: list[str]) -> list[tuple[str, list[str
 
 def _gigabytes(cell: Measured) -> str:
     mine = cell.median("minivae")
-    return digits(cell.results["minivae"].facts["bytes"] / mine / 1e9) if mine else GAP
+    return measure(cell.results["minivae"].facts["bytes"] / mine / 1e9) if mine else GAP
 
 
 def _over_floor() -> list[str]:
@@ -168,11 +169,6 @@ def _over_floor() -> list[str]:
 
 def _times_as_often(ratio: float | None) -> str:
     return GAP if ratio is None else f"{ratio:.2f}"
-
-
-def digits(x: float) -> str:
-    """Three digits: 0.0712, 1.50, 62.1; and whole numbers from 100 on."""
-    return f"{x:,.0f}" if x >= 99.95 else f"{x:#.3g}"
 
 
 def _listed(things: Any) -> str:

@@ -6,7 +6,6 @@ mistake is a UsageError: `__main__.py` prints it as one line and exits with stat
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..console import print_json, stdout
 from ..errors import UsageError
 from .bench import bench
 from .explain import explain
@@ -212,7 +212,7 @@ def evaluate(
     if per_row is not None:
         write_rows(per_row, part, rows)
     if as_json:
-        print(json.dumps(figures))
+        print_json(figures)
         return
     for line in describe(figures):
         _say(line)
@@ -243,13 +243,9 @@ def trace(
     _, X, _ = next(batches.in_order(len(part.X)))
     traced = opened.vae.trace(X.copy(), beta=options.get("beta", 1.0), free_bits=options.get("free_bits", 0.0))
     if as_json:
-        print(json.dumps({"part": part.name, **traced.to_dict()}))
+        print_json({"part": part.name, **traced.to_dict()})
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)
+    console = stdout()
     console.print(traced.render(console.width))
 
 
@@ -347,9 +343,8 @@ def info(as_json: Json = False) -> None:
 
     facts = describe_machine()
     if as_json:
-        print(json.dumps(facts))
+        print_json(facts)
         return
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -357,7 +352,7 @@ def info(as_json: Json = False) -> None:
     for name, value in facts.items():
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
         table.add_row(f"[bold]{name}[/]", escape(shown))
-    Console().print(table)
+    stdout().print(table)
 
 
 app.command()(gradcheck)

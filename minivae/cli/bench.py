@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from ..bench.figures import Figures, Measured
+    from ..console import Live
 
 RESULTS = Path("bench/results")  # of a checkout
 
@@ -39,6 +40,7 @@ def bench(
     """
     from ..bench import figures as kept
     from ..bench import headline, machine, report
+    from ..console import Live, print_json, stdout
     from ..errors import UsageError
 
     if threads < 1:
@@ -51,7 +53,8 @@ def bench(
         assert path is not None
         figures = kept.Figures.read(path)
         cells = kept.remaining(figures, cells)
-    with _Watcher(as_json) as watcher:
+    with Live(quiet=as_json).start("beginning …") as live:
+        watcher = _Watcher(live)
 
         def done(measured: Measured) -> None:
             watcher.done(measured)
@@ -59,18 +62,14 @@ def bench(
                 figures.write(path)
 
         try:
-            headline.run(figures, cells, watcher.say, done)
+            headline.run(figures, cells, live.update, done)
         except KeyboardInterrupt:
-            watcher.line(_farewell(path, figures))
+            live.line(_farewell(path, figures))
             raise typer.Exit(130) from None
     if as_json:
-        import json
-
-        print(json.dumps(figures.to_json(), allow_nan=False, indent=1, ensure_ascii=False))
+        print_json(figures.to_json())
         return
-    from rich.console import Console
-
-    Console().print(report.render(figures))
+    stdout().print(report.render(figures))
     if path is not None:
         typer.echo(f"\n{path} holds these figures; docs/benchmarks.md is made of them by")
         typer.echo(f"python -m minivae.bench.page {path}")
@@ -107,39 +106,19 @@ def _farewell(path: Path | None, figures: Figures) -> str:
 
 
 class _Watcher:
-    """Says on standard error what goes on: one live line on a terminal, and a line for each race elsewhere."""
+    """Says on standard error which race runs: one live line on a terminal, and a line for each race that is done."""
 
-    def __init__(self, quiet: bool):
-        from rich.console import Console
-
-        self.console: Any = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+    def __init__(self, live: Live):
+        self.live = live
         self.told: set[str] = set()
-        self.status: Any = None
-
-    def __enter__(self) -> _Watcher:
-        if self.console.is_terminal:
-            self.status = self.console.status("beginning …")
-            self.status.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self.status is not None:
-            self.status.stop()
-
-    def say(self, text: str) -> None:
-        if self.status is not None:
-            self.status.update(text)
-
-    def line(self, text: str) -> None:
-        self.console.print(text, markup=False)
 
     def done(self, measured: Measured) -> None:
-        """A line for the race, and one for each contender that could not run, once."""
+        """Write a line for the race, and one for each contender that could not run, once."""
         from ..bench.figures import title
 
         for name, result in measured.results.items():
             if result.left_out and name not in self.told:
                 self.told.add(name)
-                self.line(f"{name} is left out: {result.left_out}")
+                self.live.line(f"{name} is left out: {result.left_out}")
         times = ", ".join(f"{r.name} {1e3 * r.median:.3g}" for r in measured.results.values() if r.seconds)
-        self.line(f"{title(measured.cell.case)}: {times} ms")
+        self.live.line(f"{title(measured.cell.case)}: {times} ms")

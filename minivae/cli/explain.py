@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Annotated
 
@@ -20,9 +19,10 @@ def explain(
     Example: minivae explain 16
     """
     from ..article.equations import explain as explained
+    from ..console import print_json
 
     found = explained(which)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        print_json(found.to_dict())
         return
     typer.echo(found.text(bold=not os.environ.get("NO_COLOR")))  # echo itself leaves a pipe plain

@@ -5,14 +5,14 @@ Only typer is imported here; everything else when it is asked for. `cli.py` regi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ..gradcheck.problem import Problem, Settings
 
 
@@ -74,8 +74,7 @@ def gradcheck(
 
         minivae gradcheck my_package.my_module:MyLayer --shapes 5x3,3x4,4
     """
-    from rich.console import Console
-
+    from ..console import print_json, stdout
     from ..errors import UsageError
     from ..gradcheck.problem import Settings
 
@@ -88,19 +87,18 @@ def gradcheck(
     settings = Settings(
         tolerance=tolerance, max_entries=max_entries, directions=directions, seed=seed, worst=max(worst, 5)
     )
-    console = Console()
     names = targets or (["ops.dense.tanh"] if sweep else [])  # a curve of everything would be none
     if list_targets:
         from ..gradcheck.ours.targets import select
 
         found = [target.name for target in select([n for n in names if not _is_own(n)])]
-        _print_json({"schema": 1, "kind": "targets", "targets": found}) if as_json else print("\n".join(found))
+        print_json({"schema": 1, "kind": "targets", "targets": found}) if as_json else print("\n".join(found))
         return
     kinds = _kernels(kernels)
     if parity:
         from ..gradcheck.ours import parity as parity_check
 
-        _finish(console, as_json, parity_check.run())
+        _finish(as_json, parity_check.run())
     if mutate or sweep or seeds == 1:
         problems = _problems(names, kinds, backend, settings, shapes, float32)
     if mutate:
@@ -108,7 +106,7 @@ def gradcheck(
 
         with _progress(as_json, len(problems), "planting mistakes") as done:
             outcome = mutations.run(problems, settings, done)
-        _finish(console, as_json, outcome, show_all)
+        _finish(as_json, outcome, show_all)
     if sweep:
         from ..gradcheck import sweep as sweep_curve
 
@@ -117,7 +115,7 @@ def gradcheck(
         curve = sweep_curve.run(problems[0], settings)
         if output is not None:
             sweep_curve.picture(curve, output)
-        _finish(console, as_json, curve)
+        _finish(as_json, curve)
     if seeds > 1:
         from ..gradcheck import seeds as many_seeds
 
@@ -126,16 +124,16 @@ def gradcheck(
 
         with _progress(as_json, seeds, "seeds") as done:
             many = many_seeds.run(problems_of, settings, seeds, done)
-        _finish(console, as_json, many)
+        _finish(as_json, many)
 
     from ..gradcheck.compare import examine_all
 
     with _progress(as_json, len(problems), "checking") as done:
         report = examine_all(problems, settings, done)
     if as_json:
-        _print_json(report.to_json())
+        print_json(report.to_json())
     else:
-        console.print(report.render(worst, True if show_all else None))
+        stdout().print(report.render(worst, True if show_all else None))
     raise typer.Exit(report.exit_code)
 
 
@@ -206,39 +204,28 @@ def _problems(
     return problems
 
 
-def _progress(as_json: bool, total: int, what: str) -> Any:
-    """A progress bar on stderr: a context whose value is called with the name of what is done."""
-    from contextlib import contextmanager
+@contextmanager
+def _progress(as_json: bool, total: int, what: str) -> Iterator[Callable[[str], None]]:
+    """A live line on standard error. The value is called with the name of each thing that is done."""
+    from ..console import Live
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    done = 0
+    with Live(quiet=as_json).start(f"{what}: compiling on first use …") as live:
 
-    @contextmanager
-    def bar() -> Any:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[name]}"),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json) as progress:
-            task = progress.add_task(what, total=total, name="compiling on first use …")
-            yield lambda name: progress.update(task, advance=1, name=name)
+        def step(name: str) -> None:
+            nonlocal done
+            done += 1
+            live.update(f"{what} {done} of {total}: {name}")
 
-    return bar()
+        yield step
 
 
-def _finish(console: Console, as_json: bool, outcome: Any, *options: Any) -> None:
+def _finish(as_json: bool, outcome: Any, *options: Any) -> None:
     """Print an outcome (something with to_json, render and exit_code), and leave."""
+    from ..console import print_json, stdout
+
     if as_json:
-        _print_json(outcome.to_json())
+        print_json(outcome.to_json())
     else:
-        console.print(outcome.render(*options))
+        stdout().print(outcome.render(*options))
     raise typer.Exit(outcome.exit_code)
-
-
-def _print_json(data: dict[str, Any]) -> None:
-    import json
-
-    print(json.dumps(data, allow_nan=False, indent=1, ensure_ascii=False))

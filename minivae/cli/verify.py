@@ -29,47 +29,28 @@ def verify(
 
         minivae verify --only kl-formula --only eq23
     """
-    import json
     import os
 
-    from rich.console import Console
-
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported; `verify.one_thread` says why
+    from ..article.claims import report as found
     from ..article.claims import verify as runner
-    from ..article.claims.table import equations
+    from ..console import Live, print_json, stdout
 
     if list_claims:
         chosen = runner.select(only or [])
         if as_json:
-            found = [
+            claims = [
                 {"number": n, "name": c.name, "equations": list(c.equations), "sentence": c.sentence} for n, c in chosen
             ]
-            print(
-                json.dumps({"schema": runner.SCHEMA, "kind": "claims", "claims": found}, ensure_ascii=False, indent=1)
-            )
+            print_json({"schema": found.SCHEMA, "kind": "claims", "claims": claims})
         else:
             for number, claim in chosen:
-                print(f"{number:3d}  {claim.name:22s} {equations(claim):18s} {claim.sentence}")
+                print(f"{number:3d}  {claim.name:22s} {found.equations(claim):18s} {claim.sentence}")
         return
-    errors = Console(stderr=True, highlight=False)
-    live = errors.is_terminal and not as_json
-    with errors.status("", spinner="line") if live else _nothing() as status:
-
-        def begin(done: int, total: int, name: str) -> None:
-            if live:
-                status.update(f"{done + 1} of {total}: {name} …")
-
-        report = runner.run(only, begin)
+    with Live(quiet=as_json).start("") as live:
+        report = runner.run(only, lambda done, total, name: live.update(f"{done + 1} of {total}: {name} …"))
     if as_json:
-        print(json.dumps(report.to_json(), allow_nan=False, ensure_ascii=False, indent=1))
+        print_json(report.to_json())
     else:
-        console = Console(highlight=False)
-        console = console if console.is_terminal else Console(highlight=False, width=120)
-        console.print(report.render())
+        stdout().print(report.render())
     raise typer.Exit(report.exit_code)
-
-
-def _nothing():
-    from contextlib import nullcontext
-
-    return nullcontext()

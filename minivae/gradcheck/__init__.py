@@ -5,9 +5,10 @@
     report.ok, report.worst_error, report.hints;  print(report)
 
 Reading order: problem (the one form), numeric (the derivative measured), trust and compare (what is compared, and when
-it can be trusted), diagnose (what a wrong pattern suggests), behaviour, report, tables; then targets and builds
-(everything of ours), user and adapter (your code), mistakes and mutations (proof that it can fail), parity, seeds,
-sweep, command. docs/gradients.md explains the method.
+it can be trusted), diagnose (what a wrong pattern suggests), behaviour, results, report; user and adapter (your code);
+seeds and sweep. It imports nothing of minivae but `errors` and `console`, so that it can be borrowed alone. `ours/` has
+minivae's own targets, the mutants that prove that the checker can fail, and the parity of backends.
+docs/gradients.md explains the method.
 """
 
 from importlib import import_module

@@ -6,28 +6,30 @@ because the numbers cannot be trusted without them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from ..errors import UsageError
-from .compare import examine
 from .numeric import FLOOR
 from .problem import Arrays, Problem, Settings
-from .report import Finding
+from .results import Finding, Result
 
 EPS_32 = float(np.finfo(np.float32).eps)
 SINGLE_TOLERANCE = 64 * EPS_32
 SAME = 1e-9  # two orders of summation, one gradient
 
 
-def findings(problem: Problem, settings: Settings, gradients: list[np.ndarray | None]) -> list[Finding]:
-    """Every check that applies to the problem."""
+def findings(
+    problem: Problem, settings: Settings, gradients: list[np.ndarray | None], examine: Callable[..., Result]
+) -> list[Finding]:
+    """Every check that applies to the problem. `examine` is `compare.examine`, which checks the batch of one row."""
     out = []
     if problem.strided and any(x.ndim > 1 for x in problem.inputs):
         out.append(_strided(problem, gradients))
     if problem.one_row is not None:
-        out.append(_one_row(problem, settings))
+        out.append(_one_row(problem, settings, examine))
     if problem.single is not None:
         out.append(_single(problem, problem.single))
     return out
@@ -63,7 +65,7 @@ def _strided(problem: Problem, gradients: list[np.ndarray | None]) -> Finding:
     return Finding(kind, "ok", "inputs in column order and with strides give the same gradients")
 
 
-def _one_row(problem: Problem, settings: Settings) -> Finding:
+def _one_row(problem: Problem, settings: Settings, examine: Callable[..., Result]) -> Finding:
     """A batch of one: the shape on which squeezes, means and broadcasts go wrong."""
     few = replace(settings, behaviour=False, max_entries=0, directions=4, complex_step=False)
     try:

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
+from . import behaviour
 from .diagnose import Case, diagnose, shape_hint
 from .numeric import EPS, FLOOR, Probe, Where
 from .problem import Problem, Settings
-from .report import Finding, Hint, Place, Report, Result, Tensor
+from .report import Report
+from .results import Finding, Hint, Place, Result, Tensor
 from .trust import call_backward, differs, same_twice
+from .user import problem_of
 
 LOCALISE = 64  # entries looked at where a direction disagrees
 
@@ -40,8 +43,6 @@ def check(
 
     Raises UsageError where it cannot be checked: integers, values that are not finite or not the same twice, …
     """
-    from .user import problem_of
-
     unknown = set(settings) - set(Settings.__dataclass_fields__)
     if unknown:
         raise UsageError(
@@ -91,9 +92,7 @@ def examine(problem: Problem, settings: Settings, probe: Probe | None = None) ->
     if all(tensor.verdict in ("ok", "none") for tensor in tensors):
         findings.append(Finding("whole", "ok", "written whole: of the NaN put into buffers before, none is left"))
     if settings.behaviour and Result("", "", tensors, findings).ok:  # a wrong gradient is wrong with one row too
-        from . import behaviour
-
-        findings += behaviour.findings(problem, settings, gradients)
+        findings += behaviour.findings(problem, settings, gradients, examine)
     return Result(problem.name, problem.kernels, tensors, findings, time.perf_counter() - start)
 
 

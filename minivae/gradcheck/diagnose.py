@@ -15,7 +15,7 @@ import numpy as np
 
 from .numeric import Probe
 from .problem import Arrays, Problem
-from .report import Hint
+from .results import Hint
 
 CLOSE = 1e-5  # a hypothesis explains an entry to within this share of the largest
 MOST = 0.9

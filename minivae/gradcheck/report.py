@@ -1,4 +1,4 @@
-"""report: what a check found, as data, as JSON and as a table. It measures nothing.
+"""report: what a check found, as JSON and as a table. It measures nothing.
 
 The JSON (`Report.to_json`) is documented in docs/gradients.md; `SCHEMA` is raised when a field changes its meaning or
 goes away, not when one is added.
@@ -6,105 +6,20 @@ goes away, not when one is added.
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
 
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ..console import as_text, error, number, plain, stdout, table, verdict
 from .problem import Settings
+from .results import SCHEMA, Hint, Result, Tensor
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
-SCHEMA = 1
-
-
-@dataclass
-class Hint:
-    """What a pattern suggests. code: a stable word for machines; text: a sentence or two for people, about a tensor
-    whose name goes in front."""
-
-    code: str
-    text: str
-
-
-@dataclass
-class Place:
-    """One entry (or direction) of a tensor: where, and what was compared there."""
-
-    index: str
-    analytic: float
-    numeric: float
-    error: float
-    step: float
-
-
-@dataclass
-class Tensor:
-    """One tensor of one target.
-
-    checked    entries or directions compared; kinks: entries apart, where there is no derivative
-    method     "central", "complex" or "directions"
-    verdict    "ok"; "wrong"; "kinks": too many to check; "none": declared to have no gradient
-    worst      the worst places, worst first
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    checked: int
-    kinks: int
-    method: str
-    tolerance: float
-    verdict: str
-    worst: list[Place] = field(default_factory=list)
-    hints: list[Hint] = field(default_factory=list)
-
-    @property
-    def error(self) -> float:
-        return self.worst[0].error if self.worst else 0.0
-
-
-@dataclass
-class Finding:
-    """Something beside the numbers: kind, verdict "ok", "wrong" or "note", and a sentence."""
-
-    kind: str
-    verdict: str
-    message: str
-    error: float | None = None
-
-
-@dataclass
-class Result:
-    """One target: its tensors and findings."""
-
-    name: str
-    kernels: str
-    tensors: list[Tensor]
-    findings: list[Finding]
-    seconds: float = 0.0
-
-    @property
-    def ok(self) -> bool:
-        return all(t.verdict in ("ok", "none") for t in self.tensors) and all(
-            f.verdict != "wrong" for f in self.findings
-        )
-
-    @property
-    def title(self) -> str:
-        return f"{self.name} ({self.kernels})" if self.kernels else self.name
-
-    @property
-    def hints(self) -> list[Hint]:
-        """What is suggested, each thing once, with the names of its tensors in front."""
-        names: dict[tuple[str, str], list[str]] = {}
-        for tensor in self.tensors:
-            for hint in tensor.hints:
-                names.setdefault((hint.code, hint.text), []).append(tensor.name)
-        return [Hint(code, f"{', '.join(of)}: {text}") for (code, text), of in names.items()]
-
-    def worst(self) -> Tensor | None:
-        """The tensor furthest beyond its tolerance, or nearest to it."""
-        return max(self.tensors, key=lambda t: (t.verdict == "wrong", t.error / t.tolerance), default=None)
+EVERY_TARGET = 6  # up to so many targets, every tensor has a line
 
 
 @dataclass
@@ -139,7 +54,7 @@ class Report:
             "kind": "check",
             "ok": self.ok,
             "exit_code": self.exit_code,
-            "worst_error": finite(self.worst_error),
+            "worst_error": plain(self.worst_error),
             "settings": asdict(self.settings),
             "seconds": round(self.seconds, 3),
             "targets": [
@@ -148,44 +63,174 @@ class Report:
                     "kernels": result.kernels,
                     "ok": result.ok,
                     "seconds": round(result.seconds, 4),
-                    "tensors": [
-                        {**_finite_numbers(asdict(tensor)), "error": finite(tensor.error)} for tensor in result.tensors
-                    ],
-                    "findings": [_finite_numbers(asdict(finding)) for finding in result.findings],
+                    "tensors": [plain({**asdict(tensor), "error": tensor.error}) for tensor in result.tensors],
+                    "findings": [plain(asdict(finding)) for finding in result.findings],
                 }
                 for result in self.results
             ],
         }
 
     def render(self, worst: int = 1, every_tensor: bool | None = None) -> RenderableType:
-        """The report for a terminal; the options are `tables.render`'s."""
-        from .tables import render
+        """Draw the report: the tables, the findings, and what a wrong pattern suggests.
 
-        return render(self, worst, every_tensor)
+        worst         how many of the worst places of each tensor to show
+        every_tensor  a line for each tensor, however many targets; None: where there are few targets
+        """
+        return _render(self, worst, every_tensor)
 
     def print(self, console: Console | None = None, worst: int = 1) -> None:
         """Print the table and, where something is wrong, what it suggests."""
-        from rich.console import Console
-
-        (console or Console()).print(self.render(worst))
+        (console or stdout()).print(self.render(worst))
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=100, color_system=None, force_terminal=False, force_jupyter=False)
-        with console.capture() as capture:
-            self.print(console)
-        return capture.get()
+        return as_text(self.render(), width=100)
 
 
-def finite(x: float | None) -> float | None:
-    """x, or None where JSON has no number for it."""
-    return x if x is not None and math.isfinite(x) else None
+def _render(report: Report, worst: int, every_tensor: bool | None) -> RenderableType:
+    """The whole report: the tables, what was tried beside the numbers, what is wrong and what it suggests."""
+    if every_tensor is None:
+        every_tensor = len(report.results) <= EVERY_TARGET or not any(result.kernels for result in report.results)
+    parts: list[RenderableType] = []
+    if every_tensor:
+        parts += [tensors(result, worst) for result in report.results]
+    else:
+        parts.append(families(report.results))
+        parts += [tensors(result, worst) for result in report.results if not result.ok]
+    parts.append(beside(report))
+    wrong = [result for result in report.results if not result.ok]
+    for result in wrong:
+        parts.append(suggestions(result))
+    parts.append(conclusion(report))
+    return Group(*parts)
 
 
-def _finite_numbers(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _finite_numbers(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_finite_numbers(value) for value in data]
-    return finite(data) if isinstance(data, float) else data
+def families(results: list[Result]) -> Table:
+    """One line for each family of targets, the worst of each kind of kernel side by side."""
+
+    def family(result: Result) -> str:
+        return ".".join(result.name.split(".")[:2]) if not result.name.startswith("likelihoods") else "likelihoods"
+
+    made = table("", "targets", "entries", "fused", "reference", "complex", "worst tensor", "", left=(0, 6, 7))
+    order: dict[str, list[Result]] = {}
+    for result in results:
+        order.setdefault(family(result), []).append(result)
+    for name, members in order.items():
+        tensors = [(t, r) for r in members for t in r.tensors]
+
+        def of(kernels: str, complex_step: bool = False, tensors: list = tensors) -> str:
+            errors = [t.error for t, r in tensors if r.kernels == kernels and (t.method == "complex") == complex_step]
+            return error(max(errors)) if errors else "—"
+
+        exact = [t.error for t, _ in tensors if t.method == "complex"]
+        tensor, result = max(tensors, key=lambda pair: pair[0].error / pair[0].tolerance)
+        ok = all(r.ok for r in members)
+        where = result.name.removeprefix(name + ".") if result.name != name else ""
+        made.add_row(
+            name,
+            str(len(members)),
+            f"{sum(t.checked for t, _ in tensors)}",
+            of("fused"),
+            of("reference"),
+            error(max(exact)) if exact else "—",
+            f"{where + ' ' if where else ''}{tensor.name}",
+            verdict("ok" if ok else "wrong"),
+        )
+    return made
+
+
+def tensors(result: Result, worst: int = 1) -> Table:
+    """One line for each tensor of a target; with worst > 1 its worst places below."""
+    made = table(
+        "tensor", "shape", "checked", "error", "worst at", "analytic", "numeric", "", left=(0, 4), title=result.title
+    )
+    for tensor in result.tensors:
+        place = tensor.worst[0] if tensor.worst else None
+        made.add_row(
+            tensor.name,
+            "×".join(map(str, tensor.shape)) or "()",
+            checked(tensor),
+            error(tensor.error) if place else "—",
+            place.index if place else "",
+            number(place.analytic) if place else "",
+            number(place.numeric) if place else "",
+            verdict(tensor.verdict),
+        )
+        for more in tensor.worst[1:worst]:
+            made.add_row("", "", "", error(more.error), more.index, number(more.analytic), number(more.numeric), "")
+    return made
+
+
+def checked(tensor: Tensor) -> str:
+    """How much of a tensor was checked, and how: "42", "42 complex", "16 dirs", "40 + 2 kinks"."""
+    how = {"complex": " complex", "directions": " dirs"}.get(tensor.method, "")
+    return f"{tensor.checked}{how}" + (f" + {tensor.kinks} kinks" if tensor.kinks else "")
+
+
+_TITLES = {
+    "inputs": "inputs unmodified",
+    "deterministic": "the same twice",
+    "whole": "poisoned buffers",
+    "non-contiguous": "non-contiguous inputs",
+    "one-row": "one row",
+    "float32": "float32",
+}
+
+
+def beside(report: Report) -> Table | Text:
+    """What was tried beside the numbers: how often, and what the worst was."""
+    findings = [(f, r) for r in report.results for f in r.findings]
+    if not findings:
+        return Text("")
+    made = table("beside the numbers", "tried", "", "", left=(0, 2, 3))
+    for kind, pairs in groupby(sorted(findings, key=lambda p: list(_TITLES).index(p[0].kind)), lambda p: p[0].kind):
+        group = list(pairs)
+        rank = {"ok": 0, "note": 1, "wrong": 2}
+        worst, result = max(group, key=lambda pair: (rank[pair[0].verdict], pair[0].error or 0.0))
+        where = f"{result.title}: " if worst.verdict != "ok" and len(report.results) > 1 else ""
+        made.add_row(_TITLES.get(kind, kind), str(len(group)), where + worst.message, verdict(worst.verdict))
+    return made
+
+
+def suggestions(result: Result) -> RenderableType:
+    """What the patterns of a wrong target suggest."""
+    lines: list[RenderableType] = []
+    messages = [hint.text for hint in result.hints]
+    for finding in result.findings:
+        if finding.verdict == "wrong" and finding.kind != "deterministic":  # that one is a hint already
+            messages.append(finding.message)
+    if not messages:
+        return Text("")
+    lines.append(Text.assemble((result.title, "bold"), (" is wrong, and what that suggests:", "")))
+    for message in messages:
+        bullet = Table.grid(padding=(0, 1))
+        bullet.add_row("  •", message)
+        lines.append(bullet)
+    return Padding(Group(*lines), (0, 0, 1, 0))
+
+
+def conclusion(report: Report) -> Text:
+    """The last lines: how error is measured, and the verdict."""
+    tensors = [t for r in report.results for t in r.tensors]
+    total, kinks = sum(t.checked for t in tensors), sum(t.kinks for t in tensors)
+    by_direction = [t for t in tensors if t.method == "directions"]
+    wrong = [r for r in report.results if not r.ok]
+    complex_tolerances = {t.tolerance for t in tensors if t.method == "complex"} - {report.settings.tolerance}
+    allowed = f"{report.settings.tolerance:.0e}"
+    if complex_tolerances:
+        allowed += f", by complex-step {max(complex_tolerances):.0e}"
+    text = Text(f"error: |analytic − numeric| / max(|analytic|, |numeric|, floor); allowed: {allowed}\n", style="dim")
+    if by_direction:
+        seeded = f"{report.settings.directions} random directions each, seed {report.settings.seed}"
+        text.append(f"{len(by_direction)} large tensors along {seeded}\n", style="dim")
+    if kinks:
+        text.append(
+            f"{kinks} {'entry' if kinks == 1 else 'entries'} on a kink, where there is no derivative, left out\n",
+            style="yellow",
+        )
+    many = f"{len(report.results)} target{'s' * (len(report.results) != 1)}"
+    if wrong:
+        text.append(f"{len(wrong)} of {many} wrong" if len(report.results) > 1 else "wrong", style="bold red")
+    else:
+        text.append(f"{many} right", style="bold green")
+    text.append(f": {total} derivatives in {report.seconds:.1f} s, worst error {error(report.worst_error)}")
+    return text

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ..console import error, plain, table, verdict
 from .compare import examine
 from .problem import Problem, Settings
-from .report import SCHEMA, Result, finite
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from .results import SCHEMA, Result
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Outcome:
                     "failed": family.failed,
                     "derivatives": family.derivatives,
                     "kinks": family.kinks,
-                    "worst_error": finite(family.worst),
+                    "worst_error": plain(family.worst),
                     "worst_seed": family.worst_seed,
                     "first_failure": family.first_failure,
                 }
@@ -64,11 +65,6 @@ class Outcome:
         }
 
     def render(self) -> RenderableType:
-        from rich.console import Group
-        from rich.text import Text
-
-        from .tables import error, table, verdict
-
         made = table("target", "failed", "checked", "kinks", "worst", "seed", "", left=(0, 6))
         for name, f in self.families.items():
             made.add_row(

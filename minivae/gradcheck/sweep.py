@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from rich.console import Group, RenderableType
+from rich.text import Text
 
+from ..console import plain
 from ..errors import UsageError
 from .numeric import EPS, FLOOR, STEP, Probe
 from .problem import Problem, Settings
-from .report import SCHEMA, finite
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from .results import SCHEMA
 
 STEPS = [2.0**-k for k in range(49)]
 ENTRIES = 12  # of each tensor, seeded
@@ -50,7 +50,7 @@ class Curve:
             "kind": "sweep",
             "target": self.target,
             "steps": self.steps,
-            "errors": {method: [finite(e) for e in errors] for method, errors in self.errors.items()},
+            "errors": {method: [plain(e) for e in errors] for method, errors in self.errors.items()},
             "best": {method: self.best(method) for method in self.errors},
             "step": STEP,
             "picture": self.picture,
@@ -62,9 +62,6 @@ class Curve:
 
     def render(self) -> RenderableType:
         """The curve in characters: one column for each factor of 2 in h, one row for each factor of 10 in the error."""
-        from rich.console import Group
-        from rich.text import Text
-
         rows = []
         for decade in range(1, -18, -1):
             line = Text(f"{f'1e{decade:+03d}':>6} ┤")

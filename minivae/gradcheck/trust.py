@@ -14,7 +14,7 @@ from ..errors import UsageError
 from .diagnose import STALE
 from .numeric import EPS
 from .problem import Arrays, Problem
-from .report import Finding, Hint
+from .results import Finding, Hint
 
 
 def same_twice(problem: Problem, findings: list[Finding]) -> Problem:

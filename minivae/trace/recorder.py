@@ -15,134 +15,16 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..backend import Array, Backend
-from ..objectives import Terms
 from ..vae import VAE
+from .result import Held, Step, Trace
 from .steps import STEPS, Kind, equation_of, product
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-
-@dataclass(frozen=True)
-class Held:
-    """An array as a step left it, on the host: norm, smallest and largest of its finite entries, and how many are not.
-
-    The three are NaN where no entry is finite.
-    """
-
-    name: str
-    array: np.ndarray = field(repr=False)
-    norm: float
-    smallest: float
-    largest: float
-    nonfinite: int
-
-    @classmethod
-    def of(cls, name: str, array: np.ndarray) -> Held:
-        finite = array[np.isfinite(array)].astype(np.float64)
-        if not finite.size:
-            return cls(name, array, np.nan, np.nan, np.nan, array.size)
-        size = float(np.abs(finite).max()) or 1.0  # so that no square overflows
-        norm = size * float(np.sqrt(((finite / size) ** 2).sum()))
-        return cls(name, array, norm, float(finite.min()), float(finite.max()), array.size - finite.size)
-
-    def to_dict(self) -> dict[str, Any]:
-        numbers = {"norm": self.norm, "smallest": self.smallest, "largest": self.largest}
-        return {
-            "name": self.name,
-            "shape": list(self.array.shape),
-            **{name: None if np.isnan(x) else x for name, x in numbers.items()},
-            "nonfinite": self.nonfinite,
-        }
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step: where in the model, what it computes, and what it left.
-
-    place     "noise", "encoder.0", "posterior", "decoder.1", "objective" or the likelihood's name
-    what      its formula;  equation: its number in the article, or ""
-    mirror    whether it belongs to the backward
-    flops     None where nobody has counted them
-    """
-
-    place: str
-    what: str
-    equation: str
-    mirror: bool
-    bytes: int
-    flops: int | None
-    seconds: float
-    results: tuple[Held, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "results": [held.to_dict() for held in self.results]}
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What `trace` saw: the arrays it was given, the steps in order, and the terms that came of them.
-
-    trace["encoder.0.Y"]   the array of that name, on the host; the last one, where there are several
-    print(trace)           the table
-    """
-
-    given: tuple[Held, ...]
-    steps: tuple[Step, ...]
-    terms: Terms
-    backend: str
-
-    @property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Name → array, of what was given and of every result."""
-        return {held.name: held.array for held in self._all()}
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        arrays = self.arrays
-        if name not in arrays:
-            raise KeyError(f"no array {name!r}: there are {', '.join(arrays)}")
-        return arrays[name]
-
-    @property
-    def first_nonfinite(self) -> Held | None:
-        """The first array with a NaN or an infinity: the batch, then the parameters, then the steps in order."""
-        return next((held for held in self._all() if held.nonfinite), None)
-
-    def _all(self) -> Iterator[Held]:
-        yield from self.given
-        for step in self.steps:
-            yield from step.results
-
-    def to_dict(self) -> dict[str, Any]:
-        first, terms = self.first_nonfinite, self.terms
-        numbers = {"loss": terms.loss, "elbo": terms.elbo, "nll": terms.nll, "kl": terms.kl}
-        return {
-            "backend": self.backend,
-            "rows": len(self.given[0].array),
-            **{name: x if np.isfinite(x) else None for name, x in numbers.items()},
-            "first_nonfinite": None if first is None else first.name,
-            "given": [held.to_dict() for held in self.given],
-            "steps": [step.to_dict() for step in self.steps],
-        }
-
-    def render(self, width: int = 120) -> RenderableType:
-        """The table, for a rich console of this width."""
-        from .table import render
-
-        return render(self, width)
-
-    def __str__(self) -> str:
-        from .table import text
-
-        return text(self)
 
 
 def trace(vae: VAE, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:

@@ -5,23 +5,18 @@ A claim that raises has failed too, with the error as what came. Nothing is rand
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
-from ... import checks, kernels
+from ... import kernels
 from ...errors import UsageError
-from .claim import CLAIMS, Check, Claim
+from ..equations.table import equation_number
+from .claim import CLAIMS, Claim
+from .report import Report, Result
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-SCHEMA = 1
 CHAPTERS = ("expectations", "divergences", "framework", "encoder", "decoders", "sampling", "training", "bounds")
 
 
@@ -54,95 +49,8 @@ def select(names: list[str]) -> list[tuple[int, Claim]]:
 
 def _means(name: str, number: int, claim: Claim) -> bool:
     if name.lower().startswith("eq"):
-        return checks.equation_number(name) in claim.equations
+        return equation_number(name) in claim.equations
     return name in (str(number), claim.name, claim.chapter)
-
-
-@dataclass(frozen=True)
-class Result:
-    """A claim, what was measured, how long it took, and what it raised instead, if it did."""
-
-    number: int
-    claim: Claim
-    checks: list[Check]
-    seconds: float
-    error: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return not self.error and bool(self.checks) and all(check.holds for check in self.checks)
-
-    @property
-    def verdict(self) -> str:
-        """ "holds"; "loose", where what makes it loose was found again; "FAILS"."""
-        if not self.ok:
-            return "FAILS"
-        return "loose" if self.claim.loose else "holds"
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "name": self.claim.name,
-            "chapter": self.claim.chapter,
-            "equations": list(self.claim.equations),
-            "sentence": self.claim.sentence,
-            "verdict": self.verdict,
-            "loose": self.claim.loose or None,
-            "seconds": round(self.seconds, 3),
-            "error": self.error or None,
-            "checks": [
-                {"what": c.what, "value": _number(c.value), "rule": c.rule, "holds": c.holds} for c in self.checks
-            ],
-        }
-
-
-@dataclass(frozen=True)
-class Report:
-    """All results. exit_code 1 if a claim fails."""
-
-    results: list[Result]
-
-    @property
-    def ok(self) -> bool:
-        return all(result.ok for result in self.results)
-
-    @property
-    def exit_code(self) -> int:
-        return 0 if self.ok else 1
-
-    @property
-    def seconds(self) -> float:
-        return sum(result.seconds for result in self.results)
-
-    def count(self, verdict: str) -> int:
-        return sum(result.verdict == verdict for result in self.results)
-
-    def to_json(self) -> dict[str, Any]:
-        counts = {name.lower(): self.count(name) for name in ("holds", "loose", "FAILS")}
-        results = [result.to_json() for result in self.results]
-        return {
-            "schema": SCHEMA,
-            "kind": "verify",
-            "ok": self.ok,
-            **counts,
-            "seconds": round(self.seconds, 3),
-            "claims": results,
-        }
-
-    def render(self) -> RenderableType:
-        from .table import render
-
-        return render(self)
-
-    def __str__(self) -> str:
-        from .table import text
-
-        return text(self)
-
-
-def _number(value: float) -> float | str:
-    """JSON knows no infinities: they are "inf", "-inf" and "nan"."""
-    return value if math.isfinite(value) else str(value)
 
 
 def run(names: list[str] | None = None, begin: Callable[[int, int, str], None] | None = None) -> Report:

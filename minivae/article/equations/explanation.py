@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...console import with_error
 from .equation import Equation, Number
 from .places import ROOT, Place, of_code, of_test
 from .table import EQUATIONS
@@ -111,11 +111,7 @@ class Listing:
 
 def spoken(number: Number) -> str:
     """ "0.443147 nats", "2.98 ± 0.017"."""
-    if number.error is None:
-        value = f"{number.value:.6g}".replace("-", "−")
-    else:
-        digits = 1 - math.floor(math.log10(number.error))  # two digits of the error, and what they leave of the value
-        value = f"{number.value:.{digits}f} ± {number.error:.{digits}f}"
+    value = with_error(number.value, number.error)
     return f"{value} {number.unit}".rstrip()
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 
-from ... import checks
 from ...errors import UsageError
 from .equation import Equation
 from .model import MODEL
@@ -18,7 +18,7 @@ LAST = max(equation.number or 0 for equation in EQUATIONS)
 def find(which: int | str) -> Equation:
     """The equation of a number or a name: 16, "16", "eq. 16", "eq16", "(16)", "kl", "Gaussian KL"."""
     asked = str(which).strip()
-    number = checks.equation_number(asked)
+    number = equation_number(asked)
     name = asked.lower().strip(" ()").replace(" ", "-").replace("_", "-") if number is None else str(number)
     if name in BY_NAME:
         return BY_NAME[name]
@@ -28,3 +28,9 @@ def find(which: int | str) -> Equation:
         near = get_close_matches(name, BY_NAME, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else f"expected 1 to {LAST}, or a name such as kl or elbo"
     raise UsageError(f"there is no equation {asked[:40]!r}: {hint} (`minivae explain` lists them)")
+
+
+def equation_number(asked: str) -> int | None:
+    """16 of "16", "(16)", "eq16", "eq. 16"; None for anything else."""
+    found = re.fullmatch(r"(?:eq\.?[\s_-]*)?\(?(\d+)\)?", asked.strip().lower())
+    return int(found[1]) if found else None

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ...console import table, verdict
 from ..compare import examine
 from ..numeric import Probe
 from ..problem import Problem, Settings
-from ..report import SCHEMA, Result
+from ..results import SCHEMA, Result
 from .mistakes import mistakes
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 # ---- planting them --------------------------------------------------------------------------------------------------
 
@@ -67,11 +68,6 @@ class Outcome:
         }
 
     def render(self, every: bool = False) -> RenderableType:
-        from rich.console import Group
-        from rich.text import Text
-
-        from ..tables import table, verdict
-
         made = table("mistake", "targets", "planted", "caught", "diagnosed as", "", left=(0, 4, 5))
         for mistake in dict.fromkeys(p.mistake for p in self.planted):
             of = [p for p in self.planted if p.mistake == mistake]

@@ -14,20 +14,20 @@ import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from ... import kernels as kernel_files
 from ... import optim
 from ...backend import DTYPES, Backend
+from ...console import plain, table
 from ...errors import UsageError
 from ...noise import Noise
-from ..report import SCHEMA, finite
+from ..results import SCHEMA
 from . import targets
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 # Ulps allowed. Elementwise ops round some ten times, and 1 − y² loses digits where tanh saturates; sums over rows and
 # features add up as many again, in another order.
@@ -74,16 +74,11 @@ class Outcome:
             "ok": self.exit_code == 0,
             "exit_code": self.exit_code,
             "allowed_ulps": ALLOWED,
-            "rows": [{**asdict(row), "ulps": finite(row.ulps)} for row in self.rows],
+            "rows": [{**asdict(row), "ulps": plain(row.ulps)} for row in self.rows],
         }
 
     def render(self) -> RenderableType:
         """One line for each op, one column for each backend, kernels and dtype."""
-        from rich.console import Group
-        from rich.text import Text
-
-        from ..tables import table
-
         columns = list(dict.fromkeys((r.backend, r.kernels, r.dtype) for r in self.rows))
         made = table("op", "calls", *(f"{b}\n{_SHORT[k]}\n{_SHORT[d]}" for b, k, d in columns))
         made.columns[0].no_wrap = True

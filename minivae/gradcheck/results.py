@@ -1,0 +1,96 @@
+"""results: what a check found about one target, as data. It measures nothing and draws nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SCHEMA = 1
+
+
+@dataclass
+class Hint:
+    """What a pattern suggests. code: a stable word for machines; text: a sentence or two for people, about a tensor
+    whose name goes in front."""
+
+    code: str
+    text: str
+
+
+@dataclass
+class Place:
+    """One entry (or direction) of a tensor: where, and what was compared there."""
+
+    index: str
+    analytic: float
+    numeric: float
+    error: float
+    step: float
+
+
+@dataclass
+class Tensor:
+    """One tensor of one target.
+
+    checked    entries or directions compared; kinks: entries apart, where there is no derivative
+    method     "central", "complex" or "directions"
+    verdict    "ok"; "wrong"; "kinks": too many to check; "none": declared to have no gradient
+    worst      the worst places, worst first
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    checked: int
+    kinks: int
+    method: str
+    tolerance: float
+    verdict: str
+    worst: list[Place] = field(default_factory=list)
+    hints: list[Hint] = field(default_factory=list)
+
+    @property
+    def error(self) -> float:
+        return self.worst[0].error if self.worst else 0.0
+
+
+@dataclass
+class Finding:
+    """Something beside the numbers: kind, verdict "ok", "wrong" or "note", and a sentence."""
+
+    kind: str
+    verdict: str
+    message: str
+    error: float | None = None
+
+
+@dataclass
+class Result:
+    """One target: its tensors and findings."""
+
+    name: str
+    kernels: str
+    tensors: list[Tensor]
+    findings: list[Finding]
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return all(t.verdict in ("ok", "none") for t in self.tensors) and all(
+            f.verdict != "wrong" for f in self.findings
+        )
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} ({self.kernels})" if self.kernels else self.name
+
+    @property
+    def hints(self) -> list[Hint]:
+        """What is suggested, each thing once, with the names of its tensors in front."""
+        names: dict[tuple[str, str], list[str]] = {}
+        for tensor in self.tensors:
+            for hint in tensor.hints:
+                names.setdefault((hint.code, hint.text), []).append(tensor.name)
+        return [Hint(code, f"{', '.join(of)}: {text}") for (code, text), of in names.items()]
+
+    def worst(self) -> Tensor | None:
+        """The tensor furthest beyond its tolerance, or nearest to it."""
+        return max(self.tensors, key=lambda t: (t.verdict == "wrong", t.error / t.tolerance), default=None)
