@@ -21,19 +21,19 @@ class ParameterBuffer:
     """Named tensors in one flat array `data`, their gradients in a second, `grad`.
 
     specs    (name, shape) in the order in which they are laid out
-    kept     the same of tensors that no gradient reaches, and a checkpoint must hold all the same
+    fitted   the same of tensors that are fitted in closed form: they have no gradient, and a checkpoint holds them
 
     `views[name]` and `grads[name]` are views of the two; every tensor starts on a cache line, and the gaps hold 0.
-    `state` is `data` with what is kept behind it, viewed by `kept[name]`.
+    `state` is `data` followed by the fitted tensors, whose views are `fitted[name]`.
     """
 
-    def __init__(self, backend: Backend, specs: list[tuple[str, Shape]], kept: list[tuple[str, Shape]] | None = None):
+    def __init__(self, backend: Backend, specs: list[tuple[str, Shape]], fitted: list[tuple[str, Shape]] | None = None):
         step = ALIGNMENT // backend.dtype.itemsize
         self.shapes: dict[str, Shape] = {}
         self.offsets: dict[str, int] = {}
-        kept = kept or []
+        fitted = fitted or []
         size = trained = 0
-        for name, shape in specs + kept:
+        for name, shape in specs + fitted:
             if name in self.shapes:
                 raise ValueError(f"two tensors are named {name!r}")
             self.shapes[name], self.offsets[name] = tuple(shape), size
@@ -44,7 +44,7 @@ class ParameterBuffer:
         self.grad = backend.zeros(trained)
         self.views = {name: self.view(self.data, name) for name, _ in specs}
         self.grads = {name: self.view(self.grad, name) for name, _ in specs}
-        self.kept = {name: self.view(self.state, name) for name, _ in kept}
+        self.fitted = {name: self.view(self.state, name) for name, _ in fitted}
 
     def view(self, flat: Array, name: str) -> Array:
         """The tensor `name` inside a flat array laid out as this buffer is."""

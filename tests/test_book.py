@@ -110,15 +110,15 @@ def test_an_included_name_is_its_lines_in_the_file():
 
 
 def test_what_is_included_has_its_decorators_and_a_module_its_docstring():
-    text, first, _ = include.find("minivae/vae.py", "VAE.parameters")
+    text, first, _ = include.find("minivae/model.py", "Model.parameters")
     assert text.startswith("@property\ndef parameters(self)")
-    assert (ROOT / "minivae/vae.py").read_text().splitlines()[first - 1].strip() == "@property"
-    assert include.find("minivae/vae.py", "__doc__")[0].startswith("vae: the model.")
+    assert (ROOT / "minivae/model.py").read_text().splitlines()[first - 1].strip() == "@property"
+    assert include.find("minivae/model.py", "__doc__")[0].startswith("model: the mathematics")
 
 
 def test_every_file_that_a_page_includes_or_links_to_is_shown():
     shown = include.shown()
-    assert {"minivae/vae.py", "kernels/latent.py", "docs/solutions/encoder.py"} <= set(shown)
+    assert {"minivae/model.py", "kernels/latent.py", "docs/solutions/encoder.py"} <= set(shown)
     assert all((ROOT / path).is_file() for path in shown)
 
 

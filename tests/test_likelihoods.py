@@ -240,8 +240,8 @@ def form(name):
 def make(name, kernels="fused", features=D, own=None):
     """A likelihood in float64 with its own tensors, and the buffer that holds them."""
     likelihood = likelihoods.make(name, Backend("numpy", kernels, "float64"), features)
-    buffer = ParameterBuffer(likelihood.backend, likelihood.parameters(), likelihood.kept())
-    tensors = {**buffer.views, **buffer.kept}
+    buffer = ParameterBuffer(likelihood.backend, likelihood.parameters(), likelihood.fitted())
+    tensors = {**buffer.views, **buffer.fitted}
     likelihood.bind(tensors)
     for tensor, value in (CASES[name].own or {} if own is None and name in CASES else own or {}).items():
         tensors[tensor][...] = value
@@ -269,7 +269,7 @@ def test_every_likelihood_has_an_oracle_here():
 
 def test_every_likelihood_is_named_in_the_readme_and_in_the_help():
     root = Path(__file__).resolve().parent.parent
-    for text in ((root / "README.md").read_text(), (root / "minivae" / "cli.py").read_text()):
+    for text in ((root / "README.md").read_text(), (root / "minivae" / "cli" / "app.py").read_text()):
         assert [name for name in likelihoods.LIKELIHOODS if name not in text] == []
 
 

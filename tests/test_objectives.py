@@ -110,7 +110,7 @@ def test_with_the_exact_posterior_the_bound_is_the_marginal_for_every_k():
     for K in (1, 3, 8):
         terms = vae.objective_and_grad(X, RNG.normal(size=(K, 6, 1)))
         np.testing.assert_allclose(terms.bound_rows, marginal.logpdf(X), atol=1e-10)
-        np.testing.assert_allclose(vae.goal.weight, 1 / (6 * K), rtol=1e-9)
+        np.testing.assert_allclose(vae.loss_fn.weight, 1 / (6 * K), rtol=1e-9)
 
 
 def test_elbo_nll_and_kl_of_the_terms_are_those_of_eq_13():
@@ -137,7 +137,7 @@ def test_weights_stay_finite_where_the_losses_are_huge():
     terms = vae.objective_and_grad(X)
     assert terms.loss > 1e6
     assert np.isfinite(vae.buffer.grad).all()
-    np.testing.assert_allclose(vae.goal.weight.sum(axis=0), 1 / 4, rtol=1e-6)
+    np.testing.assert_allclose(vae.loss_fn.weight.sum(axis=0), 1 / 4, rtol=1e-6)
 
 
 def test_learned_parameters_of_a_likelihood_get_weighted_gradients(monkeypatch):
@@ -211,7 +211,7 @@ def test_a_tempered_ratio_is_no_bound_for_more_than_one_sample():
 def test_the_objective_is_kept_with_the_model_and_a_resumed_run_must_agree(tmp_path):
     fit(model(samples=4, antithetic=True, dtype="float32"), run=tmp_path / "r")
     loaded = mv.VAE.load(tmp_path / "r/model.safetensors", backend="numpy")
-    assert (loaded.goal.name, loaded.samples, loaded.antithetic) == ("iwae", 4, True)
+    assert (loaded.loss_fn.name, loaded.samples, loaded.antithetic) == ("iwae", 4, True)
     for change in ({"objective": "elbo"}, {"antithetic": False}, {"samples": 2}):
         other = model(**{"samples": 4, "antithetic": True, "dtype": "float32"} | change)
         with pytest.raises(UsageError, match=f"begun with model {next(iter(change))}"):

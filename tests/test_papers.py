@@ -104,14 +104,14 @@ def test_jaanli_trains_as_its_protocol_says(given):
     assert type(seen["optimizer"]) is mv.RMSprop
     expected = {"lr": 1e-3, "rho": 0.9, "eps": 1e-4 / 128, "momentum": 0.0, "weight_decay": 0.0}
     assert settings(seen["optimizer"]) == expected
-    assert (seen["vae"].hidden, seen["vae"].latent_dim, seen["vae"].goal.name) == ((512, 512), 128, "iwae")
+    assert (seen["vae"].hidden, seen["vae"].latent_dim, seen["vae"].loss_fn.name) == ((512, 512), 128, "iwae")
     np.testing.assert_array_equal(seen["X"], digits.binary().train)
 
 
 def test_pythae_trains_as_its_protocol_says_and_is_chosen_by_validation_rows(given):
     seen = given(pythae)
     assert (seen["epochs"], seen["batch_size"], type(seen["optimizer"])) == (500, 100, mv.Adam)
-    assert (seen["vae"].hidden, seen["vae"].latent_dim, seen["vae"].goal.name) == ((400,), 40, "elbo")
+    assert (seen["vae"].hidden, seen["vae"].latent_dim, seen["vae"].loss_fn.name) == ((400,), 40, "elbo")
     np.testing.assert_array_equal(seen["validation"], digits.binary().valid)
     assert given(pythae, "--layers", "2")["vae"].hidden == (400, 400)
 
@@ -125,7 +125,7 @@ def test_burda_trains_as_its_protocol_says(given, model, objective):
         "lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-4 / 20, "weight_decay": 0.0,
     }  # fmt: skip
     assert (seen["vae"].hidden, seen["vae"].latent_dim, seen["vae"].activation) == ((200, 200), 50, "tanh")
-    assert (seen["vae"].goal.name, seen["vae"].samples) == (objective, int(model.split("-")[1]))
+    assert (seen["vae"].loss_fn.name, seen["vae"].samples) == (objective, int(model.split("-")[1]))
     np.testing.assert_array_equal(seen["X"], np.concatenate([digits.grey().train, digits.grey().valid])[:59_600])
 
 
@@ -216,7 +216,7 @@ def test_burda_begins_at_the_mean_of_every_pixel():
         if name.endswith(".W"):
             W[...] = 0
     np.testing.assert_allclose(vae.decode(np.zeros((1, 3)))[0], np.clip(mean, 0.001, 0.999), rtol=1e-4)
-    assert (vae.goal.name, vae.samples) == ("iwae", 5)
+    assert (vae.loss_fn.name, vae.samples) == ("iwae", 5)
 
 
 def test_the_step_of_kingma_is_the_one_with_the_best_first_pass(monkeypatch):

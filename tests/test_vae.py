@@ -207,8 +207,8 @@ def test_using_the_model_streams_in_batches(monkeypatch):
         "sample": lambda: vae.sample(10, seed=1, draw=True),
     }
     whole = {name: use() for name, use in uses.items()}
-    monkeypatch.setattr("minivae.vae.BATCH_ROWS", 3)
-    monkeypatch.setattr("minivae.vae.blocks.__defaults__", (3,))
+    monkeypatch.setattr("minivae.model.BATCH_ROWS", 3)
+    monkeypatch.setattr("minivae.model.blocks.__defaults__", (3,))
     for name, use in uses.items():
         np.testing.assert_allclose(use(), whole[name], rtol=1e-13, err_msg=name)
 

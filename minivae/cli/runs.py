@@ -116,7 +116,7 @@ def open_run(folder: str | os.PathLike, backend: str = "auto", kernels: str | No
     folder = Path(folder)
     config = read_config(folder)
     saved = files.read(folder / MODEL_FILE)
-    vae = files.build(saved, folder / MODEL_FILE, backend, kernels, which=which)
+    vae = files.build(VAE, saved, folder / MODEL_FILE, backend, kernels, which=which)
     kind = saved.extra.get("scale", "none")
     if kind == "none":
         scale = Scale("none", np.zeros(vae.features), np.ones(vae.features))

@@ -93,9 +93,10 @@ class Session:
             say(f"scale       {scale.kind}, fitted on the training rows{units}")
         widths = "-".join(str(w) for w in (data.features, *hidden, o["latent"]))
         say(f"model       {widths}, {o['activation']}, {vae.buffer.count:,} parameters; {backend}")
-        if vae.goal.name != "elbo" or vae.samples > 1:
+        if vae.loss_fn.name != "elbo" or vae.samples > 1:
             pairs = " in antithetic pairs" if vae.antithetic else ""
-            say(f"objective   {vae.goal.name}, {vae.samples} {'samples' if vae.samples > 1 else 'sample'} a row{pairs}")
+            plural = "s" if vae.samples > 1 else ""
+            say(f"objective   {vae.loss_fn.name}, {vae.samples} sample{plural} a row{pairs}")
         if resume:
             done = training.at.epoch > o["epochs"]
             where = f"at epoch {training.at.epoch}, step {training.at.step} of {training.steps_per_epoch}"
@@ -145,7 +146,7 @@ class Session:
     ) -> None:
         """The figure on the test rows, and the pictures."""
         if history.stopped == "patience":
-            say(f"stopped     no better validation {vae.goal.name.upper()} for {self.options['patience']} epochs")
+            say(f"stopped     no better validation {vae.loss_fn.name.upper()} for {self.options['patience']} epochs")
         if history.best_epoch is not None:
             say(f"kept        the parameters of epoch {history.best_epoch}, the best on the validation rows")
         shown = runs.split_of(data, "test" if data.X_test is not None else "train", self.options)

@@ -29,8 +29,8 @@ import numpy as np
 
 from .. import checks
 from ..backend import Array
+from ..model import Model
 from ..training.batches import Batches
-from ..vae import VAE
 from .bounds import TILE_ROWS, log_jacobian
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Enclosed:
 
 
 def annealed(
-    vae: VAE,
+    vae: Model,
     X: Any,
     temperatures: int = 1000,
     chains: int = 16,
@@ -99,7 +99,7 @@ def annealed(
 
 
 def enclose(
-    vae: VAE,
+    vae: Model,
     n: int = 16,
     temperatures: int = 1000,
     chains: int = 16,
@@ -152,7 +152,7 @@ class State:
 class AnnealedPath:
     """The path of a few rows X (b, D), whose numbers in the data are `rows` (b,), and the chains that walk it."""
 
-    def __init__(self, vae: VAE, X: Array, rows: Array, T: int, C: int, leapfrog: int):
+    def __init__(self, vae: Model, X: Array, rows: Array, T: int, C: int, leapfrog: int):
         self.vae, self.X, self.rows, self.C, self.leapfrog = vae, X, rows, C, leapfrog
         self.xp, self.tau = vae.backend.xp, schedule(T).tolist()
         self.accepted = self.xp.zeros(X.shape[0])

@@ -20,8 +20,8 @@ import numpy as np
 from .. import checks
 from ..backend import Array
 from ..errors import UsageError
+from ..model import BATCH_ROWS, Model
 from ..training.batches import Batches
-from ..vae import BATCH_ROWS, VAE
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -55,12 +55,12 @@ class Evaluation:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def log_jacobian(vae: VAE, scale: Scale | None) -> float:
+def log_jacobian(vae: Model, scale: Scale | None) -> float:
     """What scaling adds to a row's negative log-density; 0 for probabilities and unscaled data."""
     return scale.log_jacobian if scale is not None and vae.likelihood.is_density else 0.0
 
 
-def evaluate(vae: VAE, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str = "none") -> Evaluation:
+def evaluate(vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str = "none") -> Evaluation:
     """ELBO, NLL and KL of the model on X (N, D).
 
     rows, scale, binarize   as in `Batches`; binarisation and ε come from the evaluation stream, so that the figure is
@@ -69,7 +69,7 @@ def evaluate(vae: VAE, X: Any, rows: Any = None, scale: Scale | None = None, bin
     return evaluate_batches(vae, Batches(vae, X, rows, scale, binarize))
 
 
-def evaluate_batches(vae: VAE, batches: Batches) -> Evaluation:
+def evaluate_batches(vae: Model, batches: Batches) -> Evaluation:
     """`evaluate` for batches that are there already."""
     sums = np.zeros(3)
     with vae.unchanged():
@@ -78,12 +78,12 @@ def evaluate_batches(vae: VAE, batches: Batches) -> Evaluation:
             sums += vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
     loss, nll, kl = (sums / len(batches)).tolist()
     jacobian = log_jacobian(vae, batches.scale)
-    iwae = -(loss + jacobian) if vae.goal.name == "iwae" else None
+    iwae = -(loss + jacobian) if vae.loss_fn.name == "iwae" else None
     return Evaluation(-(nll + jacobian + kl), nll + jacobian, kl, len(batches), iwae)
 
 
 def log_likelihood(
-    vae: VAE,
+    vae: Model,
     X: Any,
     samples: int = 1000,
     rows: Any = None,
@@ -111,7 +111,7 @@ def log_likelihood(
     return log_px - log_jacobian(vae, scale), error
 
 
-def _log_likelihood(vae: VAE, X: Array, K: int, rows: Array, eps: Array | None) -> tuple[Array, Array]:
+def _log_likelihood(vae: Model, X: Array, K: int, rows: Array, eps: Array | None) -> tuple[Array, Array]:
     """For a few rows X (b, D): a running Σ w and Σ w², relative to the largest ln w so far."""
     xp, take, (b, L) = vae.backend.xp, vae.workspace.take, (X.shape[0], vae.latent_dim)
     H = vae.encoder.forward(X)

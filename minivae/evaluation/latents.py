@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UsageError
+from ..model import BATCH_ROWS, Model
 from ..training.batches import Batches
-from ..vae import BATCH_ROWS, VAE
 from .bounds import log_jacobian
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Usage:
         }
 
 
-def usage(vae: VAE, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str = "none") -> Usage:
+def usage(vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str = "none") -> Usage:
     """How much of its latent space the model uses on X (N, D), N ≥ 2; arguments as in `evaluate`."""
     batches = Batches(vae, X, rows, scale, binarize)
     N, L = len(batches), vae.latent_dim

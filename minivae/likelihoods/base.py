@@ -54,7 +54,7 @@ class Likelihood:
         """Learned tensors of its own, (name, shape); the model stores them as `likelihood.<name>`."""
         return []
 
-    def kept(self) -> list[tuple[str, Shape]]:
+    def fitted(self) -> list[tuple[str, Shape]]:
         """Tensors of its own that no gradient reaches, stored alike; a checkpoint holds them."""
         return []
 

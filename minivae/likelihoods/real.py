@@ -135,7 +135,7 @@ class GaussianOptimal(GaussianShared):
     def parameters(self) -> list[tuple[str, Shape]]:
         return []
 
-    def kept(self) -> list[tuple[str, Shape]]:
+    def fitted(self) -> list[tuple[str, Shape]]:
         return [("logvar", (1,))]
 
     @contextlib.contextmanager

@@ -19,8 +19,8 @@ import numpy as np
 from ..errors import UsageError
 
 if TYPE_CHECKING:
+    from ..model import Model
     from ..training.loop import History
-    from ..vae import VAE
 
 Shape = tuple[int, int]
 Limits = tuple[np.ndarray, np.ndarray]
@@ -285,7 +285,7 @@ def _heat_maps(parts: list[tuple[str, np.ndarray]], limits: Limits | None, path:
 # ---- the plane of two latent dimensions -----------------------------------------------------------------------------
 
 
-def manifold(vae: VAE, shape: Shape, path: str | os.PathLike, undo: Any = None) -> None:
+def manifold(vae: Model, shape: Shape, path: str | os.PathLike, undo: Any = None) -> None:
     """For L = 2: decoded means on a grid of z at the prior's quantiles (inverse CDF), so that area is probability."""
     from scipy.stats import norm
 

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, Backend
-from ..vae import VAE
+from ..model import Model
 from .result import Held, Step, Trace
 from .steps import STEPS, Kind, equation_of, product
 
 
-def trace(vae: VAE, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
+def trace(vae: Model, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
     """`VAE.trace`: the steps of `vae.objective_and_grad` with the same arguments."""
     recorder = Recorder(vae.backend)
     twin = recorder.twin(vae)
@@ -56,30 +56,30 @@ class Recorder:
         self.places: list[tuple[str, str, Any]] = [("noise", "", None)]
         self.counted: list[int | None] = []  # FLOPs of the ops that the likelihood has called
 
-    def twin(self, vae: VAE) -> VAE:
+    def twin(self, vae: Model) -> Model:
         """A model like `vae`, with its parameters, whose calls are written down."""
         backend = copy.copy(vae.backend)
         backend.gemm = self._watched("gemm", vae.backend.gemm)
         ops = vars(vae.backend.ops).items()
         backend.ops = SimpleNamespace(**{name: self._watched(name, op) for name, op in ops})
-        twin = VAE(backend=backend, **vae.config())
+        twin = Model(backend=backend, **vae.config())
         twin.buffer.state[...] = vae.buffer.state
         explained = equation_of(type(twin.likelihood))
         for layers, equation in ((twin.encoder.layers, "eq. 15"), (twin.decoder.layers, explained)):
             for layer in layers:
                 self._placed(layer, ("forward", "backward"), layer.name, equation, layer)
         self._placed(twin.posterior, ("forward", "backward"), "posterior", "", None)
-        self._placed(twin.goal, ("forward",), "objective", equation_of(type(twin.goal)), None)
-        self._placed(twin.goal, ("backward_posterior",), "posterior", equation_of(type(twin.goal)), None)
+        self._placed(twin.loss_fn, ("forward",), "objective", equation_of(type(twin.loss_fn)), None)
+        self._placed(twin.loss_fn, ("backward_posterior",), "posterior", equation_of(type(twin.loss_fn)), None)
         twin.likelihood.nll_and_grad = self._likelihood(twin, explained)  # type: ignore[method-assign]
-        mirror = twin.mirror
+        backward = twin.backward
 
-        def mirrored() -> None:
+        def watched_backward() -> None:
             self.mirror = True
-            mirror()
+            backward()
             self.mirror = False
 
-        twin.mirror = mirrored  # type: ignore[method-assign]
+        twin.backward = watched_backward  # type: ignore[method-assign]
         return twin
 
     def _placed(self, owner: Any, methods: tuple[str, ...], place: str, equation: str, layer: Any) -> None:
@@ -117,7 +117,7 @@ class Recorder:
 
         return watched
 
-    def _likelihood(self, twin: VAE, equation: str) -> Callable[..., Any]:
+    def _likelihood(self, twin: Model, equation: str) -> Callable[..., Any]:
         inner, name = twin.likelihood.nll_and_grad, twin.likelihood.name
 
         def nll_and_grad(nll: Array, d_out: Array, d_params: dict[str, Array], out: Array, X: Array, w: Any) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from .. import checks
 from ..backend import Array
 from ..errors import UsageError
-from ..vae import VAE
+from ..model import Model
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -41,7 +41,7 @@ class Batches:
 
     def __init__(
         self,
-        vae: VAE,
+        vae: Model,
         X: Any,
         rows: Any = None,
         scale: Scale | None = None,
@@ -102,7 +102,7 @@ class Batches:
             stop = min(start + size, len(self))
             yield slice(start, stop), *self.take(self.noise.rows(start, stop), "evaluation", EVALUATION_PASS)
 
-    def _check(self, vae: VAE) -> None:
+    def _check(self, vae: Model) -> None:
         """The values themselves: finite, and in the domain of the binarisation and of the likelihood."""
         low, high, between = math.inf, -math.inf, False
         for start in range(0, len(self), CHECK_ROWS):

@@ -17,14 +17,15 @@ import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..backend import Backend
 from ..errors import UsageError, UsageWarning
-from ..vae import VAE
+from ..model import Model
 
+M = TypeVar("M", bound=Model)
 VERSION = 1
 TEMPORARY = ".*.minivae-tmp"  # what a killed write may leave beside its file
 
@@ -116,13 +117,13 @@ def read(path: str | os.PathLike) -> Checkpoint:
         raise UsageError(f"{path}: expected a model that minivae saved, whole; got {_short(error)}") from None
 
 
-def tensors_of(vae: VAE, flat: Any = None, prefix: str = "") -> dict[str, np.ndarray]:
+def tensors_of(vae: Model, flat: Any = None, prefix: str = "") -> dict[str, np.ndarray]:
     """The named tensors of the model's state, or of another flat array laid out like it, on the host."""
     flat = vae.buffer.state if flat is None else flat
     return {prefix + name: vae.backend.to_host(vae.buffer.view(flat, name)) for name in vae.buffer.shapes}
 
 
-def put_tensors(vae: VAE, tensors: dict[str, np.ndarray], flat: Any, prefix: str = "", source: Any = "file") -> None:
+def put_tensors(vae: Model, tensors: dict[str, np.ndarray], flat: Any, prefix: str = "", source: Any = "file") -> None:
     """Copy named tensors into a flat array laid out as the model's state is, checking every one."""
     for name, shape in vae.buffer.shapes.items():
         array = tensors.get(prefix + name)
@@ -135,7 +136,7 @@ def put_tensors(vae: VAE, tensors: dict[str, np.ndarray], flat: Any, prefix: str
         vae.backend.assign(vae.buffer.view(flat, name), array)
 
 
-def save_model(vae: VAE, path: str | os.PathLike) -> None:
+def save_model(vae: Model, path: str | os.PathLike) -> None:
     """`VAE.save`: the parameters alone."""
     if Path(path).is_dir():
         raise UsageError(f"{path} is a folder: name a file, such as {Path(path) / 'model.safetensors'}")
@@ -145,21 +146,22 @@ def save_model(vae: VAE, path: str | os.PathLike) -> None:
 
 
 def build(
+    cls: type[M],
     checkpoint: Checkpoint,
     source: Any,
     backend: str | Backend = "auto",
     kernels: str | None = None,
     dtype: Any = None,
     which: str = "best",
-) -> VAE:
-    """The model of a checkpoint that has been read from `source`."""
+) -> M:
+    """The model of class `cls` that a checkpoint, read from `source`, describes."""
     if which not in ("best", "last"):
         raise UsageError(f"which={which!r}: expected 'best' or 'last'")
     if dtype is None and not isinstance(backend, Backend):
         dtype = checkpoint.dtype
     try:
         model = {**checkpoint.model, "hidden": tuple(checkpoint.model["hidden"])}
-        vae = VAE(backend=backend, kernels=kernels, dtype=dtype, **model)
+        vae = cls(backend=backend, kernels=kernels, dtype=dtype, **model)
         vae.passes = int(checkpoint.training.get("passes", 0))
     except UsageError:
         raise
@@ -170,7 +172,7 @@ def build(
     return vae
 
 
-def load_model(path: str | os.PathLike, backend: Any, kernels: str | None, dtype: Any, which: str) -> VAE:
+def load_model(cls: type[M], path: str | os.PathLike, backend: Any, kernels: str | None, dtype: Any, which: str) -> M:
     """`VAE.load`."""
     held = read(path)
     if held.extra.get("scale", "none") != "none":
@@ -180,7 +182,7 @@ def load_model(path: str | os.PathLike, backend: Any, kernels: str | None, dtype
             UsageWarning,
             stacklevel=3,
         )
-    return build(held, path, backend, kernels, dtype, which)
+    return build(cls, held, path, backend, kernels, dtype, which)
 
 
 def _short(error: BaseException) -> str:

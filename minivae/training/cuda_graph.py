@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
+from ..model import Model
 from ..optim import Optimizer
-from ..vae import VAE
 from .batches import Batches
 
 
-def possible(vae: VAE, batches: Batches) -> bool:
+def possible(vae: Model, batches: Batches) -> bool:
     """Whether steps on these batches can be captured: products, kernels and data all on the device."""
     return vae.backend.capture and batches.scale is None and vae.backend.owns(batches.X)
 
@@ -30,7 +30,7 @@ def possible(vae: VAE, batches: Batches) -> bool:
 class Graphs:
     """The steps of one training. `recent` (steps, 3) receives each step's sums of loss, nll and kl."""
 
-    def __init__(self, vae: VAE, batches: Batches, optimizer: Optimizer, recent: Array, free_bits: float, clip: Any):
+    def __init__(self, vae: Model, batches: Batches, optimizer: Optimizer, recent: Array, free_bits: float, clip: Any):
         self.vae, self.batches, self.optimizer, self.recent = vae, batches, optimizer, recent
         self.free_bits, self.clip = free_bits, clip
         backend, steps = vae.backend, recent.shape[0]

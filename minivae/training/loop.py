@@ -27,9 +27,9 @@ import numpy as np
 from .. import checks
 from ..errors import UsageError
 from ..evaluation.bounds import evaluate_batches, log_jacobian
+from ..model import Model
 from ..noise import permutation
 from ..optim import Adam, Optimizer
-from ..vae import VAE
 from . import checkpoint as files
 from . import cuda_graph as graph
 from .batches import CHECK_ROWS, Batches
@@ -109,7 +109,7 @@ class Position:
     seconds: float = 0.0
 
 
-def fit(vae: VAE, X: Any, resume: bool = False, **options: Any) -> History:
+def fit(vae: Model, X: Any, resume: bool = False, **options: Any) -> History:
     """Train `vae` on X (N, D); `VAE.fit` describes the options."""
     training = Training(vae, X, **options)
     if resume:
@@ -117,7 +117,7 @@ def fit(vae: VAE, X: Any, resume: bool = False, **options: Any) -> History:
     return training.run()
 
 
-def settle(vae: VAE, batches: Batches) -> None:
+def settle(vae: Model, batches: Batches) -> None:
     """Fit what the likelihood knows in closed form (gaussian:optimal: its σ²) by one pass over the training rows.
 
     `fit` does it after each epoch; a loop of your own over `train_step` leaves the last batch's, until it calls
@@ -133,7 +133,7 @@ class Training:
 
     def __init__(
         self,
-        vae: VAE,
+        vae: Model,
         X: Any,
         epochs: int = 10,
         batch_size: int = 128,
@@ -157,7 +157,7 @@ class Training:
         patience = None if patience is None else checks.whole("patience", patience)
         if clip is not None:
             clip = checks.real("clip", clip, lambda x: x > 0, "a number > 0, the gradient's largest norm")
-        vae.goal.check(1.0, free_bits)
+        vae.loss_fn.check(1.0, free_bits)
         save_seconds = checks.real("save_seconds", save_seconds, lambda x: x >= 0, "a number of seconds ≥ 0")
         if callback is not None and not callable(callback):
             raise UsageError(f"callback={callback!r}: expected a function of an epoch's row")
@@ -231,7 +231,7 @@ class Training:
         while at.step < self.steps_per_epoch:
             plan = self._plan()
             beta = plan[-1][1]
-            at.bound = at.bound and all(vae.goal.is_bound(beta, vae.samples) for _, beta in plan)
+            at.bound = at.bound and all(vae.loss_fn.is_bound(beta, vae.samples) for _, beta in plan)
             X = self._steps(order, plan, pass_)
             rows_here += min(len(plan) * self.batch_size, len(self.batches) - at.step * self.batch_size)
             at.step += len(plan)

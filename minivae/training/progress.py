@@ -50,7 +50,7 @@ class Progress:
         self.status.update(
             f"epoch {at.epoch}/{training.epochs}  {at.step}/{training.steps_per_epoch}  "
             f"{_loss(training, at.sums[0] / rows + training.jacobian)}elbo {-(nll + kl):.2f}  "
-            f"nll {nll:.2f}  kl {kl:.2f}{_beta(beta, vae.goal.is_bound(beta, vae.samples))}  {rate:,.0f} rows/s"
+            f"nll {nll:.2f}  kl {kl:.2f}{_beta(beta, vae.loss_fn.is_bound(beta, vae.samples))}  {rate:,.0f} rows/s"
         )
 
     def epoch(self, training: Training, row: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ class Progress:
 
 def _loss(training: Training, loss: float) -> str:
     """What is minimised, where elbo, nll and kl do not say it already."""
-    return "" if training.vae.goal.name == "elbo" else f"loss {loss:.2f}  "
+    return "" if training.vae.loss_fn.name == "elbo" else f"loss {loss:.2f}  "
 
 
 def _beta(beta: float, bound: bool) -> str:

@@ -15,7 +15,11 @@ from include import ROOT, relative
 
 # (title, what it is, [(file, names)]): in reading order
 CONTENTS = [
-    ("The model", "`import minivae as mv`", [("minivae/vae.py", ["VAE"]), ("minivae/objectives.py", ["Terms"])]),
+    (
+        "The model",
+        "`import minivae as mv`",
+        [("minivae/vae.py", ["VAE"]), ("minivae/model.py", ["Model"]), ("minivae/objectives.py", ["Terms"])],
+    ),
     (
         "Training",
         "",

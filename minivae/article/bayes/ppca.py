@@ -104,8 +104,8 @@ def fit_linear_vae(vae: VAE, X: Any, steps: int = 3000, lr: float = 0.1) -> VAE:
     have the same mean and covariance. They are given to the engine as its samples (eq. 23).
     """
     LinearGaussian.of(vae)  # or UsageError
-    if vae.goal.name != "elbo":
-        raise UsageError(f"objective={vae.goal.name!r}: expected 'elbo', whose expectation over ε these points give")
+    if vae.loss_fn.name != "elbo":
+        raise UsageError(f"objective={vae.loss_fn.name!r}: expected 'elbo', whose expectation over ε these points give")
     L = vae.latent_dim
     points = np.concatenate([np.eye(L), -np.eye(L)]) * np.sqrt(L)
     eps = np.repeat(points[:, None, :], checks.array("X", X, vae.features).shape[0], axis=1)

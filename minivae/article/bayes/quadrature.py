@@ -73,7 +73,7 @@ class ExactModel:
         self.latent_dim = small(vae.latent_dim)
         self._to_host = vae.backend.to_host
         whole = Checkpoint(vae.config(), vae.backend.dtype.name, tensors_of(vae))
-        self.vae = build(whole, "the model", Backend("numpy", vae.backend.kernels, "float64"))
+        self.vae = build(VAE, whole, "the model", Backend("numpy", vae.backend.kernels, "float64"))
         self.fine, self.coarse = fine_rule(self.latent_dim), coarse_rule(self.latent_dim)
 
     def rows(self, X: Any) -> np.ndarray:

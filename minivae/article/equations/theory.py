@@ -217,8 +217,8 @@ KL(q_φ(x,z) ‖ p_θ(x,z)) = E_{x~p̃}[ ∫ q_φ(z|x) ln ───────�
         words="Reconstruction, and how much the code of a row says about it. Of discrete data either can be 0, never "
         "both: they pull against each other, and only their sum tells how far training has come. −𝓛 is the ELBO, at "
         "most the mean log-likelihood of x.",
-        forward=(f"{JOINT}.loss_parts", "vae:VAE.forward", "objectives:ELBO.forward"),
-        backward=("vae:VAE.mirror", "objectives:ELBO.backward_posterior"),
+        forward=(f"{JOINT}.loss_parts", "model:Model.forward", "objectives:ELBO.forward"),
+        backward=("model:Model.backward", "objectives:ELBO.backward_posterior"),
         test="tests/test_bayes_linear.py::test_the_linear_elbo_is_the_engines_objective",
         toy=toys.two_terms,
     ),

@@ -233,8 +233,8 @@ def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool =
     def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
         q = likelihoods.make(name, backend, D)
         own = q.parameters()
-        buffer = ParameterBuffer(backend, own, q.kept())
-        q.bind({**buffer.views, **buffer.kept})
+        buffer = ParameterBuffer(backend, own, q.fitted())
+        q.bind({**buffer.views, **buffer.fitted})
         draw = rng.uniform if q.noise == "uniform" else rng.normal
         center = backend.asarray(0.7 * rng.normal(size=(n, q.width)), backend.dtype)
         X = q.draw(center, backend.asarray(draw(size=(n, D)), backend.dtype))

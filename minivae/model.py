@@ -1,0 +1,339 @@
+"""model: the mathematics of a VAE. One forward chain, and its backward pass.
+
+    X ─ encoder ─ H=[μ|ln σ²] ─ posterior ─ Z ─ decoder ─ out ─ loss_fn(likelihood) ─ 𝓛        forward: to the right
+    dX  encoder     dH          posterior   dZ  decoder  d_out  loss_fn(likelihood)            backward: to the left
+
+    𝓛 = E_x[ E_{z~q(z|x)}[−ln p(x|z)] + β KL(q(z|x) ‖ p(z)) ]                          (eq. 13; β = 1)
+
+or the importance-weighted bound: `objectives.py` has both. There is no graph and no tape: what `backward` needs,
+`forward` leaves in the workspace. Training, files and evaluation stand above, in `vae.py`.
+
+The letters are those of Kingma & Welling (2014): encoder q(z|x), decoder p(x|z), prior p(z). The article that
+"(eq. 13)" counts writes p and q the other way round.
+
+Legend: B rows, D features, H hidden units, L latent dimensions, S samples of z for each row. Nats; sums over features,
+means over rows. `logvar` = ln σ².
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import checks, likelihoods, objectives
+from .backend import Array, Backend, resolve
+from .buffers import ParameterBuffer, Workspace
+from .errors import UsageError
+from .latent import GaussianPosterior
+from .layers import MLP, initialise
+from .noise import Noise
+from .objectives import Terms
+
+if TYPE_CHECKING:
+    from .optim import Optimizer
+
+BATCH_ROWS = 1024  # rows at a time where a method streams over many
+
+
+class Model:
+    """A variational auto-encoder's mathematics: MLP encoder and decoder, Gaussian posterior, prior N(0, I).
+
+    The arguments are described in `VAE`, the class for users. What computes takes a Model.
+
+    `parameters` and `gradients` map names to views of the flat buffers: "encoder.0.W" (D, H), "encoder.0.b" …
+    """
+
+    def __init__(
+        self,
+        features: int,
+        latent_dim: int = 20,
+        hidden: tuple[int, ...] = (500,),
+        activation: str = "relu",
+        likelihood: str = "bernoulli",
+        objective: str = "elbo",
+        samples: int = 1,
+        backend: str | Backend = "auto",
+        kernels: str | None = None,
+        dtype: Any = None,
+        seed: int = 0,
+        init: str = "glorot",
+        antithetic: bool = False,
+    ):
+        features, latent_dim = checks.whole("features", features), checks.whole("latent_dim", latent_dim)
+        samples = checks.whole("samples", samples)
+        if isinstance(hidden, (str, int)) or not hasattr(hidden, "__iter__"):
+            raise UsageError(f"hidden={hidden!r}: expected a tuple of widths, as in (500,), or () for a linear model")
+        self.hidden = tuple(checks.whole(f"hidden[{i}]", width) for i, width in enumerate(hidden))
+        names = {"activation": activation, "likelihood": likelihood, "objective": objective, "init": init}
+        for name, text in names.items():
+            checks.instance(name, text, str, "its name")
+        loss_class = objectives.find(objective)
+        if checks.flag("antithetic", antithetic) and samples % 2:
+            raise UsageError(
+                f"samples={samples} with antithetic=True: expected an even number, for they come in pairs ε and −ε"
+            )
+        self.features, self.latent_dim = features, latent_dim
+        self.activation, self.init = activation, init
+        self.samples, self.antithetic = samples, bool(antithetic)
+        self.backend = resolve(backend, kernels, dtype)
+        self.workspace = Workspace(self.backend)
+        self.noise = Noise(self.backend, seed)
+        self.passes = 0  # epochs of `fit` and bare training steps so far: the noise counter's `pass`
+
+        self.likelihood = likelihoods.make(likelihood, self.backend, features)
+        widths = [features, *self.hidden, 2 * latent_dim]
+        reversed_widths = [latent_dim, *reversed(self.hidden), self.likelihood.width]
+        self.encoder = MLP(self.backend, self.workspace, "encoder", widths, activation)
+        self.posterior = GaussianPosterior(self.backend, self.workspace, latent_dim)
+        self.decoder = MLP(self.backend, self.workspace, "decoder", reversed_widths, activation)
+
+        own = [(f"likelihood.{name}", shape) for name, shape in self.likelihood.parameters()]
+        fitted = [(f"likelihood.{name}", shape) for name, shape in self.likelihood.fitted()]
+        self.buffer = ParameterBuffer(self.backend, self.encoder.parameters() + self.decoder.parameters() + own, fitted)
+        self.encoder.bind(self.buffer)
+        self.decoder.bind(self.buffer)
+        views = {**self.buffer.views, **self.buffer.fitted}
+        self.likelihood.bind({name.partition(".")[2]: views[name] for name, _ in own + fitted})
+        self.d_params = {name.partition(".")[2]: self.buffer.grads[name] for name, _ in own}
+        self.spare_d_params = {name: self.backend.zeros(grad.shape) for name, grad in self.d_params.items()}
+        self.loss_fn = loss_class(self.backend, self.workspace, self.likelihood, self.posterior, self.d_params)
+        initialise(self.buffer, self.noise, init)
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Name → view of the flat parameters."""
+        return self.buffer.views
+
+    @property
+    def gradients(self) -> dict[str, Array]:
+        """Name → view of the flat gradients that the last `objective_and_grad` or `train_step` wrote."""
+        return self.buffer.grads
+
+    @property
+    def seed(self) -> int:
+        return self.noise.seed
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that build this model again, as JSON knows them: all but the backend."""
+        return {
+            "features": self.features,
+            "latent_dim": self.latent_dim,
+            "hidden": list(self.hidden),
+            "activation": self.activation,
+            "likelihood": self.likelihood.name,
+            "objective": self.loss_fn.name,
+            "samples": self.samples,
+            "antithetic": self.antithetic,
+            "seed": self.seed,
+            "init": self.init,
+        }
+
+    # ---- forward and backward -----------------------------------------------------------------------------------
+
+    def forward(self, X: Array, eps: Array, beta: float, free_bits: float) -> Terms:
+        """X (B, D), eps (S, B, L) → the terms (eq. 13); what `backward` needs stays in the workspace."""
+        S, B, L = eps.shape
+        H = self.encoder.forward(X)  # [μ | ln σ²] (eq. 15)
+        Z = self.posterior.forward(H, eps)
+        out = self.decoder.forward(Z.reshape(S * B, L))
+        return self.loss_fn.forward(out, X, beta, free_bits)
+
+    def training_forward(self, X: Array, eps: Array, beta: float, free_bits: float) -> Terms:
+        """`forward` to the loss of a training step: the same, but where the likelihood fits something to the batch."""
+        with self.likelihood.training():
+            return self.forward(X, eps, beta, free_bits)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[dict[str, Array]]:
+        """Inside, a forward pass changes nothing: not what the likelihood counts or fits, and not `gradients`.
+
+        Loss and gradient being one pass, the likelihood's own tensors have theirs written by it: into those given here.
+        """
+        self.loss_fn.d_params = self.spare_d_params
+        try:
+            with self.likelihood.uncounted():
+                yield self.spare_d_params
+        finally:
+            self.loss_fn.d_params = self.d_params
+
+    def backward(self) -> None:
+        """Write the loss's gradient with respect to every parameter (eq. 13, 24), from what `forward` left."""
+        d_out = self.loss_fn.backward()
+        dZ = self.decoder.backward(d_out)
+        dH = self.loss_fn.backward_posterior(dZ.reshape(self.posterior.Z.shape))  # type: ignore[union-attr]
+        self.encoder.backward(dH, need_dX=False)  # (eq. 15)
+
+    # ---- the objective, and a step down it ----------------------------------------------------------------------
+
+    def objective(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
+        """The loss of a training step and its parts for X (B, D) (eq. 13, 24); with "iwae" they are `WeightedTerms`.
+
+        eps        (B, L), or (S, B, L) for S samples; None draws it from the evaluation stream, always the same
+        beta       weight of the KL
+        free_bits  nats of KL that each latent dimension has for nothing; not with objective "iwae"
+        Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain. Under
+        'gaussian:optimal' σ² is this batch's own, as in training; `evaluate` takes the σ² that is kept.
+        """
+        X = self._batch(X)
+        self.likelihood.check(X)
+        self.loss_fn.check(beta, free_bits)
+        with self.unchanged():
+            return self.training_forward(
+                X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), beta, free_bits
+            ).copy()
+
+    def objective_and_grad(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
+        """`objective`, and `gradients` overwritten with the gradient of its loss (eq. 13, 24)."""
+        X = self._batch(X)
+        self.likelihood.check(X)
+        self.loss_fn.check(beta, free_bits)
+        eps = self.epsilon(eps, X.shape[0], "evaluation", None, 0)
+        with self.likelihood.uncounted():
+            terms = self.training_forward(X, eps, beta, free_bits)
+            self.backward()
+        return terms.copy()
+
+    def train_step(
+        self,
+        X: Any,
+        optimizer: Optimizer,
+        rows: Any = None,
+        eps: Any = None,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        clip: float | None = None,
+        pass_: int | None = None,
+    ) -> Terms:
+        """Noise, forward, backward, update: what `fit` repeats (eq. 24 for one sample).
+
+        X        (B, D); its values are taken to lie in the likelihood's domain (`fit` and `objective` check)
+        rows     (B,) the rows' numbers in the data set, which choose their noise; None means 0 … B − 1
+        eps      (B, L) or (S, B, L): the noise itself, instead
+        clip     the gradient's largest global norm
+        pass_    the pass over the data, which chooses the noise too; None counts this model's own calls
+        Returns terms that are views, valid until the next call.
+        """
+        if pass_ is None:
+            self.passes += 1
+            pass_ = self.passes
+        X = self._batch(X)
+        self.loss_fn.check(beta, free_bits)
+        checks.able("optimizer", optimizer, "update", "an optimizer, such as mv.Adam(1e-3)")
+        eps = self.epsilon(eps, X.shape[0], "posterior", rows, pass_)
+        terms = self.training_forward(X, eps, beta, free_bits)
+        self.backward()
+        if clip is not None:
+            norm = self.workspace.take("gradient_norm", (1,), np.float64)
+            self.backend.ops.clip_norm(self.buffer.grad, norm, clip)
+        optimizer.update(self.buffer.data, self.buffer.grad, self.backend)
+        return terms
+
+    # ---- using the model ----------------------------------------------------------------------------------------
+
+    def encode(self, X: Any, device: bool = False) -> tuple[Array, Array]:
+        """X (N, D) → the posterior's mean and logvar, (N, L) each (eq. 15); on the host unless device=True."""
+        L = self.latent_dim
+
+        def heads(batch: Any) -> Array:
+            return self.encoder.forward(self._batch(batch))
+
+        H = self._stream(heads, checks.array("X", X, self.features), device)
+        return H[:, :L], H[:, L:]
+
+    def decode(self, Z: Any, draw: bool = False, device: bool = False, seed: int | None = None) -> Array:
+        """Z (N, L) → E[x|z] (N, D); draw=True: x ~ q(x|z), with the noise of `seed` (the model's, unless given)."""
+        rows = count(0, BATCH_ROWS)
+        Z = checks.array("Z", Z, self.latent_dim)
+        return self._stream(lambda batch: self._decode(self._latents(batch), draw, next(rows), seed), Z, device)
+
+    def reconstruct(self, X: Any, device: bool = False) -> Array:
+        """X (N, D) → E[x|z] at the posterior's mean, (N, D)."""
+        L = self.latent_dim
+
+        def there_and_back(batch: Any) -> Array:
+            H = self.encoder.forward(self._batch(batch))
+            return self._decode(self.backend.xp.ascontiguousarray(H[:, :L]))
+
+        return self._stream(there_and_back, checks.array("X", X, self.features), device)
+
+    def sample(self, n: int, seed: int | None = None, draw: bool = False, device: bool = False) -> Array:
+        """n rows from the model: z ~ N(0, I), then E[x|z] (n, D), or x ~ q(x|z) with draw=True.
+
+        The same n rows each time, for one seed: the model's, unless given.
+        """
+        n = checks.whole("n", n)
+        noise = self.noise if seed is None else Noise(self.backend, seed)
+        Z = self.backend.empty((1, n, self.latent_dim))
+        noise.normal(Z, "prior", noise.rows(0, n), pass_=0)
+        return self.decode(Z[0], draw=draw, device=device, seed=seed)
+
+    # ---- at the door --------------------------------------------------------------------------------------------
+
+    def _batch(self, X: Any) -> Array:
+        """X checked, and as a C-contiguous array of the backend in the model's dtype."""
+        return self.as_own("X", checks.array("X", X, self.features))
+
+    def _latents(self, Z: Any) -> Array:
+        return self.as_own("Z_given", checks.array("Z", Z, self.latent_dim))
+
+    def as_own(self, name: str, x: Any) -> Array:
+        if self.backend.owns(x) and x.dtype == self.backend.dtype and x.flags.c_contiguous:
+            return x
+        out = self.workspace.take(name, x.shape)
+        self.backend.assign(out, x)
+        return out
+
+    def epsilon(self, eps: Any, B: int, stream: str, rows: Any, pass_: int) -> Array:
+        """The noise (S, B, L): the caller's, or drawn."""
+        S, L = self.samples, self.latent_dim
+        if eps is None:
+            out = self.workspace.take("eps", (S, B, L))
+            if rows is None:
+                rows = self.noise.rows(0, B)
+            elif not self.backend.owns(checks.row_numbers("rows", rows, B)):
+                rows = self.backend.asarray(rows)
+            drawn = out[: S // 2] if self.antithetic else out
+            self.noise.normal(drawn, stream, rows, pass_)
+            if self.antithetic:
+                self.backend.xp.negative(drawn, out=out[S // 2 :])
+            return out
+        shape = tuple(getattr(eps, "shape", ()))
+        if shape == (B, L):
+            eps = eps.reshape(1, B, L)
+        elif len(shape) != 3 or shape[0] == 0 or shape[1:] != (B, L):
+            raise UsageError(f"eps: expected ({B}, {L}), or (S, {B}, {L}) for S samples; got {shape}")
+        return self.as_own("eps", eps)
+
+    # ---- streaming ----------------------------------------------------------------------------------------------
+
+    def _decode(self, Z: Array, draw: bool = False, start: int = 0, seed: int | None = None) -> Array:
+        out = self.decoder.forward(Z)
+        if not draw:
+            return self.likelihood.mean(out)
+        noise = self.noise if seed is None else Noise(self.backend, seed)
+        u = self.workspace.take("draw", (1, Z.shape[0], self.features))
+        fill = noise.uniform if self.likelihood.noise == "uniform" else noise.normal
+        fill(u, "prior", noise.rows(start, start + Z.shape[0]), pass_=1)
+        return self.likelihood.draw(out, u[0])
+
+    def _stream(self, function: Callable[[Any], Array], X: Any, device: bool) -> Array:
+        """`function` over blocks of rows, its results copied into one array."""
+        rows = X.shape[0]
+        result: Any = None
+        for start, block in blocks(X):
+            part = function(block)
+            if result is None:
+                shape = (rows, part.shape[1])
+                result = self.backend.empty(shape) if device else np.empty(shape, self.backend.dtype)
+            result[start : start + block.shape[0]] = part if device else self.backend.to_host(part)
+        return result
+
+
+def blocks(X: Any, size: int = BATCH_ROWS) -> Iterator[tuple[int, Any]]:
+    """(first row, block of rows) over X."""
+    for start in range(0, X.shape[0], size):
+        yield start, X[start : start + size]
