@@ -217,17 +217,17 @@ def test_numbers_are_spoken_with_their_digits():
 
 # ---- the notations --------------------------------------------------------------------------------------------------
 
-KINGMA_WELLING = {
-    "p(z|x)": "q_φ(z|x)",
-    "q(x|z)": "p_θ(x|z)",
-    "q(z)": "p(z)",
-    "q(x,z)": "p_θ(x,z)",
-    "q(x)": "p_θ(x)",
-    "p(x,z)": "q_φ(x,z)",
+ARTICLE = {  # what the field calls it → what the article calls it
+    "q(z|x)": "p(z|x)",
+    "p(x|z)": "q(x|z)",
+    "p(z)": "q(z)",
+    "p(x,z)": "q(x,z)",
+    "p(x)": "q(x)",
+    "q(x,z)": "p(x,z)",
     "p̃(x)": "p̃(x)",
-    "p̂(z|x)": "p_θ(z|x)",
+    "p(z|x)": "p̂(z|x)",
 }
-DENSITY = re.compile(r"[pq][\u0302\u0303]?(?:_[φθ])?\([^()]*\)")
+DENSITY = re.compile(r"[pq][\u0302\u0303]?\([^()]*\)")
 
 
 def densities(text):
@@ -235,16 +235,36 @@ def densities(text):
 
 
 @EACH
-def test_each_notation_is_the_others_translation_and_neither_is_mixed(equation):
-    article, theirs = densities(equation.article), densities(equation.kingma_welling)
+def test_the_articles_formula_is_the_fields_with_the_articles_letters(equation):
     if equation.number and equation.number <= 6:  # no model yet: p and q are any two distributions
-        assert equation.article == equation.kingma_welling
+        assert equation.article == equation.formula
         return
-    assert sorted(KINGMA_WELLING[density] for density in article) == sorted(theirs)
-    assert theirs
-    assert "φ" not in equation.article
-    assert "θ" not in equation.article
+    assert densities(equation.formula)
+    assert [ARTICLE[density] for density in densities(equation.formula)] == densities(equation.article)
+    assert list(map(columns, equation.article.splitlines())) == list(map(columns, equation.formula.splitlines()))
     assert not densities(equation.words + equation.gradient), "words and gradients hold for both notations"
+
+
+FIELD_BY_NUMBER = {  # written by hand from the article, tag by tag: who stands on which side
+    7: ["p(x)", "p(x,z)", "p(x|z)", "p(z)"],
+    8: ["q(x,z)", "p(x,z)", "p̃(x)", "q(z|x)"],
+    9: ["q(x,z)", "p(x,z)", "p̃(x)", "q(z|x)"],
+    10: ["p̃(x)", "q(z|x)"],
+    11: ["q(x,z)", "p(x,z)", "p̃(x)"],
+    12: ["q(z|x)", "p(x|z)", "p(z)"],
+    13: ["q(z|x)", "p(x|z)", "p(z)"],
+    14: ["p(x|z)", "p(z)", "p(z|x)"],
+    15: ["q(z|x)"],
+    16: ["q(z|x)", "p(z)"],
+    **{number: ["p(x|z)"] for number in range(17, 23)},
+    23: ["q(z|x)", "p(x|z)"],
+    24: ["p(x|z)", "q(z|x)", "p(z)"],
+}
+
+
+@pytest.mark.parametrize("number", range(7, 25))
+def test_every_equation_has_the_distributions_of_the_article_in_the_fields_letters(number):
+    assert set(densities(find(number).formula)) == set(FIELD_BY_NUMBER[number])
 
 
 # ---- what is printed ------------------------------------------------------------------------------------------------
@@ -280,7 +300,7 @@ def test_a_text_holds_all_that_it_promises(equation, explained):
         assert place.name in text
     assert equation.page in text
     assert spoken(explained[equation.key].number) in text
-    for formula in (equation.article, equation.kingma_welling, equation.gradient):
+    for formula in (equation.article, equation.formula, equation.gradient):
         assert all(line in text for line in formula.splitlines())
 
 

@@ -13,9 +13,9 @@ from .places import ROOT, Place, of_code, of_test
 from .table import EQUATIONS
 
 WIDTH = 80
-ARTICLE = "The article: encoder p(z|x), decoder q(x|z), prior q(z)"
-KINGMA_WELLING = "Kingma & Welling: encoder q_φ(z|x), decoder p_θ(x|z), prior p(z)"
-EITHER = "The article, and Kingma & Welling"
+FIELD = "Encoder q(z|x), decoder p(x|z), prior p(z)"
+ARTICLE = "The article's letters: encoder p(z|x), decoder q(x|z), prior q(z)"
+EITHER = "The formula"
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Explanation:
     def text(self, bold: bool = False) -> str:
         e = self.equation
         parts = [_bold(e.heading, bold) + f"\nminivae explain {' | '.join(e.names)}"]
-        same = e.article == e.kingma_welling
-        parts.append(_section(EITHER if same else ARTICLE, _indent(e.article), bold))
+        same = e.article == e.formula
+        parts.append(_section(EITHER if same else FIELD, _indent(e.formula), bold))
         if not same:
-            parts.append(_section(KINGMA_WELLING, _indent(e.kingma_welling), bold))
+            parts.append(_section(ARTICLE, _indent(e.article), bold))
         parts.append(_section("In words", _wrapped(e.words), bold))
         if e.gradient:
             parts.append(_section("Gradient", _indent(e.gradient), bold))
@@ -76,7 +76,7 @@ class Explanation:
             "names": list(e.names),
             "title": e.title,
             "article": e.article,
-            "kingma_welling": e.kingma_welling,
+            "kingma_welling": e.formula,
             "words": e.words,
             "gradient": e.gradient or None,
             "forward": [place.to_dict() for place in self.forward],

@@ -13,8 +13,7 @@ MODEL = (
         number=15,
         names=("encoder",),
         title="the encoder",
-        article="p(z|x) = N( z; μ(x), diag σ²(x) )",
-        kingma_welling="q_φ(z|x) = N( z; μ(x), diag σ²(x) )",
+        formula="q(z|x) = N( z; μ(x), diag σ²(x) )",
         words="The posterior is taken to be a Gaussian of independent components. A network reads x and says its mean "
         "and its logvar = ln σ²; this is where the exact posterior of eq. 14 is given up.",
         gradient="dH = [ dμ | d ln σ² ] comes from eq. 16 and 23; the encoder's layers\npass it on: dW = Xᵀ dY, "
@@ -28,14 +27,10 @@ MODEL = (
         number=16,
         names=("kl", "gaussian-kl"),
         title="KL of the encoder from the prior",
-        article="""\
+        formula="""\
                       1   L
-KL(p(z|x) ‖ q(z)) =  ───  Σ  (μₖ² + σₖ² − ln σₖ² − 1)
+KL(q(z|x) ‖ p(z)) =  ───  Σ  (μₖ² + σₖ² − ln σₖ² − 1)
                       2  k=1""",
-        kingma_welling="""\
-                        1   L
-KL(q_φ(z|x) ‖ p(z)) =  ───  Σ  (μₖ² + σₖ² − ln σₖ² − 1)
-                        2  k=1""",
         words="Both are Gaussian, N(μ, σ²) and N(0, I), so this term of eq. 13 needs no sampling. It is 0 for μ = 0 "
         "and σ = 1 and grows with every nat that z carries. Summed over latent dimensions, averaged over rows.",
         gradient="dμ = (β/B) μ;   d ln σ² = (β/B) ½ (σ² − 1)",
@@ -48,14 +43,10 @@ KL(q_φ(z|x) ‖ p(z)) =  ───  Σ  (μₖ² + σₖ² − ln σₖ² − 1
         number=17,
         names=("sigmoid", "bernoulli-variable"),
         title="a Bernoulli variable",
-        article="""\
+        formula="""\
           ⎧ ρ         x = 1
-q(x|z) =  ⎨                    ρ = sigmoid(logit) = 1 / (1 + e^(−logit))
+p(x|z) =  ⎨                    ρ = sigmoid(logit) = 1 / (1 + e^(−logit))
           ⎩ 1 − ρ     x = 0,""",
-        kingma_welling="""\
-            ⎧ ρ         x = 1
-p_θ(x|z) =  ⎨                    ρ = sigmoid(logit) = 1 / (1 + e^(−logit))
-            ⎩ 1 − ρ     x = 0,""",
         words="A value that is 0 or 1, as a pixel of a binary image. The decoder says a logit, any real number, and "
         "the sigmoid makes a probability of it.",
         gradient="d logit = w (ρ − x)",
@@ -68,14 +59,10 @@ p_θ(x|z) =  ⎨                    ρ = sigmoid(logit) = 1 / (1 + e^(−logit))
         number=18,
         names=("bernoulli", "bernoulli-decoder"),
         title="the Bernoulli decoder",
-        article="""\
+        formula="""\
            D
-q(x|z) =   Π   ρₖ(z)^xₖ (1 − ρₖ(z))^(1−xₖ)
+p(x|z) =   Π   ρₖ(z)^xₖ (1 − ρₖ(z))^(1−xₖ)
           k=1""",
-        kingma_welling="""\
-             D
-p_θ(x|z) =   Π   ρₖ(z)^xₖ (1 − ρₖ(z))^(1−xₖ)
-            k=1""",
         words="Given z, the features of x are independent Bernoulli variables: the decoder for 0/1 data.",
         gradient="that of its logarithm: eq. 19",
         forward=("likelihoods.unit:Bernoulli", BERNOULLI),
@@ -87,14 +74,10 @@ p_θ(x|z) =   Π   ρₖ(z)^xₖ (1 − ρₖ(z))^(1−xₖ)
         number=19,
         names=("cross-entropy", "bernoulli-nll"),
         title="its logarithm: cross-entropy",
-        article="""\
+        formula="""\
                D
-−ln q(x|z) =   Σ   [ −xₖ ln ρₖ − (1 − xₖ) ln(1 − ρₖ) ]
+−ln p(x|z) =   Σ   [ −xₖ ln ρₖ − (1 − xₖ) ln(1 − ρₖ) ]
               k=1""",
-        kingma_welling="""\
-                 D
-−ln p_θ(x|z) =   Σ   [ −xₖ ln ρₖ − (1 − xₖ) ln(1 − ρₖ) ]
-                k=1""",
         words="The reconstruction loss for 0/1 data. The code computes it from the logits l, as max(l, 0) − l x + ln(1 "
         "+ e^(−|l|)), which is finite for every logit.",
         gradient="d logit = w (ρ − x),  w = 1/(B·S)",
@@ -107,8 +90,7 @@ p_θ(x|z) =   Π   ρₖ(z)^xₖ (1 − ρₖ(z))^(1−xₖ)
         number=20,
         names=("gaussian", "gaussian-decoder"),
         title="the Gaussian decoder",
-        article="q(x|z) = N( x; μ̃(z), diag σ̃²(z) )",
-        kingma_welling="p_θ(x|z) = N( x; μ̃(z), diag σ̃²(z) )",
+        formula="p(x|z) = N( x; μ̃(z), diag σ̃²(z) )",
         words="Given z, the features of x are independent Gaussians; the decoder says a mean and a log-variance for "
         "each. A density: it may exceed 1, so its −ln may be negative.",
         gradient="that of its logarithm: eq. 21",
@@ -121,14 +103,10 @@ p_θ(x|z) =   Π   ρₖ(z)^xₖ (1 − ρₖ(z))^(1−xₖ)
         number=21,
         names=("gaussian-nll",),
         title="its logarithm, a learned variance",
-        article="""\
+        formula="""\
               1  ‖ x − μ̃ ‖²    D           1   D
-−ln q(x|z) = ─── ‖ ───── ‖  + ─── ln 2π + ───  Σ  ln σ̃ₖ²
+−ln p(x|z) = ─── ‖ ───── ‖  + ─── ln 2π + ───  Σ  ln σ̃ₖ²
               2  ‖   σ̃   ‖     2           2  k=1""",
-        kingma_welling="""\
-                1  ‖ x − μ̃ ‖²    D           1   D
-−ln p_θ(x|z) = ─── ‖ ───── ‖  + ─── ln 2π + ───  Σ  ln σ̃ₖ²
-                2  ‖   σ̃   ‖     2           2  k=1""",
         words="Squared error, each feature in units of its own σ̃, and what it costs to make σ̃ large. The code clamps "
         "ln σ̃² to [−10, 10] and counts how often it had to.",
         gradient="dμ̃ = w (μ̃ − x)/σ̃²;   d ln σ̃² = w ½ [1 − (x − μ̃)²/σ̃²]",
@@ -141,14 +119,10 @@ p_θ(x|z) =   Π   ρₖ(z)^xₖ (1 − ρₖ(z))^(1−xₖ)
         number=22,
         names=("mse", "fixed-gaussian", "squared-error"),
         title="one fixed σ: squared error",
-        article="""\
+        formula="""\
               ‖x − μ̃‖²    D
-−ln q(x|z) = ────────── + ─── ln 2πσ²
+−ln p(x|z) = ────────── + ─── ln 2πσ²
                 2σ²        2""",
-        kingma_welling="""\
-                ‖x − μ̃‖²    D
-−ln p_θ(x|z) = ────────── + ─── ln 2πσ²
-                  2σ²        2""",
         words="The MSE loss, and the answer to how it is weighed against the KL: by σ². Who minimises 'squared error "
         "averaged over D, plus w·KL' has chosen σ² = wD/2 (`minivae.bayes.balance`).",
         gradient="dμ̃ = w (μ̃ − x)/σ²",
@@ -161,16 +135,10 @@ p_θ(x|z) =   Π   ρₖ(z)^xₖ (1 − ρₖ(z))^(1−xₖ)
         number=23,
         names=("reparameterisation", "reparameterization", "samples"),
         title="S samples, by reparameterisation",
-        article="""\
+        formula="""\
                                1   S
-E_{z~p(z|x)}[ −ln q(x|z) ] ≈ −───  Σ  ln q(x|z_s)
+E_{z~q(z|x)}[ −ln p(x|z) ] ≈ −───  Σ  ln p(x|z_s)
                                S  s=1
-
-z_s = μ + σ ⊙ ε_s,     ε_s ~ N(0, I)""",
-        kingma_welling="""\
-                                   1   S
-E_{z~q_φ(z|x)}[ −ln p_θ(x|z) ] ≈ −───  Σ  ln p_θ(x|z_s)
-                                   S  s=1
 
 z_s = μ + σ ⊙ ε_s,     ε_s ~ N(0, I)""",
         words="The reconstruction term is estimated by sampling (eq. 4). The noise is drawn apart from μ and σ, so the "
@@ -185,8 +153,7 @@ z_s = μ + σ ⊙ ε_s,     ε_s ~ N(0, I)""",
         number=24,
         names=("one-sample", "vae"),
         title="one sample: what is trained",
-        article="𝓛 = E_{x~p̃}[ −ln q(x|z) + KL(p(z|x) ‖ q(z)) ],     z = μ + σ ⊙ ε",
-        kingma_welling="−ELBO = E_{x~p̃}[ −ln p_θ(x|z) + KL(q_φ(z|x) ‖ p(z)) ],     z = μ + σ ⊙ ε",
+        formula="𝓛 = E_{x~p̃}[ −ln p(x|z) + KL(q(z|x) ‖ p(z)) ],     z = μ + σ ⊙ ε",
         words="Eq. 23 with S = 1 in eq. 13: the usual VAE. One sample a step is enough, says the article, as every "
         "epoch draws afresh.",
         gradient="the mirror of the whole chain: eq. 19, 21 or 22, then 23 and 16, then 15",
@@ -200,14 +167,10 @@ z_s = μ + σ ⊙ ε_s,     ε_s ~ N(0, I)""",
         names=("iwae", "importance-weighted"),
         title="the importance-weighted bound",
         cited="Burda et al. 2016",
-        article="""\
-                  1   K   q(x|z_k) q(z_k)
-𝓛 = E_{x~p̃}[ −ln ───  Σ  ───────────────── ],     z_k ~ p(z|x)
-                  K  k=1      p(z_k|x)""",
-        kingma_welling="""\
-                      1   K   p_θ(x|z_k) p(z_k)
-−IWAE = E_{x~p̃}[ −ln ───  Σ  ─────────────────── ],     z_k ~ q_φ(z|x)
-                      K  k=1     q_φ(z_k|x)""",
+        formula="""\
+                  1   K   p(x|z_k) p(z_k)
+𝓛 = E_{x~p̃}[ −ln ───  Σ  ───────────────── ],     z_k ~ q(z|x)
+                  K  k=1      q(z_k|x)""",
         words="Not in the article. The logarithm of a mean of K importance weights: eq. 12 for K = 1, and the closer "
         'to the −ln of the marginal (eq. 7) the larger K is. Training with it is objective="iwae", samples=K.',
         gradient="that of each −ln wₖ, weighed by softmaxₖ(ln w)/B",

@@ -23,13 +23,14 @@ HEAD = """\
 Su Jianlin's article on VAEs from the Bayesian view (2018), equation by equation. `minivae explain 16` (or `kl`) prints
 one, with the lines where it stands and its number computed at that moment; in Python, `mv.explain(16)`.
 
-| | the article | Kingma & Welling |
+| | here | the article |
 | --- | --- | --- |
-| encoder | p(z\\|x) | q_φ(z\\|x) |
-| decoder | q(x\\|z) | p_θ(x\\|z) |
-| prior | q(z) | p(z) |
-| model of the data | q(x), q(x,z) | p_θ(x), p_θ(x,z) |
-| data, and data with the encoder | p̃(x), p(x,z) | p̃(x), q_φ(x,z) |
+| encoder | q(z\\|x) | p(z\\|x) |
+| decoder | p(x\\|z) | q(x\\|z) |
+| prior | p(z) | q(z) |
+| exact posterior | p(z\\|x) | p̂(z\\|x) |
+| model of the data | p(x), p(x,z) | q(x), q(x,z) |
+| data, and data with the encoder | p̃(x), q(x,z) | p̃(x), p(x,z) |
 
 Nats; sums over features, means over rows; B rows, D features, L latent dimensions, S or K samples; w = 1/(B·S).
 """
@@ -45,10 +46,9 @@ def section(e: Equation) -> str:
     """One equation."""
     number = e.toy()
     parts = [f'<a id="{e.page.partition("#")[2]}"></a>', f"## {e.heading}"]
-    if e.article == e.kingma_welling:
-        parts.append(_formula(e.article))
-    else:
-        parts += ["The article:", _formula(e.article), "Kingma & Welling:", _formula(e.kingma_welling)]
+    parts.append(_formula(e.formula))
+    if e.article != e.formula:
+        parts += ["In the article's letters:", _formula(e.article)]
     parts.append(e.words)
     if e.gradient:
         parts += ["Gradient:", _formula(e.gradient)]

@@ -33,8 +33,7 @@ THEORY = (
         number=1,
         names=("expectation",),
         title="expectation",
-        article=_E1,
-        kingma_welling=_E1,
+        formula=_E1,
         words="The mean of x: every value, weighed by how likely it is. An integral, which eq. 2 and eq. 3 compute in "
         "two ways that are easily mixed up.",
         forward=(f"{EXPECTATIONS}:by_quadrature",),
@@ -45,8 +44,7 @@ THEORY = (
         number=2,
         names=("quadrature",),
         title="expectation by numerical integration",
-        article=_E2,
-        kingma_welling=_E2,
+        formula=_E2,
         words="We choose the points, so each must be weighed: by its density, and by the step that it stands for.",
         forward=(f"{EXPECTATIONS}:by_quadrature",),
         test=f"{THEORY_TESTS}::test_quadrature_weighs_each_point_by_the_step_before_it",
@@ -56,8 +54,7 @@ THEORY = (
         number=3,
         names=("sampling",),
         title="expectation by sampling",
-        article=_E3,
-        kingma_welling=_E3,
+        formula=_E3,
         words="The density chooses the points: likely ones come more often, and that is the weighing. To multiply by "
         "p(xᵢ) again is a mistake (`minivae.bayes.weighted_again`). The error falls as 1/√n.",
         forward=(f"{EXPECTATIONS}:by_sampling",),
@@ -68,8 +65,7 @@ THEORY = (
         number=4,
         names=("monte-carlo",),
         title="expectation of a function: Monte Carlo",
-        article=_E4,
-        kingma_welling=_E4,
+        formula=_E4,
         words="What holds for x holds for any function of it. A loss that is an expectation can be estimated from "
         "samples alone: the ground on which a VAE is trained.",
         forward=(f"{EXPECTATIONS}:by_sampling",),
@@ -80,8 +76,7 @@ THEORY = (
         number=5,
         names=("kl-divergence", "relative-entropy"),
         title="Kullback–Leibler divergence",
-        article=_E5,
-        kingma_welling=_E5,
+        formula=_E5,
         words="How far q is from p: never negative, 0 only where both are the same, infinite where q rules out what p "
         "does. It is an expectation under p, so samples of p are enough to estimate it (eq. 4).",
         forward=(
@@ -96,8 +91,7 @@ THEORY = (
         number=6,
         names=("bhattacharyya",),
         title="Bhattacharyya distance",
-        article=_E6,
-        kingma_welling=_E6,
+        formula=_E6,
         words="Symmetric, and infinite only where p and q nowhere meet. But it is the logarithm of an integral, no "
         "expectation of a logarithm: the unknown density of the data does not split off, as it does in eq. 10.",
         forward=(
@@ -111,8 +105,7 @@ THEORY = (
         number=7,
         names=("marginal", "evidence"),
         title="the model of the data",
-        article="q(x) = ∫ q(x,z) dz = ∫ q(x|z) q(z) dz",
-        kingma_welling="p_θ(x) = ∫ p_θ(x,z) dz = ∫ p_θ(x|z) p(z) dz",
+        formula="p(x) = ∫ p(x,z) dz = ∫ p(x|z) p(z) dz",
         words="A latent variable z describes x: first z is drawn from the prior, then x from the decoder. With a "
         "network for a decoder nobody can do the integral; importance sampling estimates it.",
         forward=(f"{JOINT}.marginal", "evaluation.bounds:log_likelihood"),
@@ -123,18 +116,12 @@ THEORY = (
         number=8,
         names=("joint-kl", "joint"),
         title="KL of the joint distributions",
-        article="""\
-                                  p(x,z)
-KL(p(x,z) ‖ q(x,z)) = ∬ p(x,z) ln ────── dz dx
+        formula="""\
                                   q(x,z)
+KL(q(x,z) ‖ p(x,z)) = ∬ q(x,z) ln ────── dz dx
+                                  p(x,z)
 
-with p(x,z) = p̃(x) p(z|x)""",
-        kingma_welling="""\
-                                        q_φ(x,z)
-KL(q_φ(x,z) ‖ p_θ(x,z)) = ∬ q_φ(x,z) ln ──────── dz dx
-                                        p_θ(x,z)
-
-with q_φ(x,z) = p̃(x) q_φ(z|x)""",
+with q(x,z) = p̃(x) q(z|x)""",
         words="The article's starting point: bring two joint distributions together, that of data and encoder, and "
         "that of prior and decoder. Everything that follows is this divergence, written so that it can be "
         "computed.",
@@ -146,14 +133,10 @@ with q_φ(x,z) = p̃(x) q_φ(z|x)""",
         number=9,
         names=("nested-kl",),
         title="the same, expected over the data",
-        article="""\
-                                           p̃(x) p(z|x)
-KL(p(x,z) ‖ q(x,z)) = E_{x~p̃}[ ∫ p(z|x) ln ─────────── dz ]
-                                             q(x,z)""",
-        kingma_welling="""\
-                                                 p̃(x) q_φ(z|x)
-KL(q_φ(x,z) ‖ p_θ(x,z)) = E_{x~p̃}[ ∫ q_φ(z|x) ln ───────────── dz ]
-                                                   p_θ(x,z)""",
+        formula="""\
+                                           p̃(x) q(z|x)
+KL(q(x,z) ‖ p(x,z)) = E_{x~p̃}[ ∫ q(z|x) ln ─────────── dz ]
+                                             p(x,z)""",
         words="We have samples of x and nothing else. So the outer integral becomes an expectation over the data, "
         "which eq. 4 estimates row by row.",
         forward=(f"{JOINT}.kl_nested",),
@@ -164,8 +147,7 @@ KL(q_φ(x,z) ‖ p_θ(x,z)) = E_{x~p̃}[ ∫ q_φ(z|x) ln ───────�
         number=10,
         names=("constant", "entropy"),
         title="the constant that splits off",
-        article="E_{x~p̃}[ ∫ p(z|x) ln p̃(x) dz ] = E_{x~p̃}[ ln p̃(x) ]",
-        kingma_welling="E_{x~p̃}[ ∫ q_φ(z|x) ln p̃(x) dz ] = E_{x~p̃}[ ln p̃(x) ]",
+        formula="E_{x~p̃}[ ∫ q(z|x) ln p̃(x) dz ] = E_{x~p̃}[ ln p̃(x) ]",
         words="The part of eq. 9 that no model can change: the data's entropy, with the other sign. The article calls "
         "it negative, which holds for probabilities; a density may be above 1, and the constant then positive.",
         forward=(f"{JOINT}.entropy",),
@@ -176,8 +158,7 @@ KL(q_φ(x,z) ‖ p_θ(x,z)) = E_{x~p̃}[ ∫ q_φ(z|x) ln ───────�
         number=11,
         names=("loss", "floor"),
         title="the loss: KL without the constant",
-        article="𝓛 = KL(p(x,z) ‖ q(x,z)) − E_{x~p̃}[ ln p̃(x) ]",
-        kingma_welling="−ELBO = KL(q_φ(x,z) ‖ p_θ(x,z)) − E_{x~p̃}[ ln p̃(x) ]",
+        formula="𝓛 = KL(q(x,z) ‖ p(x,z)) − E_{x~p̃}[ ln p̃(x) ]",
         words="To minimise 𝓛 is to minimise the divergence of eq. 8. As that is at least 0, 𝓛 is at least the entropy "
         "of the data: above 0 for discrete data, but for densities perhaps below, which the article overlooks.",
         forward=(
@@ -192,14 +173,10 @@ KL(q_φ(x,z) ‖ p_θ(x,z)) = E_{x~p̃}[ ∫ q_φ(z|x) ln ───────�
         number=12,
         names=("sampled-kl",),
         title="the loss, in one expectation",
-        article="""\
-                                            p(z|x)
-𝓛 = E_{x~p̃}[ E_{z~p(z|x)}[ −ln q(x|z) + ln ──────── ] ]
-                                             q(z)""",
-        kingma_welling="""\
-                                                    q_φ(z|x)
-−ELBO = E_{x~p̃}[ E_{z~q_φ(z|x)}[ −ln p_θ(x|z) + ln ────────── ] ]
-                                                      p(z)""",
+        formula="""\
+                                            q(z|x)
+𝓛 = E_{x~p̃}[ E_{z~q(z|x)}[ −ln p(x|z) + ln ──────── ] ]
+                                             p(z)""",
         words="With the model written as decoder times prior, everything under the expectation can be computed from a "
         "sample of z. The objective iwae with K = 1 is this estimator.",
         gradient="dz = (that of the reconstruction) + z/B;   dμ = dz;\nd ln σ² = ½ (σ ε dz − 1/B)",
@@ -212,8 +189,7 @@ KL(q_φ(x,z) ‖ p_θ(x,z)) = E_{x~p̃}[ ∫ q_φ(z|x) ln ───────�
         number=13,
         names=("elbo", "objective"),
         title="the objective of a VAE",
-        article="𝓛 = E_{x~p̃}[ E_{z~p(z|x)}[ −ln q(x|z) ] + KL(p(z|x) ‖ q(z)) ]",
-        kingma_welling="−ELBO = E_{x~p̃}[ E_{z~q_φ(z|x)}[ −ln p_θ(x|z) ] + KL(q_φ(z|x) ‖ p(z)) ]",
+        formula="𝓛 = E_{x~p̃}[ E_{z~q(z|x)}[ −ln p(x|z) ] + KL(q(z|x) ‖ p(z)) ]",
         words="Reconstruction, and how much the code of a row says about it. Of discrete data either can be 0, never "
         "both: they pull against each other, and only their sum tells how far training has come. −𝓛 is the ELBO, at "
         "most the mean log-likelihood of x.",
@@ -226,14 +202,10 @@ KL(q_φ(x,z) ‖ p_θ(x,z)) = E_{x~p̃}[ ∫ q_φ(z|x) ln ───────�
         number=14,
         names=("posterior", "exact-posterior"),
         title="the best posterior for a decoder",
-        article="""\
-            q(x|z) q(z)
-p̂(z|x) = ──────────────────
-          ∫ q(x|z) q(z) dz""",
-        kingma_welling="""\
-              p_θ(x|z) p(z)
-p_θ(z|x) = ────────────────────
-            ∫ p_θ(x|z) p(z) dz""",
+        formula="""\
+            p(x|z) p(z)
+p(z|x) = ──────────────────
+          ∫ p(x|z) p(z) dz""",
         words="Bayes' rule: what an encoder should say, and the E-step of EM. The integral is all but impossible in "
         "many dimensions, so a network takes its place; for L ≤ 2 it is a sum over a grid.",
         forward=(f"{JOINT}.posterior", "article.bayes.posterior:exact_posterior"),
