@@ -10,6 +10,7 @@ import pytest
 
 from minivae.bench import machine
 from minivae.bench.race import race
+from minivae.errors import how_to_install
 
 THREADS = min(2, len(machine.available()))
 PEERS = {"torch": "torch", "torch-default": "torch", "torch.compile": "torch", "jax": "jax"}  # contender → package
@@ -43,7 +44,7 @@ class Races:
     def result(self, case, names, contender, turns=7, block=0.3, warm_up=None, seen=True):
         """What the contender showed; the test is skipped where it did not race."""
         if contender in PEERS and find_spec(PEERS[contender]) is None:
-            pytest.skip(f'{PEERS[contender]} is not installed: pip install "minivae[peers]"')
+            pytest.skip(f"{PEERS[contender]} is not installed: {how_to_install('peers')}")
         wanted = [n for n in names if n not in PEERS or find_spec(PEERS[n])][: None if seen or not self.smoke else 1]
         if contender not in wanted:
             pytest.skip("seen in another race of this smoke run")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels as kernel_files
-from .errors import UsageError
+from .errors import UsageError, how_to_install
 from .matmul import cpu as products
 from .matmul import gpu as cublas
 
@@ -194,8 +194,8 @@ def _cupy() -> Any:
         cupy = import_module("cupy")
     except ImportError as error:
         raise UsageError(
-            'the cupy backend needs CuPy: pip install "minivae[gpu]" for CUDA 12, "minivae[gpu13]" for CUDA 13 '
-            f"({error})"
+            f"the cupy backend needs CuPy, which cannot be imported ({error}): for CUDA 12, {how_to_install('gpu')}; "
+            f"for CUDA 13, {how_to_install('gpu13')}"
         ) from None
     try:
         cupy.cuda.runtime.getDeviceCount()

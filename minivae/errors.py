@@ -1,4 +1,4 @@
-"""The two ways minivae speaks to whoever uses it: an error and a warning, one clear sentence each."""
+"""UsageError and UsageWarning, one clear sentence each, and how to install what is missing."""
 
 
 class UsageError(ValueError):
@@ -10,3 +10,20 @@ class UsageError(ValueError):
 
 class UsageWarning(UserWarning):
     """Something legal that is probably not what the caller meant."""
+
+
+# The packages that an optional part of minivae needs, by the extra of pyproject.toml that lists them.
+EXTRAS = {
+    "digits": "scikit-learn",
+    "viz": "matplotlib",
+    "download": "pooch",
+    "mkl": "mkl",
+    "peers": "torch jax",
+    "gpu": '"cupy-cuda12x[ctk]" nvmath-python',
+    "gpu13": '"cupy-cuda13x[ctk]" nvmath-python',
+}
+
+
+def how_to_install(extra: str) -> str:
+    """Say how to install the packages of an extra; the end of a UsageError about a missing package."""
+    return f'pip install {EXTRAS[extra]} (or, in the folder of minivae\'s source, pip install ".[{extra}]")'

@@ -51,7 +51,7 @@ def test_auto_takes_a_gpu_that_answers(device, kernels):
 
 
 def test_missing_cupy_is_an_error_that_names_the_extra(no_cupy):
-    with pytest.raises(UsageError, match=r"minivae\[gpu\]"):
+    with pytest.raises(UsageError, match=r'pip install "cupy-cuda12x\[ctk\]"'):
         Backend("cupy", kernels="reference")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import minivae
+from minivae.errors import EXTRAS
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "build", "dist", "*.egg-info", "__pycache__", ".*cache*", "demo")
@@ -92,6 +93,18 @@ def test_one_version_is_named_everywhere():
 def test_the_changelog_has_a_section_for_what_is_not_released():
     sections = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert sections[0] == "Unreleased"
+
+
+def test_messages_name_packages_that_their_extra_lists():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra, packages in EXTRAS.items():
+        listed = {re.match(r"[\w-]+(\[\w+\])?", requirement).group() for requirement in extras[extra]}
+        assert set(packages.replace('"', "").split()) <= listed, extra
+
+
+def test_no_message_installs_minivae_from_an_index_where_the_name_is_not_this_project():
+    for path in (ROOT / "minivae").rglob("*.py"):
+        assert not re.search(r"pip install \\?[\"']?minivae", path.read_text()), path
 
 
 def test_the_metadata_of_the_wheel_name_licence_author_and_version(built):

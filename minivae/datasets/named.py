@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import UsageError, how_to_install
 from .formats import brief, read_idx
 from .rows import Array
 
@@ -39,7 +39,7 @@ def read_named(name: str) -> tuple[dict[str, Array], str, str]:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise UsageError("'digits' needs scikit-learn, which is missing: pip install \"minivae[digits]\"") from None
+        raise UsageError(f"'digits' needs scikit-learn, which is missing: {how_to_install('digits')}") from None
     bunch = load_digits()
     return {"X": (bunch.images / 16).astype(np.float32), "y": bunch.target}, name, "the digits are 8×8 pictures"
 
@@ -73,7 +73,7 @@ def _download(name: str, missing: list[str], folder: Path) -> None:
         import pooch
     except ImportError:
         message = f"'{name}' is not here, and pooch, which would download it, is missing: "
-        raise UsageError(f'{message}pip install "minivae[download]", or {by_hand}') from None
+        raise UsageError(f"{message}{how_to_install('download')}, or {by_hand}") from None
     for stem in missing:
         try:
             pooch.retrieve(f"{base}{stem}.gz", known_hash=f"md5:{md5[stem]}", fname=f"{stem}.gz", path=folder)

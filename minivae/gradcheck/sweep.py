@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ..console import plain
-from ..errors import UsageError
+from ..errors import UsageError, how_to_install
 from .numeric import EPS, FLOOR, STEP, Probe
 from .problem import Problem, Settings
 from .results import SCHEMA
@@ -134,7 +134,7 @@ def picture(curve: Curve, path: Path) -> None:
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
     except ImportError:
-        raise UsageError('-o: a picture needs matplotlib: pip install "minivae[viz]"') from None
+        raise UsageError(f"-o: a picture needs Matplotlib: {how_to_install('viz')}") from None
     if not path.resolve().parent.is_dir():
         raise UsageError(f"-o {path}: there is no folder {path.parent}")
     figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")

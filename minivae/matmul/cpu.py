@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import UsageError, how_to_install
 
 PROVIDERS = ("numpy", "mkl", "auto")
 
@@ -126,7 +126,7 @@ def _bind_mkl() -> Provider:
         raise UsageError(f"gemm='mkl' is for x86-64 processors, and this is {platform.machine()}: use gemm='numpy'")
     path = _mkl_library()
     if path is None:
-        raise UsageError("gemm='mkl' needs Intel's MKL: pip install \"minivae[mkl]\", or use gemm='numpy'")
+        raise UsageError(f"gemm='mkl' needs Intel's MKL: {how_to_install('mkl')}, or use gemm='numpy'")
     mkl = ctypes.CDLL(str(path), mode=os.RTLD_LOCAL | os.RTLD_NOW)
     mkl.MKL_Set_Interface_Layer(_LP64)
     mkl.MKL_Set_Threading_Layer(_SEQUENTIAL)

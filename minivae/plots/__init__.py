@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import UsageError, how_to_install
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -48,7 +48,7 @@ def available() -> bool:
 def require() -> None:
     """Raise the UsageError that says what to install, where Matplotlib is not."""
     if not available():
-        raise UsageError('pictures need Matplotlib: pip install "minivae[viz]" (or write .npy instead of .png)')
+        raise UsageError(f"pictures need Matplotlib: {how_to_install('viz')}, or write .npy instead of .png")
 
 
 def _figure(width: float, height: float) -> Any:
