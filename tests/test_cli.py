@@ -221,7 +221,7 @@ def test_without_matplotlib_training_says_which_pictures_are_missing(tmp_path):
         [*command, "train", "digits", "--out", str(tmp_path / "r"), *SMALL], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
-    assert "minivae[viz]" in result.stdout
+    assert "pip install matplotlib" in result.stdout
     result = subprocess.run(
         [*command, "sample", str(tmp_path / "r"), "-o", str(tmp_path / "s.png")],
         cwd=ROOT,
@@ -229,7 +229,7 @@ def test_without_matplotlib_training_says_which_pictures_are_missing(tmp_path):
         text=True,
     )
     assert result.returncode == 2
-    assert "minivae[viz]" in result.stderr
+    assert "pip install matplotlib" in result.stderr
 
 
 # ---- resume and interruption ----------------------------------------------------------------------------------------
@@ -599,6 +599,53 @@ def test_info_says_what_it_runs_on():
     assert "NumPy's" in facts["gemm numpy"] and ("Intel" in facts["gemm mkl"] or "pip install" in facts["gemm mkl"])
     assert facts["packages"]["numpy"] == np.__version__
     assert "openblas" in ok("info") or facts["blas"]
+
+
+def test_info_lists_every_variable_with_its_value_and_meaning(monkeypatch):
+    from minivae import environment
+
+    monkeypatch.setenv("MINIVAE_DATA", "/somewhere")
+    monkeypatch.delenv("MINIVAE_GEMM", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    facts, shown = json.loads(ok("info", "--json")), ok("info")
+    assert facts["MINIVAE_DATA"] == "/somewhere" and facts["MINIVAE_GEMM"] == "not set"
+    for name, meaning in (environment.READ | environment.READ_BY_LIBRARIES).items():
+        (line,) = [line for line in shown.splitlines() if line.split()[:1] == [name]]
+        assert facts[name] in line and meaning in line
+
+
+# ---- shell completion -----------------------------------------------------------------------------------------------
+
+
+def completing(instruction, **more):
+    """What the command prints for a shell that completes, and the modules that it loaded."""
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c",
+         "import sys; sys.argv[0] = 'minivae'; from minivae.__main__ import main; main()"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+        env=os.environ | {"_MINIVAE_COMPLETE": instruction} | more,
+    )  # fmt: skip
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines() if line.startswith("import time")}
+    return result.stdout, loaded
+
+
+@pytest.mark.parametrize("shell, says", [
+    ("bash", "complete -o default -F _minivae_completion minivae"),
+    ("zsh", "#compdef minivae"),
+    ("fish", "complete --command minivae"),
+])  # fmt: skip
+def test_the_script_of_a_shell_is_printed(shell, says):
+    script, loaded = completing(f"source_{shell}")
+    assert says in script
+    assert "typer" in loaded and not {"numpy", "numba", "rich.console"} & loaded
+
+
+def test_completing_a_command_and_an_option_loads_nothing_heavy():
+    commands, loaded = completing("complete_bash", COMP_WORDS="minivae tr", COMP_CWORD="1")
+    assert commands.split() == ["train", "trace"]
+    assert not {"numpy", "numba"} & loaded
+    options, _ = completing("complete_bash", COMP_WORDS="minivae train --batch", COMP_CWORD="2")
+    assert options.split() == ["--batch-size"]
 
 
 # ---- mistakes -------------------------------------------------------------------------------------------------------

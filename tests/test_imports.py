@@ -12,7 +12,7 @@ PACKAGE = ROOT / "minivae"
 
 # Each floor may import from those before it, and from its own. (errors and checks belong to everyone.)
 FLOORS = [
-    {"errors", "checks", "console", "__init__"},
+    {"errors", "checks", "console", "environment", "__init__"},
     {"kernels"},
     {"matmul"},
     {"backend"},
@@ -80,6 +80,37 @@ def test_the_checker_imports_nothing_of_minivae_but_errors_and_console():
     for path in (PACKAGE / "gradcheck").glob("*.py"):
         others = set(imported_rooms(path.relative_to(PACKAGE).parts, path)) - {"gradcheck"}
         assert others <= {"errors", "console"}, path
+
+
+def variables_read(path):
+    """The environment variables that a file reads, by os.environ or os.getenv; "?" where the name is no literal.
+
+    `os.environ | {…}`, a child's environment, is no read, and neither is an assignment."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        name = None
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "os.environ.get", "os.environ.setdefault", "os.environ.pop", "os.getenv"
+        ):  # fmt: skip
+            name = node.args[0]
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ":
+            name = node.slice if isinstance(node.ctx, ast.Load) else None
+        elif isinstance(node, ast.Compare) and any(ast.unparse(right) == "os.environ" for right in node.comparators):
+            name = node.left
+        if name is not None:
+            yield name.value if isinstance(name, ast.Constant) else "?"
+        assert not (isinstance(node, ast.ImportFrom) and node.module == "os" and "environ" in ast.unparse(node)), path
+
+
+def test_the_table_of_environment_variables_is_what_the_code_reads():
+    from minivae import environment
+
+    files = [path for room, _, path in modules() if room != "environment"]
+    read = {name: path for path in [*files, *(PACKAGE / "kernels").glob("*.py")] for name in variables_read(path)}
+    assert "?" not in read, f"{read['?']}: read a variable by its literal name"
+    known = environment.READ.keys() | environment.READ_BY_LIBRARIES.keys()
+    assert not read.keys() - known, f"{read.keys() - known}: add it to minivae/environment.py"
+    assert not environment.READ.keys() - read.keys(), "minivae/environment.py lists what nothing reads"
 
 
 def test_no_file_pickles_or_evaluates():

@@ -22,7 +22,7 @@ from .gradcheck import gradcheck
 from .verify import verify
 
 app = typer.Typer(
-    add_completion=False,
+    add_completion=True,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -335,10 +335,11 @@ def encode(
 
 @app.command()
 def info(as_json: Json = False) -> None:
-    """What minivae runs on here: versions, backend, BLAS, extras.
+    """What minivae runs on here: versions, backend, BLAS, extras, and the environment variables that it reads.
 
     Example: minivae info --json
     """
+    from ..environment import variables
     from .train import describe_machine
 
     facts = describe_machine()
@@ -349,9 +350,11 @@ def info(as_json: Json = False) -> None:
     from rich.table import Table
 
     table = Table(show_header=False, box=None)
+    read = variables()
     for name, value in facts.items():
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-        table.add_row(f"[bold]{name}[/]", escape(shown))
+        meaning = f"  [dim]{escape(str(read[name]['meaning']))}[/]" if name in read else ""
+        table.add_row(f"[bold]{name}[/]", escape(shown) + meaning)
     stdout().print(table)
 
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, optim, plots
+from .. import __version__, environment, optim, plots
 from ..backend import Backend
 from ..datasets.choose import choose_binarize, choose_likelihood
 from ..datasets.load import Dataset, load
 from ..datasets.scale import Scale
-from ..errors import UsageError, UsageWarning
+from ..errors import UsageError, UsageWarning, how_to_install
 from ..evaluation.bounds import evaluate
 from ..matmul import cpu as products
 from ..training.batches import Batches
@@ -155,7 +155,7 @@ class Session:
             iwae = "" if result.iwae is None else f"iwae {result.iwae:.3f}  "
             say(f"test        {iwae}elbo {result.elbo:.3f}  nll {result.nll:.3f}  kl {result.kl:.3f}  nats a row")
         if not plots.available():
-            say('pictures    none: they need Matplotlib, pip install "minivae[viz]"')
+            say(f"pictures    none: they need Matplotlib: {how_to_install('viz')}")
             return
         drawn = draw_pictures(self.folder, vae, shown, data.shape, scale, binarize, history)
         say(f"run         {self.folder}: config.json, history.csv, model.safetensors, {', '.join(drawn)}")
@@ -247,8 +247,8 @@ def describe_machine() -> dict[str, Any]:
         for name in ("numpy", "scipy", "numba", "safetensors", "matplotlib", "scikit-learn", "pooch", "cupy-cuda12x",
                      "cupy-cuda13x", "nvmath-python")
     }  # fmt: skip
-    for name in ("MINIVAE_BACKEND", "MINIVAE_DATA", "MINIVAE_GEMM", "MINIVAE_THREADS"):
-        facts[name] = os.environ.get(name, "not set")
+    for name, variable in environment.variables().items():
+        facts[name] = "not set" if variable["value"] is None else variable["value"]
     return facts
 
 
