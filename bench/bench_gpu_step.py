@@ -34,6 +34,7 @@ class Ours:
         import minivae as mv
         from minivae.backend import Backend
         from minivae.training.loop import Training
+        from minivae.training.options import Options
 
         D, hidden, L = model
         backend = Backend("cupy", tf32=tf32)
@@ -42,7 +43,7 @@ class Ours:
         backend.capture = capture
         vae = mv.VAE(D, L, hidden, backend=backend)
         self.batch, self.backend = batch, backend
-        self.training = Training(vae, data, batch_size=batch, optimizer=mv.Adam(LR))
+        self.training = Training(vae, data, Options(batch_size=batch, optimizer=mv.Adam(LR)))
         self.order = backend.xp.arange(len(data))
 
     def steps(self, count):

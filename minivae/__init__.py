@@ -27,7 +27,8 @@ _HOME = {
     "AdamW": "optim",
     "Schedule": "training.schedules",
     "Beta": "training.schedules",
-    "History": "training.loop",
+    "History": "training.history",
+    "Diverged": "training.guard",
     "Dataset": "datasets.load",
     "Scale": "datasets.scale",
     "load": "datasets.load",
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
     from .likelihoods import LIKELIHOODS
     from .objectives import Terms
     from .optim import SGD, Adagrad, Adam, AdamW, RMSprop
-    from .training.loop import History
+    from .training.guard import Diverged
+    from .training.history import History
     from .training.schedules import Beta, Schedule
     from .vae import VAE
 

@@ -16,12 +16,15 @@ from .evaluation import bounds
 from .model import Model
 from .optim import Optimizer
 from .trace import recorder
-from .training import checkpoint, loop
-from .training.schedules import Beta
+from .training import checkpoint
+from .training.history import History
+from .training.loop import Training
+from .training.options import SAVE_SECONDS, Options
+from .training.schedules import Beta, Schedule
 
 if TYPE_CHECKING:
+    from .datasets.scale import Scale
     from .trace.result import Trace
-    from .training.loop import History
 
 
 class VAE(Model):
@@ -55,7 +58,15 @@ class VAE(Model):
         clip: float | None = None,
         run: str | os.PathLike | None = None,
         callback: Callable[[dict[str, Any]], None] | None = None,
-        **more: Any,
+        *,
+        schedule: str | Schedule = "constant",
+        free_bits: float = 0.0,
+        scale: Scale | None = None,
+        progress: Any = None,
+        rows: Any = None,
+        validation_rows: Any = None,
+        resume: bool = False,
+        save_seconds: float = SAVE_SECONDS,
     ) -> History:
         """Train on X (N, D), and return the history of its epochs.
 
@@ -68,30 +79,22 @@ class VAE(Model):
         clip         largest global norm of the gradient
         run          a folder for history.csv and model.safetensors, written as training goes
         callback     called with each epoch's row of the history
+        schedule     of the learning rate: "cosine", "warmup:2+cosine", … or a `mv.Schedule`
+        free_bits    nats of KL that each latent dimension has for nothing
+        scale        a `mv.Scale`, applied to each batch
+        progress     True: lines on standard error; None: where that is a terminal
+        rows, validation_rows   (N,) the rows' numbers in the data set, which choose their noise
+        resume       True: take up `run` where it stopped
+        save_seconds   the run's checkpoint is written at most this often
 
-        And by name: schedule ("cosine", "warmup:2+cosine", … or a `mv.Schedule`), free_bits, scale (a `mv.Scale`),
-        progress (True: lines on standard error;
-        None: where that is a terminal), rows and validation_rows (the rows' numbers in the data set, which
-        choose their noise), resume (True: take up `run` where it stopped), save_seconds (how often the run's
-        checkpoint is written at the most).
-        Raises UsageError for a mistake, `training.loop.Diverged` when a loss is NaN or infinite, and KeyboardInterrupt
-        after Ctrl-C, with the run saved.
+        Raises UsageError for a mistake, `mv.Diverged` when a loss is NaN or infinite, and KeyboardInterrupt after
+        Ctrl-C, with the run saved.
         """
-        return loop.fit(
-            self,
-            X,
-            epochs=epochs,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            validation=validation,
-            beta=beta,
-            binarize=binarize,
-            patience=patience,
-            clip=clip,
-            run=run,
-            callback=callback,
-            **more,
-        )
+        options = Options(
+            epochs, batch_size, optimizer, validation, beta, binarize, patience, clip, run, callback, schedule,
+            free_bits, scale, progress, rows, validation_rows, resume, save_seconds,
+        )  # fmt: skip
+        return Training(self, X, options).run()
 
     def save(self, path: str | os.PathLike) -> None:
         """Write one safetensors file, whole or not at all."""

@@ -16,6 +16,7 @@ import minivae as mv
 from minivae.backend import Backend
 from minivae.errors import UsageError
 from minivae.training.loop import Training
+from minivae.training.options import Options
 
 pytestmark = pytest.mark.gpu
 
@@ -214,7 +215,7 @@ def test_nothing_is_allocated_in_steady_state(cupy, capture):
     if capture:
         needs_capture()
     vae.backend.capture = vae.backend.capture and capture
-    training = Training(vae, X, batch_size=100, binarize="dynamic", clip=1.0)
+    training = Training(vae, X, Options(batch_size=100, binarize="dynamic", clip=1.0))
     order, plan = cupy.arange(1000), [(1e-3, 1.0)] * 10
     for _ in range(3):
         training._steps(order, plan, 1)

@@ -11,8 +11,10 @@ import standin
 
 import minivae as mv
 from minivae.backend import Backend
-from minivae.training import loop as train
+from minivae.training import state
 from minivae.training.cuda_graph import Graphs
+from minivae.training.loop import Training
+from minivae.training.options import Options
 
 needs_compiler = pytest.mark.skipif(hostcuda.compiler() is None, reason="g++ is not here to compile the CUDA sources")
 
@@ -100,7 +102,7 @@ def assert_equal_runs(first, second):
 @needs_compiler
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_captured_steps_equal_uncaptured_ones_to_the_bit(device, optimizer, monkeypatch):
-    monkeypatch.setitem(train.LOOK_EVERY, "cupy", 3)  # chunks that do not divide the five steps of an epoch
+    monkeypatch.setitem(state.LOOK_EVERY, "cupy", 3)  # chunks that do not divide the five steps of an epoch
     more = {"clip": 1.0, "free_bits": 0.05, "binarize": "dynamic"}
     before = standin.Graph.launches
     captured = fit(True, optimizer, **more)
@@ -167,14 +169,14 @@ def test_a_number_that_is_baked_in_would_be_seen(device, monkeypatch):
 
 @needs_compiler
 def test_a_diverging_captured_training_is_found(device):
-    with pytest.raises(train.Diverged, match="NaN or an infinity"):
+    with pytest.raises(mv.Diverged, match="NaN or an infinity"):
         fit(True, "sgd", schedule="constant", epochs=200, likelihood="gaussian:0.001")
 
 
 @needs_compiler
 def test_no_step_transfers_to_the_host_but_for_a_look_at_the_losses(device):
     vae = mv.VAE(8, 3, (6,), backend="cupy", dtype="float64")
-    training = train.Training(vae, X, epochs=1, batch_size=5)
+    training = Training(vae, X, Options(epochs=1, batch_size=5))
     plan, order = [(0.01, 1.0)] * 10, device.asarray(np.arange(50))
     standin.transfers["to_host"] = 0
     training.graphs.run(order, plan, 1, 0, 5)
@@ -192,7 +194,7 @@ def test_what_cannot_be_captured_runs_uncaptured(device, change, tmp_path):
     kernels, scale = change.pop("kernels", "fused"), change.pop("scale", None)
     likelihood = "gaussian" if scale else "bernoulli"
     vae = mv.VAE(8, 3, (6,), likelihood=likelihood, backend="cupy", kernels=kernels, dtype="float64")
-    assert train.Training(vae, data, scale=scale, **change).graphs is None
+    assert Training(vae, data, Options(scale=scale, **change)).graphs is None
 
 
 def test_without_nvmath_steps_run_uncaptured_and_that_is_said(without_nvmath):

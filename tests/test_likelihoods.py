@@ -21,8 +21,8 @@ from minivae import likelihoods
 from minivae.backend import Backend
 from minivae.buffers import ParameterBuffer
 from minivae.errors import UsageError, UsageWarning
+from minivae.evaluation.bounds import fit_closed_form
 from minivae.training.batches import Batches
-from minivae.training.loop import settle
 
 RNG = np.random.default_rng(0)
 S, B, D = 3, 5, 7
@@ -526,7 +526,7 @@ def test_the_settled_variance_is_the_mean_squared_error_of_all_rows(monkeypatch)
     vae = mv.VAE(D, 2, (5,), likelihood="gaussian:optimal", backend="numpy", dtype="float64")
     X = np.random.default_rng(0).normal(size=(130, D))
     X[120:] *= 3
-    settle(vae, Batches(vae, X))
+    fit_closed_form(vae, Batches(vae, X))
     mean, logvar = vae.encode(X)
     Z = mean + np.exp(0.5 * logvar) * vae.epsilon(None, len(X), "evaluation", None, 0)[0]
     assert vae.likelihood.logvar[0] == pytest.approx(np.log(((vae.decode(Z) - X) ** 2).mean()), abs=1e-12)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minivae import plots
-from minivae.training.loop import History
+from minivae.training.history import History
 
 pytest.importorskip("matplotlib")
 from matplotlib.colors import to_rgb

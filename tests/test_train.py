@@ -1,6 +1,8 @@
 """Training: histories, early stopping, guards, checkpoints; a resumed run ends as the one that was never stopped."""
 
 import csv
+import dataclasses
+import inspect
 import os
 import signal
 import subprocess
@@ -15,7 +17,8 @@ import minivae as mv
 from minivae.errors import UsageError, UsageWarning
 from minivae.evaluation.bounds import evaluate
 from minivae.training import checkpoint
-from minivae.training.loop import COLUMNS, TIMES, Diverged, read_history
+from minivae.training.history import COLUMNS, TIMES, read_history
+from minivae.training.options import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 RNG = np.random.default_rng(0)
@@ -255,12 +258,21 @@ def test_patience_starts_again_after_each_improvement(monkeypatch):
     assert history.best_epoch == 3
 
 
+def test_fit_and_the_options_of_a_training_are_one_signature():
+    """Names, order and defaults; nothing is hidden behind **more."""
+    fit = [(p.name, p.default) for p in list(inspect.signature(mv.VAE.fit).parameters.values())[2:]]
+    assert fit == [(field.name, field.default) for field in dataclasses.fields(Options)]
+
+
 # ---- guards ---------------------------------------------------------------------------------------------------------
 
 
 def test_divergence_names_the_step_and_the_tensor_and_keeps_the_last_good_state(tmp_path):
     vae = model()
-    with np.errstate(all="ignore"), pytest.raises(Diverged, match=r"step \d+ \(epoch \d+\).*(output|gradient|latent)"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(mv.Diverged, match=r"step \d+ \(epoch \d+\).*(output|gradient|latent)"),
+    ):
         fit(vae, optimizer=mv.SGD(1e30), run=tmp_path / "r")
     kept = mv.VAE.load(tmp_path / "r/model.safetensors")
     assert np.isfinite(kept.buffer.data).all()
@@ -270,7 +282,7 @@ def test_divergence_names_the_step_and_the_tensor_and_keeps_the_last_good_state(
 def test_divergence_names_the_first_tensor_in_the_chain(poison, name):
     vae = model()
     vae.parameters[poison][...] = np.nan
-    with pytest.raises(Diverged, match=f"is: {name}"):
+    with pytest.raises(mv.Diverged, match=f"is: {name}"):
         fit(vae)
 
 
@@ -287,14 +299,14 @@ def test_a_last_step_that_ruins_the_parameters_is_not_saved(tmp_path):
             if steps == 15:
                 P[0] = np.inf
 
-    with pytest.raises(Diverged, match="parameter encoder"):
+    with pytest.raises(mv.Diverged, match="parameter encoder"):
         fit(vae, optimizer=Ruin(0.1), run=tmp_path / "r")
     assert np.isfinite(mv.VAE.load(tmp_path / "r/model.safetensors").buffer.data).all()
 
 
 def test_a_first_step_that_overflows_is_told_to_scale_and_not_to_slow_down():
     vae = mv.VAE(3, 1, (4,), likelihood="gaussian", backend="numpy")
-    with pytest.raises(Diverged, match=r"values, from 0 to 1e\+30, want scaling"):
+    with pytest.raises(mv.Diverged, match=r"values, from 0 to 1e\+30, want scaling"):
         fit(vae, data=np.array([[0.0, 1e30, 1.0]] * 60))
 
 

@@ -52,18 +52,12 @@ class Ours(Work):
 
     def __init__(self, case: dict[str, Any], arrays: Arrays):
         from ..training.loop import Training
+        from ..training.options import Options
 
         self.one = self.step(case, arrays)
-        self.training = Training(
-            self.one.vae,
-            arrays["grey"],
-            epochs=1,
-            batch_size=case["batch"],
-            optimizer=self.one.optimizer,
-            binarize="dynamic",
-            progress=False,
-        )
-        self.training.epochs = 0  # `run` adds one
+        options = Options(batch_size=case["batch"], optimizer=self.one.optimizer, binarize="dynamic", progress=False)
+        options.epochs = 0  # `run` adds one
+        self.training = Training(self.one.vae, arrays["grey"], options)
 
     def facts(self) -> dict[str, Any]:
         return self.one.facts()
@@ -77,7 +71,7 @@ class Ours(Work):
         """An epoch is long enough without."""
 
     def run(self) -> None:
-        self.training.epochs += 1
+        self.training.options.epochs += 1
         self.training.run()
 
 

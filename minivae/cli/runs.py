@@ -23,7 +23,8 @@ from ..datasets.named import NAMED
 from ..datasets.scale import Scale
 from ..errors import UsageError, UsageWarning
 from ..training import checkpoint as files
-from ..training.loop import HISTORY_FILE, MODEL_FILE
+from ..training.checkpoint import MODEL_FILE
+from ..training.history import HISTORY_FILE
 from ..vae import VAE
 
 CONFIG_FILE = "config.json"

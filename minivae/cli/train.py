@@ -25,7 +25,9 @@ from ..errors import UsageError, UsageWarning, how_to_install
 from ..evaluation.bounds import evaluate
 from ..matmul import cpu as products
 from ..training.batches import Batches
-from ..training.loop import SAVE_SECONDS, History, Training
+from ..training.history import History
+from ..training.loop import Training
+from ..training.options import SAVE_SECONDS, Options
 from ..training.progress import Progress
 from ..training.schedules import Beta, parse
 from ..vae import VAE
@@ -63,22 +65,20 @@ class Session:
             data.features, o["latent"], hidden, o["activation"], likelihood, o["objective"], o["samples"],
             antithetic=o["antithetic"], backend=backend, seed=o["seed"], init=o["init"],
         )  # fmt: skip
-        training = Training(
-            vae, part.X, o["epochs"], o["batch_size"], optimizer,
-            validation=None if held is None else held.X,
+        training_options = Options(
+            o["epochs"], o["batch_size"], optimizer,
+            validation=None if held is None else held.X, validation_rows=None if held is None else held.rows,
             beta=beta, free_bits=o["free_bits"], binarize=binarize, scale=scale, schedule=schedule,
-            patience=o["patience"], clip=o["clip"],
-            run=self.folder, progress=Progress(), rows=part.rows, validation_rows=None if held is None else held.rows,
-            save_seconds=_save_seconds(),
+            patience=o["patience"], clip=o["clip"], rows=part.rows,
+            run=self.folder, resume=resume, progress=Progress(), save_seconds=_save_seconds(),
         )  # fmt: skip
+        training = Training(vae, part.X, training_options)
         if data.X_test is not None:  # what would fail after the training fails before it
             Batches(vae, data.X_test, None, scale, binarize, "test rows")
         if vae.likelihood.is_density and scale.kind == "none":
             self.advise(*training.batches.range)
 
-        if resume:
-            training.restore()
-        else:
+        if not resume:
             runs.make_folder(self.folder, force)
         self.begun = True
         runs.write_config(self.folder, self.config(data))

@@ -82,6 +82,17 @@ def evaluate_batches(vae: Model, batches: Batches) -> Evaluation:
     return Evaluation(-(nll + jacobian + kl), nll + jacobian, kl, len(batches), iwae)
 
 
+def fit_closed_form(vae: Model, batches: Batches) -> None:
+    """Fit what the likelihood knows in closed form (gaussian:optimal: its σ²) by one pass over the training rows.
+
+    `fit` does it after each epoch; a loop of your own over `train_step` leaves the last batch's, until it calls
+    `fit_closed_form(vae, Batches(vae, X))`.
+    """
+    if vae.likelihood.closed_form:
+        with vae.likelihood.settling():
+            evaluate_batches(vae, batches)
+
+
 def log_likelihood(
     vae: Model,
     X: Any,

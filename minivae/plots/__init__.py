@@ -20,7 +20,7 @@ from ..errors import UsageError, how_to_install
 
 if TYPE_CHECKING:
     from ..model import Model
-    from ..training.loop import History
+    from ..training.history import History
 
 Shape = tuple[int, int]
 Limits = tuple[np.ndarray, np.ndarray]

@@ -26,6 +26,7 @@ from ..errors import UsageError, UsageWarning
 from ..model import Model
 
 M = TypeVar("M", bound=Model)
+MODEL_FILE = "model.safetensors"  # in the folder of a run
 VERSION = 1
 TEMPORARY = ".*.minivae-tmp"  # what a killed write may leave beside its file
 

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .loop import Training
+    from .state import State
 
 REFRESH_SECONDS = 0.2
 LINES = 20  # about as many epochs are printed, evenly spaced; history.csv has them all
@@ -17,7 +17,7 @@ SLOW_FIRST_STEP = 1.0  # seconds: longer means that kernels were compiled
 
 
 class Progress:
-    """Lines for `Training` to call: start, step, epoch, stop."""
+    """Lines for the loop to call: start, step, epoch, stop."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -27,13 +27,13 @@ class Progress:
         self.console = console
         self.status: Any = None
 
-    def start(self, training: Training) -> None:
+    def start(self, training: State) -> None:
         self.started, self.first_step, self.last = time.perf_counter(), True, 0.0
         if self.console.is_terminal:
             self.status = self.console.status("first step: compiling the kernels that are not cached yet …")
             self.status.start()
 
-    def step(self, training: Training, beta: float, rate: float) -> None:
+    def step(self, training: State, beta: float, rate: float) -> None:
         now = time.perf_counter()
         if self.first_step:
             self.first_step = False
@@ -45,26 +45,26 @@ class Progress:
             return
         self.last = now
         at, vae = training.at, training.vae
-        rows = min(at.step * training.batch_size, len(training.batches))
+        rows = min(at.step * training.options.batch_size, len(training.batches))
         nll, kl = at.sums[1] / rows + training.jacobian, at.sums[2] / rows
         self.status.update(
-            f"epoch {at.epoch}/{training.epochs}  {at.step}/{training.steps_per_epoch}  "
+            f"epoch {at.epoch}/{training.options.epochs}  {at.step}/{training.steps_per_epoch}  "
             f"{_loss(training, at.sums[0] / rows + training.jacobian)}elbo {-(nll + kl):.2f}  "
             f"nll {nll:.2f}  kl {kl:.2f}{_beta(beta, vae.loss_fn.is_bound(beta, vae.samples))}  {rate:,.0f} rows/s"
         )
 
-    def epoch(self, training: Training, row: dict[str, Any]) -> None:
-        every = max(1, training.epochs // LINES)
-        if row["epoch"] % every and row["epoch"] not in (1, training.epochs):
+    def epoch(self, training: State, row: dict[str, Any]) -> None:
+        every = max(1, training.options.epochs // LINES)
+        if row["epoch"] % every and row["epoch"] not in (1, training.options.epochs):
             return
-        width = len(str(training.epochs))
+        width = len(str(training.options.epochs))
         beta = _beta(row["beta"], row["bound"] == "yes")
         validation = f"  val elbo {row['val_elbo']:.2f}" if row["val_elbo"] != "" else ""
         validation += f"  val iwae {row['val_iwae']:.2f}" if row["val_iwae"] != "" else ""
         best = "  best" if validation and training.at.best_epoch == row["epoch"] else ""
         clamped = f"  [yellow]{row['clamped']:,} outputs clamped[/]" if row["clamped"] else ""
         self._print(
-            f"epoch {row['epoch']:>{width}}/{training.epochs}  {_loss(training, row['loss'])}"
+            f"epoch {row['epoch']:>{width}}/{training.options.epochs}  {_loss(training, row['loss'])}"
             f"elbo {row['elbo']:.2f}  nll {row['nll']:.2f}  kl {row['kl']:.2f}{validation}{best}{beta}  "
             f"{row['rows_per_second']:,} rows/s{clamped}"
         )
@@ -84,7 +84,7 @@ class Progress:
             self.status.stop()
 
 
-def _loss(training: Training, loss: float) -> str:
+def _loss(training: State, loss: float) -> str:
     """What is minimised, where elbo, nll and kl do not say it already."""
     return "" if training.vae.loss_fn.name == "elbo" else f"loss {loss:.2f}  "
 

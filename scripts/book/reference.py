@@ -26,7 +26,8 @@ CONTENTS = [
         [
             ("minivae/optim.py", ["SGD", "Adagrad", "RMSprop", "Adam", "AdamW"]),
             ("minivae/training/schedules.py", ["Schedule", "Beta"]),
-            ("minivae/training/loop.py", ["History"]),
+            ("minivae/training/history.py", ["History"]),
+            ("minivae/training/guard.py", ["Diverged"]),
         ],
     ),
     (

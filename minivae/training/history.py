@@ -1,0 +1,122 @@
+"""history: what a training did and where it stands. One row an epoch, in memory and in a run's history.csv."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from .checkpoint import write_whole
+
+HISTORY_FILE = "history.csv"
+
+COLUMNS = {  # of the history: name → what it is
+    "epoch": "1, 2, …",
+    "step": "training steps so far",
+    "loss": "what was optimised, mean over the epoch",
+    "elbo": "−(nll + kl) at β = 1, mean over the epoch",
+    "nll": "E[−ln q(x|z)], nats",
+    "kl": "KL(p(z|x) ‖ q(z)), nats",
+    "val_elbo": "the same on the validation rows, after the epoch",
+    "val_nll": "",
+    "val_kl": "",
+    "val_iwae": "the importance-weighted bound on the validation rows, where that is the objective",
+    "beta": "the KL's weight at the epoch's last step",
+    "bound": "whether −loss bounds ln q(x) from below: no where β < 1 (iwae: β ≠ 1), or σ² was each batch's own",
+    "lr": "the learning rate at the epoch's last step",
+    "clamped": "outputs of the decoder (log-variances …) that were clamped",
+    "rows_per_second": "training rows",
+    "seconds": "training time so far",
+}
+TIMES = ("rows_per_second", "seconds")  # the columns that a resumed run does not repeat
+
+
+@dataclass
+class History:
+    """What a training did: `history["elbo"]` is a column, `rows` one dict for each epoch, columns as in COLUMNS.
+
+    best_epoch   the epoch whose parameters validation chose; None without validation
+    stopped      "finished", or "patience" where early stopping ended it
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int | None = None
+    stopped: str = "finished"
+
+    def __getitem__(self, column: str) -> list[Any]:
+        if column not in COLUMNS:
+            raise KeyError(f"no column {column!r}: there are {', '.join(COLUMNS)}")
+        return [row[column] for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        last = f", last elbo={self.rows[-1]['elbo']:.2f}" if self.rows else ""
+        return f"History({len(self.rows)} epochs{last}, best_epoch={self.best_epoch}, stopped={self.stopped!r})"
+
+
+@dataclass
+class Position:
+    """Where a training stands; with the parameters and the optimiser's state it is all that resuming needs."""
+
+    epoch: int = 1  # the epoch under way
+    step: int = 0  # steps of it that are done
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # Σ loss, Σ nll, Σ kl over its rows so far
+    bound: bool = True  # whether −loss has bounded ln q(x) in every step of it
+    total_steps: int = 0
+    best_bound: float = -math.inf
+    best_epoch: int | None = None
+    waited: int = 0  # epochs since the best, as patience counts them
+    seconds: float = 0.0
+
+
+def epoch_row(at: Position, rows: int, jacobian: float) -> dict[str, Any]:
+    """The row of an epoch over so many rows, from its sums; the other columns are empty yet."""
+    loss, nll, kl = (total / rows for total in at.sums)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS, "")
+    row |= {"epoch": at.epoch, "step": at.total_steps, "loss": loss + jacobian, "nll": nll + jacobian, "kl": kl}
+    return row | {"elbo": -(nll + jacobian + kl), "bound": "yes" if at.bound else "no"}
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    with open(path, "a", newline="") as file:
+        csv.DictWriter(file, list(COLUMNS), lineterminator="\n").writerow(row)
+
+
+def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
+    lines = [",".join(COLUMNS)] + [",".join(str(row[column]) for column in COLUMNS) for row in rows]
+    write_whole(path, ("\n".join(lines) + "\n").encode())
+
+
+def read_history(folder: str | os.PathLike, before: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a run's history.csv, numbers as numbers; only those of epochs below `before`."""
+    path = Path(folder) / HISTORY_FILE
+    if not path.exists():
+        raise UsageError(f"{path}: no such file")
+    rows: list[dict[str, Any]] = []
+    with open(path, newline="") as file:
+        for text in csv.DictReader(file):
+            try:
+                row = {name: _number(text[name]) for name in COLUMNS}
+                ours = before is None or row["epoch"] < before
+            except (KeyError, TypeError):  # a line cut off by a kill
+                break
+            if not ours:
+                break
+            rows.append(row)
+    if before is not None and [row["epoch"] for row in rows] != list(range(1, before)):
+        raise UsageError(f"{path}: expected the epochs 1 … {before - 1}, as the checkpoint has them; found {len(rows)}")
+    return rows
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text

@@ -1,0 +1,65 @@
+"""options: how a model is trained. One dataclass, checked once, for `VAE.fit`, the loop and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import checks
+from ..errors import UsageError
+from ..optim import Adam, Optimizer
+from .schedules import Beta, Schedule, parse
+
+if TYPE_CHECKING:
+    from ..datasets.scale import Scale
+
+SAVE_SECONDS = 10.0  # a run's checkpoint is written at most this often, and at its end
+
+
+@dataclass
+class Options:
+    """The options of a training; `VAE.fit` says what each one means. Making one checks them and fills in defaults."""
+
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: Any = None  # Optimizer; None means Adam()
+    validation: Any = None
+    beta: Any = 1.0  # float or Beta; then Beta
+    binarize: str = "none"
+    patience: int | None = None
+    clip: float | None = None
+    run: Any = None  # str or path; then Path
+    callback: Callable[[dict[str, Any]], None] | None = None
+    schedule: Any = "constant"  # its name or a Schedule; then Schedule
+    free_bits: float = 0.0
+    scale: Scale | None = None
+    progress: Any = None
+    rows: Any = None
+    validation_rows: Any = None
+    resume: bool = False
+    save_seconds: float = SAVE_SECONDS
+
+    def __post_init__(self) -> None:
+        self.epochs = checks.whole("epochs", self.epochs)
+        self.batch_size = checks.whole("batch_size", self.batch_size)
+        optimizer = Adam() if self.optimizer is None else self.optimizer
+        self.optimizer = checks.instance("optimizer", optimizer, Optimizer, "an optimizer, such as mv.Adam(1e-3)")
+        self.beta = self.beta if isinstance(self.beta, Beta) else Beta(self.beta)
+        if self.patience is not None:
+            self.patience = checks.whole("patience", self.patience)
+            if self.validation is None:
+                raise UsageError("patience needs validation rows: give validation=X_val (--validation 0.1)")
+        if self.clip is not None:
+            self.clip = checks.real("clip", self.clip, lambda x: x > 0, "a number > 0, the gradient's largest norm")
+        self.run = None if self.run is None else Path(self.run)
+        if self.callback is not None and not callable(self.callback):
+            raise UsageError(f"callback={self.callback!r}: expected a function of an epoch's row")
+        schedule = parse(self.schedule) if isinstance(self.schedule, str) else self.schedule
+        self.schedule = checks.instance("schedule", schedule, Schedule, "a schedule's name, or a mv.Schedule")
+        self.free_bits = checks.real("free_bits", self.free_bits, lambda x: x >= 0, "a number of nats ≥ 0")
+        checks.scale(self.scale)
+        if checks.flag("resume", self.resume) and self.run is None:
+            raise UsageError("resume=True needs run=: the folder to resume")
+        self.save_seconds = checks.real("save_seconds", self.save_seconds, lambda x: x >= 0, "a number of seconds ≥ 0")

@@ -1,0 +1,195 @@
+"""run_files: the folder of a run. Its checkpoint and history are written as training goes, and read to resume it.
+
+model.safetensors   the model, its best parameters, the optimiser's state, and where training stands (`checkpoint.py`)
+history.csv         one row an epoch (`history.py`)
+
+A checkpoint holds where in which epoch it was written, so that a run that was killed at any moment and resumed ends
+with the same bytes as the run that never was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import UsageError
+from . import checkpoint as files
+from .batches import CHECK_ROWS, Batches
+from .guard import clamped, diagnose, finite
+from .history import HISTORY_FILE, append, read_history, write_history
+
+if TYPE_CHECKING:
+    from .state import State
+
+
+DATA = "data (sha256)"
+
+
+class RunFiles:
+    """The files of one training in its folder."""
+
+    def __init__(self, folder: Path, training: State):
+        self.folder, self.model, self.history = folder, folder / files.MODEL_FILE, folder / HISTORY_FILE
+        self.training = training
+        self.settings = self._settings()
+        self.last_save = -math.inf
+
+    def _settings(self) -> dict[str, Any]:
+        """What a resumed training must agree in, the number of epochs left out."""
+        training, backend = self.training, self.training.vae.backend
+        options, optimizer = training.options, training.optimizer
+        numbers = {k: v for k, v in vars(optimizer).items() if isinstance(v, (int, float)) and k != "steps"}
+        return {
+            "model": training.vae.config(),
+            "dtype": backend.dtype.name,
+            "kernels": backend.kernels,
+            "backend": backend.name,
+            DATA: _digest(training.batches, training.validation),
+            "batch_size": options.batch_size,
+            "optimizer": {"name": type(optimizer).__name__, **numbers, "lr": training.lr},
+            "beta": asdict(options.beta),
+            "free_bits": options.free_bits,
+            "binarize": training.batches.binarize,
+            "schedule": {**asdict(options.schedule), "milestones": list(options.schedule.milestones)},
+            "patience": options.patience,
+            "clip": options.clip,
+        }
+
+    def begin(self) -> None:
+        """Write the first checkpoint and the history's heading, unless the run goes on already.
+
+        Refuses to write over another run's.
+        """
+        if self.last_save > -math.inf:
+            return
+        if self.model.exists():
+            raise UsageError(
+                f"{self.folder} holds a run already: resume it (resume=True, --resume), or choose another folder"
+            )
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(f"run={str(self.folder)!r}: a file of that name exists; choose another folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_history(self.history, [])
+        self.save()
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Write an epoch's row to history.csv."""
+        append(self.history, row)
+
+    def save(self) -> None:
+        """Write the checkpoint; raises Diverged, and leaves the old one, where a parameter is not finite."""
+        training, vae, at = self.training, self.training.vae, self.training.at
+        if not finite(vae.backend, vae.buffer.state):
+            raise diagnose(training, at.total_steps, "the loss is finite, the parameters are not")
+        tensors = files.tensors_of(vae)
+        if at.best_epoch is not None:
+            tensors |= files.tensors_of(vae, training.best, "best.")
+        for slot, state in training.optimizer.state.items():
+            tensors[f"optimizer.{slot}"] = vae.backend.to_host(state)
+        scale = training.batches.scale
+        if scale is not None:
+            tensors |= {f"scale.{name}": array for name, array in scale.to_arrays().items()}
+        state = {
+            "passes": vae.passes,
+            "first_pass": training.first_pass,
+            "optimizer_steps": training.optimizer.steps,
+            "clamped": clamped(vae),
+            "options": self.settings,
+            # times would make two runs differ that do not; −inf is no JSON
+            "position": {**asdict(at), "seconds": 0.0, "best_bound": repr(at.best_bound)},
+        }
+        extra = {"scale": scale.kind if scale else "none", "binarize": training.batches.binarize}
+        files.write(self.model, files.Checkpoint(vae.config(), vae.backend.dtype.name, tensors, state, extra))
+        self.last_save = time.monotonic()
+
+    def save_if_due(self) -> None:
+        """Write the checkpoint where the last one is older than `save_seconds`."""
+        if time.monotonic() - self.last_save > self.training.options.save_seconds:
+            self.save()
+
+    def restore(self) -> None:
+        """Take up the run where its last checkpoint left it, and cut its history back to there."""
+        if not self.model.exists():
+            if self.folder.is_dir():  # killed before its first checkpoint: from the beginning
+                return
+            raise UsageError(f"{self.folder}: there is no such folder to resume")
+        saved = files.read(self.model)
+        try:
+            self._take_up(saved)
+        except UsageError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+            raise UsageError(f"{self.model}: a model, but not one that a run left to be resumed ({error!r})") from None
+
+    def _take_up(self, saved: files.Checkpoint) -> None:
+        training, vae, state = self.training, self.training.vae, saved.training
+        if state["position"].keys() != asdict(training.at).keys():
+            raise UsageError(
+                f"{self.folder} was begun by another version of minivae, which kept other things of a run: its model "
+                "can be loaded and evaluated, and a run to go on with has to be begun in another folder"
+            )
+        for name, value in json.loads(json.dumps(self.settings)).items():
+            if state["options"][name] != value:
+                if name == DATA:
+                    raise UsageError(
+                        f"the data have changed since {self.folder} was begun: give the same, or begin another run"
+                    )
+                was, now = _difference(name, state["options"][name], value)
+                raise UsageError(f"{self.folder} was begun with {was}, and now it is {now}: only --epochs may change")
+        files.put_tensors(vae, saved.tensors, vae.buffer.state, "", self.model)
+        position = state["position"]
+        done = position["epoch"] - 1
+        if done > training.options.epochs:
+            raise UsageError(
+                f"{self.folder} has {done} epochs behind it, and {training.options.epochs} were asked for: ask for more"
+            )
+        at = training.at = type(training.at)(**{**position, "best_bound": float(position["best_bound"])})
+        if at.best_epoch is not None:
+            files.put_tensors(vae, saved.tensors, training.best, "best.", self.model)
+        training.first_pass, vae.passes = state["first_pass"], state["passes"]
+        training.optimizer.steps = state["optimizer_steps"]
+        training.optimizer.state = {}
+        if training.optimizer.steps:
+            for slot in training.optimizer.slots:
+                array = training.optimizer.state[slot] = vae.backend.zeros(vae.buffer.data.shape)
+                vae.backend.assign(array, saved.tensors[f"optimizer.{slot}"])
+        if vae.likelihood.clamped is not None:
+            vae.likelihood.clamped[...] = state["clamped"]
+        rows = training.history.rows = read_history(self.folder, before=at.epoch)
+        if rows:
+            at.seconds = float(rows[-1]["seconds"])
+        write_history(self.history, rows)
+        for leftover in self.folder.glob(files.TEMPORARY):
+            leftover.unlink()
+        self.last_save = time.monotonic()
+
+
+def _digest(*sets: Batches | None) -> str:
+    """A fingerprint of the values that train and validate, and of their scale."""
+    digest = hashlib.sha256()
+    for batches in sets:
+        if batches is None:
+            continue
+        digest.update(f"{batches.X.shape} {batches.X.dtype};".encode())
+        for start in range(0, len(batches), CHECK_ROWS):
+            block = batches.backend.to_host(batches.X[start : start + CHECK_ROWS])
+            digest.update(np.ascontiguousarray(block).view(np.uint8).data)
+        if batches.scale is not None:
+            digest.update(batches.scale.kind.encode())
+    return digest.hexdigest()
+
+
+def _difference(name: str, was: Any, now: Any) -> tuple[str, str]:
+    """Two option values that differ, cut down to the part that does."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in now:
+            if was.get(key) != now[key]:
+                return f"{name} {key} {was.get(key)}", f"{now[key]}"
+    return f"{name} {was}", f"{now}"

@@ -1,0 +1,56 @@
+"""state: all that a training knows of itself. The model, its rows, the optimiser, and where it stands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from ..evaluation.bounds import log_jacobian
+from ..model import Model
+from ..optim import Optimizer
+from .batches import Batches
+from .history import History, Position
+from .options import Options
+from .progress import Progress
+
+LOOK_EVERY = {"numpy": 1, "cupy": 100}  # steps between two looks at the losses: on a device each look is a wait
+
+
+class State:
+    """The state of one training of `vae` on X (N, D)."""
+
+    def __init__(self, vae: Model, X: Any, options: Options):
+        vae.loss_fn.check(1.0, options.free_bits)
+        self.vae, self.options = vae, options
+        self.optimizer: Optimizer = options.optimizer
+        self.lr = self.optimizer.lr  # the schedule's factor is 1 there
+        self.batches = Batches(vae, X, options.rows, options.scale, options.binarize)
+        self.validation = None
+        if options.validation is not None:
+            held = (options.validation, options.validation_rows)
+            self.validation = Batches(vae, *held, options.scale, options.binarize, "validation")
+        self.jacobian = log_jacobian(vae, self.batches.scale)
+        self.steps_per_epoch = -(-len(self.batches) // options.batch_size)
+        shown = options.progress is True or (options.progress is None and sys.stderr.isatty())
+        self.progress = Progress() if shown else options.progress
+
+        self.first_pass = vae.passes
+        self.at = Position()
+        self.history = History()
+        self.best = vae.buffer.state.copy()  # used where there is validation
+        self.look_every = LOOK_EVERY[vae.backend.name]
+        self.recent = vae.backend.zeros((self.look_every, 3), np.float64)  # Σ loss, Σ nll, Σ kl of each step
+
+    def out_of_patience(self) -> bool:
+        """Whether early stopping ends the training here."""
+        return self.options.patience is not None and self.at.waited >= self.options.patience
+
+    def plan(self) -> list[tuple[float, float]]:
+        """The learning rate and β of each step until the losses are looked at again."""
+        at, plan = self.at, []
+        for step in range(at.step, min(at.step + self.look_every, self.steps_per_epoch)):
+            t = at.epoch - 1 + step / self.steps_per_epoch
+            plan.append((self.lr * self.options.schedule.factor(t, self.options.epochs), self.options.beta(t)))
+        return plan
