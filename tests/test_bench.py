@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import re
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from minivae.bench import (
     problems,
     race,
     scaling,
+    startup,
     steps,
     tables,
     work,
@@ -65,9 +68,9 @@ def test_every_contender_has_the_cores_and_threads_of_its_case(standins, monkeyp
     assert facts["cores"] == (machine.cores(1) if hasattr(os, "sched_setaffinity") else None)
 
 
-def test_a_unit_is_timed_without_waking_and_with_what_is_left_under_way(standins):
-    seconds = race.race(standins, ["sleepy"], turns=3, block=0.01)["sleepy"].seconds
-    assert 0.004 <= min(seconds) < 0.02  # (20 ms + 20 ms) for ten units
+def test_a_unit_is_timed_without_warming_up_and_with_what_is_left_under_way(standins):
+    seconds = race.race(standins, ["clockwork"], turns=3, block=0.0)["clockwork"].seconds
+    assert seconds == [0.4, 0.4, 0.4]  # (2 s + 2 s) for ten units
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system cannot forget a peak")
@@ -118,7 +121,7 @@ def test_disagreement_is_found_in_every_form(got, said):
 def test_a_contender_that_stops_gives_one_clear_sentence(standins, name, said, monkeypatch):
     monkeypatch.setattr(race, "PATIENCE", 1.0 if name == "silent" else 60.0)
     with pytest.raises(UsageError) as error:
-        race.race(standins, ["a", name], turns=1, block=0.0)
+        race.race(standins, [name], turns=1, block=0.0)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -128,6 +131,35 @@ def test_a_contender_that_cannot_run_here_is_left_out_and_says_why(standins):
     assert results["absent"].left_out == "its library is not here"
     assert results["absent"].seconds == []
     assert len(results["a"].seconds) == 1
+
+
+# ---- starting up ----------------------------------------------------------------------------------------------------
+
+
+def test_starting_is_measured_up_to_the_first_step(tmp_path):
+    for run in (lambda: startup.import_of("minivae"), startup.help_page):
+        assert run().cpu > 0
+    assert startup.first_step(tmp_path, Path(os.environ["NUMBA_CACHE_DIR"])).cpu > 0
+    assert list((tmp_path / "run").iterdir())
+
+
+COUNT_COMPILATIONS = """
+import numpy as np, minivae as mv
+from numba.core import event
+with event.install_recorder("numba:compile") as compiled:
+    mv.VAE(30, 2, (5,), seed=0, backend="numpy").fit(np.eye(30, dtype="f4"), epochs=1, progress=False)
+print(len(compiled.buffer))
+"""
+
+
+def test_a_second_process_compiles_nothing():
+    counts = [
+        int(
+            subprocess.run([sys.executable, "-c", COUNT_COMPILATIONS], cwd=ROOT, check=True, capture_output=True).stdout
+        )
+        for _ in range(2)
+    ]
+    assert counts[1] == 0
 
 
 # ---- the contenders -------------------------------------------------------------------------------------------------
