@@ -40,8 +40,11 @@ demo: $(VENV)/.digits,viz
 	@echo "(The first model explains random 0/1 draws of the grey pictures, the second the greys themselves: their"
 	@echo "nats are of different things and cannot be compared, and pixel noise blurs the first one's samples.)"
 
+# One worker a core; a worker that is done takes tests from another.
+WORKERS = -n logical --maxprocesses 8 --dist worksteal
+
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 asan: $(VENV)/.test
 	$(BIN)/python tests/asan.py

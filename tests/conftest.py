@@ -1,22 +1,27 @@
-"""What all tests share: where real MNIST is, and a cache of compiled kernels that knows when their source changes."""
+"""What all tests share: one thread each, one cache of compiled kernels, the folder of real MNIST, a GPU if any."""
 
 import hashlib
 import os
+import re
 import sys
 from pathlib import Path
 
-# Before NumPy is imported, here and in the processes that tests start: small products gain nothing from a second
-# thread, and beside another busy process two spinning threads of OpenBLAS make a step ten times slower.
+# Set before NumPy is imported, for this process and those that tests start. One test runs on each core, so each keeps
+# to one thread; a test that needs two asks for them.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MINIVAE_THREADS", "1")
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-# Numba's cache looks at the file of the kernel alone: without this, a change to `_math.py` would go untested.
-_source = b"".join(path.read_bytes() for path in sorted((ROOT / "minivae" / "kernels").glob("*.py")))
-os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".numba-cache" / hashlib.sha256(_source).hexdigest()[:16])
+# All workers and the processes that they start share one cache. Numba compiles a kernel again when its own file has
+# changed; a change to a file that other kernels import begins a new cache.
+_texts = {path.stem: path.read_text() for path in sorted((ROOT / "minivae" / "kernels").glob("*.py"))}
+_imported = {name for text in _texts.values() for name in re.findall(r"^from \.(\w+) import", text, re.MULTILINE)}
+_key = hashlib.sha256("".join(text for name, text in _texts.items() if name in _imported).encode()).hexdigest()[:16]
+os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".numba-cache" / _key)
 
 
 def _mnist_folder():
