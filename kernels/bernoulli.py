@@ -2,7 +2,7 @@
 
 For a logit ℓ and a value x (0 or 1; anything between is the cross-entropy of a grey pixel):
 
-    −ln q(x|z) = Σ_d  max(ℓ, 0) − ℓ x + ln(1 + e^{−|ℓ|})      which is −x ln ρ − (1−x) ln(1−ρ), ρ = sigmoid ℓ
+    −ln p(x|z) = Σ_d  max(ℓ, 0) − ℓ x + ln(1 + e^{−|ℓ|})      which is −x ln ρ − (1−x) ln(1−ρ), ρ = sigmoid ℓ
     dℓ         = w (sigmoid ℓ − x)
 
 Finite for every finite ℓ: nothing is exponentiated but −|ℓ|. No constant is dropped: there is none.
@@ -20,7 +20,7 @@ from ._threads import parallel, run, share
 
 
 def reference(xp, nll_rows, d_logits, logits, X, weight):
-    """Per-row −ln q(x|z) and its weighted gradient (eq. 17–19).
+    """Per-row −ln p(x|z) and its weighted gradient (eq. 17–19).
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
     d_logits   (R, D)  out: weight × ∂nll/∂logits

@@ -2,9 +2,9 @@
 
 For a logit ℓ and a value x, with λ = sigmoid ℓ:
 
-    q(x|z)     = C(λ) λˣ (1 − λ)¹⁻ˣ,   C(λ) = 2 artanh(1 − 2λ)/(1 − 2λ), which is ℓ/tanh(ℓ/2)
+    p(x|z)     = C(λ) λˣ (1 − λ)¹⁻ˣ,   C(λ) = 2 artanh(1 − 2λ)/(1 − 2λ), which is ℓ/tanh(ℓ/2)
                = ℓ e^{ℓx}/(e^ℓ − 1)                                 an exponential density cut off at 1
-    −ln q(x|z) = Σ_d  G(|ℓ|) + ℓ (½ − x),   G(a) = ln [sinh(a/2)/(a/2)] = a/2 + ln [(1 − e^{−a})/a]
+    −ln p(x|z) = Σ_d  G(|ℓ|) + ℓ (½ − x),   G(a) = ln [sinh(a/2)/(a/2)] = a/2 + ln [(1 − e^{−a})/a]
     dℓ         = w (μ(ℓ) − x),   μ = E[x|z] = ½ + g(|ℓ|) sign ℓ,   g(a) = G′(a) = 1/(1 − e^{−a}) − 1/a − ½
 
 Without C it is the cross-entropy of a grey pixel, `bernoulli.py`'s: no density, and its gradient has sigmoid ℓ in the
@@ -66,7 +66,7 @@ def quantile(xp, logits, u):
 
 
 def reference(xp, nll_rows, d_logits, logits, X, weight):
-    """Per-row −ln q(x|z) and its weighted gradient.
+    """Per-row −ln p(x|z) and its weighted gradient.
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
     d_logits   (R, D)  out: weight × ∂nll/∂logits

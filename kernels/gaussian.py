@@ -3,11 +3,11 @@ fixed σ (eq. 22).
 
 For a mean m, a log-variance s (clamped to c = min(max(s, −10), 10)) and a value x:
 
-    −ln q(x|z) = Σ_d  ½ [(x − m)² e^{−c} + c + ln 2π]
+    −ln p(x|z) = Σ_d  ½ [(x − m)² e^{−c} + c + ln 2π]
     dm         = w (m − x) e^{−c}
     ds         = w ½ [1 − (x − m)² e^{−c}]  where −10 ≤ s ≤ 10, else 0
 
-    fixed σ    −ln q(x|z) = Σ_d ½ [(x − m)²/σ² + ln 2πσ²];   dm = w (m − x)/σ²
+    fixed σ    −ln p(x|z) = Σ_d ½ [(x − m)²/σ² + ln 2πσ²];   dm = w (m − x)/σ²
 
 The clamp keeps a feature that is constant from driving σ to 0 and the likelihood to infinity. How often it held is
 counted, because a model that lives on the clamp is not the model that was asked for.
@@ -31,7 +31,7 @@ LN_2PI = math.log(2 * math.pi)
 
 
 def reference(xp, nll_rows, d_out, clamped, out, X, weight):
-    """Per-row −ln q(x|z) and its weighted gradient, mean and log-variance from the decoder (eq. 20, 21).
+    """Per-row −ln p(x|z) and its weighted gradient, mean and log-variance from the decoder (eq. 20, 21).
 
     nll_rows   (R,)     out: nats, summed over D, not weighted
     d_out      (R, 2D)  out: weight × ∂nll/∂out
@@ -57,7 +57,7 @@ def reference(xp, nll_rows, d_out, clamped, out, X, weight):
 
 
 def fixed_reference(xp, nll_rows, d_mean, mean, X, weight, sigma):
-    """Per-row −ln q(x|z) and its weighted gradient for one fixed σ (eq. 22).
+    """Per-row −ln p(x|z) and its weighted gradient for one fixed σ (eq. 22).
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
     d_mean     (R, D)  out: weight × ∂nll/∂mean

@@ -3,13 +3,13 @@
 For means m and values x, weighed as the rows are:
 
     σ̂²         = Σ_r w_r Σ_d (x − m)² / (D Σ_r w_r)             the mean squared error
-    −ln q(x|z) = Σ_d  ½ [(x − m)²/σ̂² + ln 2πσ̂²]                on average D/2 (ln 2πσ̂² + 1)
+    −ln p(x|z) = Σ_d  ½ [(x − m)²/σ̂² + ln 2πσ̂²]                on average D/2 (ln 2πσ̂² + 1)
     dm         = w (m − x)/σ̂²
 
 σ̂ depends on m, and yet dm is the whole derivative: at σ̂² the weighted sum of the losses is least, and its derivative
 by σ² is 0. ln σ̂² is clamped to [−10, 10], as in `gaussian.py`; where it is, σ² is a constant, and dm is right again.
 
-This is a loss of a batch and no distribution: q(x|z) may not depend on the other rows. What is evaluated and sampled
+This is a loss of a batch and no distribution: p(x|z) may not depend on the other rows. What is evaluated and sampled
 from is `gaussian_shared` with a σ² that is kept.
 
 Shapes: rows R = S·B, sample by sample; mean, d_mean (R, D); squared_error (1,); X (B, D), row r of the mean belongs to

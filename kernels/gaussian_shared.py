@@ -2,7 +2,7 @@
 
 For a mean m, the learned s = ln σ² (clamped to c = min(max(s, −10), 10), as in `gaussian.py`) and a value x:
 
-    −ln q(x|z) = Σ_d  ½ [(x − m)² e^{−c} + c + ln 2π]
+    −ln p(x|z) = Σ_d  ½ [(x − m)² e^{−c} + c + ln 2π]
     dm         = w (m − x) e^{−c}
     ds         = Σ_r w_r Σ_d ½ [1 − (x − m)² e^{−c}]  where −10 ≤ s ≤ 10, else 0
 
@@ -23,7 +23,7 @@ from .gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
 
 
 def reference(xp, nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
-    """Per-row −ln q(x|z), its weighted gradient, and that of the learned ln σ².
+    """Per-row −ln p(x|z), its weighted gradient, and that of the learned ln σ².
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
     d_mean     (R, D)  out: weight × ∂nll/∂mean

@@ -2,7 +2,7 @@
 
 For a mean m, a log-scale s (clamped to c = min(max(s, −5), 5)) and a value x:
 
-    −ln q(x|z) = Σ_d  |x − m| e^{−c} + c + ln 2
+    −ln p(x|z) = Σ_d  |x − m| e^{−c} + c + ln 2
     dm         = w sign(m − x) e^{−c}                      0 at m = x, where there is no derivative
     ds         = w [1 − |x − m| e^{−c}]  where −5 ≤ s ≤ 5, else 0
 
@@ -28,7 +28,7 @@ LN_2 = math.log(2)
 
 
 def reference(xp, nll_rows, d_out, clamped, out, X, weight):
-    """Per-row −ln q(x|z) and its weighted gradient.
+    """Per-row −ln p(x|z) and its weighted gradient.
 
     nll_rows   (R,)     out: nats, summed over D, not weighted
     d_out      (R, 2D)  out: weight × ∂nll/∂out

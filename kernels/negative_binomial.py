@@ -3,8 +3,8 @@
 Mean μ = e^c from the decoder, c = min(s, 20) (`poisson.py`'s clamp); one θ = e^t for each feature, learned, the inverse
 dispersion, t clamped to [−10, 10]: the variance is μ + μ²/θ, and θ → ∞ is Poisson's. For a count x, with v = c − t:
 
-    q(x|z)     = Γ(x+θ)/(x! Γ(θ)) · (θ/(θ+μ))^θ (μ/(θ+μ))^x
-    −ln q(x|z) = Σ_d  ln x! + ln Γ(θ) − ln Γ(x+θ) + (x+θ) ln(1+e^v) − x v
+    p(x|z)     = Γ(x+θ)/(x! Γ(θ)) · (θ/(θ+μ))^θ (μ/(θ+μ))^x
+    −ln p(x|z) = Σ_d  ln x! + ln Γ(θ) − ln Γ(x+θ) + (x+θ) ln(1+e^v) − x v
     ds         = w (μ − x) θ/(θ+μ)  where s ≤ 20, else 0
     dt         = Σ_r w_r [θ (ψ(θ) − ψ(x+θ) + ln(1+e^v)) − (μ − x) θ/(θ+μ)]  where −10 ≤ t ≤ 10, else 0
 
@@ -34,7 +34,7 @@ TABLE_ROWS = FEATURE_ROWS + 16  # and the sums of so many parts of the rows, as 
 
 
 def reference(xp, nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
-    """Per-row −ln q(x|z), its weighted gradient, and that of the learned dispersions.
+    """Per-row −ln p(x|z), its weighted gradient, and that of the learned dispersions.
 
     nll_rows    (R,)    out: nats, summed over D, not weighted
     d_logmean   (R, D)  out: weight × ∂nll/∂logmean

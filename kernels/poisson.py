@@ -2,7 +2,7 @@
 
 For a log-rate s (clamped to c = min(s, 20)) and a count x = 0, 1, 2, …:
 
-    −ln q(x|z) = Σ_d  e^c − x c + ln x!
+    −ln p(x|z) = Σ_d  e^c − x c + ln x!
     ds         = w (e^c − x)  where s ≤ 20, else 0
 
 The clamp keeps e^s finite: e²⁰ is thirty times the largest count that a float32 holds exactly. It is counted, as in
@@ -28,7 +28,7 @@ LOGRATE_MAX = 20.0
 
 
 def reference(xp, nll_rows, d_lograte, clamped, lograte, X, weight):
-    """Per-row −ln q(x|z) and its weighted gradient.
+    """Per-row −ln p(x|z) and its weighted gradient.
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
     d_lograte  (R, D)  out: weight × ∂nll/∂lograte

@@ -129,7 +129,7 @@ class Recorder:
                 flops = sum(known) if known and len(known) == len(self.counted) else None
                 results = {"nll": nll, "d_out": d_out, **{f"d_{k}": grad for k, grad in d_params.items()}}
                 moved = (nll, d_out, *d_params.values(), out, X, w)
-                self._write(name, "−ln q(x|z), d_out", equation, moved, flops, seconds, results)
+                self._write(name, "−ln p(x|z), d_out", equation, moved, flops, seconds, results)
 
         return nll_and_grad
 

@@ -4,7 +4,7 @@ The largest likelihood of a linear-Gaussian model with L latent dimensions, on r
 eigenvalues λ₁ ≥ … ≥ λ_D and eigenvectors u₁ … u_D (Tipping & Bishop 1999):
 
     b = mean of the rows,   σ² = mean of λ_{L+1} … λ_D,   W = [u₁ … u_L] diag(√(λ_l − σ²))
-    E[ln q(x)] = −½ [D ln 2π + Σ_{l≤L} ln λ_l + (D − L) ln σ² + D]
+    E[ln p(x)] = −½ [D ln 2π + Σ_{l≤L} ln λ_l + (D − L) ln σ² + D]
 
 The columns of W stand at right angles, so that the exact posterior (eq. 14) is a diagonal Gaussian (eq. 15) whose mean
 is linear in x: an encoder without hidden layers can be exact, and the best ELBO is the largest likelihood itself (Lucas
@@ -33,7 +33,7 @@ class PPCA(LinearGaussian):
     """The linear-Gaussian model of largest likelihood (eq. 7, 22; Tipping & Bishop 1999).
 
     eigenvalues      (D,), of the rows' covariance, falling
-    log_likelihood   E[ln q(x)] over the rows it was fitted to, nats
+    log_likelihood   E[ln p(x)] over the rows it was fitted to, nats
     """
 
     def __init__(self, W: Any, b: Any, sigma2: float, eigenvalues: np.ndarray):
@@ -70,7 +70,7 @@ class PPCA(LinearGaussian):
 class AgainstPPCA:
     """A linear VAE beside probabilistic PCA of the same rows.
 
-    elbo, optimum     its exact mean ELBO, and the largest mean ln q(x) there is, nats
+    elbo, optimum     its exact mean ELBO, and the largest mean ln p(x) there is, nats
     gap               optimum − elbo ≥ 0
     angle             the largest angle between the two principal subspaces, degrees
     sigma2, sigma2_optimum   σ², its own and that of the optimum
