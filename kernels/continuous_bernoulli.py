@@ -21,13 +21,11 @@ Source: Loaiza-Ganem & Cunningham, "The continuous Bernoulli", NeurIPS 2019.
 import math
 from fractions import Fraction
 
-from numba import prange
-
 from . import _cuda
 from ._math import expm1_negative, like
 from ._rows import as_column, as_vector
 from ._special import _inlined, log
-from ._threads import parallel, run, share
+from ._threads import run, share, shared
 
 NEAR = 2.0  # below it, the series
 
@@ -104,27 +102,26 @@ def _series(q):
     return g * q + like(q, SERIES[0])
 
 
-@parallel
-def _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, weight_step, threads):
+@shared
+def _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, weight_step, t, shares):
     B, D = X.shape
     zero, half, one = like(X, 0.0), like(X, 0.5), like(X, 1.0)
     smallest, near = like(X, SMALLEST), like(X, NEAR)
-    for t in prange(threads):
-        start, stop = share(t, threads, logits.shape[0], 1)
-        for r in range(start, stop):
-            b = r % B
-            w = weight[r * weight_step]
-            nll = zero
-            for j in range(D):
-                l, x = logits[r, j], X[b, j]
-                a = abs(l)
-                a = smallest if a < smallest else a  # NaN stays NaN
-                m = -expm1_negative(-a)
-                inverse = one / (a * m)
-                mu = half + _series(a * a) * a if a < near else (a - m) * inverse
-                nll += half * a + log(m * m * inverse) + l * (half - x)
-                d_logits[r, j] = w * ((one - mu if l < zero else mu) - x)
-            nll_rows[r] = nll
+    start, stop = share(t, shares, logits.shape[0], 1)
+    for r in range(start, stop):
+        b = r % B
+        w = weight[r * weight_step]
+        nll = zero
+        for j in range(D):
+            l, x = logits[r, j], X[b, j]
+            a = abs(l)
+            a = smallest if a < smallest else a  # NaN stays NaN
+            m = -expm1_negative(-a)
+            inverse = one / (a * m)
+            mu = half + _series(a * a) * a if a < near else (a - m) * inverse
+            nll += half * a + log(m * m * inverse) + l * (half - x)
+            d_logits[r, j] = w * ((one - mu if l < zero else mu) - x)
+        nll_rows[r] = nll
 
 
 def fused(nll_rows, d_logits, logits, X, weight):

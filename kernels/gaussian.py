@@ -19,12 +19,10 @@ Nats. dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 
 import math
 
-from numba import prange
-
 from . import _cuda
 from ._math import exp, like
 from ._rows import as_column, as_vector
-from ._threads import parallel, run, share
+from ._threads import add, run, share, shared
 
 LOGVAR_MIN, LOGVAR_MAX = -10.0, 10.0
 LN_2PI = math.log(2 * math.pi)
@@ -73,51 +71,49 @@ def fixed_reference(xp, nll_rows, d_mean, mean, X, weight, sigma):
     d_mean.reshape(-1, B, D)[...] = weight * delta / sigma**2
 
 
-@parallel
-def _gaussian(nll_rows, d_out, clamped, out, X, weight, weight_step, threads):
+@shared
+def _gaussian(nll_rows, d_out, clamped, out, X, weight, weight_step, t, shares):
     B, D = X.shape
     zero, half, one = like(X, 0.0), like(X, 0.5), like(X, 1.0)
     low, high, ln_2pi = like(X, LOGVAR_MIN), like(X, LOGVAR_MAX), like(X, LN_2PI)
     count = 0
-    for t in prange(threads):
-        start, stop = share(t, threads, out.shape[0], 1)
-        for r in range(start, stop):
-            b = r % B
-            w = weight[r * weight_step]
-            nll = zero
-            outside = 0
-            for j in range(D):
-                s = out[r, D + j]
-                c = low if s < low else s  # NaN stays NaN
-                c = high if c > high else c
-                inside = c == s
-                precision = exp(-c)
-                delta = out[r, j] - X[b, j]
-                squared = delta * delta * precision
-                nll += squared + c + ln_2pi
-                d_out[r, j] = w * delta * precision
-                d_out[r, D + j] = w * half * (one - squared) if inside else zero
-                outside += not inside
-            nll_rows[r] = half * nll
-            count += outside
-    clamped[0] += count
+    start, stop = share(t, shares, out.shape[0], 1)
+    for r in range(start, stop):
+        b = r % B
+        w = weight[r * weight_step]
+        nll = zero
+        outside = 0
+        for j in range(D):
+            s = out[r, D + j]
+            c = low if s < low else s  # NaN stays NaN
+            c = high if c > high else c
+            inside = c == s
+            precision = exp(-c)
+            delta = out[r, j] - X[b, j]
+            squared = delta * delta * precision
+            nll += squared + c + ln_2pi
+            d_out[r, j] = w * delta * precision
+            d_out[r, D + j] = w * half * (one - squared) if inside else zero
+            outside += not inside
+        nll_rows[r] = half * nll
+        count += outside
+    add(clamped, count)
 
 
-@parallel
-def _gaussian_fixed(nll_rows, d_mean, mean, X, weight, weight_step, precision, constant, threads):
+@shared
+def _gaussian_fixed(nll_rows, d_mean, mean, X, weight, weight_step, precision, constant, t, shares):
     B, D = X.shape
     zero, half = like(X, 0.0), like(X, 0.5)
-    for t in prange(threads):
-        start, stop = share(t, threads, mean.shape[0], 1)
-        for r in range(start, stop):
-            b = r % B
-            w = weight[r * weight_step] * precision
-            squared = zero
-            for j in range(D):
-                delta = mean[r, j] - X[b, j]
-                squared += delta * delta
-                d_mean[r, j] = w * delta
-            nll_rows[r] = half * (squared * precision + constant)
+    start, stop = share(t, shares, mean.shape[0], 1)
+    for r in range(start, stop):
+        b = r % B
+        w = weight[r * weight_step] * precision
+        squared = zero
+        for j in range(D):
+            delta = mean[r, j] - X[b, j]
+            squared += delta * delta
+            d_mean[r, j] = w * delta
+        nll_rows[r] = half * (squared * precision + constant)
 
 
 def fused(nll_rows, d_out, clamped, out, X, weight):
