@@ -1,10 +1,10 @@
-"""importance: the importance-weighted bound on ln p(x), the weights of its samples, and its mirror in the posterior.
+"""importance: the importance-weighted bound on ln p(x), the weights of its samples, and its gradient in the posterior.
 
 With z_s = μ + σ ⊙ ε_s, s = 1 … S, v = ln σ², and nll_s = −ln p(x|z_s) of one row:
 
     forward     ln w_s = −nll_s + β ½ Σ_l (ε² − z² + v)    β times ln p(z)/q(z|x), whose ln 2π cancel (eq. 12)
                 bound  = ln (1/S) Σ_s w_s
-                c_s    = w_s / (B Σ_r w_r)                  what sample s counts in the mirror
+                c_s    = w_s / (B Σ_r w_r)                  the weight of sample s in the backward pass
     backward    the gradient of −(1/B) Σ_rows bound is that of Σ_rows Σ_s c_s (−ln w_s), the c_s held:
                 dz_s  += β c_s z_s;   dμ = Σ_s dz_s;   dv = Σ_s ½ (σ ε_s dz_s − β c_s)
 

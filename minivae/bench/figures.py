@@ -98,7 +98,7 @@ class Figures:
 
     @classmethod
     def read(cls, path: Path) -> Figures:
-        """Raises UsageError where the file is none of ours."""
+        """Raises UsageError for a file that `minivae bench` did not write."""
         try:
             data = json.loads(path.read_text())
             if data["kind"] != "bench" or data["schema"] != SCHEMA:

@@ -230,7 +230,7 @@ def trace(
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
 ) -> None:
-    """One forward and its mirror, step by step: shapes, bytes, FLOPs, times, norms, and what is not finite.
+    """One forward and backward pass, step by step: shapes, bytes, FLOPs, times, norms, and what is not finite.
 
     Example: minivae trace run -n 128
     """

@@ -14,7 +14,7 @@ data, and their gap bounds the error of the first (Grosse, Ancha & Roy 2016; Wu,
 
 The step of a transition is chosen for each row and temperature by a pilot run of a few chains of its own, and then
 held: steps that adapted to the chains they move would not leave f_t as it is. The gradient with respect to z is the
-decoder's own mirror. Every number drawn is counted (`noise.py`), so that a figure is one number.
+decoder's own backward pass. Every number drawn is counted (`noise.py`), so that a figure is one number.
 
 Shapes: C chains, b rows, L latent dimensions. Nats in the units of the data.
 """

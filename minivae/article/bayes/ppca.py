@@ -1,4 +1,4 @@
-"""ppca: probabilistic PCA in closed form, and a linear VAE of ours that is trained and must arrive there.
+"""ppca: probabilistic PCA in closed form, and minivae's linear VAE, which training must bring to it.
 
 The largest likelihood of a linear-Gaussian model with L latent dimensions, on rows whose covariance (1/N) has the
 eigenvalues λ₁ ≥ … ≥ λ_D and eigenvectors u₁ … u_D (Tipping & Bishop 1999):
@@ -121,7 +121,7 @@ def fit_linear_vae(vae: VAE, X: Any, steps: int = 3000, lr: float = 0.1) -> VAE:
 
 
 def linear_vae_is_ppca(likelihood: str | None = None, rows: int = 300, seed: int = 0) -> AgainstPPCA:
-    """A linear VAE of ours, L = 2, trained on Gaussian rows of D = 6, beside probabilistic PCA (eq. 13, 22).
+    """A linear VAE, L = 2, trained on Gaussian rows of D = 6, beside probabilistic PCA (eq. 13, 22).
 
     likelihood   None: 'gaussian:σ' with the σ of the optimum; or a Gaussian that learns one σ
     """

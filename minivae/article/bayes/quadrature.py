@@ -105,7 +105,7 @@ class ExactModel:
         """Rows X (N, D) with Gaussian posteriors H (N, 2L) of any origin → nll (N,), kl (N,), dH (N, 2L).
 
         nll is E_{z~N(μ,σ²)}[−ln p(x|z)] by quadrature, kl is eq. 16; dH is the gradient of Σ_rows (nll + kl), by the
-        engine's own mirror: the decoder's backward gives dz, reparameterisation passes it on to μ and ln σ².
+        engine's own backward pass: the decoder's backward gives dz, reparameterisation passes it on to μ and ln σ².
         rule: the fine one unless given.
         """
         rule = rule or self.fine

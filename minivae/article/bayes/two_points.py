@@ -95,7 +95,7 @@ def _halves(cells: int = 100) -> float:
 
 @dataclass(frozen=True)
 class TwoPointsByVAE:
-    """What a VAE of ours came to, and what there is to come to (nats)."""
+    """Loss of the trained VAE, and the optimum, in nats."""
 
     loss: float
     nll: float
@@ -119,7 +119,7 @@ def two_points(features: int) -> np.ndarray:
 
 
 def train_two_points(features: int = 8, steps: int = 3000, samples: int = 256, seed: int = 0) -> VAE:
-    """A VAE of ours, L = 1, trained on 0…0 and 1…1 with S fresh samples a step (eq. 23).
+    """A VAE, L = 1, trained on 0…0 and 1…1 with S fresh samples a step (eq. 23).
 
     It is linear, which is enough: at the optimum both variances are equal, and the best decoder's logit then is a line
     in z.

@@ -1,4 +1,4 @@
-"""p(x|z): Bernoulli and Gaussian (eq. 17–22), and that every likelihood of ours is normalised and rightly derived."""
+"""p(x|z): Bernoulli and Gaussian (eq. 17–22), and that all likelihoods are normalised with right gradients."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def total_mass(form: str, name: str, seeds: int = 5) -> float:
     return max(totals, key=lambda total: abs(total - 1) if math.isfinite(total) else math.inf)
 
 
-@claim("normalised", (17, 20), "p(x|z) has to be normalised and easy to compute; few are. All of ours are.")
+@claim("normalised", (17, 20), "p(x|z) has to be normalised and easy to compute; few are. All of minivae's are.")
 def normalised() -> Checks:
     checks = []
     for form, name in examples().items():

@@ -21,7 +21,7 @@ def marginal() -> Checks:
     model, rows = linear_gaussian(latent_dim=1)
     off = np.abs(bayes.exact_posterior(model, rows[:8]).log_px - bayes.LinearGaussian.of(model).log_px(rows[:8]))
     return [
-        equals("Σ p(x) over all 16 rows of 4 bits, a VAE of ours", density.sum(), 1, INTEGRAL),
+        equals("Σ p(x) over all 16 rows of 4 bits, a VAE", density.sum(), 1, INTEGRAL),
         at_most("largest error of ln p(x), linear model", float(off.max()), INTEGRAL),
     ]
 
