@@ -326,7 +326,8 @@ def test_kill_9_loses_nothing(tmp_path):
 
 @pytest.mark.parametrize("listener", ["true", "head -1", "cat > /dev/full"])
 def test_a_training_goes_on_when_nobody_listens(listener, tmp_path):
-    arguments = " ".join(["train", "digits", "--out", str(tmp_path / "r"), *SMALL])
+    np.save(tmp_path / "x.npy", ROWS)
+    arguments = " ".join(["train", str(tmp_path / "x.npy"), "--out", str(tmp_path / "r"), *SMALL])
     for redirect in ("", "2>&1"):
         command = f"{sys.executable} -m minivae {arguments} --force {redirect} | {listener}"
         subprocess.run(command, shell=True, cwd=ROOT, timeout=120, capture_output=True)

@@ -1,6 +1,7 @@
 """The papers' tables: their protocols, the digits they read, their resuming, and the page that shows them."""
 
 import math
+import os
 import re
 import subprocess
 import sys
@@ -478,9 +479,8 @@ def test_help_carries_an_example(capsys, name):
 
 def test_a_mistake_is_one_line_and_status_2():
     script = ROOT / "bench" / "papers" / "burda.py"
-    run = subprocess.run(
-        [sys.executable, script, "--models", "vae-7"], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
-    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, script, "--models", "vae-7"], capture_output=True, text=True, env=environment)
     assert run.returncode == 2 and run.stdout == ""
     assert re.fullmatch(r"--models 'vae-7': expected some of .*\n", run.stderr)
 

@@ -1,5 +1,6 @@
 """What the README shows is what happens: its Python block runs, and the commands it names exist."""
 
+import os
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ def test_the_python_of_the_readme_runs(tmp_path):
         capture_output=True,
         text=True,
         timeout=300,
-        env={"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert result.returncode == 0, result.stderr
     assert "True (16, 64) (359,)" in result.stdout
