@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,7 +18,21 @@ _BLOCK = 1 << 22  # bytes read at a time: large enough for NumPy, small enough f
 def blocks(X: Array) -> Iterator[slice]:
     """Slices over the rows of X of about _BLOCK bytes each (one row at least), ascending and without gaps."""
     step = max(1, _BLOCK // max(1, X[:1].nbytes))
-    return (slice(start, min(start + step, len(X))) for start in range(0, len(X), step))
+    for start in range(0, len(X), step):
+        check_still_there(X)
+        yield slice(start, min(start + step, len(X)))
+
+
+def check_still_there(X: object) -> None:
+    """UsageError if X is memory-mapped and its file has been cut since: reading on would kill the process (SIGBUS).
+
+    One system call. A file that is cut while a block of it is being read still kills.
+    """
+    mapped = getattr(X, "_mmap", None)  # NumPy's name for the map under an np.memmap
+    if isinstance(X, np.memmap) and isinstance(mapped, mmap.mmap):
+        start = X.offset - X.offset % mmap.ALLOCATIONGRANULARITY
+        if mapped.size() < start + len(mapped):
+            raise UsageError(f"{X.filename}: the file was cut while it was in use; restore it and start again")
 
 
 def extent(X: Array) -> tuple[float, float]:

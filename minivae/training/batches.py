@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import checks
 from ..backend import Array
+from ..datasets.rows import check_still_there
 from ..errors import UsageError
 from ..model import Model
 
@@ -78,6 +79,7 @@ class Batches:
         stream   "binarise" in training, "evaluation" elsewhere; with pass_ it chooses a dynamic draw
         """
         b = index.shape[0]
+        check_still_there(self.X)
         X = self.workspace.take("batch.X", (b, self.X.shape[1]))
         if self.scale is None:
             self.backend.gather(X, self.X, index)
@@ -106,6 +108,7 @@ class Batches:
         """The values themselves: finite, and in the domain of the binarisation and of the likelihood."""
         low, high, between = math.inf, -math.inf, False
         for start in range(0, len(self), CHECK_ROWS):
+            check_still_there(self.X)
             block = self.backend.to_host(self.X[start : start + CHECK_ROWS])
             if self.scale is not None:
                 block = self.scale.apply(block, self.backend.dtype)
