@@ -17,9 +17,11 @@ Shapes: Y, A, dA (B, H); b, db (H,); partial (P·H,). dtype: float32 or float64,
 Source of the stable forms: `_math.py`. At a = 0 relu's gradient is 0, the convention of torch and JAX.
 """
 
+from numba import prange
+
 from . import _cuda
 from ._math import expm1_negative, kernel, like, sigmoid, softplus, tanh
-from ._threads import run, share, shared
+from ._threads import parallel, run, share
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "softplus", "silu")
 KEEPS_A = frozenset({"silu"})  # the activations whose gradient needs A beside Y
@@ -98,41 +100,43 @@ _IDENTITY, _RELU, _TANH, _SIGMOID, _SOFTPLUS, _SILU = range(len(ACTIVATIONS))
 _NUMBER = {name: number for number, name in enumerate(ACTIVATIONS)}
 
 
-@shared
-def _straight_forward(Y, b, activation, t, shares):
+@parallel
+def _straight_forward(Y, b, activation, threads):
     zero = like(b, 0.0)
-    start, stop = share(t, shares, Y.shape[0], 1)
-    for i in range(start, stop):
-        if activation == _RELU:
-            for j in range(Y.shape[1]):
-                a = Y[i, j] + b[j]
-                Y[i, j] = zero if a < zero else a  # NaN stays NaN
-        else:
-            for j in range(Y.shape[1]):
-                Y[i, j] += b[j]
+    for t in prange(threads):
+        start, stop = share(t, threads, Y.shape[0], 1)
+        for i in range(start, stop):
+            if activation == _RELU:
+                for j in range(Y.shape[1]):
+                    a = Y[i, j] + b[j]
+                    Y[i, j] = zero if a < zero else a  # NaN stays NaN
+            else:
+                for j in range(Y.shape[1]):
+                    Y[i, j] += b[j]
 
 
-@shared
-def _curved_forward(Y, A, b, activation, t, shares):
-    start, stop = share(t, shares, Y.shape[0], 1)
-    for i in range(start, stop):
-        if activation == _TANH:
-            for j in range(Y.shape[1]):
-                Y[i, j] = tanh(Y[i, j] + b[j])
-        elif activation == _SIGMOID:
-            for j in range(Y.shape[1]):
-                Y[i, j] = sigmoid(Y[i, j] + b[j])
-        elif activation == _SOFTPLUS:
-            for j in range(Y.shape[1]):
-                Y[i, j] = softplus(Y[i, j] + b[j])
-        else:
-            for j in range(Y.shape[1]):
-                a = Y[i, j] + b[j]
-                A[i, j] = a
-                Y[i, j] = a * sigmoid(a)
+@parallel
+def _curved_forward(Y, A, b, activation, threads):
+    for t in prange(threads):
+        start, stop = share(t, threads, Y.shape[0], 1)
+        for i in range(start, stop):
+            if activation == _TANH:
+                for j in range(Y.shape[1]):
+                    Y[i, j] = tanh(Y[i, j] + b[j])
+            elif activation == _SIGMOID:
+                for j in range(Y.shape[1]):
+                    Y[i, j] = sigmoid(Y[i, j] + b[j])
+            elif activation == _SOFTPLUS:
+                for j in range(Y.shape[1]):
+                    Y[i, j] = softplus(Y[i, j] + b[j])
+            else:
+                for j in range(Y.shape[1]):
+                    a = Y[i, j] + b[j]
+                    A[i, j] = a
+                    Y[i, j] = a * sigmoid(a)
 
 
-# Backward, a share is whole blocks of rows, so that the sums do not depend on the number of shares.
+# Backward, a thread has whole blocks of rows, so that the sums do not depend on the number of threads.
 
 
 @kernel
@@ -144,44 +148,48 @@ def _add_rows(total, X):
             total[j] += X[i, j]
 
 
-@shared
-def _straight_backward(dA, partial, Y, activation, t, shares):
+@parallel
+def _straight_backward(dA, db, partial, Y, activation, threads):
     B, H = dA.shape
     zero = like(dA, 0.0)
     blocks = (B + BLOCK_ROWS - 1) // BLOCK_ROWS
-    first, last = share(t, shares, blocks, 1)
-    for block in range(first, last):
-        start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
-        if activation == _RELU:
-            for i in range(start, stop):
-                for j in range(H):
-                    dA[i, j] = dA[i, j] if Y[i, j] > zero else zero
-        _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
+    for t in prange(threads):
+        first, last = share(t, threads, blocks, 1)
+        for block in range(first, last):
+            start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
+            if activation == _RELU:
+                for i in range(start, stop):
+                    for j in range(H):
+                        dA[i, j] = dA[i, j] if Y[i, j] > zero else zero
+            _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
+    _add_rows(db, partial[: blocks * H].reshape(blocks, H))
 
 
-@shared
-def _curved_backward(dA, partial, Y, A, activation, t, shares):
+@parallel
+def _curved_backward(dA, db, partial, Y, A, activation, threads):
     B, H = dA.shape
     one = like(dA, 1.0)
     blocks = (B + BLOCK_ROWS - 1) // BLOCK_ROWS
-    first, last = share(t, shares, blocks, 1)
-    for block in range(first, last):
-        start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
-        for i in range(start, stop):
-            if activation == _TANH:
-                for j in range(H):
-                    dA[i, j] *= one - Y[i, j] * Y[i, j]
-            elif activation == _SIGMOID:
-                for j in range(H):
-                    dA[i, j] *= Y[i, j] * (one - Y[i, j])
-            elif activation == _SOFTPLUS:
-                for j in range(H):
-                    dA[i, j] *= -expm1_negative(-Y[i, j])
-            else:
-                for j in range(H):
-                    s = sigmoid(A[i, j])
-                    dA[i, j] *= s + Y[i, j] * (one - s)
-        _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
+    for t in prange(threads):
+        first, last = share(t, threads, blocks, 1)
+        for block in range(first, last):
+            start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
+            for i in range(start, stop):
+                if activation == _TANH:
+                    for j in range(H):
+                        dA[i, j] *= one - Y[i, j] * Y[i, j]
+                elif activation == _SIGMOID:
+                    for j in range(H):
+                        dA[i, j] *= Y[i, j] * (one - Y[i, j])
+                elif activation == _SOFTPLUS:
+                    for j in range(H):
+                        dA[i, j] *= -expm1_negative(-Y[i, j])
+                else:
+                    for j in range(H):
+                        s = sigmoid(A[i, j])
+                        dA[i, j] *= s + Y[i, j] * (one - s)
+            _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
+    _add_rows(db, partial[: blocks * H].reshape(blocks, H))
 
 
 def forward(Y, A, b, activation):
@@ -197,10 +205,9 @@ def backward(dA, db, partial, Y, A, activation):
     """The fused `backward_reference`."""
     number = _NUMBER[activation]
     if number <= _RELU:
-        run(_straight_backward, dA.size, dA, partial, Y, number)
+        run(_straight_backward, dA.size, dA, db, partial, Y, number)
     else:
-        run(_curved_backward, dA.size, dA, partial, Y, Y if A is None else A, number)
-    _add_rows(db, partial[: scratch(*dA.shape)].reshape(-1, dA.shape[1]))
+        run(_curved_backward, dA.size, dA, db, partial, Y, Y if A is None else A, number)
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------

@@ -9,9 +9,11 @@ READ = {
     "MINIVAE_BACKEND": "numpy, cupy or auto: the backend where none is asked for; unset: auto",
     "MINIVAE_DATA": "the folder that holds mnist/ and fashion-mnist/; unset: the cache folder, with downloads",
     "MINIVAE_GEMM": "numpy, mkl or auto: whose matrix products on the CPU; unset: auto",
+    "MINIVAE_MAX_BYTES": "the most bytes of memory that reading a data file may take; unset: half of the memory",
     "MINIVAE_SAVE_SECONDS": "the least time between two checkpoints of a run; unset: 10",
     "MINIVAE_THREADS": "the number of threads; unset: as many as NumPy's BLAS would take",
     "NO_COLOR": "set to anything: no colour and no bold text",
+    "NUMBA_THREADING_LAYER": "other than omp: kernels run on one thread; unset: omp where Numba finds OpenMP",
     "XDG_CACHE_HOME": "the folder for downloads is minivae/ in it; unset: ~/.cache",
 }
 

@@ -1,4 +1,4 @@
-"""latent: the Gaussian posterior q(z|x) = N(μ(x), diag σ²(x)) (eq. 15), sampled by reparameterisation.
+"""latent: the Gaussian posterior p(z|x) = N(μ(x), diag σ²(x)) (eq. 15), sampled by reparameterisation.
 
 Shapes: S samples, B rows, L latent dimensions. H = [μ | ln σ²] is (B, 2L), the encoder's output.
 """
@@ -10,7 +10,7 @@ from .buffers import Workspace
 
 
 class GaussianPosterior:
-    """z_s = μ + σ ⊙ ε_s (eq. 23) and KL(q(z|x) ‖ N(0, I)) (eq. 16); formulas in `kernels/latent.py`."""
+    """z_s = μ + σ ⊙ ε_s (eq. 23) and KL(p(z|x) ‖ N(0, I)) (eq. 16); formulas in `kernels/latent.py`."""
 
     def __init__(self, backend: Backend, workspace: Workspace, latent_dim: int):
         self.ops, self.xp = backend.ops, backend.xp

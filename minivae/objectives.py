@@ -1,7 +1,7 @@
 """objectives: what is minimised. The turn of the chain: from the decoder's raw outputs to a loss, and back to them.
 
-    elbo   𝓛 = E_rows[ (1/S) Σ_s −ln p(x|z_s) + β Σ_l max(KL_l, free bits) ]                      (eq. 13, 23)
-    iwae   𝓛 = E_rows[ −ln (1/S) Σ_s w_s ],   ln w_s = ln p(x|z_s) + β [ln p(z_s) − ln q(z_s|x)]  (eq. 12 at S = 1)
+    elbo   𝓛 = E_rows[ (1/S) Σ_s −ln q(x|z_s) + β Σ_l max(KL_l, free bits) ]                      (eq. 13, 23)
+    iwae   𝓛 = E_rows[ −ln (1/S) Σ_s w_s ],   ln w_s = ln q(x|z_s) + β [ln q(z_s) − ln p(z_s|x)]  (eq. 12 at S = 1)
 
 They differ in what a sample counts in the mirror, 1/(B·S) or the softmax of its ln w over B, and in the KL: a formula
 (eq. 16), or what the samples themselves say. Everything else of the model is the same.
@@ -26,7 +26,7 @@ class Terms:
 
     .loss      what is minimised: nll + β Σ_l max(kl_l, free_bits)
     .elbo      −(nll + kl), at β = 1
-    .nll .kl   E[−ln p(x|z)] and KL(q(z|x) ‖ p(z)), means over rows
+    .nll .kl   E[−ln q(x|z)] and KL(p(z|x) ‖ q(z)), means over rows
     .nll_rows .kl_rows   (B,): the same for each row; nll_rows is the mean over the S samples
     .kl_dims   (L,): the mean KL of each latent dimension
 
@@ -96,7 +96,7 @@ class WeightedTerms(Terms):
 
     .loss        −mean of bound_rows
     .bound_rows  (B,): ln (1/S) Σ_s w_s
-    .log_w       (S, B): ln w_s = ln p(x|z_s) + β [ln p(z_s) − ln q(z_s|x)]
+    .log_w       (S, B): ln w_s = ln q(x|z_s) + β [ln q(z_s) − ln p(z_s|x)]
     """
 
     def __init__(self, terms: Terms, log_w: Array, bound: Array):
@@ -149,7 +149,7 @@ class ELBO:
         checks.real("free_bits", free_bits, lambda x: x >= 0, "a number ≥ 0, nats for each latent dimension")
 
     def is_bound(self, beta: float, samples: int) -> bool:
-        """Whether −loss is at most ln p(x) on average."""
+        """Whether −loss is at most ln q(x) on average."""
         return beta >= 1 and not self.likelihood.closed_form  # whose σ² has seen the batch
 
     def forward(self, out: Array, X: Array, beta: float, free_bits: float) -> Terms:
@@ -173,7 +173,7 @@ class ELBO:
 class IWAE(ELBO):
     """The importance-weighted bound of Burda et al. 2016, K = S samples (eq. 12 for K = 1; `kernels/importance.py`).
 
-    It grows with K from the ELBO to ln p(x). With β ≠ 1 the ratio inside each weight is tempered, ln p(z)/q(z|x) times
+    It grows with K from the ELBO to ln q(x). With β ≠ 1 the ratio inside each weight is tempered, ln q(z)/p(z|x) times
     β: at K = 1 the sampled β-ELBO, for K > 1 no bound. Free bits speak of the analytic KL, which it has none of.
     """
 
@@ -218,7 +218,7 @@ class IWAE(ELBO):
         return self.d_out
 
     def backward_posterior(self, dZ: Array) -> Array:
-        """dZ (S, B, L) → dH (B, 2L), that of the sampled ln q(z|x)/p(z) added (eq. 12)."""
+        """dZ (S, B, L) → dH (B, 2L), that of the sampled ln p(z|x)/q(z) added (eq. 12)."""
         p, dH = self.posterior, self.workspace.take("dH", self.posterior.H.shape)
         self.backend.ops.importance_backward(dH, dZ, p.eps, p.sigma, p.Z, self.weight, self.beta)
         return dH

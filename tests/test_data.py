@@ -24,8 +24,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minivae.datasets import formats, named, rows
-from minivae.datasets import load as data
+from minivae.datasets import formats, limits, named, rows
 from minivae.datasets.choose import choose_binarize, choose_likelihood
 from minivae.datasets.load import Dataset, load
 from minivae.datasets.scale import Scale
@@ -139,7 +138,7 @@ def test_a_small_memory_map_without_a_test_part_stays_mapped(tmp_path):
 
 
 def test_a_large_memory_map_gives_one_end_as_a_view(tmp_path, rng, monkeypatch):
-    monkeypatch.setattr(data, "_COPY_LIMIT", 100)
+    monkeypatch.setattr(limits, "COPY_LIMIT", 100)
     source = rng.normal(size=(52, 3)).astype(np.float32)
     path, ends = saved(tmp_path / "x.npy", source), set()
     for seed in range(12):
@@ -563,6 +562,158 @@ def test_idx_larger_than_a_block_is_read_whole(tmp_path, rng, monkeypatch):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Memory: what a file declares is believed only within its size and the limit
+
+
+def zip_bytes(**members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def npy_header(shape, dtype="<f8"):
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"shape": shape, "fortran_order": False, "descr": dtype})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("readme.npz", zip_bytes(readme="hello"), ["expected one array", "no array but ['readme']"]),
+        ("text.npz", zip_bytes(**{"X": "hello", "y.npy": npy_bytes(np.arange(3))}), ["member X to be an array"]),
+        ("labels.npz", zip_bytes(**{"X.npy": NPY, "y": "a b c"}), ["member y to be an array"]),
+        ("lie.npy", npy_header((10**9, 10**6)) + bytes(80), ["8000000000000000 bytes", "only 80"]),
+        ("lie.npz", zip_bytes(**{"X.npy": npy_header((10**9, 10**6)) + bytes(80)}), ["8000000000000000", "only 80"]),
+        ("cut.npz", zip_bytes(**{"X.npy": NPY[:-1]}), ["480 bytes", "only 479"]),
+        ("dtype.npy", NPY.replace(b"'<f8'", b"'f4,,"), [".npy"]),
+        ("record.npy", npy_header((1,), "f4,,") + bytes(80), [".npy"]),
+        ("version.npy", NPY[:6] + b"\x03" + NPY[7:], ["version (3, 0)"]),
+        ("columns-idx", bytes([0, 0, 8, 3]) + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 0), ["at least one", "0)"]),
+        ("zero-idx", bytes([0, 0, 8, 2]) + struct.pack(">2I", 3, 0), ["at least one", "(3, 0)"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_members_and_sizes_that_are_not_there_are_one_line(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    check_error(tmp_path / name, name, *words)
+
+
+def test_a_member_that_is_no_array_is_ignored_beside_the_only_array(tmp_path):
+    (tmp_path / "x.npz").write_bytes(zip_bytes(**{"rows.npy": NPY, "readme.txt": "hello"}))
+    with pytest.warns(UsageWarning, match="readme.txt"):
+        assert load(tmp_path / "x.npz", hold_out=False).X.shape == (20, 3)
+
+
+def bomb_npz(path):
+    np.savez_compressed(path, X=np.zeros((2000, 100, 100), np.uint8))  # 20 kB that declare 20 MB
+
+
+def bomb_idx(path):
+    path.write_bytes(gzip.compress(idx_bytes(np.zeros((2000, 100, 100), np.uint8))))
+
+
+def integers_npy(path):
+    np.save(path, np.zeros((4000, 2500), np.int16))  # mapped, but floats of it are not
+
+
+def one_line_csv(path):
+    path.write_text(",".join(["1"] * 200_000))
+
+
+def two_wide_lines_csv(path):
+    path.write_text("\n".join([",".join(["0.5"] * 100_000)] * 2))
+
+
+def many_titles_csv(path):
+    path.write_text(",".join(f"a{i}" for i in range(100_000)) + "\n" + ",".join(["1"] * 100_000))
+
+
+def no_line_ends_txt(path):
+    path.write_text("1 " * 300_000)
+
+
+MAKERS = {
+    "x.npz": bomb_npz, "x-idx3.gz": bomb_idx, "x.npy": integers_npy, "line.csv": one_line_csv,
+    "wide.csv": two_wide_lines_csv, "titles.csv": many_titles_csv, "x.txt": no_line_ends_txt,
+}  # fmt: skip
+
+
+def peak_bytes(function):
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_more_than_the_limit_is_refused_before_it_is_allocated(tmp_path, monkeypatch, name):
+    MAKERS[name](tmp_path / name)
+    monkeypatch.setenv("MINIVAE_MAX_BYTES", "1000000")
+    peak = peak_bytes(lambda: check_error(tmp_path / name, name, "MINIVAE_MAX_BYTES", "1 MB"))
+    assert peak < 3 * rows._BLOCK  # the blocks that are read, and a line of text
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_reading_takes_no_more_than_it_was_checked_for(tmp_path, monkeypatch, name):
+    MAKERS[name](tmp_path / name)
+    asked = []
+    monkeypatch.setattr(formats, "check_memory", lambda where, needed, declared: asked.append(needed))
+    peak = peak_bytes(lambda: load(tmp_path / name))
+    assert peak < max(asked) + 4 * rows._BLOCK
+    monkeypatch.undo()
+    monkeypatch.setenv("MINIVAE_MAX_BYTES", str(max(asked)))
+    load(tmp_path / name)
+    monkeypatch.setenv("MINIVAE_MAX_BYTES", str(max(asked) - 1))
+    check_error(tmp_path / name, "MINIVAE_MAX_BYTES")
+
+
+def test_floats_that_stay_in_their_file_are_not_limited(tmp_path, monkeypatch, rng):
+    path = saved(tmp_path / "x.npy", rng.random((1000, 10)))
+    monkeypatch.setattr(limits, "COPY_LIMIT", 100)  # so that no rows are copied
+    monkeypatch.setenv("MINIVAE_MAX_BYTES", "1000")
+    assert isinstance(load(path).X, np.memmap)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1e9", "4 GB", "٣", "9" * 5000])
+def test_a_limit_that_is_no_number_of_bytes_is_an_error(tmp_path, monkeypatch, text):
+    monkeypatch.setenv("MINIVAE_MAX_BYTES", text)
+    message = check_error(saved(tmp_path / "x.npy", np.ones((6, 2))), "MINIVAE_MAX_BYTES=", "whole number of bytes")
+    assert len(message) < 200
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="the oracle is Linux's /proc/meminfo")
+def test_the_limit_is_half_of_the_memory_unless_it_is_set(monkeypatch):
+    monkeypatch.delenv("MINIVAE_MAX_BYTES", raising=False)
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total = 1024 * int(lines["MemTotal"].split()[0])
+    assert 0 < limits.max_bytes() <= total // 2
+    read_text = Path.read_text
+    small = lambda self: "1000000" if str(self).startswith("/sys/fs/cgroup") else read_text(self)  # noqa: E731
+    monkeypatch.setattr(Path, "read_text", small)
+    assert limits.max_bytes() == 500000  # a container's limit
+
+
+@pytest.mark.parametrize("use", ["vae.fit(X, epochs=9, callback=cut)", "cut(); mv.choose_likelihood(X)",
+                                 "cut(); mv.Scale.fit('standard', X)", "cut(); vae.log_likelihood(X, 2)"])  # fmt: skip
+def test_a_mapped_file_that_is_cut_while_in_use_is_one_line(tmp_path, rng, use):
+    """In a process of its own: a page that is no longer in the file ends the process (SIGBUS)."""
+    path = saved(tmp_path / "x.npy", rng.random((4000, 64)).astype(np.float32))
+    code = f"""if True:
+        import os, numpy as np, minivae as mv
+        X, vae = mv.load({str(path)!r}, hold_out=False).X, mv.VAE(64, 2, (8,))
+        cut = lambda *_: os.truncate({str(path)!r}, 4096)
+        {use}"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1 and "UsageError" in done.stderr.splitlines()[-1], done.stderr
+    assert str(path) in done.stderr.splitlines()[-1] and "was cut while it was in use" in done.stderr
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Text
 
 
@@ -659,6 +810,7 @@ def test_bad_text_is_an_error_that_names_the_place(tmp_path, name, text, words):
         ("zebra", ["neither", "digits, mnist, fashion-mnist"]),
         ("gone.npy", ["no file gone.npy", "looked from"]),
         (os.path.join("no", "where"), ["no file"]),
+        ("~nobody_such/x.csv", ["no home directory for ~nobody_such"]),
         ("", ["directory"]),
         (None, ["NoneType"]),
         (b"x.npy", ["bytes"]),

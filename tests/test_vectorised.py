@@ -19,26 +19,26 @@ from minivae.kernels import (
 )
 
 INT, COUNT = types.int64, types.Array(types.int64, 1, "C")
-TABLE = types.Array(types.float64, 2, "C")
+ONE, TABLE = (types.Array(types.float64, n, "C") for n in (1, 2))
 LOOPS = {  # kernel → its arguments, V for a vector of the dtype and M for a matrix
-    bernoulli._bernoulli: "V M M M V int int int",
+    bernoulli._bernoulli: "V M M M V int int",
     categorical._categorical: "V M M M M V int",
-    continuous_bernoulli._continuous_bernoulli: "V M M M V int int int",
-    gaussian._gaussian: "V M count M M V int int int",
-    gaussian._gaussian_fixed: "V M M M V int real real int int",
-    gaussian_optimal._differences: "V M M M int int",
-    gaussian_shared._gaussian_shared: "V M M V M V int int int",
-    laplace._laplace: "V M count M M V int int int",
-    negative_binomial._negative_binomial: "V M count table M M V int int int",
-    poisson._poisson: "V M count M M V int int int",
+    continuous_bernoulli._continuous_bernoulli: "V M M M V int int",
+    gaussian._gaussian: "V M count M M V int int",
+    gaussian._gaussian_fixed: "V M M M V int real real int",
+    gaussian_optimal._gaussian_optimal: "V M double1 count M M V int int",
+    gaussian_shared._gaussian_shared: "V M V count M V M V int int",
+    laplace._laplace: "V M count M M V int int",
+    negative_binomial._negative_binomial: "V M V count table M V M V int int",
+    poisson._poisson: "V M count M M V int int",
 }
 
 
-@pytest.mark.parametrize("loop", LOOPS, ids=[getattr(loop, "kernel", loop).__name__ for loop in LOOPS])
+@pytest.mark.parametrize("loop", LOOPS, ids=[getattr(loop, "alone", loop).__name__ for loop in LOOPS])
 def test_products_are_of_vectors(loop):
-    function = getattr(loop, "kernel", loop)
+    function = getattr(loop, "alone", loop)
     kinds = {"V": types.Array(types.float32, 1, "C"), "M": types.Array(types.float32, 2, "C")}
-    kinds |= {"int": INT, "real": types.float32, "count": COUNT, "table": TABLE}
+    kinds |= {"int": INT, "real": types.float32, "count": COUNT, "table": TABLE, "double1": ONE}
     flags = {name: value for name, value in function.targetoptions.items() if name in ("error_model", "fastmath")}
     anew = njit(**flags)(function.py_func)  # Numba shows no code of what it had in its cache
     anew.compile(tuple(kinds[word] for word in LOOPS[loop].split()))

@@ -10,10 +10,11 @@ import csv
 import gzip
 import math
 import os
+import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -22,12 +23,17 @@ from typing import IO
 import numpy as np
 
 from ..errors import UsageError, UsageWarning
+from .limits import check_memory, loading_bytes
 
 Array = np.ndarray
 Parts = tuple[dict[str, Array], str]  # arrays by name, and why those of three dimensions are pictures
 
 _PICTURES = "an (N, h, w) array holds pictures"
 _BLOCK = 1 << 22  # bytes read together
+_UNPACKED = 1032  # the most bytes that deflate makes of one
+_TEXT_FACTOR = 32  # bytes that NumPy's parser takes for a byte of a line, at most about
+_MAGIC = b"\x93NUMPY"
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def reader(path: Path) -> Callable[[Path], Parts]:
@@ -81,6 +87,11 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
             raise UsageError(f"{path}: expected {head[3]} sizes of 4 bytes in its IDX header, but it ends within them")
         shape = tuple(np.frombuffer(sizes, ">u4").tolist())
         declared = f"{' × '.join(map(str, shape))} = {math.prod(shape)} bytes as its header declares"
+        if 0 in shape:
+            raise UsageError(f"{path}: expected at least one row and feature, but its header declares {shape}")
+        here = os.path.getsize(path) * (_UNPACKED if isinstance(file, gzip.GzipFile) else 1)
+        if math.prod(shape) <= here:  # else it is read to its end, to say how much came
+            check_memory(path, loading_bytes(shape, np.dtype(np.uint8)), f"expected {declared}")
         data = bytearray()
         try:
             while len(data) <= math.prod(shape) and (block := file.read(_BLOCK)):
@@ -107,9 +118,27 @@ def _read_idx_pictures(path: Path) -> Parts:
 
 
 def _read_npy(path: Path) -> Parts:
-    """open_memmap, unlike np.load, neither unpickles nor guesses at other formats. A 0-D array it would call (1,)."""
-    with _reading(path, ".npy file"):
+    """Memory-map an array. Unlike np.load this neither unpickles nor guesses at other formats."""
+    with _reading(path, ".npy file"), open(path, "rb") as file:
+        size = os.path.getsize(path)
+        shape, dtype = _check_header(file, path, size)
+        check_memory(path, loading_bytes(shape, dtype, mapped=True), f"its header declares {dtype} of shape {shape}")
         return {"X": np.lib.format.open_memmap(path, mode="r")}, _PICTURES
+
+
+def _check_header(file: IO[bytes], where: object, size: int) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype that the header of an .npy file of `size` bytes declares, which must fit into those bytes."""
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise UsageError(f"{where}: its .npy format is version {version}, and {', '.join(map(str, _HEADERS))} are read")
+    shape, _, dtype = _HEADERS[version](file)
+    declared, here = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if declared > here and not dtype.hasobject:
+        raise UsageError(
+            f"{where}: expected {dtype} of shape {shape} = {declared} bytes as its .npy header declares, "
+            f"but only {here} follow it"
+        )
+    return shape, dtype
 
 
 def _read_npz(path: Path) -> Parts:
@@ -117,40 +146,118 @@ def _read_npz(path: Path) -> Parts:
     with _reading(path, ".npz file"):
         if not zipfile.is_zipfile(path):  # np.load would guess another format
             raise UsageError(f"{path}: expected a .npz file (a zip archive of arrays), but it is none")
-        with np.load(path, allow_pickle=False) as archive:
-            names = list(archive.files)
-            if len(names) == 1:
-                return {"X": archive[names[0]]}, _PICTURES
-            if "X" not in names:
-                raise UsageError(f"{path}: expected one array, or X with {', '.join(known[1:])}; it holds {names}")
-            ignored = [name for name in names if name not in known]
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            found = {name: info for name, info in members.items() if _is_array(archive, info)}
+            for name in known:
+                if name in members and name not in found:
+                    raise UsageError(f"{path}: expected its member {name} to be an array, but it is no .npy")
+            if len(found) == 1 and "X" not in found:
+                wanted = {"X": next(iter(found.values()))}
+            elif "X" in found:
+                wanted = {name: found[name] for name in known if name in found}
+            else:
+                held = _some(found) if found else f"no array but {_some(members)}" if members else "nothing"
+                raise UsageError(f"{path}: expected one array, or X with {', '.join(known[1:])}; it holds {held}")
+            ignored = [name for name, info in members.items() if info not in wanted.values()]
             if ignored:
-                warnings.warn(f"{path}: ignored {ignored}; only {known} are read", UsageWarning, stacklevel=3)
-            return {name: archive[name] for name in known if name in names}, _PICTURES
+                message = f"{path}: ignored {_some(ignored)}; only arrays named {known} are read"
+                warnings.warn(message, UsageWarning, stacklevel=3)
+            _check_members(archive, path, wanted)
+            arrays = {}
+            for name, info in wanted.items():
+                with archive.open(info) as file:
+                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+            return arrays, _PICTURES
+
+
+def _some(names: Iterable[str]) -> str:
+    """Names as a list, the first few of many."""
+    names = list(names)
+    return str(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _is_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    with archive.open(info) as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+def _check_members(archive: zipfile.ZipFile, path: Path, wanted: dict[str, zipfile.ZipInfo]) -> None:
+    """Compare what the arrays declare with their members' sizes, and their sum with the limit."""
+    needed, declared = 0, []
+    for name, info in wanted.items():
+        with archive.open(info) as file:
+            shape, dtype = _check_header(file, f"{path}: {name}", info.file_size)
+        needed += loading_bytes(shape, dtype, copied="X_test" not in wanted)
+        declared.append(f"{name} of shape {shape}, {dtype}")
+    check_memory(path, needed, f"it declares {', '.join(declared)}")
 
 
 def _read_text(path: Path) -> Parts:
-    """Numbers in lines of equal width: NumPy's fast parser, and a slow scan only to say where it failed."""
+    """Numbers in lines of equal width, by NumPy's parser; a slow scan only says where it failed.
+
+    The first line declares the columns. A row of c columns takes at least 2c bytes, so the size of the file bounds the
+    rows, and the array is allocated once.
+    """
     with _reading(path, "text file of numbers"), open(path, encoding="utf-8-sig") as file:
+        size = os.path.getsize(path)
+        count, longest = _survey(path)
+        check_memory(path, _TEXT_FACTOR * longest, f"its longest line has {longest} bytes")
         lines = (line for line in file if line.strip())
         first = next(lines, None)
         if first is None:
             raise UsageError(f"{path}: expected lines of numbers, but it is empty")
-        titles = _fields(first, "," if "," in first else None)
-        header = path.suffix.lower() == ".csv" and any(titles) and not any(map(_is_number, titles))
+        header = path.suffix.lower() == ".csv" and _is_header(first)
         start = next(lines, None) if header else first
         if start is None:
             raise UsageError(f"{path}: expected lines of numbers, but there is only a header")
         delimiter = "," if "," in start else None
-        width = len(next(csv.reader([first]))) if header and delimiter else None  # a quoted title may hold a comma
+        columns = _count_fields(start, delimiter)
+        width = _count_titles(first) if header and delimiter else columns
         problem = "the header is not as wide as the lines"
-        try:
-            X = np.loadtxt(chain([start], lines), delimiter=delimiter, comments=None, ndmin=2)
-            if width in (None, X.shape[1]):
-                return {"X": X}, _PICTURES
-        except ValueError as error:
-            problem = brief(error)
-        raise UsageError(f"{path}: {_first_problem(path, delimiter, header, width) or problem}")
+        rows = min(count, (size + 1) // (2 * columns))
+        declared = f"up to {rows} lines of {columns} columns, as its first line has"
+        check_memory(path, loading_bytes((rows, columns), np.dtype(np.float64)), declared)
+        if width == columns:
+            X, done = np.empty((rows, columns)), 0
+            try:
+                for block in _blocks_of_lines(chain([start], lines)):
+                    some = np.loadtxt(block, delimiter=delimiter, comments=None, ndmin=2, max_rows=len(block))
+                    X[done : done + len(block)] = some
+                    done += len(block)
+                return {"X": X[:done]}, _PICTURES
+            except ValueError as error:
+                problem = brief(error)
+        raise UsageError(f"{path}: {_first_problem(path, delimiter, header, width if header else None) or problem}")
+
+
+def _survey(path: Path) -> tuple[int, int]:
+    """(lines at most, bytes of the longest line at most): a block at a time, whatever the bytes are."""
+    lines, longest, open_ = 1, 0, 0
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+            lines += len(ends) + block.count(b"\r")
+            if len(ends):
+                longest = max(longest, open_ + int(ends[0]), int(np.diff(ends).max(initial=0)))
+                open_ = len(block) - int(ends[-1])
+            else:
+                open_ += len(block)
+            longest = max(longest, open_)
+    return lines, longest
+
+
+def _blocks_of_lines(lines: Iterator[str]) -> Iterator[list[str]]:
+    """Lists of lines of about _BLOCK characters together."""
+    block, length = [], 0
+    for line in lines:
+        block.append(line)
+        length += len(line)
+        if length >= _BLOCK:
+            yield block
+            block, length = [], 0
+    if block:
+        yield block
 
 
 def _first_problem(path: Path, delimiter: str | None, header: bool, width: int | None) -> str:
@@ -160,18 +267,41 @@ def _first_problem(path: Path, delimiter: str | None, header: bool, width: int |
         if header:
             next(lines)
         for number, line in lines:
-            fields = _fields(line, delimiter)
-            for column, field in enumerate(fields, 1):
+            column = 0
+            for column, field in enumerate(_fields(line, delimiter), 1):
                 if not _is_number(field):
                     return f"line {number}, column {column}: expected a number, but found {field.strip()[:30]!r}"
-            if width not in (None, len(fields)):
-                return f"line {number}: expected {width} columns like the lines before it, but it has {len(fields)}"
-            width = len(fields)
+            if width not in (None, column):
+                return f"line {number}: expected {width} columns like the lines before it, but it has {column}"
+            width = column
     return ""
 
 
-def _fields(line: str, delimiter: str | None) -> list[str]:
-    return line.strip().split(delimiter)
+def _fields(line: str, delimiter: str | None) -> Iterator[str]:
+    """The fields of a line one after another: a line may have millions."""
+    line = line.strip()
+    if delimiter is None:
+        yield from (match[0] for match in re.finditer(r"\S+", line))
+        return
+    start = 0
+    while (end := line.find(delimiter, start)) >= 0:
+        yield line[start:end]
+        start = end + len(delimiter)
+    yield line[start:]
+
+
+def _count_fields(line: str, delimiter: str | None) -> int:
+    return sum(1 for _ in re.finditer(r"\S+", line)) if delimiter is None else line.count(delimiter) + 1
+
+
+def _count_titles(header: str) -> int:
+    """How many titles a line holds between commas; a quoted one may hold a comma itself."""
+    return len(next(csv.reader([header]))) if '"' in header else header.count(",") + 1
+
+
+def _is_header(line: str) -> bool:
+    delimiter = "," if "," in line else None
+    return any(_fields(line, delimiter)) and not any(map(_is_number, _fields(line, delimiter)))
 
 
 def _is_number(field: str) -> bool:

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
+from . import limits
 from .formats import reader
-from .named import NAMED, read_named
+from .named import NAMED, expand, read_named
 from .rows import Array, blocks, extent, finite_extent
 
 Selection = slice | Array  # what picks rows: a contiguous block (a view), or indices (a copy)
 
-_COPY_LIMIT = 1 << 30  # a memory map up to this size may be copied in order to choose its rows at random
 _TEST_FRACTION = 5  # one row in five is held out where a set has no test part of its own
 
 
@@ -116,7 +116,8 @@ def load(source: str | os.PathLike[str], seed: int = 0, hold_out: bool = True) -
     its first or last fifth, as the seed says, and both parts stay views of the map: shuffle such a file beforehand.
     hold_out=False leaves every row in X.
 
-    UsageError, in one line that names the file, for whatever cannot be read as that.
+    What a file declares is compared with its size and with $MINIVAE_MAX_BYTES (unset: half of the memory) before
+    anything is allocated. UsageError, in one line that names the file, for whatever cannot be read as that.
     """
     if isinstance(source, str) and source in NAMED:
         parts, where, why = read_named(source)
@@ -133,7 +134,7 @@ def load(source: str | os.PathLike[str], seed: int = 0, hold_out: bool = True) -
 def _assemble(name: str, where: str, parts: dict[str, Array], seed: int, why: str, hold_out: bool) -> Dataset:
     """Check, convert and flatten the arrays found at `where`, and hold out a test part if they bring none."""
     labels = {key: f"{where}: {key}" if len(parts) > 1 else where for key in parts}
-    inputs = {key: parts[key] for key in ("X", "X_test") if key in parts}
+    inputs = {key: parts.pop(key) for key in ("X", "X_test") if key in parts}  # popped: freed once converted
     dtype = np.result_type(*(_check_input(A, labels[key]) for key, A in inputs.items()))
     row_shape = inputs["X"].shape[1:]
     picture = len(row_shape) == 2
@@ -168,7 +169,7 @@ def _hold_out(X: Array, held_out: int, seed: int, pass_: int) -> tuple[Selection
     from ..noise import permutation  # here: it loads Numba
 
     N = len(X)
-    if isinstance(X, np.memmap) and X.nbytes > _COPY_LIMIT:
+    if isinstance(X, np.memmap) and X.nbytes > limits.COPY_LIMIT:
         if permutation(seed, 2, "split", pass_)[0] == 0:
             return slice(held_out, N), slice(0, held_out)
         return slice(0, N - held_out), slice(N - held_out, N)
@@ -229,7 +230,7 @@ def _existing_file(source: Any) -> Path:
     text = os.fspath(source) if isinstance(source, str | os.PathLike) else None
     if not isinstance(text, str):
         raise UsageError(f"expected the name of a data set or a path, not {type(source).__name__}")
-    path = Path(text).expanduser()
+    path = expand(text)
     if os.path.isfile(path):
         return path
     if os.path.isdir(path):

@@ -32,6 +32,16 @@ _DOWNLOADS = {  # name: (where from, the published MD5 of each .gz in the order 
 NAMED = ("digits", *_DOWNLOADS)
 
 
+def expand(path: str | os.PathLike[str]) -> Path:
+    """The path with a leading ~ or ~user replaced by that home directory."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{path}: there is no home directory for {Path(path).parts[0]}; write the path in full"
+        ) from None
+
+
 def read_named(name: str) -> tuple[dict[str, Array], str, str]:
     """The arrays of a named set, where they were found, and why they are pictures."""
     if name != "digits":
@@ -46,8 +56,8 @@ def read_named(name: str) -> tuple[dict[str, Array], str, str]:
 
 def _read_mnist(name: str) -> tuple[dict[str, Array], str, str]:
     root = os.environ.get("MINIVAE_DATA")
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(root).expanduser() / name if root else Path(cache) / "minivae" / name
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = expand(root) / name if root else expand(cache) / "minivae" / name
 
     def find(stem: str) -> Path | None:
         return next((path for path in (folder / f"{stem}.gz", folder / stem) if path.is_file()), None)

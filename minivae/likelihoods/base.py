@@ -24,7 +24,7 @@ class Likelihood:
     """What every likelihood offers. `features` is D.
 
     name        as it is asked for, such as "gaussian:0.5"
-    is_density  whether p(x|z) is a density (nats depend on the data's units) or a probability
+    is_density  whether q(x|z) is a density (nats depend on the data's units) or a probability
     noise       the kind of noise `draw` takes: "uniform" or "normal"
     clamps      whether it clamps outputs of the decoder
     clamped     (1,) int64, how many were clamped since someone set it to 0; None where nothing is clamped
@@ -74,7 +74,7 @@ class Likelihood:
     def training(self) -> AbstractContextManager[None]:
         """Inside, `nll_and_grad` is the loss of a training step: what has a closed form is fitted to the batch at hand.
 
-        Outside, it is −ln p(x|z) of the model as it stands. Where nothing is fitted (`closed_form`) they are the same.
+        Outside, it is −ln q(x|z) of the model as it stands. Where nothing is fitted (`closed_form`) they are the same.
         """
         return NOTHING_TO_DO
 
@@ -99,7 +99,7 @@ class Likelihood:
     def nll_and_grad(
         self, nll_rows: Array, d_out: Array, d_params: dict[str, Array], out: Array, X: Array, weight: Any
     ) -> None:
-        """nll_rows (R,) ← −ln p(x|z); d_out (R, width) and d_params ← gradients of Σ_r weight_r nll_r.
+        """nll_rows (R,) ← −ln q(x|z); d_out (R, width) and d_params ← gradients of Σ_r weight_r nll_r.
 
         weight: a number, or (S, B). Everything is overwritten. `training` says what is otherwise in a training step.
         """
@@ -110,7 +110,7 @@ class Likelihood:
         raise NotImplementedError
 
     def draw(self, out: Array, noise: Array) -> Array:
-        """x ~ p(x|z), (R, D), from noise (R, D) of the kind `self.noise`."""
+        """x ~ q(x|z), (R, D), from noise (R, D) of the kind `self.noise`."""
         raise NotImplementedError
 
 

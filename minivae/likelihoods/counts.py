@@ -37,7 +37,7 @@ class _Whole(Likelihood):
 
 
 class Categorical(_Whole):
-    """p(x|z) = Π_d ρ_d[x_d], ρ_d = softmax of K logits: each feature one of the classes 0 … K − 1 (`categorical.py`).
+    """q(x|z) = Π_d ρ_d[x_d], ρ_d = softmax of K logits: each feature one of the classes 0 … K − 1 (`categorical.py`).
 
     The decoder has K·D outputs. E[x|z] is the mean class number, which means something where the classes have an order;
     draws are classes.
@@ -120,7 +120,7 @@ class _Counts(_Whole):
 
 
 class Poisson(_Counts):
-    """p(x|z) = Π_d e^{−λ_d} λ_d^x_d/x_d!, ln λ from the decoder (`kernels/poisson.py`): counts.
+    """q(x|z) = Π_d e^{−λ_d} λ_d^x_d/x_d!, ln λ from the decoder (`kernels/poisson.py`): counts.
 
     ln λ is clamped to 20 from above; `clamped` counts how often.
     """

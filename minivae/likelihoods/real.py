@@ -32,7 +32,7 @@ class _MeanAndScale(Likelihood):
 
 
 class Gaussian(_MeanAndScale):
-    """p(x|z) = N(m, diag e^s), mean and log-variance from the decoder (eq. 20–21, `kernels/gaussian.py`).
+    """q(x|z) = N(m, diag e^s), mean and log-variance from the decoder (eq. 20–21, `kernels/gaussian.py`).
 
     s is clamped to [−10, 10]; `clamped` counts how often, until someone sets it back to 0.
     """
@@ -49,7 +49,7 @@ class Gaussian(_MeanAndScale):
 
 
 class GaussianFixed(Likelihood):
-    """p(x|z) = N(m, σ² I), σ given: squared error with its balance against the KL (eq. 22, `kernels/gaussian.py`)."""
+    """q(x|z) = N(m, σ² I), σ given: squared error with its balance against the KL (eq. 22, `kernels/gaussian.py`)."""
 
     is_density = True
     noise = "normal"
@@ -72,7 +72,7 @@ class GaussianFixed(Likelihood):
 
 
 class GaussianShared(Likelihood):
-    """p(x|z) = N(m, σ² I), one σ² = e^s learned with the weights (`kernels/gaussian_shared.py`): pPCA's likelihood.
+    """q(x|z) = N(m, σ² I), one σ² = e^s learned with the weights (`kernels/gaussian_shared.py`): pPCA's likelihood.
 
     s is the parameter `likelihood.logvar` (1,), 0 at the start, clamped to [−10, 10]; `clamped` counts the steps in
     which it was.
@@ -114,7 +114,7 @@ class _Inside:
 
 
 class GaussianOptimal(GaussianShared):
-    """p(x|z) = N(m, σ² I), σ² the mean squared error, never a parameter (Rybkin et al. 2021).
+    """q(x|z) = N(m, σ² I), σ² the mean squared error, never a parameter (Rybkin et al. 2021).
 
     In training it is the batch's own (`kernels/gaussian_optimal.py`): a loss, and no distribution. Everywhere else,
     σ² = e^s is the one that is kept, s = `likelihood.logvar` (1,): that of all training rows, found by `settling` after
@@ -177,7 +177,7 @@ class GaussianOptimal(GaussianShared):
 
 
 class Laplace(_MeanAndScale):
-    """p(x|z) = Π_d e^{−|x_d − m_d|/b_d}/2b_d, mean and ln b from the decoder (`kernels/laplace.py`): absolute error.
+    """q(x|z) = Π_d e^{−|x_d − m_d|/b_d}/2b_d, mean and ln b from the decoder (`kernels/laplace.py`): absolute error.
 
     ln b is clamped to [−5, 5]; `clamped` counts how often.
     """

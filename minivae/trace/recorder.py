@@ -1,5 +1,5 @@
-"""recorder: one forward and backward pass, step by step, in the order they run. A teacher shows it on the screen, and
-the user of a diverging run looks at it first.
+"""trace: one forward and its mirror, step by step, in the order they run. What a teacher puts on the screen, and what
+the user of a diverging run looks at first.
 
 The steps are the model's own. A twin of it, with the same parameters, is built on a backend whose matrix product and
 kernels write down what they are given and what they leave; then the twin does what every training step does,
@@ -129,7 +129,7 @@ class Recorder:
                 flops = sum(known) if known and len(known) == len(self.counted) else None
                 results = {"nll": nll, "d_out": d_out, **{f"d_{k}": grad for k, grad in d_params.items()}}
                 moved = (nll, d_out, *d_params.values(), out, X, w)
-                self._write(name, "−ln p(x|z), d_out", equation, moved, flops, seconds, results)
+                self._write(name, "−ln q(x|z), d_out", equation, moved, flops, seconds, results)
 
         return nll_and_grad
 

@@ -77,9 +77,9 @@ STEPS: dict[str, Kind] = {
         lambda log_w, weight, bound, nll, Z, *_: 5 * Z.size + 8 * log_w.size,
     ),
     "importance_backward": Kind("dμ = Σ dz, dv = …", ("dH",), lambda dH, dZ, *_: 8 * dZ.size),
-    "bernoulli": Kind("−ln p(x|z), d_out", flops=lambda nll, d_out, *_: 13 * d_out.size),
-    "gaussian": Kind("−ln p(x|z), d_out", flops=lambda nll, d_out, *_: 8 * d_out.size),
-    "gaussian_fixed": Kind("−ln p(x|z), d_out", flops=lambda nll, d_out, *_: 4 * d_out.size),
+    "bernoulli": Kind("−ln q(x|z), d_out", flops=lambda nll, d_out, *_: 13 * d_out.size),
+    "gaussian": Kind("−ln q(x|z), d_out", flops=lambda nll, d_out, *_: 8 * d_out.size),
+    "gaussian_fixed": Kind("−ln q(x|z), d_out", flops=lambda nll, d_out, *_: 4 * d_out.size),
 }
 
 
