@@ -3,7 +3,8 @@
 A file `<op>.py` holds, in this order: the equations and shapes; the `…_reference(xp, …)`, plain array code for NumPy
 *and* CuPy, which is the specification and may allocate; the fused Numba kernel; and the launcher of the fused CUDA
 kernel in the sibling `<op>.cu`. All take the same arguments after `xp`: outputs first, owned by the caller. The file
-ends with `OPS`, a table name → (reference, fused, cuda).
+ends with `OPS`, a table name → `Op` (`_op.py`): the three, an example of their arguments, and what is known of them.
+Tests, gradient checks, benchmarks and traces walk that table and write down no arguments of their own.
 
 This folder imports nothing from minivae, so that it can be read, and borrowed, alone.
 """
@@ -13,12 +14,15 @@ if __name__ != "minivae.kernels":
         f"this folder is the package minivae.kernels, not a top-level {__name__!r}: write `from minivae import kernels`"
     )
 
+import warnings
 from functools import partial
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-# The op files in reading order. A new op is a new file and a name here; tests, gradcheck and bench walk `op_names()`.
+from ._op import Op
+
+# The op files in reading order. A new op is a new file and a name here.
 FILES = (
     "dense", "latent", "importance",
     "bernoulli", "continuous_bernoulli", "gaussian", "gaussian_shared", "gaussian_optimal", "laplace", "categorical",
@@ -45,9 +49,24 @@ def files() -> dict[str, ModuleType]:
     return {name: import_module(f"{__name__}.{name}") for name in FILES}
 
 
+_registered: dict[str, Op] = {}
+
+
+def register(name: str, op: Op) -> None:
+    """Add an op of another file; ValueError if the name belongs to another op."""
+    if ops().get(name, op) is not op:
+        raise ValueError(f"there is an op {name!r} already")
+    _registered[name] = op
+
+
+def ops() -> dict[str, Op]:
+    """Name → op, in reading order; registered ones last."""
+    return {name: op for module in files().values() for name, op in module.OPS.items()} | _registered
+
+
 def op_names() -> tuple[str, ...]:
     """The names of all ops, in reading order."""
-    return tuple(op for module in files().values() for op in module.OPS)
+    return tuple(ops())
 
 
 def load(backend: str, kind: str, xp: Any) -> SimpleNamespace:
@@ -58,16 +77,23 @@ def load(backend: str, kind: str, xp: Any) -> SimpleNamespace:
     if kind not in AVAILABLE[backend]:
         raise ValueError(f"kernels={kind!r}: {backend} has {' and '.join(AVAILABLE[backend])}")
     table = {}
-    for module in files().values():
-        for op, (reference, *fused) in module.OPS.items():
-            if kind == "reference":
-                table[op] = partial(reference, xp)
-            elif backend == "numpy":
-                table[op] = fused[0]
-            else:
-                table[op] = fused[1] if len(fused) > 1 else partial(_refuse, op)
+    for name, op in ops().items():
+        reference = partial(op.reference, xp)
+        fused = op.fused if backend == "numpy" else op.cuda
+        table[name] = reference if kind == "reference" else fused or _Instead(name, backend, reference)
     return SimpleNamespace(**table)
 
 
-def _refuse(op: str, *_: Any) -> None:
-    raise NotImplementedError(f"{op} has no CUDA kernel yet: use kernels='reference' (--kernels reference) on the GPU")
+class _Instead:
+    """The reference in the place of a kernel that an op does not have. The first call says so."""
+
+    def __init__(self, name: str, backend: str, reference: Any):
+        kernel = "Numba" if backend == "numpy" else "CUDA"
+        self.notice: str | None = f"the op {name!r} has no {kernel} kernel: its reference runs instead, more slowly"
+        self.reference = reference
+
+    def __call__(self, *arguments: Any) -> None:
+        if self.notice:
+            warnings.warn(self.notice, stacklevel=2)
+            self.notice = None
+        self.reference(*arguments)

@@ -12,6 +12,7 @@ import numpy as np
 from numba import prange
 
 from . import _cuda
+from ._op import Op, parameters
 from ._threads import LINE, parallel, run, share
 
 
@@ -57,4 +58,12 @@ def cuda(P, A, G, lr, eps, weight_decay):
     _cuda.launch("adagrad", "adagrad", P.dtype, _cuda.flat(n, P.dtype), P, A, G, *numbers, n)
 
 
-OPS = {"adagrad": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """A sum of squares of order 1."""
+    P, A, G = parameters(rng, dtype, S * B * D, 1)
+    return P, np.abs(A), G, 0.05, 1e-10, 0.01
+
+
+OPS = {
+    "adagrad": Op(reference, fused, cuda, example, outputs=(), updated=("P", "A"), flops=lambda P, *_: 8 * P.size),
+}

@@ -18,6 +18,7 @@ from numba import prange
 
 from . import _cuda
 from ._math import TINY, like
+from ._op import Op, parameters
 from ._threads import LINE, parallel, run, share
 
 
@@ -84,4 +85,16 @@ def cuda(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2)
     _cuda.launch("adam", "adam", P.dtype, shape, P, M, V, G, _cuda.number(lr), *constants, *changing, n)
 
 
-OPS = {"adam": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """The third step; moments that are to be flushed."""
+    P, M, V, G = parameters(rng, dtype, S * B * D, 2)
+    decays = (0.01, 0.0) if case == "Adam" else (0.0, 1e-4)
+    return P, M, np.abs(V), G, 0.01, 0.9, 0.999, 1e-8, *decays, 1 - 0.9**3, 1 - 0.999**3
+
+
+OPS = {
+    "adam": Op(
+        reference, fused, cuda, example,
+        outputs=(), updated=("P", "M", "V"), cases=("Adam", "AdamW"), flops=lambda P, *_: 15 * P.size,
+    )
+}  # fmt: skip

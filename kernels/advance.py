@@ -7,8 +7,11 @@ Shapes: now (K,) and table (steps, K), the numbers of this step and of all; inde
 (N,) those of the epoch; cursor c (2,). dtype: numbers float64, the rest int64.
 """
 
+import numpy as np
+
 from . import _cuda
 from ._math import kernel
+from ._op import Op, poison
 
 
 def reference(xp, now, index, cursor, table, order):
@@ -48,4 +51,16 @@ def cuda(now, index, cursor, table, order):
     _cuda.launch("advance", "advance", "float64", one_block, now, index, cursor, table, order, now.size, index.size)
 
 
-OPS = {"advance": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """The third of five steps."""
+    table, order = rng.normal(size=(5, D)), rng.permutation(4 * B)
+    return poison("float64", D), np.full(B, -1), np.array([2, 2 * B]), table, order
+
+
+OPS = {
+    "advance": Op(
+        reference, fused, cuda, example,
+        outputs=("now", "index"), updated=("cursor",), double=("now", "table"),
+        moved=lambda now, index, cursor, table, order: 2 * (now.nbytes + index.nbytes + cursor.nbytes),
+    )
+}  # fmt: skip

@@ -15,6 +15,7 @@ from numba import prange
 
 from . import _cuda
 from ._math import exp, like, log1p_unit
+from ._op import WEIGHTS, Op, normal, poison, row_weight, uniform
 from ._rows import as_column, as_vector
 from ._threads import parallel, run, share
 
@@ -75,4 +76,17 @@ def cuda(nll_rows, d_logits, logits, X, weight):
     )  # fmt: skip
 
 
-OPS = {"bernoulli": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """Logits on both sides of 0, grey values."""
+    logits, X = 3 * normal(rng, dtype, S * B, D), uniform(rng, dtype, B, D)
+    return poison(dtype, S * B), poison(dtype, S * B, D), logits, X, row_weight(rng, dtype, S, B, case)
+
+
+OPS = {
+    "bernoulli": Op(
+        reference, fused, cuda, example,
+        outputs=("nll_rows", "d_logits"), cases=WEIGHTS,
+        scale=lambda nll_rows, d_logits, logits, X, weight: X.shape[1],
+        flops=lambda nll_rows, d_logits, *_: 13 * d_logits.size,
+    )
+}  # fmt: skip

@@ -13,8 +13,11 @@ row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B). Nats. dtype
 C-contiguous.
 """
 
+import numpy as np
+
 from . import _cuda
 from ._math import exp, kernel, like
+from ._op import WEIGHTS, Op, normal, poison, row_weight
 from ._rows import as_column, as_vector
 from ._special import log
 
@@ -97,4 +100,19 @@ def cuda(nll_rows, d_logits, scratch, logits, X, weight):
     )  # fmt: skip
 
 
-OPS = {"categorical": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """Logits near each other and far apart."""
+    K = 2 if case == "two classes" else 6
+    logits = rng.choice(np.array([1, 30], dtype), (S * B, K * D)) * normal(rng, dtype, S * B, K * D)
+    X, weight = rng.integers(0, K, (B, D)).astype(dtype), row_weight(rng, dtype, S, B, case)
+    return poison(dtype, S * B), poison(dtype, S * B, K * D), poison(dtype, 2, D), logits, X, weight
+
+
+OPS = {
+    "categorical": Op(
+        reference, fused, cuda, example,
+        outputs=("nll_rows", "d_logits"), scratch=("scratch",), cases=(*WEIGHTS, "two classes"),
+        scale=lambda nll_rows, d_logits, scratch, logits, X, weight: 30 * X.shape[1],
+        flops=lambda nll_rows, d_logits, *_: 8 * d_logits.size,
+    )
+}  # fmt: skip

@@ -21,10 +21,12 @@ Source: Loaiza-Ganem & Cunningham, "The continuous Bernoulli", NeurIPS 2019.
 import math
 from fractions import Fraction
 
+import numpy as np
 from numba import prange
 
 from . import _cuda
 from ._math import expm1_negative, like
+from ._op import WEIGHTS, Op, normal, poison, row_weight, uniform
 from ._rows import as_column, as_vector
 from ._special import _inlined, log
 from ._threads import parallel, run, share
@@ -146,4 +148,19 @@ def cuda(nll_rows, d_logits, logits, X, weight):
     )  # fmt: skip
 
 
-OPS = {"continuous_bernoulli": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """Logits far from 0, around it, where the formula is 0/0, and at it."""
+    logits = rng.choice(np.array([1e-6, 0.5, 3, 300], dtype), (S * B, D)) * normal(rng, dtype, S * B, D)
+    logits[-1, ::5] = 0
+    weight = row_weight(rng, dtype, S, B, case)
+    return poison(dtype, S * B), poison(dtype, S * B, D), logits, uniform(rng, dtype, B, D), weight
+
+
+OPS = {
+    "continuous_bernoulli": Op(
+        reference, fused, cuda, example,
+        outputs=("nll_rows", "d_logits"), cases=WEIGHTS,
+        scale=lambda nll_rows, d_logits, logits, X, weight: 300 * X.shape[1],
+        flops=lambda nll_rows, d_logits, *_: 55 * d_logits.size,
+    )
+}  # fmt: skip

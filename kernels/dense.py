@@ -17,10 +17,12 @@ Shapes: Y, A, dA (B, H); b, db (H,); partial (P·H,). dtype: float32 or float64,
 Source of the stable forms: `_math.py`. At a = 0 relu's gradient is 0, the convention of torch and JAX.
 """
 
+import numpy as np
 from numba import prange
 
 from . import _cuda
 from ._math import expm1_negative, kernel, like, sigmoid, softplus, tanh
+from ._op import Op, normal, poison
 from ._threads import parallel, run, share
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "softplus", "silu")
@@ -236,7 +238,48 @@ def cuda_backward(dA, db, partial, Y, A, activation):
         _cuda.launch("dense", "dense_add_partial", dA.dtype, _cuda.strips(H, 1, dA.dtype), db, partial, parts, H)
 
 
-OPS = {
-    "dense_forward": (forward_reference, forward, cuda_forward),
-    "dense_backward": (backward_reference, backward, cuda_backward),
+def forward_example(rng, dtype, S, B, D, case):
+    """Pre-activations of several units; the case is the activation."""
+    A = poison(dtype, B, D) if case in KEEPS_A else None
+    return 4 * normal(rng, dtype, B, D), A, normal(rng, dtype, D), case
+
+
+def backward_example(rng, dtype, S, B, D, case):
+    """Y = f(A) of such pre-activations."""
+    A = 4 * normal(rng, dtype, B, D)
+    Y = _F[case](np, A).astype(dtype)
+    partial, kept = poison(dtype, scratch(B, D)), A if case in KEEPS_A else None
+    return normal(rng, dtype, B, D), poison(dtype, D), partial, Y, kept, case
+
+
+# Operations for each element, forward and backward, beside the bias and its gradient.
+_OPERATIONS = {
+    "identity": (0, 0),
+    "relu": (1, 1),
+    "tanh": (1, 3),
+    "sigmoid": (1, 3),
+    "softplus": (1, 3),
+    "silu": (2, 5),
 }
+
+
+def _backward_moved(dA, db, partial, Y, A, activation):
+    if activation == "identity":  # dA is dY already, and f′ needs no Y
+        return dA.nbytes + db.nbytes
+    return 2 * dA.nbytes + Y.nbytes + (A.nbytes if activation in KEEPS_A else 0) + db.nbytes
+
+
+OPS = {
+    "dense_forward": Op(
+        forward_reference, forward, cuda_forward, forward_example,
+        outputs=("A",), updated=("Y",), cases=ACTIVATIONS,
+        flops=lambda Y, A, b, activation: Y.size * (1 + _OPERATIONS[activation][0]),
+    ),
+    "dense_backward": Op(
+        backward_reference, backward, cuda_backward, backward_example,
+        outputs=("db",), updated=("dA",), scratch=("partial",), cases=ACTIVATIONS,
+        scale=lambda dA, *_: len(dA) ** 0.5,
+        flops=lambda dA, db, partial, Y, A, activation: dA.size * (1 + _OPERATIONS[activation][1]),
+        moved=_backward_moved,
+    ),
+}  # fmt: skip

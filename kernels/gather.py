@@ -11,6 +11,7 @@ import numpy as np
 
 from . import _cuda
 from ._math import kernel
+from ._op import Op, poison
 
 
 def reference(xp, out, X, rows):
@@ -52,4 +53,18 @@ def cuda(out, X, rows):
     _cuda.launch("gather", f"gather_{X.dtype.name}", real, _cuda.rows(B, D), out, X, rows, B, D)
 
 
-OPS = {"gather": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """Rows of several dtypes, some more than once; "integers": row numbers of rows."""
+    rows = rng.integers(0, 29, B)
+    if case == "integers":
+        return np.full(B, -1), rng.integers(0, 2**40, 29), rows
+    return poison(dtype, B, D), (100 * rng.random((29, D))).astype(case), rows
+
+
+OPS = {
+    "gather": Op(
+        reference, fused, cuda, example,
+        outputs=("out",), cases=("uint8", "int16", "float32", "float64", "integers"),
+        moved=lambda out, X, rows: out.nbytes + out.size * X.itemsize + rows.nbytes,  # of X, the rows that are taken
+    )
+}  # fmt: skip

@@ -23,6 +23,7 @@ from numba import prange
 
 from . import _cuda
 from ._math import exp, like
+from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
 from ._threads import parallel, run, share
 
@@ -160,4 +161,31 @@ def fixed_cuda(nll_rows, d_mean, mean, X, weight, sigma):
     )  # fmt: skip
 
 
-OPS = {"gaussian": (reference, fused, cuda), "gaussian_fixed": (fixed_reference, fixed_fused, fixed_cuda)}
+def example(rng, dtype, S, B, D, case):
+    """Log-variances of which some are clamped."""
+    out = normal(rng, dtype, S * B, 2 * D)
+    out[:, D:] *= 8
+    X, weight = normal(rng, dtype, B, D), row_weight(rng, dtype, S, B, case)
+    return poison(dtype, S * B), poison(dtype, S * B, 2 * D), counter(), out, X, weight
+
+
+def fixed_example(rng, dtype, S, B, D, case):
+    """Means and values some σ apart."""
+    mean, X, weight = normal(rng, dtype, S * B, D), normal(rng, dtype, B, D), row_weight(rng, dtype, S, B, case)
+    return poison(dtype, S * B), poison(dtype, S * B, D), mean, X, weight, 0.3
+
+
+OPS = {
+    "gaussian": Op(
+        reference, fused, cuda, example,
+        outputs=("nll_rows", "d_out"), updated=("clamped",), cases=WEIGHTS,
+        scale=lambda nll_rows, d_out, clamped, out, X, weight: X.shape[1] * math.exp(LOGVAR_MAX),
+        flops=lambda nll_rows, d_out, *_: 8 * d_out.size,
+    ),
+    "gaussian_fixed": Op(
+        fixed_reference, fixed_fused, fixed_cuda, fixed_example,
+        outputs=("nll_rows", "d_mean"), cases=WEIGHTS,
+        scale=lambda nll_rows, d_mean, mean, X, weight, sigma: 10 * X.shape[1] / sigma**2,
+        flops=lambda nll_rows, d_mean, *_: 4 * d_mean.size,
+    ),
+}  # fmt: skip

@@ -20,10 +20,12 @@ Source: Rybkin, Daniilidis & Levine, "Simple and effective VAE training with cal
 
 import math
 
+import numpy as np
 from numba import prange
 
 from . import _cuda
 from ._math import kernel, like
+from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
 from ._threads import parallel, run, share
 from .gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
@@ -123,4 +125,20 @@ def cuda(nll_rows, d_mean, squared_error, clamped, mean, X, weight):
     )  # fmt: skip
 
 
-OPS = {"gaussian_optimal": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """Means whose mean squared error lies inside the range of σ², or below or above it."""
+    error = {"clamped from below": 1e-3, "clamped from above": 1e3}.get(case, 0.3)
+    X, weight = normal(rng, dtype, B, D), row_weight(rng, dtype, S, B, case)
+    mean = np.tile(X, (S, 1)) + np.asarray(error, dtype) * normal(rng, dtype, S * B, D)
+    return poison(dtype, S * B), poison(dtype, S * B, D), poison("float64", 1), counter(), mean, X, weight
+
+
+OPS = {
+    "gaussian_optimal": Op(
+        reference, fused, cuda, example,
+        outputs=("nll_rows", "d_mean", "squared_error"), updated=("clamped",), double=("squared_error",),
+        cases=(*WEIGHTS, "clamped from below", "clamped from above"),
+        scale=lambda nll_rows, d_mean, squared_error, clamped, mean, X, weight: 4 * X.shape[1],
+        flops=lambda nll_rows, d_mean, *_: 4 * d_mean.size,
+    )
+}  # fmt: skip

@@ -13,10 +13,14 @@ to row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B); clamped 
 clamped. Nats. dtype: float32 or float64, all the same but `clamped`, C-contiguous; ds is added up in float64.
 """
 
+import math
+
+import numpy as np
 from numba import prange
 
 from . import _cuda
 from ._math import exp, kernel, like
+from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
 from ._threads import parallel, run, share
 from .gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
@@ -109,4 +113,21 @@ def cuda(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
     )
 
 
-OPS = {"gaussian_shared": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """ln σ² inside its range, or clamped."""
+    logvar, weight = np.full(1, -10.5 if case == "clamped" else -0.7, dtype), row_weight(rng, dtype, S, B, case)
+    outputs = poison(dtype, S * B), poison(dtype, S * B, D), poison(dtype, 1), counter()
+    return *outputs, normal(rng, dtype, S * B, D), logvar, normal(rng, dtype, B, D), weight
+
+
+def _scale(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
+    return mean.size * math.exp(min(max(-float(logvar[0]), 0), LOGVAR_MAX))
+
+
+OPS = {
+    "gaussian_shared": Op(
+        reference, fused, cuda, example,
+        outputs=("nll_rows", "d_mean", "d_logvar"), updated=("clamped",), cases=(*WEIGHTS, "clamped"), scale=_scale,
+        flops=lambda nll_rows, d_mean, *_: 4 * d_mean.size,
+    )
+}  # fmt: skip

@@ -18,8 +18,11 @@ Source: Burda, Grosse & Salakhutdinov 2016, §3. Every dependence on μ and v is
 
 import math
 
+import numpy as np
+
 from . import _cuda
 from ._math import exp, kernel, like
+from ._op import Op, normal, poison, uniform
 
 
 def forward_reference(xp, log_w, weight, bound, nll, Z, eps, H, beta):
@@ -119,7 +122,30 @@ def cuda_backward(dH, dZ, eps, sigma, Z, weight, beta):
     )  # fmt: skip
 
 
+def forward_example(rng, dtype, S, B, D, case):
+    """Z, ε and H that belong together, and losses so far apart that a few samples carry the weight."""
+    H, eps, nll = normal(rng, dtype, B, 2 * D), normal(rng, dtype, S, B, D), 3 * normal(rng, dtype, S, B)
+    Z = H[:, :D] + np.exp(H[:, D:] / 2) * eps
+    return poison(dtype, S, B), poison(dtype, S, B), poison(dtype, B), nll, Z, eps, H, 0.7
+
+
+def backward_example(rng, dtype, S, B, D, case):
+    """Arrays of order 1."""
+    dZ, eps, Z = (normal(rng, dtype, S, B, D) for _ in range(3))
+    return poison(dtype, B, 2 * D), dZ, eps, uniform(rng, dtype, B, D), Z, uniform(rng, dtype, S, B), 0.7
+
+
 OPS = {
-    "importance_forward": (forward_reference, forward, cuda_forward),
-    "importance_backward": (backward_reference, backward, cuda_backward),
-}
+    "importance_forward": Op(
+        forward_reference, forward, cuda_forward, forward_example,
+        outputs=("log_w", "weight", "bound"),
+        scale=lambda log_w, weight, bound, nll, Z, *_: 5 * Z.shape[2],
+        flops=lambda log_w, weight, bound, nll, Z, *_: 5 * Z.size + 8 * log_w.size,
+    ),
+    "importance_backward": Op(
+        backward_reference, backward, cuda_backward, backward_example,
+        outputs=("dH",),
+        scale=lambda dH, dZ, *_: 10 * len(dZ),
+        flops=lambda dH, dZ, *_: 8 * dZ.size,
+    ),
+}  # fmt: skip

@@ -19,6 +19,7 @@ from numba import prange
 
 from . import _cuda
 from ._math import exp, like
+from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
 from ._threads import parallel, run, share
 from .gaussian import LOGVAR_MAX, LOGVAR_MIN
@@ -105,4 +106,19 @@ def cuda(nll_rows, d_out, clamped, out, X, weight):
     )  # fmt: skip
 
 
-OPS = {"laplace": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """Log-scales of which some are clamped, and one error of 0, where there is no derivative."""
+    out, X = 3 * normal(rng, dtype, S * B, 2 * D), normal(rng, dtype, B, D)
+    out[0, 0] = X[0, 0]
+    weight = row_weight(rng, dtype, S, B, case)
+    return poison(dtype, S * B), poison(dtype, S * B, 2 * D), counter(), out, X, weight
+
+
+OPS = {
+    "laplace": Op(
+        reference, fused, cuda, example,
+        outputs=("nll_rows", "d_out"), updated=("clamped",), cases=WEIGHTS,
+        scale=lambda nll_rows, d_out, clamped, out, X, weight: X.shape[1] * math.exp(LOGSCALE_MAX),
+        flops=lambda nll_rows, d_out, *_: 5 * d_out.size,
+    )
+}  # fmt: skip

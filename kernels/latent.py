@@ -12,8 +12,11 @@ rows; kl_weight (L,). Nats. dtype: float32 or float64, all the same, C-contiguou
 Source: Kingma & Welling 2014, §2.4 and appendix B.
 """
 
+import numpy as np
+
 from . import _cuda
 from ._math import exp, kernel, like
+from ._op import Op, normal, poison, uniform
 
 
 def forward_reference(xp, Z, sigma, kl_rows, kl_dims, H, eps):
@@ -111,7 +114,29 @@ def cuda_backward(dH, dZ, eps, sigma, H, kl_weight):
     _cuda.launch("latent", "latent_backward", H.dtype, _cuda.rows(B, L), dH, dZ, eps, sigma, H, kl_weight, S, B, L)
 
 
+def forward_example(rng, dtype, S, B, D, case):
+    """Means and log-variances of order 1."""
+    outputs = [poison(dtype, *shape) for shape in ((S, B, D), (B, D), (B,), (D,))]
+    return *outputs, normal(rng, dtype, B, 2 * D), normal(rng, dtype, S, B, D)
+
+
+def backward_example(rng, dtype, S, B, D, case):
+    """σ that belongs to H, and weights of the KL between 0 and 1."""
+    H, dZ, eps = normal(rng, dtype, B, 2 * D), normal(rng, dtype, S, B, D), normal(rng, dtype, S, B, D)
+    return poison(dtype, B, 2 * D), dZ, eps, np.exp(H[:, D:] / 2), H, uniform(rng, dtype, D)
+
+
 OPS = {
-    "latent_forward": (forward_reference, forward, cuda_forward),
-    "latent_backward": (backward_reference, backward, cuda_backward),
-}
+    "latent_forward": Op(
+        forward_reference, forward, cuda_forward, forward_example,
+        outputs=("Z", "sigma", "kl_rows", "kl_dims"),
+        scale=lambda Z, sigma, *_: sigma.size**0.5,
+        flops=lambda Z, sigma, *_: 10 * sigma.size + 2 * Z.size,
+    ),
+    "latent_backward": Op(
+        backward_reference, backward, cuda_backward, backward_example,
+        outputs=("dH",),
+        scale=lambda dH, dZ, *_: len(dZ),
+        flops=lambda dH, dZ, *_: 4 * dH.size + 3 * dZ.size,
+    ),
+}  # fmt: skip

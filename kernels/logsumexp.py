@@ -12,6 +12,7 @@ import numpy as np
 
 from . import _cuda
 from ._math import kernel
+from ._op import Op, normal
 
 
 def reference(xp, largest, total, squares, log_w):
@@ -52,4 +53,19 @@ def cuda(largest, total, squares, log_w):
     _cuda.launch("logsumexp", "log_sum_exp", log_w.dtype, _cuda.warps(b), largest, total, squares, log_w, K, b)
 
 
-OPS = {"log_sum_exp": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """Weights many orders of magnitude apart, in the first tile or a later one."""
+    running = np.full(D, -np.inf, dtype), np.zeros(D, dtype), np.zeros(D, dtype)
+    if case == "later tile":
+        reference(np, *running, 30 * normal(rng, dtype, 5, D))
+    return *running, 30 * normal(rng, dtype, B, D)
+
+
+OPS = {
+    "log_sum_exp": Op(
+        reference, fused, cuda, example,
+        outputs=(), updated=("largest", "total", "squares"), cases=("first tile", "later tile"),
+        scale=lambda largest, total, squares, log_w: len(log_w),
+        flops=lambda largest, total, squares, log_w: 5 * log_w.size,
+    )
+}  # fmt: skip

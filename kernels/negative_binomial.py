@@ -22,11 +22,12 @@ from numba import prange
 
 from . import _cuda
 from ._math import exp, kernel, log1p_unit
+from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
 from ._special import log_factorial, log_rising, special, stirling
 from ._threads import parallel, run, share
 from .gaussian import LOGVAR_MAX, LOGVAR_MIN
-from .poisson import LOGRATE_MAX
+from .poisson import LOGRATE_MAX, counts
 
 LOGTHETA_MIN, LOGTHETA_MAX = LOGVAR_MIN, LOGVAR_MAX
 FEATURE_ROWS = 4  # of the table: what depends on the feature alone
@@ -159,4 +160,24 @@ def cuda(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, 
     )  # fmt: skip
 
 
-OPS = {"negative_binomial": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """Means near their counts; "far" reaches beyond both clamps."""
+    far = case == "far"
+    X, weight = counts(rng, dtype, B, D, case), row_weight(rng, dtype, S, B, case)
+    logmean, logtheta = (12 if far else 1) * normal(rng, dtype, S * B, D), (6 if far else 1) * normal(rng, dtype, D)
+    outputs = poison(dtype, S * B), poison(dtype, S * B, D), poison(dtype, D), counter()
+    return *outputs, poison("float64", TABLE_ROWS, D), logmean, logtheta, X, weight
+
+
+def _scale(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
+    return 20 * X.shape[1] * max(1.0, float(X.max()) / 20)
+
+
+OPS = {
+    "negative_binomial": Op(
+        reference, fused, cuda, example,
+        outputs=("nll_rows", "d_logmean", "d_logtheta"), updated=("clamped",), scratch=("table",), double=("table",),
+        cases=(*WEIGHTS, "far"), scale=_scale,
+        flops=lambda nll_rows, d_logmean, *_: 120 * d_logmean.size,
+    )
+}  # fmt: skip

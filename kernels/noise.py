@@ -20,6 +20,7 @@ import numpy as np
 from . import _cuda
 from ._math import kernel, like
 from ._normal import cos_sin_of_turn, radius
+from ._op import Op, poison, uniform
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # the multipliers
 W0, W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by each round: the golden ratio, and √3 − 1
@@ -246,9 +247,36 @@ def _cuda_launcher(name):
     return launch
 
 
+def example(rng, dtype, S, B, D, case):
+    """Numbers near the ends of their ranges."""
+    return poison(dtype, S, B, D), rng.integers(0, 2**32, B), 3, 2**31, 2**32 - 4, 2**64 - 3
+
+
+def bits_example(rng, dtype, S, B, D, case):
+    """The same into words."""
+    return np.zeros((S, B, D), np.uint32), *example(rng, dtype, S, B, D, case)[1:]
+
+
+def binarize_example(rng, dtype, S, B, D, case):
+    """Means in [0, 1]."""
+    return uniform(rng, dtype, B, D), *example(rng, dtype, S, B, D, case)[1:]
+
+
 OPS = {
-    "bits": (bits_reference, _fused(_bits), _cuda_launcher("bits")),
-    "uniform": (uniform_reference, _fused(_uniforms), _cuda_launcher("uniform")),
-    "normal": (normal_reference, _fused(_normals), _cuda_launcher("normal")),
-    "binarize": (binarize_reference, _fused(_binarize), _cuda_launcher("binarize")),
-}
+    "bits": Op(
+        bits_reference, _fused(_bits), _cuda_launcher("bits"), bits_example,
+        outputs=("out",), flops=lambda out, *_: 26 * out.size,
+    ),
+    "uniform": Op(
+        uniform_reference, _fused(_uniforms), _cuda_launcher("uniform"), example,
+        outputs=("out",), flops=lambda out, *_: 27 * out.size,
+    ),
+    "normal": Op(
+        normal_reference, _fused(_normals), _cuda_launcher("normal"), example,
+        outputs=("out",), flops=lambda out, *_: 31 * out.size,
+    ),
+    "binarize": Op(
+        binarize_reference, _fused(_binarize), _cuda_launcher("binarize"), binarize_example,
+        outputs=(), updated=("X",), flops=lambda X, *_: 27 * X.size,
+    ),
+}  # fmt: skip

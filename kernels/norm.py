@@ -13,6 +13,7 @@ import numpy as np
 
 from . import _cuda
 from ._math import kernel, like
+from ._op import Op, normal, poison
 
 
 def reference(xp, G, norm, max_norm):
@@ -54,4 +55,17 @@ def cuda(G, norm, max_norm):
     _cuda.launch("norm", "clip_norm", G.dtype, ((blocks,), block), G, norm, _cuda.number(max_norm), partial, blocks, n)
 
 
-OPS = {"clip_norm": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """A norm far above the largest, or far below it."""
+    return normal(rng, dtype, S * B * D), poison("float64", 1), 1e-3 if case == "clips" else 1e6
+
+
+OPS = {
+    "clip_norm": Op(
+        reference, fused, cuda, example,
+        outputs=("norm",), updated=("G",), double=("norm",), cases=("clips", "does not clip"),
+        scale=lambda G, norm, max_norm: G.size**0.5,
+        flops=lambda G, norm, max_norm: 3 * G.size,
+        moved=lambda G, norm, max_norm: G.nbytes,  # which is all there is where nothing is clipped
+    )
+}  # fmt: skip

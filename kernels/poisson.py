@@ -16,10 +16,14 @@ log-rates belongs to row r mod B of X; nll_rows (R,); weight a number, or (R,) o
 dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 """
 
+import math
+
+import numpy as np
 from numba import prange
 
 from . import _cuda
 from ._math import exp
+from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
 from ._special import log_factorial, special
 from ._threads import parallel, run, share
@@ -91,4 +95,27 @@ def cuda(nll_rows, d_lograte, clamped, lograte, X, weight):
     )  # fmt: skip
 
 
-OPS = {"poisson": (reference, fused, cuda)}
+def counts(rng, dtype, B, D, case):
+    """Small counts; "far": zeros, a few, some beyond the table of factorials, and huge ones."""
+    mean = rng.choice([0.1, 5.0, 250.0, 3e5], (B, D)) if case == "far" else np.full((B, D), 3.0)
+    return rng.poisson(mean).astype(dtype)
+
+
+def example(rng, dtype, S, B, D, case):
+    """Rates near their counts; "far" reaches beyond the clamp."""
+    X, weight = counts(rng, dtype, B, D, case), row_weight(rng, dtype, S, B, case)
+    lograte = (12 if case == "far" else 1) * normal(rng, dtype, S * B, D)
+    return poison(dtype, S * B), poison(dtype, S * B, D), counter(), lograte, X, weight
+
+
+def _scale(nll_rows, d_lograte, clamped, lograte, X, weight):
+    return X.shape[1] * math.exp(min(float(lograte.max()), LOGRATE_MAX))
+
+
+OPS = {
+    "poisson": Op(
+        reference, fused, cuda, example,
+        outputs=("nll_rows", "d_lograte"), updated=("clamped",), cases=(*WEIGHTS, "far"), scale=_scale,
+        flops=lambda nll_rows, d_lograte, *_: 35 * d_lograte.size,
+    )
+}  # fmt: skip

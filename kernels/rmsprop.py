@@ -13,6 +13,7 @@ from numba import prange
 
 from . import _cuda
 from ._math import TINY, like
+from ._op import Op, parameters
 from ._threads import LINE, parallel, run, share
 
 
@@ -89,4 +90,17 @@ def cuda(P, A, V, G, lr, rho, eps, momentum, weight_decay):
     _cuda.launch("rmsprop", "rmsprop", P.dtype, _cuda.flat(n, P.dtype), P, A, V, G, *numbers, n)
 
 
-OPS = {"rmsprop": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """With and without momentum; moments that are to be flushed."""
+    P, A, V, G = parameters(rng, dtype, S * B * D, 2)
+    if case == "plain":
+        return P, np.abs(A), None, G, 0.01, 0.99, 1e-8, 0.0, 0.01
+    return P, np.abs(A), V, G, 0.01, 0.99, 1e-8, 0.5, 0.01
+
+
+OPS = {
+    "rmsprop": Op(
+        reference, fused, cuda, example,
+        outputs=(), updated=("P", "A", "V"), cases=("plain", "momentum"), flops=lambda P, *_: 9 * P.size,
+    )
+}  # fmt: skip

@@ -11,6 +11,7 @@ from numba import prange
 
 from . import _cuda
 from ._math import TINY, like
+from ._op import Op, parameters
 from ._threads import LINE, parallel, run, share
 
 
@@ -74,4 +75,17 @@ def cuda(P, V, G, lr, momentum, nesterov, weight_decay):
     _cuda.launch("sgd", "sgd", P.dtype, _cuda.flat(n, P.dtype), P, V, G, *numbers, n)
 
 
-OPS = {"sgd": (reference, fused, cuda)}
+def example(rng, dtype, S, B, D, case):
+    """With and without momentum; moments that are to be flushed."""
+    P, V, G = parameters(rng, dtype, S * B * D, 1)
+    if case == "plain":
+        return P, None, G, 0.05, 0.0, False, 0.01
+    return P, V, G, 0.05, 0.9, case == "nesterov", 0.01
+
+
+OPS = {
+    "sgd": Op(
+        reference, fused, cuda, example,
+        outputs=(), updated=("P", "V"), cases=("plain", "momentum", "nesterov"), flops=lambda P, *_: 6 * P.size,
+    )
+}  # fmt: skip

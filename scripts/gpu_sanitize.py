@@ -1,6 +1,6 @@
 """gpu_sanitize: every CUDA kernel under compute-sanitizer's four tools. A cell is one tool and one op.
 
-Run as `gpu_sanitize.py --op OP` it is the program that is watched: that op's cases of tests/test_cuda_kernels.py, once.
+Run as `gpu_sanitize.py --op OP` it is the program that is watched: that op on its examples, once.
 """
 
 import argparse
@@ -11,30 +11,21 @@ import sys
 from gpu_results import ROOT, Deadline, Results
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
-SHAPES = [(1, 1, 7), (2, 53, 13), (3, 3, 257), (1, 101, 136)]
-LENGTHS = [1, 1009]
+SHAPES = [(1, 1, 7), (2, 53, 13), (3, 3, 257), (1, 101, 136), (1, 1, 1009)]
 
 
-def launch(op):
-    """The op's cases on small awkward shapes, aligned and not."""
+def launch(name):
+    """The op's examples on small awkward shapes, aligned and not."""
     sys.path.insert(0, str(ROOT / "tests"))
     import cupy
-    import numpy as np
-    from test_cuda_kernels import BY_LENGTH, BY_SHAPE, WHERE
+    import ops
     from test_gpu import run
 
     cupy.cuda.set_allocator(None)  # CuPy's pool would hide the ends of arrays: each gets memory of its own
-    for dtype in ("float32", "float64"):
-        for table, sizes in ((BY_SHAPE, SHAPES), (BY_LENGTH, [(n,) for n in LENGTHS])):
-            for make, *which in table.values():
-                for size in sizes:
-                    name, outputs, others, *_ = make(*which, np.random.default_rng(0), dtype, *size)
-                    if name == op:
-                        [run(cupy, op, [*outputs, *others], shift) for shift in (0, 1)]
-        if op in ("bits", "uniform", "normal"):
-            run(cupy, op, [np.zeros((3, 5, 13), "uint32" if op == "bits" else dtype), *WHERE])
-        if op == "binarize":
-            run(cupy, op, [np.full((5, 13), 0.5, dtype), *WHERE])
+    for dtype in ops.DTYPES:
+        for case in ops.OPS[name].cases:
+            for shape in SHAPES:
+                [run(cupy, name, ops.example(name, case, dtype, shape), shift) for shift in (0, 1)]
     cupy.cuda.runtime.deviceSynchronize()
 
 
@@ -46,7 +37,7 @@ def main():
     if options.op:
         return launch(options.op)
     results, deadline = (
-        Results("sanitize", __file__, ROOT / "tests" / "test_cuda_kernels.py"),
+        Results("sanitize", __file__, ROOT / "kernels" / "_op.py"),
         Deadline(options.seconds),
     )
     sanitizer = shutil.which("compute-sanitizer")

@@ -4,6 +4,7 @@ The figures of the project: worst relative error ≤ 1e-7 by central differences
 """
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -238,7 +239,7 @@ def test_parity_finds_a_kernel_that_differs(monkeypatch):
         bernoulli.fused(nll_rows, d_logits, logits, X, weight)
         d_logits *= 1 + 1e-3
 
-    monkeypatch.setitem(bernoulli.OPS, "bernoulli", (bernoulli.reference, off))
+    monkeypatch.setitem(bernoulli.OPS, "bernoulli", replace(bernoulli.OPS["bernoulli"], fused=off))
     wrong = {(row.op, row.kernels) for row in parity.run(("numpy",)).rows if row.verdict == "wrong"}
     assert wrong == {("bernoulli", "fused")}
 

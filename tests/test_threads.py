@@ -6,19 +6,18 @@ import sys
 import textwrap
 
 import numpy as np
+import ops
 import pytest
 from numba import config, get_num_threads, prange
+from ops import DTYPES
 from tolerances import assert_close
 
 import minivae as mv
 from minivae import kernels
 from minivae.kernels import _threads
-from minivae.kernels.dense import ACTIVATIONS, KEEPS_A, scratch
-from minivae.kernels.negative_binomial import TABLE_ROWS
 from minivae.matmul import cpu as gemm
 
 OPS = kernels.load("numpy", "fused", np)
-DTYPES = ("float32", "float64")
 needs_pool = pytest.mark.skipif(
     not _threads.OPENMP or os.cpu_count() == 1 or config.NUMBA_NUM_THREADS == 1,
     reason="no OpenMP pool of two threads on this machine",
@@ -52,71 +51,19 @@ def test_shares_cover_everything_once_and_in_order(threads, n, unit):
     assert all(start % unit == 0 or start == n for start, _ in shares)
 
 
-def _cases(dtype):
-    rng = np.random.default_rng(0)
-    rows, D = 211, 197  # 41,567 elements: more than two grains, and no multiple of anything
-
-    def normal(*shape):
-        return rng.normal(size=shape).astype(dtype)
-
-    def flat():
-        return normal(rows * D), np.abs(normal(rows * D)), normal(rows * D)
-
-    P, V, G = flat()
-    yield "sgd", (P, None, G, 0.1, 0.0, False, 0.01)
-    yield "sgd", (P, V, G, 0.1, 0.9, True, 0.01)
-    yield "adagrad", (P, V, G, 0.1, 1e-10, 0.01)
-    yield "rmsprop", (P, V, None, G, 0.1, 0.99, 1e-8, 0.0, 0.01)
-    yield "rmsprop", (P, V, V.copy(), G, 0.1, 0.99, 1e-8, 0.9, 0.01)
-    yield "adam", (P, P.copy(), V, G, 0.1, 0.9, 0.999, 1e-8, 0.01, 0.0, 0.1, 0.001)
-    nll, X, weight = np.zeros(2 * rows, dtype), rng.random((rows, D)).astype(dtype), normal(2 * rows)
-    yield "bernoulli", (nll, normal(2 * rows, D), normal(2 * rows, D), X, weight)
-    out, clamped = 8 * normal(2 * rows, 2 * D), np.zeros(1, np.int64)
-    yield "gaussian", (nll, normal(2 * rows, 2 * D), clamped, out, X, weight)
-    yield "gaussian_fixed", (nll, normal(2 * rows, D), normal(2 * rows, D), X, weight, 0.5)
-    yield from _likelihoods(dtype, normal, rows, D)
-    for activation in ACTIVATIONS:
-        Y, A = normal(rows, D), normal(rows, D) if activation in KEEPS_A else None
-        yield "dense_forward", (Y, A, normal(D), activation)
-        yield "dense_backward", (normal(rows, D), normal(D), normal(scratch(rows, D)), Y, A, activation)
-
-
-def _likelihoods(dtype, normal, rows, D):
-    """The ops of the likelihoods that have tensors of their own, sums across rows, or counts.
-
-    (`categorical` runs on one thread: its scratch is one row's.)
-    """
-    rng = np.random.default_rng(1)
-    X, one, count = rng.random((rows, D)).astype(dtype), np.zeros(1, dtype), np.zeros(1, np.int64)
-    counts, nll, out = rng.poisson(3, (rows, D)).astype(dtype), np.zeros(2 * rows, dtype), normal(2 * rows, D)
-    d_out, weight = np.zeros_like(out), rng.random(2 * rows).astype(dtype)
-    wide, table = 4 * normal(2 * rows, 2 * D), np.zeros((TABLE_ROWS, D))
-    yield "gaussian_shared", (nll, d_out, one, count, out, one - 1, X, weight)
-    yield "gaussian_optimal", (nll, d_out, np.zeros(1), count, out, X, weight)
-    yield "continuous_bernoulli", (nll, d_out, 4 * out, X, weight)
-    yield "laplace", (nll, np.zeros_like(wide), count, wide, X, weight)
-    yield "poisson", (nll, d_out, count, 12 * out, counts, weight)
-    logtheta = 6 * normal(D)
-    yield "negative_binomial", (nll, d_out, np.zeros(D, dtype), count, table, 12 * out, logtheta, counts, weight)
-
-
-SCRATCH = {"dense_backward": 2}  # the argument that may hold anything afterwards
-
-
 @needs_pool
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("number", range(len(list(_cases("float32")))))
-def test_two_threads_give_the_same_bits_as_one(two_threads, number, dtype):
-    op, arguments = list(_cases(dtype))[number]
-    copies = [[a.copy() if isinstance(a, np.ndarray) else a for a in arguments] for _ in range(2)]
-    getattr(OPS, op)(*copies[0])
-    alone(op, *copies[1])
-    for i, (two, one) in enumerate(zip(*copies, strict=True)):
-        if isinstance(two, np.ndarray) and i != SCRATCH.get(op):
-            np.testing.assert_array_equal(two, one)
-    assert any(
-        isinstance(a, np.ndarray) and not np.array_equal(a, b) for a, b in zip(arguments, copies[0], strict=True)
-    ), "the op wrote nothing"
+@pytest.mark.parametrize("op, case", ops.cases())
+def test_two_threads_give_the_same_bits_as_one(two_threads, op, case, dtype):
+    arguments = ops.example(op, case, dtype, (2, 211, 197))  # more than two grains, and no multiple of anything
+    two = ops.after(getattr(OPS, op), arguments)
+    one = ops.after(lambda *given: alone(op, *given), arguments)
+    for i in ops.OPS[op].written:
+        if arguments[i] is not None:
+            np.testing.assert_array_equal(two[i], one[i])
+            assert not np.array_equal(two[i], arguments[i], equal_nan=arguments[i].dtype.kind == "f") or (
+                ops.OPS[op].names[i] == "clamped"
+            ), "the op wrote nothing"
 
 
 # ---- matrix products --------------------------------------------------------------------------------------------

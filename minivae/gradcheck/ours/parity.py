@@ -1,8 +1,8 @@
 """parity: every op, on every backend and dtype, against the float64 NumPy reference, in ulps.
 
-Which arguments an op takes is not written down here a second time. Layers, likelihoods, whole models, optimisers and
-noise are run once on the float64 reference with the ops recorded; every recorded call is then replayed. Arguments are
-rounded to float32 first, so that all dtypes are given the same numbers. What changed is what is compared.
+Layers, likelihoods and whole models are run once on the float64 reference with the ops recorded; ops that none of them
+calls are run on their own examples (`Op.example`). Every recorded call is then replayed. Arguments are rounded to
+float32 first, so that all dtypes are given the same numbers. What changed is what is compared.
 
 An ulp is the spacing of the dtype at max(|reference|, the tensor's largest / 16): a small entry of a sum that cancels
 is held to the size of its terms. A backend that is not here is shown as such; an op that nothing calls is a failure.
@@ -11,7 +11,6 @@ is held to the size of its terms. A backend that is not here is shown as such; a
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,11 +20,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ... import kernels as kernel_files
-from ... import optim
 from ...backend import DTYPES, Backend
 from ...console import plain, table
 from ...errors import UsageError
-from ...noise import Noise
 from ..results import SCHEMA
 from . import targets
 
@@ -33,8 +30,7 @@ from . import targets
 # features add up as many again, in another order.
 ALLOWED = 64.0
 SHARE = 16.0
-SCRATCH = frozenset({"partial", "scratch", "table"})  # arguments that an op may write whatever it likes to
-DOUBLE = frozenset({"norm", "now", "squared_error", "table"})  # arguments that are float64 whatever the dtype
+EXAMPLE = (2, 17, 59)  # S, B, D of an op's own example
 
 
 @dataclass
@@ -112,7 +108,7 @@ _SHORT = {"reference": "ref.", "fused": "fused", "float32": "f32", "float64": "f
 
 
 def record(seed: int = 0) -> list[Call]:
-    """The calls of every op that the engine makes, on the float64 reference; arguments rounded to float32."""
+    """Calls of every op, on the float64 reference; arguments rounded to float32."""
     calls: list[Call] = []
 
     def recording(backend: Backend) -> Backend:
@@ -125,41 +121,12 @@ def record(seed: int = 0) -> list[Call]:
         for rows in (1, targets.B):
             problem = target.build(backend, np.random.default_rng(seed), rows)
             problem.backward(problem.inputs, problem.upstream)
+    called = {call.op for call in calls}
     backend = recording(Backend("numpy", "reference", "float64"))
-    rng = np.random.default_rng(seed)
-    for optimizer in _optimizers():
-        P = rng.normal(size=1003)
-        for _ in range(3):
-            optimizer.update(P, rng.normal(size=P.shape), backend)
-    for factor in (1.0, 1e-3):
-        backend.ops.clip_norm(factor * rng.normal(size=1003), np.zeros(1), 1.0)
-    noise = Noise(backend, 2**40 + 7)
-    drawn = np.array([0, 1, 7, 2**31])
-    noise.normal(np.zeros((2, 4, 7)), "posterior", drawn, 3)
-    noise.uniform(np.zeros((2, 4, 7)), "prior", drawn, 3)
-    noise.binarize(rng.uniform(size=(4, 7)), "binarise", drawn, 3)
-    backend.ops.bits(np.zeros((2, 4, 7), np.uint32), drawn, 1, 0, 3, 2**40 + 7)
-    backend.ops.gather(np.zeros((4, 7)), rng.normal(size=(5, 7)), np.array([4, 0, 4, 1]))
-    running = (np.full(7, -np.inf), np.zeros(7), np.zeros(7))
-    for _ in range(2):
-        backend.ops.log_sum_exp(*running, 3 * rng.normal(size=(20, 7)))
-    order = rng.permutation(20)
-    backend.ops.advance(np.zeros(5), np.zeros(3, np.int64), np.array([1, 2]), rng.normal(size=(4, 5)), order)
+    for name, op in kernel_files.ops().items():
+        for case in op.cases if name not in called else ():
+            getattr(backend.ops, name)(*op.example(np.random.default_rng(seed), "float64", *EXAMPLE, case))
     return calls
-
-
-def _optimizers() -> list[optim.Optimizer]:
-    """Every optimiser of optim.py as it comes, and with each option that changes which code runs."""
-    found: list[optim.Optimizer] = []
-    for cls in vars(optim).values():
-        if not (isinstance(cls, type) and issubclass(cls, optim.Optimizer)) or cls is optim.Optimizer:
-            continue
-        for options in ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {"weight_decay": 0.01}):
-            try:
-                found.append(cls(**options))
-            except TypeError:  # it has no such option
-                continue
-    return found
 
 
 def _recorder(calls: list[Call], op: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -186,21 +153,16 @@ def _rounded(arg: Any) -> Any:
 
 def _replay(call: Call, backend: Backend) -> list[np.ndarray]:
     """The call's array arguments after it ran on this backend."""
-    args = [_given(arg, backend, name) for name, arg in zip(_names(call.op), call.args, strict=True)]
+    op = kernel_files.ops()[call.op]
+    args = [_given(arg, backend, name in op.double) for name, arg in zip(op.names, call.args, strict=True)]
     getattr(backend.ops, call.op)(*args)
     return [backend.to_host(arg) for arg in args if backend.owns(arg)]
 
 
-def _names(op: str) -> list[str]:
-    """What the op calls its arguments."""
-    module = next(m for m in kernel_files.files().values() if op in m.OPS)
-    return list(inspect.signature(module.OPS[op][0]).parameters)[1:]  # after xp
-
-
-def _given(arg: Any, backend: Backend, name: str) -> Any:
+def _given(arg: Any, backend: Backend, double: bool) -> Any:
     if not isinstance(arg, np.ndarray):
         return copy.copy(arg)
-    dtype = arg.dtype if arg.dtype.kind != "f" or name in DOUBLE else backend.dtype
+    dtype = arg.dtype if arg.dtype.kind != "f" or double else backend.dtype
     out = backend.empty(arg.shape, dtype)
     out[...] = backend.asarray(arg, dtype)
     return out
@@ -208,10 +170,11 @@ def _given(arg: Any, backend: Backend, name: str) -> Any:
 
 def _distance(call: Call, mine: list[np.ndarray], reference: list[np.ndarray], dtype: np.dtype) -> float:
     """The largest distance of an output from the reference, in ulps of the dtype."""
-    before = [(name, arg) for name, arg in zip(_names(call.op), call.args, strict=True) if isinstance(arg, np.ndarray)]
+    op = kernel_files.ops()[call.op]
+    before = [(name, arg) for name, arg in zip(op.names, call.args, strict=True) if isinstance(arg, np.ndarray)]
     worst = 0.0
     for x, y, (name, x0) in zip(mine, reference, before, strict=True):
-        if name in SCRATCH:
+        if name in op.scratch:
             continue
         if np.array_equal(y, x0, equal_nan=True):
             if not np.array_equal(x, x0.astype(x.dtype), equal_nan=True):
