@@ -24,7 +24,7 @@ import numpy as np
 from ..backend import Array, Backend
 from ..model import Model
 from .result import Held, Step, Trace
-from .steps import STEPS, Kind, equation_of, product
+from .steps import STEPS, Kind, equation_of, flops, product
 
 
 def trace(vae: Model, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
@@ -106,14 +106,14 @@ class Recorder:
             if not self.on:
                 call(*args)
                 return
-            flops = None if kind.flops is None else kind.flops(*args)
+            counted = flops(op, args)
             if self.inside:  # the likelihood is the step
                 call(*args)
-                self.counted.append(flops)
+                self.counted.append(counted)
             else:
                 results = dict(zip(kind.results, args, strict=False)) if kind.results else {"out": args[0]}
                 seconds = self._timed(lambda: call(*args))
-                self._write(place, kind.formula(layer), kind.equation or equation, args, flops, seconds, results)
+                self._write(place, kind.formula(layer), kind.equation or equation, args, counted, seconds, results)
 
         return watched
 
@@ -125,11 +125,11 @@ class Recorder:
             seconds = self._timed(lambda: inner(nll, d_out, d_params, out, X, w))
             self.inside = False
             if self.on:
-                known = [flops for flops in self.counted if flops is not None]
-                flops = sum(known) if known and len(known) == len(self.counted) else None
+                known = [count for count in self.counted if count is not None]
+                total = sum(known) if known and len(known) == len(self.counted) else None
                 results = {"nll": nll, "d_out": d_out, **{f"d_{k}": grad for k, grad in d_params.items()}}
                 moved = (nll, d_out, *d_params.values(), out, X, w)
-                self._write(name, "−ln q(x|z), d_out", equation, moved, flops, seconds, results)
+                self._write(name, "−ln q(x|z), d_out", equation, moved, total, seconds, results)
 
         return nll_and_grad
 
