@@ -68,6 +68,53 @@ def test_dependencies_run_one_way(room, parts, path):
             assert FLOOR[other] <= FLOOR[room], f"{room} imports {other}, which stands above it"
 
 
+LAZY = {  # who may import minivae inside a function, and why
+    "__init__": "public names are loaded when they are asked for",
+    "__main__": "each command imports what it needs",
+    "cli": "each command imports what it needs",
+    "bench": "each contender imports its library in its own process",
+    "datasets": "reading a file loads no Numba",
+    "matmul": "Numba is loaded with the first product",
+    "testing": "pytest collects without loading NumPy",
+}
+
+
+@pytest.mark.parametrize("room, parts, path", list(modules()), ids=lambda x: getattr(x, "stem", ""))
+def test_imports_stand_at_the_top_but_where_they_are_lazy_on_purpose(room, parts, path):
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    inside = [node for f in functions for node in ast.walk(f) if isinstance(node, ast.ImportFrom) and node.level]
+    assert room in LAZY or parts[-1] == "__init__" or not inside, ast.unparse(inside[0])
+
+
+def test_no_two_files_import_each_other():
+    files = {".".join(parts): path for _, parts, path in modules()}
+    imports = {name: set(imported_files(name, path, files)) for name, path in files.items()}
+    seen: dict[str, int] = {}
+
+    def visit(name, way):
+        assert name not in way, f"a circle: {' → '.join([*way[way.index(name) :], name])}"
+        if name not in seen:
+            for other in sorted(imports[name]):
+                visit(other, [*way, name])
+            seen[name] = 1
+
+    for name in files:
+        visit(name, [])
+
+
+def imported_files(name, path, files):
+    """The files of minivae that a file imports when it is imported itself."""
+    package = name.split(".")[:-1]
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join([*package[: len(package) - node.level + 1], *(node.module or "").split(".")]).strip(".")
+            for alias in node.names:
+                for found in (f"{base}.{alias.name}".strip("."), base, f"{base}.__init__"):
+                    if found in files and found != name:
+                        yield found
+                        break
+
+
 def test_kernels_import_nothing_from_minivae():
     for path in (PACKAGE / "kernels").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

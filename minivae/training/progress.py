@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..console import Live
+
 if TYPE_CHECKING:
     from .state import State
 
@@ -20,34 +22,28 @@ class Progress:
     """Lines for the loop to call: start, step, epoch, stop."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        console: Any = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.on_broken_pipe = self._fall_silent  # where rich would end the process
-        self.console = console
-        self.status: Any = None
+        self.live = Live()
 
     def start(self, training: State) -> None:
         self.started, self.first_step, self.last = time.perf_counter(), True, 0.0
-        if self.console.is_terminal:
-            self.status = self.console.status("first step: compiling the kernels that are not cached yet …")
-            self.status.start()
+        self.live.start("first step: compiling the kernels that are not cached yet …")
 
     def step(self, training: State, beta: float, rate: float) -> None:
         now = time.perf_counter()
         if self.first_step:
             self.first_step = False
             if now - self.started > SLOW_FIRST_STEP:
-                self._print(
-                    f"[dim]first step after {now - self.started:.1f} s: kernels were compiled, and are cached now[/]"
+                self.live.line(
+                    f"[dim]first step after {now - self.started:.1f} s: kernels were compiled, and are cached now[/]",
+                    markup=True,
                 )
-        if self.status is None or now - self.last < REFRESH_SECONDS:
+        if not self.live.shown or now - self.last < REFRESH_SECONDS:
             return
         self.last = now
         at, vae = training.at, training.vae
         rows = min(at.step * training.options.batch_size, len(training.batches))
         nll, kl = at.sums[1] / rows + training.jacobian, at.sums[2] / rows
-        self.status.update(
+        self.live.update(
             f"epoch {at.epoch}/{training.options.epochs}  {at.step}/{training.steps_per_epoch}  "
             f"{_loss(training, at.sums[0] / rows + training.jacobian)}elbo {-(nll + kl):.2f}  "
             f"nll {nll:.2f}  kl {kl:.2f}{_beta(beta, vae.loss_fn.is_bound(beta, vae.samples))}  {rate:,.0f} rows/s"
@@ -63,25 +59,15 @@ class Progress:
         validation += f"  val iwae {row['val_iwae']:.2f}" if row["val_iwae"] != "" else ""
         best = "  best" if validation and training.at.best_epoch == row["epoch"] else ""
         clamped = f"  [yellow]{row['clamped']:,} outputs clamped[/]" if row["clamped"] else ""
-        self._print(
+        self.live.line(
             f"epoch {row['epoch']:>{width}}/{training.options.epochs}  {_loss(training, row['loss'])}"
             f"elbo {row['elbo']:.2f}  nll {row['nll']:.2f}  kl {row['kl']:.2f}{validation}{best}{beta}  "
-            f"{row['rows_per_second']:,} rows/s{clamped}"
+            f"{row['rows_per_second']:,} rows/s{clamped}",
+            markup=True,
         )
 
-    def _print(self, text: str) -> None:
-        try:
-            self.console.print(text)
-        except OSError:
-            self._fall_silent()
-
-    def _fall_silent(self) -> None:
-        """Nobody listens any more (`… 2>&1 | head`, a full disk): the training goes on."""
-        self.console.quiet = True
-
     def stop(self) -> None:
-        if self.status is not None:
-            self.status.stop()
+        self.live.stop()
 
 
 def _loss(training: State, loss: float) -> str:

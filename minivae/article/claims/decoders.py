@@ -7,6 +7,10 @@ import math
 import numpy as np
 
 from ... import likelihoods
+from ...gradcheck.compare import examine_all
+from ...gradcheck.ours.builds import S, vae
+from ...gradcheck.ours.targets import Target, build, likelihood_names, select
+from ...gradcheck.problem import Settings
 from ...objectives import OBJECTIVES
 from ...vae import VAE
 from .. import bayes
@@ -149,8 +153,6 @@ SUPPORTS = {
 
 def examples() -> dict[str, str]:
     """Form in LIKELIHOODS → a name to ask for, such as "gaussian:σ" → "gaussian:3"."""
-    from ...gradcheck.ours.targets import likelihood_names
-
     return dict(zip(likelihoods.LIKELIHOODS, likelihood_names(), strict=True))
 
 
@@ -187,11 +189,6 @@ def normalised() -> Checks:
     "gradients", (13, 16, 19, 21, 22), "Every hand-written gradient is the slope of its loss, whatever the likelihood."
 )
 def gradients() -> Checks:
-    from ...gradcheck.compare import examine_all
-    from ...gradcheck.ours.builds import S, vae
-    from ...gradcheck.ours.targets import Target, build, select
-    from ...gradcheck.problem import Settings
-
     checks, settings = [], Settings(tolerance=1e-7, behaviour=False)
     groups = {"the posterior and the bound": select(["ops.latent", "ops.importance"])}
     for form, name in examples().items():

@@ -8,6 +8,7 @@ from ...optim import Adam
 from ...training.schedules import Schedule
 from ...vae import VAE
 from .. import bayes
+from ..bayes.quadrature import ExactModel
 from .claim import ERRORS, Checks, above, at_least, at_most, below, claim, equals
 from .models import bumps, float64_vae, standard_error
 
@@ -46,8 +47,6 @@ def no_single_term() -> Checks:
 
 
 def _terms(vae: VAE, X: np.ndarray) -> tuple[float, float]:
-    from ..bayes.quadrature import ExactModel
-
     model = ExactModel(vae)
     nll, kl, _ = model.losses(X[:64], model.encode(X[:64]), model.coarse)
     return float(nll.mean()), float(kl.mean())

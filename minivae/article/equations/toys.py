@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...vae import VAE
 from .. import bayes
+from ..bayes.expectations import mean_and_error
 from .equation import Number
 
 if TYPE_CHECKING:
-    from ...vae import VAE
     from ..bayes import DiscreteJoint
 
 # ---- eq. 1–4: p(x) = ½ x² e^{−x}, x > 0, whose mean is 3 and whose E[x²] is 12 --------------------------------------
@@ -114,8 +115,6 @@ SAMPLES = 1000
 
 def model(likelihood: str = "bernoulli", **options: Any) -> VAE:
     """The linear VAE of PARAMETERS. "gaussian": its decoder adds log-variances (ln ¼, 0), whatever z is."""
-    from ...vae import VAE
-
     vae = VAE(2, 1, (), likelihood=likelihood, backend="numpy", kernels="reference", dtype="float64", **options)
     for name, value in PARAMETERS.items():
         vae.parameters[name][...] = 0
@@ -166,8 +165,6 @@ def fixed_gaussian() -> Number:
 
 def samples() -> Number:
     """The row many times, one sample each, so that the spread of the samples is known."""
-    from ..bayes.expectations import mean_and_error
-
     eps = np.random.default_rng(0).standard_normal((SAMPLES, 1))
     estimate = mean_and_error(model().objective(np.repeat(X, SAMPLES, axis=0), eps=eps).nll_rows)
     return Number(

@@ -27,6 +27,7 @@ from ...kernels.dense import ACTIVATIONS, BLOCK_ROWS
 from ...objectives import OBJECTIVES
 from ..problem import Problem
 from .builds import B, Build, H, S, dense, dense_op, importance_op, latent_op, likelihood, mlp, posterior, vae
+from .mistakes import OF_OPS, of_op
 
 SIGMA, CLASSES = "3", "9"  # for "gaussian:σ" and "categorical:K"; names without a dot
 EVERY_WAY = ("bernoulli", "gaussian", f"gaussian:{SIGMA}")  # the likelihoods whose models are checked in every way
@@ -129,8 +130,6 @@ def build(target: Target, kernels: str, seed: int, backend: str = "numpy") -> Pr
 
 def _suspects(target: Target, seed: int) -> dict[str, list[np.ndarray | None]]:
     """What the classic mistakes inside an op would make of this target's gradients, on the reference kernels."""
-    from .mistakes import OF_OPS, of_op
-
     problem = target.build(Backend("numpy", "reference", "float64"), np.random.default_rng(seed), B)
     backwards = {name: of_op(problem, op, mistake) for name, (op, mistake) in OF_OPS.items() if "noise" not in name}
     return {name: backward(problem.inputs, problem.upstream) for name, backward in backwards.items() if backward}
