@@ -1,4 +1,4 @@
-"""latent: the Gaussian posterior p(z|x) = N(μ(x), diag σ²(x)) (eq. 15), sampled by reparameterisation.
+"""latent: the encoder's Gaussian q(z|x) = N(μ(x), diag σ²(x)) (eq. 15), sampled by reparameterisation.
 
 Shapes: S samples, B rows, L latent dimensions. H = [μ | ln σ²] is (B, 2L), the encoder's output.
 """
@@ -10,24 +10,24 @@ from .buffers import Workspace
 
 
 class GaussianPosterior:
-    """z_s = μ + σ ⊙ ε_s (eq. 23) and KL(p(z|x) ‖ N(0, I)) (eq. 16); formulas in `kernels/latent.py`."""
+    """z_s = μ + σ ⊙ ε_s (eq. 23) and KL(q(z|x) ‖ N(0, I)) (eq. 16); formulas in `kernels/latent.py`."""
 
     def __init__(self, backend: Backend, workspace: Workspace, latent_dim: int):
         self.ops, self.xp = backend.ops, backend.xp
         self.workspace, self.L = workspace, latent_dim
 
-    def forward(self, H: Array, eps: Array) -> Array:
-        """H (B, 2L), eps (S, B, L) → Z (S, B, L); leaves kl_rows (B,) and kl_dims (L,), in nats (eq. 16, 23)."""
+    def forward(self, H: Array, eps: Array) -> tuple[Array, Array, Array]:
+        """H (B, 2L), eps (S, B, L) → Z (S, B, L), kl_rows (B,) and kl_dims (L,), in nats (eq. 16, 23)."""
         S, B, L = eps.shape
         take = self.workspace.take
         self.H, self.eps = H, eps
         self.Z, self.sigma = take("Z", (S, B, L)), take("sigma", (B, L))
-        self.kl_rows, self.kl_dims = take("kl_rows", (B,)), take("kl_dims", (L,))
-        self.ops.latent_forward(self.Z, self.sigma, self.kl_rows, self.kl_dims, H, eps)
-        return self.Z
+        kl_rows, self.kl_dims = take("kl_rows", (B,)), take("kl_dims", (L,))
+        self.ops.latent_forward(self.Z, self.sigma, kl_rows, self.kl_dims, H, eps)
+        return self.Z, kl_rows, self.kl_dims
 
     def backward(self, dZ: Array, beta: float, free_bits: float) -> Array:
-        """dZ (S, B, L) → dH (B, 2L), the gradient of β · KL averaged over rows added (eq. 16, 23).
+        """dZ (S·B, L) → dH (B, 2L), with the gradient of β · KL, averaged over rows (eq. 16, 23).
 
         A dimension whose mean KL is at most `free_bits` adds none (Kingma et al. 2016, appendix C.8).
         """
@@ -37,5 +37,21 @@ class GaussianPosterior:
         if free_bits > 0:
             kl_weight *= self.kl_dims > free_bits
         dH = self.workspace.take("dH", self.H.shape)
-        self.ops.latent_backward(dH, dZ, self.eps, self.sigma, self.H, kl_weight)
+        self.ops.latent_backward(dH, dZ.reshape(self.eps.shape), self.eps, self.sigma, self.H, kl_weight)
+        return dH
+
+    def log_weights(self, nll: Array, beta: float) -> tuple[Array, Array, Array]:
+        """nll (S, B) of the samples → ln w (S, B), each sample's weight w_s/(B Σ w) (S, B), ln (1/S) Σ_s w_s (B,).
+
+        ln w_s = −nll_s + β [ln p(z_s) − ln q(z_s|x)] (eq. 12 at S = 1; `kernels/importance.py`).
+        """
+        take, (S, B) = self.workspace.take, nll.shape
+        log_w, weight, bound = take("log_w", (S, B)), take("weight", (S, B)), take("bound", (B,))
+        self.ops.importance_forward(log_w, weight, bound, nll, self.Z, self.eps, self.H, beta)
+        return log_w, weight, bound
+
+    def backward_weights(self, dZ: Array, weight: Array, beta: float) -> Array:
+        """dZ (S·B, L), weights (S, B) → dH (B, 2L), with the gradient of the sampled ln q(z|x) − ln p(z) (eq. 12)."""
+        dH = self.workspace.take("dH", self.H.shape)
+        self.ops.importance_backward(dH, dZ.reshape(self.eps.shape), self.eps, self.sigma, self.Z, weight, beta)
         return dH

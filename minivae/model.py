@@ -18,7 +18,6 @@ means over rows. `logvar` = ln σ².
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -98,9 +97,12 @@ class Model:
         self.decoder.bind(self.buffer)
         views = {**self.buffer.views, **self.buffer.fitted}
         self.likelihood.bind({name.partition(".")[2]: views[name] for name, _ in own + fitted})
-        self.d_params = {name.partition(".")[2]: self.buffer.grads[name] for name, _ in own}
-        self.spare_d_params = {name: self.backend.zeros(grad.shape) for name, grad in self.d_params.items()}
-        self.loss_fn = loss_class(self.backend, self.workspace, self.likelihood, self.posterior, self.d_params)
+        grads = {name.partition(".")[2]: self.buffer.grads[name] for name, _ in own}
+        scratch = {name: self.backend.zeros(grad.shape) for name, grad in grads.items()}
+        self.d_params = self.likelihood.destinations(grads, counted=True)  # what a training step writes
+        self.uncounted_d_params = self.likelihood.destinations(grads)  # what objective_and_grad writes
+        self.scratch_d_params = self.likelihood.destinations(scratch)  # what everything else writes
+        self.loss_fn = loss_class(self.backend, self.workspace, self.likelihood, self.posterior)
         initialise(self.buffer, self.noise, init)
 
     @property
@@ -134,38 +136,42 @@ class Model:
 
     # ---- forward and backward -----------------------------------------------------------------------------------
 
-    def forward(self, X: Array, eps: Array, beta: float, free_bits: float) -> Terms:
-        """X (B, D), eps (S, B, L) → the terms (eq. 13); what `backward` needs stays in the workspace."""
+    def forward(
+        self,
+        X: Array,
+        eps: Array,
+        beta: float,
+        free_bits: float,
+        d_params: dict[str, Array] | None = None,
+        training: bool = False,
+    ) -> Terms:
+        """X (B, D), eps (S, B, L) → the terms (eq. 13); what `backward` needs stays in the workspace.
+
+        d_params   where the likelihood's own gradients go (`Likelihood.destinations`); None: to scratch
+        training   as in `ELBO.forward`; without it, this is evaluation: the model as it stands
+        """
         S, B, L = eps.shape
         H = self.encoder.forward(X)  # [μ | ln σ²] (eq. 15)
-        Z = self.posterior.forward(H, eps)
+        Z, kl_rows, kl_dims = self.posterior.forward(H, eps)
         out = self.decoder.forward(Z.reshape(S * B, L))
-        return self.loss_fn.forward(out, X, beta, free_bits)
-
-    def training_forward(self, X: Array, eps: Array, beta: float, free_bits: float) -> Terms:
-        """`forward` to the loss of a training step: the same, but where the likelihood fits something to the batch."""
-        with self.likelihood.training():
-            return self.forward(X, eps, beta, free_bits)
-
-    @contextmanager
-    def unchanged(self) -> Iterator[dict[str, Array]]:
-        """Inside, a forward pass changes nothing: not what the likelihood counts or fits, and not `gradients`.
-
-        Loss and gradient being one pass, the likelihood's own tensors have theirs written by it: into those given here.
-        """
-        self.loss_fn.d_params = self.spare_d_params
-        try:
-            with self.likelihood.uncounted():
-                yield self.spare_d_params
-        finally:
-            self.loss_fn.d_params = self.d_params
+        d_params = self.scratch_d_params if d_params is None else d_params
+        return self.loss_fn.forward(out, X, (kl_rows, kl_dims), beta, free_bits, d_params, training)
 
     def backward(self) -> None:
         """Write the loss's gradient with respect to every parameter (eq. 13, 24), from what `forward` left."""
         d_out = self.loss_fn.backward()
         dZ = self.decoder.backward(d_out)
-        dH = self.loss_fn.backward_posterior(dZ.reshape(self.posterior.Z.shape))  # type: ignore[union-attr]
+        dH = self.loss_fn.backward_posterior(dZ)
         self.encoder.backward(dH, need_dX=False)  # (eq. 15)
+
+    def nll_and_grad(self, out: Array, X: Array, weight: Any) -> tuple[Array, Array]:
+        """out (S·B, width), X (B, D) → −ln p(x|z) (S·B,), d_out (S·B, width): `Likelihood.nll_and_grad` in evaluation.
+
+        Both are scratch. Nothing else is changed.
+        """
+        nll, d_out = self.workspace.take("nll", (out.shape[0],)), self.workspace.take("d_out", out.shape)
+        self.likelihood.nll_and_grad(nll, d_out, self.scratch_d_params, out, X, weight)
+        return nll, d_out
 
     # ---- the objective, and a step down it ----------------------------------------------------------------------
 
@@ -176,15 +182,13 @@ class Model:
         beta       weight of the KL
         free_bits  nats of KL that each latent dimension has for nothing; not with objective "iwae"
         Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain. Under
-        'gaussian:optimal' σ² is this batch's own, as in training; `evaluate` takes the σ² that is kept.
+        'gaussian:optimal' σ² is this batch's own, as in training; `evaluate` takes the model's.
         """
         X = self._batch(X)
         self.likelihood.check(X)
         self.loss_fn.check(beta, free_bits)
-        with self.unchanged():
-            return self.training_forward(
-                X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), beta, free_bits
-            ).copy()
+        eps = self.epsilon(eps, X.shape[0], "evaluation", None, 0)
+        return self.forward(X, eps, beta, free_bits, training=True).copy()
 
     def objective_and_grad(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
         """`objective`, and `gradients` overwritten with the gradient of its loss (eq. 13, 24)."""
@@ -192,9 +196,8 @@ class Model:
         self.likelihood.check(X)
         self.loss_fn.check(beta, free_bits)
         eps = self.epsilon(eps, X.shape[0], "evaluation", None, 0)
-        with self.likelihood.uncounted():
-            terms = self.training_forward(X, eps, beta, free_bits)
-            self.backward()
+        terms = self.forward(X, eps, beta, free_bits, self.uncounted_d_params, training=True)
+        self.backward()
         return terms.copy()
 
     def train_step(
@@ -224,7 +227,9 @@ class Model:
         self.loss_fn.check(beta, free_bits)
         checks.able("optimizer", optimizer, "update", "an optimizer, such as mv.Adam(1e-3)")
         eps = self.epsilon(eps, X.shape[0], "posterior", rows, pass_)
-        terms = self.training_forward(X, eps, beta, free_bits)
+        terms = self.forward(X, eps, beta, free_bits, self.d_params, training=True)
+        if self.likelihood.closed_form:
+            self.likelihood.fit(self.d_params)
         self.backward()
         if clip is not None:
             norm = self.workspace.take("gradient_norm", (1,), np.float64)

@@ -1,10 +1,10 @@
 """objectives: what is minimised. The turn of the chain: from the decoder's raw outputs to a loss, and back to them.
 
-    elbo   𝓛 = E_rows[ (1/S) Σ_s −ln q(x|z_s) + β Σ_l max(KL_l, free bits) ]                      (eq. 13, 23)
-    iwae   𝓛 = E_rows[ −ln (1/S) Σ_s w_s ],   ln w_s = ln q(x|z_s) + β [ln q(z_s) − ln p(z_s|x)]  (eq. 12 at S = 1)
+    elbo   𝓛 = E_rows[ (1/S) Σ_s −ln p(x|z_s) + β Σ_l max(KL_l, free bits) ]                      (eq. 13, 23)
+    iwae   𝓛 = E_rows[ −ln (1/S) Σ_s w_s ],   ln w_s = ln p(x|z_s) + β [ln p(z_s) − ln q(z_s|x)]  (eq. 12 at S = 1)
 
-They differ in what a sample counts in the mirror, 1/(B·S) or the softmax of its ln w over B, and in the KL: a formula
-(eq. 16), or what the samples themselves say. Everything else of the model is the same.
+They differ in each sample's weight in the backward pass (1/(B·S), or the softmax of its ln w, over B), and in the KL:
+analytic (eq. 16), or estimated from the samples. The rest of the model is the same.
 
 Shapes: S samples, B rows, L latent dimensions; out (S·B, width). Nats.
 """
@@ -26,7 +26,7 @@ class Terms:
 
     .loss      what is minimised: nll + β Σ_l max(kl_l, free_bits)
     .elbo      −(nll + kl), at β = 1
-    .nll .kl   E[−ln q(x|z)] and KL(p(z|x) ‖ q(z)), means over rows
+    .nll .kl   E[−ln p(x|z)] and KL(q(z|x) ‖ p(z)), means over rows
     .nll_rows .kl_rows   (B,): the same for each row; nll_rows is the mean over the S samples
     .kl_dims   (L,): the mean KL of each latent dimension
 
@@ -96,7 +96,7 @@ class WeightedTerms(Terms):
 
     .loss        −mean of bound_rows
     .bound_rows  (B,): ln (1/S) Σ_s w_s
-    .log_w       (S, B): ln w_s = ln q(x|z_s) + β [ln q(z_s) − ln p(z_s|x)]
+    .log_w       (S, B): ln w_s = ln p(x|z_s) + β [ln p(z_s) − ln q(z_s|x)]
     """
 
     def __init__(self, terms: Terms, log_w: Array, bound: Array):
@@ -127,15 +127,8 @@ class ELBO:
 
     name = "elbo"
 
-    def __init__(
-        self,
-        backend: Backend,
-        workspace: Workspace,
-        likelihood: Likelihood,
-        posterior: GaussianPosterior,
-        d_params: dict[str, Array],
-    ):
-        self.backend, self.workspace, self.d_params = backend, workspace, d_params
+    def __init__(self, backend: Backend, workspace: Workspace, likelihood: Likelihood, posterior: GaussianPosterior):
+        self.backend, self.workspace = backend, workspace
         self.likelihood, self.posterior = likelihood, posterior
         self.fits()
 
@@ -143,38 +136,53 @@ class ELBO:
         """Raise UsageError for a likelihood that this objective has no meaning for."""
 
     def check(self, beta: float, free_bits: float) -> None:
-        """Raise UsageError for what is no weight of the KL, or means nothing here; a β on a device is not looked at."""
+        """Raise UsageError for a β or free bits that mean nothing here; a β on a device is not looked at."""
         if not self.backend.owns(beta):
             checks.real("beta", beta, lambda x: x >= 0, "a number ≥ 0")
         checks.real("free_bits", free_bits, lambda x: x >= 0, "a number ≥ 0, nats for each latent dimension")
 
     def is_bound(self, beta: float, samples: int) -> bool:
-        """Whether −loss is at most ln q(x) on average."""
+        """Whether −loss is at most ln p(x) on average."""
         return beta >= 1 and not self.likelihood.closed_form  # whose σ² has seen the batch
 
-    def forward(self, out: Array, X: Array, beta: float, free_bits: float) -> Terms:
-        """out (S·B, width), X (B, D) → the terms (eq. 13). Loss and gradient are one pass; a sample counts 1/(B·S)."""
-        S, B, _ = self.posterior.Z.shape
-        self.d_out = self.workspace.take("d_out", out.shape)
-        nll = self.workspace.take("nll", (S, B))
-        self.likelihood.nll_and_grad(nll.reshape(S * B), self.d_out, self.d_params, out, X, 1.0 / (B * S))
+    def forward(
+        self,
+        out: Array,
+        X: Array,
+        kl: tuple[Array, Array],
+        beta: float,
+        free_bits: float,
+        d_params: dict[str, Array],
+        training: bool,
+    ) -> Terms:
+        """out (S·B, width), X (B, D), kl (rows (B,), dims (L,)) → the terms (eq. 13). A sample's weight is 1/(B·S).
+
+        Loss and gradient are one pass: d_out stays for `backward`, the likelihood's own gradients go to d_params.
+        training   take the likelihood as a training step does: what has a closed form is fitted to the batch
+        """
+        B = X.shape[0]
+        S = out.shape[0] // B
+        nll, self.d_out = self.workspace.take("nll", (S, B)), self.workspace.take("d_out", out.shape)
+        p = self.likelihood
+        nll_and_grad = p.fitted_nll_and_grad if training and p.closed_form else p.nll_and_grad
+        nll_and_grad(nll.reshape(S * B), self.d_out, d_params, out, X, 1.0 / (B * S))
         self.beta, self.free_bits = beta, free_bits
-        return Terms(self.backend, nll, self.posterior.kl_rows, self.posterior.kl_dims, beta, free_bits)
+        return Terms(self.backend, nll, *kl, beta, free_bits)
 
     def backward(self) -> Array:
         """The loss's gradient with respect to the decoder's outputs (S·B, width), which `forward` has left."""
         return self.d_out
 
     def backward_posterior(self, dZ: Array) -> Array:
-        """dZ (S, B, L) from the decoder → dH (B, 2L): through eq. 23, the KL's own part added (eq. 13)."""
+        """dZ (S·B, L) from the decoder → dH (B, 2L): through eq. 23, with the KL's own gradient (eq. 13)."""
         return self.posterior.backward(dZ, self.beta, self.free_bits)
 
 
 class IWAE(ELBO):
     """The importance-weighted bound of Burda et al. 2016, K = S samples (eq. 12 for K = 1; `kernels/importance.py`).
 
-    It grows with K from the ELBO to ln q(x). With β ≠ 1 the ratio inside each weight is tempered, ln q(z)/p(z|x) times
-    β: at K = 1 the sampled β-ELBO, for K > 1 no bound. Free bits speak of the analytic KL, which it has none of.
+    It grows with K from the ELBO to ln p(x). With β ≠ 1 the ratio inside each weight is tempered, ln p(z)/q(z|x) times
+    β: at K = 1 the sampled β-ELBO, for K > 1 no bound. Free bits need the analytic KL, which it does not use.
     """
 
     name = "iwae"
@@ -197,31 +205,35 @@ class IWAE(ELBO):
     def is_bound(self, beta: float, samples: int) -> bool:
         return beta == 1 or (beta > 1 and samples == 1)
 
-    def forward(self, out: Array, X: Array, beta: float, free_bits: float) -> Terms:
+    def forward(
+        self,
+        out: Array,
+        X: Array,
+        kl: tuple[Array, Array],
+        beta: float,
+        free_bits: float,
+        d_params: dict[str, Array],
+        training: bool,
+    ) -> Terms:
         """As `ELBO.forward`, for eq. 12 (K = 1) and Burda et al. 2016.
 
-        What a sample counts is known only after every loss, so d_out waits for the mirror.
+        The weights are known only after every loss, so `backward` computes d_out, and counts what is clamped.
         """
-        with self.likelihood.uncounted():  # the mirror's pass counts
-            terms = super().forward(out, X, beta, 0.0)
-        take, (S, B) = self.workspace.take, terms._nll.shape
-        self.out, self.X, self.nll = out, X, terms._nll
-        self.weight, log_w, bound = take("weight", (S, B)), take("log_w", (S, B)), take("bound", (B,))
-        p = self.posterior
-        self.backend.ops.importance_forward(log_w, self.weight, bound, self.nll, p.Z, p.eps, p.H, beta)
+        uncounted = d_params | {"clamped": self.workspace.take("uncounted", (1,), np.int64)}
+        terms = super().forward(out, X, kl, beta, 0.0, uncounted, training)
+        log_w, self.weight, bound = self.posterior.log_weights(terms._nll, beta)
+        self.out, self.X, self.nll, self.d_params = out, X, terms._nll, d_params
         return WeightedTerms(terms, log_w, bound)
 
     def backward(self) -> Array:
-        """The likelihood once more, the weights being known (Burda et al. 2016); d_params are weighted as well."""
+        """The likelihood once more, with the weights (Burda et al. 2016), which its own gradients carry as well."""
         nll = self.nll.reshape(self.nll.size)
         self.likelihood.nll_and_grad(nll, self.d_out, self.d_params, self.out, self.X, self.weight)
         return self.d_out
 
     def backward_posterior(self, dZ: Array) -> Array:
-        """dZ (S, B, L) → dH (B, 2L), that of the sampled ln p(z|x)/q(z) added (eq. 12)."""
-        p, dH = self.posterior, self.workspace.take("dH", self.posterior.H.shape)
-        self.backend.ops.importance_backward(dH, dZ, p.eps, p.sigma, p.Z, self.weight, self.beta)
-        return dH
+        """dZ (S·B, L) → dH (B, 2L), with the gradient of the sampled ln q(z|x)/p(z) (eq. 12)."""
+        return self.posterior.backward_weights(dZ, self.weight, self.beta)
 
 
 # How each is asked for: name → class. A new objective is a class here and a row; gradient checks walk the table.

@@ -248,11 +248,15 @@ def make(name, kernels="fused", features=D, own=None):
     return likelihood, buffer
 
 
-def evaluate(likelihood, buffer, out, X, weight=1.0):
-    """(nll_rows, d_out, d_params), everything poisoned before."""
+def evaluate(likelihood, buffer, out, X, weight=1.0, training=False):
+    """(nll_rows, d_out, d_params), everything poisoned before; training: as a training step does, which counts."""
     nll, d_out = np.full(len(out), np.nan), np.full_like(out, np.nan)
     buffer.grad[...] = np.nan
-    likelihood.nll_and_grad(nll, d_out, buffer.grads, out, X, weight)
+    d_params = likelihood.destinations(buffer.grads, counted=training)
+    closed = training and likelihood.closed_form
+    (likelihood.fitted_nll_and_grad if closed else likelihood.nll_and_grad)(nll, d_out, d_params, out, X, weight)
+    if closed:
+        likelihood.fit(d_params)
     return nll, d_out, {name: grad.copy() for name, grad in buffer.grads.items()}
 
 
@@ -309,6 +313,28 @@ def test_row_weights_weight_the_gradients_and_not_the_nll(name):
     for tensor, grad in d_params.items():
         alone = np.array([row[tensor] for row in rows])
         np.testing.assert_allclose(grad, np.tensordot(weight.ravel(), alone, 1), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_pass_leaves_nothing_behind_in_the_likelihood(name):
+    """After other rows, the numbers are those of a likelihood that has seen none, and nothing is counted."""
+    (fresh, buffer), X = make(name), CASES[name].X
+    (used, used_buffer), out = make(name), RNG.normal(size=(S * B, fresh.width))
+    state = used_buffer.state.copy()
+    evaluate(used, used_buffer, 30 * out, X[::-1].copy(), RNG.random((S, B)))
+    np.testing.assert_array_equal(used_buffer.state, state)
+    assert used.clamped is None or used.clamped[0] == 0
+    for ours, theirs in zip(evaluate(used, used_buffer, out, X), evaluate(fresh, buffer, out, X), strict=True):
+        np.testing.assert_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mask_is_refused_as_long_as_no_kernel_takes_one(name):
+    (likelihood, buffer), X = make(name), CASES[name].X
+    out, mask = np.zeros((B, likelihood.width)), np.ones(X.shape, np.uint8)
+    with pytest.raises(UsageError, match="mask"):
+        d_params = likelihood.destinations(buffer.grads)
+        likelihood.nll_and_grad(np.zeros(B), np.zeros_like(out), d_params, out, X, 1.0, mask)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -467,7 +493,7 @@ def test_the_shared_variance_is_at_rest_where_it_is_the_mean_squared_error():
 def test_the_shared_log_variance_is_clamped_its_gradient_zero_outside_and_counted(kernels, logvar, clamped):
     likelihood, buffer = make("gaussian:shared", kernels, own={"logvar": logvar})
     X, out = RNG.normal(size=(B, D)), RNG.normal(size=(B, D))
-    nll, _, d_params = evaluate(likelihood, buffer, out, X)
+    nll, _, d_params = evaluate(likelihood, buffer, out, X, training=True)
     expected = -stats.norm.logpdf(X, out, np.exp(0.5 * np.clip(logvar, -10, 10))).sum(axis=1)
     np.testing.assert_allclose(nll, expected, rtol=1e-12)
     assert (d_params["logvar"][0] == 0) == bool(clamped) and likelihood.clamped[0] == clamped
@@ -484,8 +510,7 @@ def test_the_optimal_loss_is_that_of_the_batchs_mean_squared_error(kernels):
     (likelihood, buffer), X = make("gaussian:optimal", kernels), REAL
     out = RNG.normal(size=(S * B, D))
     squared = _squared_error(out, X, 1.0)
-    with likelihood.training():
-        nll, d_out, d_params = evaluate(likelihood, buffer, out, X, 1 / (B * S))
+    nll, d_out, d_params = evaluate(likelihood, buffer, out, X, 1 / (B * S), training=True)
     assert nll.mean() == pytest.approx(D / 2 * (np.log(2 * np.pi * squared) + 1), rel=1e-13)
     assert_matches(nll, -stats.norm.logpdf(np.tile(X, (S, 1)), out, np.sqrt(squared)).sum(axis=1))
     np.testing.assert_allclose(d_out, (out - np.tile(X, (S, 1))) / (squared * B * S), rtol=1e-13)
@@ -497,8 +522,7 @@ def test_the_optimal_loss_is_that_of_the_batchs_mean_squared_error(kernels):
 def test_the_optimal_variance_minimises_the_weighted_loss(kernels):
     (likelihood, buffer), X, out = make("gaussian:optimal", kernels), REAL, RNG.normal(size=(S * B, D))
     weight = RNG.random((S, B))
-    with likelihood.training():
-        nll, _, _ = evaluate(likelihood, buffer, out, X, weight)
+    nll, _, _ = evaluate(likelihood, buffer, out, X, weight, training=True)
     best = likelihood.logvar[0]
     assert best == pytest.approx(np.log(_squared_error(out, X, weight)), rel=1e-13)
     losses = []
@@ -513,8 +537,7 @@ def test_the_optimal_variance_minimises_the_weighted_loss(kernels):
 @pytest.mark.parametrize("error, variance", [(0.0, np.exp(-10)), (1e4, np.exp(10))])
 def test_the_optimal_variance_is_clamped_and_counted(kernels, error, variance):
     (likelihood, buffer), X = make("gaussian:optimal", kernels), REAL
-    with likelihood.training():
-        nll, d_out, _ = evaluate(likelihood, buffer, X + error, X)
+    nll, d_out, _ = evaluate(likelihood, buffer, X + error, X, training=True)
     assert_matches(nll, np.full(B, D / 2 * (np.log(2 * np.pi * variance) + error**2 / variance)))
     np.testing.assert_allclose(d_out, error / variance, rtol=1e-12)
     assert likelihood.clamped[0] == 1

@@ -57,7 +57,7 @@ def test_steps_stand_in_the_order_they_run_with_their_equations():
         ("decoder.0", "Y = silu(XW + b)", "eq. 17–19"),
         ("decoder.1", "X W", "eq. 17–19"),
         ("decoder.1", "Y = XW + b", "eq. 17–19"),
-        ("bernoulli", "−ln q(x|z), d_out", "eq. 17–19"),
+        ("bernoulli", "−ln p(x|z), d_out", "eq. 17–19"),
         ("decoder.1", "dA = dY, db = Σ dA", "eq. 17–19"),
         ("decoder.1", "dW = Xᵀ dA", "eq. 17–19"),
         ("decoder.1", "dX = dA Wᵀ", "eq. 17–19"),

@@ -215,12 +215,10 @@ class AnnealedPath:
     def explain(self, Z: Array) -> State:
         """The state at Z (C, b, L)."""
         vae, (C, b, L) = self.vae, Z.shape
-        with np.errstate(all="ignore"), vae.unchanged() as d_params:  # a trajectory may leave for infinity: refused
-            out = vae.decoder.forward(Z.reshape(C * b, L))
-            nll, d_out = vae.workspace.take("nll", (C, b)), vae.workspace.take("d_out", out.shape)
-            vae.likelihood.nll_and_grad(nll.reshape(C * b), d_out, d_params, out, self.X, 1.0)
+        with np.errstate(all="ignore"):  # a trajectory may leave for infinity: refused
+            nll, d_out = vae.nll_and_grad(vae.decoder.forward(Z.reshape(C * b, L)), self.X, 1.0)
             d_nll: Any = vae.decoder.backward(d_out, need_dW=False)
-        return State(Z, nll.astype("float64"), d_nll.reshape(C, b, L).copy())
+        return State(Z, nll.reshape(C, b).astype("float64"), d_nll.reshape(C, b, L).copy())
 
     def move(self, state: State, t: int, first: int, step: Array) -> tuple[State, Array]:
         """A Hamiltonian transition at τ_t → where the chains stand then, and the share (b,) that was accepted.

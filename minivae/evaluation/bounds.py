@@ -72,10 +72,9 @@ def evaluate(vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, b
 def evaluate_batches(vae: Model, batches: Batches) -> Evaluation:
     """`evaluate` for batches that are there already."""
     sums = np.zeros(3)
-    with vae.unchanged():
-        for _, X, numbers in batches.in_order(BATCH_ROWS):
-            eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
-            sums += vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
+    for _, X, numbers in batches.in_order(BATCH_ROWS):
+        eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
+        sums += vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
     loss, nll, kl = (sums / len(batches)).tolist()
     jacobian = log_jacobian(vae, batches.scale)
     iwae = -(loss + jacobian) if vae.loss_fn.name == "iwae" else None
@@ -89,8 +88,13 @@ def fit_closed_form(vae: Model, batches: Batches) -> None:
     `fit_closed_form(vae, Batches(vae, X))`.
     """
     if vae.likelihood.closed_form:
-        with vae.likelihood.settling():
-            evaluate_batches(vae, batches)
+        totals = {name: vae.backend.zeros(shape, np.float64) for name, shape in vae.likelihood.statistics()}
+        for _, X, numbers in batches.in_order(BATCH_ROWS):
+            eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
+            vae.forward(X, eps, 1.0, 0.0, training=True)
+            for name, total in totals.items():
+                total += X.shape[0] * vae.scratch_d_params[name]
+        vae.likelihood.fit({name: total / len(batches) for name, total in totals.items()})
 
 
 def log_likelihood(
@@ -116,8 +120,7 @@ def log_likelihood(
     log_px, error = np.empty(N), np.empty(N)
     for part, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
         own = None if eps is None else vae.as_own("importance.given", eps[:, part])
-        with vae.unchanged():
-            estimate, se = _log_likelihood(vae, batch, samples, numbers, own)
+        estimate, se = _log_likelihood(vae, batch, samples, numbers, own)
         log_px[part], error[part] = vae.backend.to_host(estimate), vae.backend.to_host(se)
     return log_px - log_jacobian(vae, scale), error
 
@@ -136,13 +139,12 @@ def _log_likelihood(vae: Model, X: Array, K: int, rows: Array, eps: Array | None
             vae.noise.normal(noise, "importance", rows, 0, sample=start)
         else:
             noise = xp.ascontiguousarray(eps[start : start + k])
-        Z = vae.posterior.forward(H, noise)
+        Z, *_ = vae.posterior.forward(H, noise)
         out = vae.decoder.forward(Z.reshape(k * b, L))
-        nll, d_out = take("nll", (k, b)), take("d_out", out.shape)
-        vae.likelihood.nll_and_grad(nll.reshape(k * b), d_out, vae.spare_d_params, out, X, 0.0)
+        nll, _ = vae.nll_and_grad(out, X, 0.0)
         # ln q(z) − ln p(z|x) = ½ (Σ ε² − Σ z² + Σ ln σ²): the ln 2π of the two cancel
         gap = 0.5 * ((noise * noise) - (Z * Z)).sum(axis=2, dtype="float64") + half_logvar
-        vae.backend.ops.log_sum_exp(largest, total, squares, gap - nll)
+        vae.backend.ops.log_sum_exp(largest, total, squares, gap - nll.reshape(k, b))
     estimate = largest + xp.log(total) - math.log(K)
     if K == 1:
         return estimate, xp.full(b, np.nan)

@@ -78,13 +78,12 @@ def usage(vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, bina
     if N < 2:
         raise UsageError("one row has no variance over rows: give at least two")
     H, Z, sums, kl_dims = np.empty((N, 2 * L)), np.empty((N, L)), np.zeros(3), np.zeros(L)
-    with vae.unchanged():
-        for part, batch, numbers in batches.in_order(BATCH_ROWS):
-            eps = vae.epsilon(None, batch.shape[0], "evaluation", numbers, 0)
-            terms = vae.forward(batch, eps, 1.0, 0.0)
-            sums += vae.backend.to_host(terms.sums())
-            kl_dims += batch.shape[0] * terms.kl_dims.astype(np.float64)
-            H[part], Z[part] = vae.backend.to_host(vae.posterior.H), vae.backend.to_host(vae.posterior.Z[0])
+    for part, batch, numbers in batches.in_order(BATCH_ROWS):
+        eps = vae.epsilon(None, batch.shape[0], "evaluation", numbers, 0)
+        terms = vae.forward(batch, eps, 1.0, 0.0)
+        sums += vae.backend.to_host(terms.sums())
+        kl_dims += batch.shape[0] * terms.kl_dims.astype(np.float64)
+        H[part], Z[part] = vae.backend.to_host(vae.posterior.H), vae.backend.to_host(vae.posterior.Z[0])
     _, nll, kl = (sums / N).tolist()
     M = min(N, INFORMATION_ROWS)
     return Usage(

@@ -1,13 +1,13 @@
-"""What every likelihood offers: the protocol, and how its data are looked at.
+"""The protocol of a likelihood p(x|z), and how its data are checked.
+
+A likelihood holds no state of a step: everything that a pass writes is handed in.
 
 Shapes: R = S·B rows, sample by sample; D features; out (R, width); X (B, D). Nats, every constant kept.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,19 +17,18 @@ from ..buffers import Shape
 from ..errors import UsageError
 
 BLOCK_ROWS = 4096  # rows of a data set looked at together
-NOTHING_TO_DO = contextlib.nullcontext()  # one for all: a step of training allocates nothing
 
 
 class Likelihood:
-    """What every likelihood offers. `features` is D.
+    """The protocol. `features` is D.
 
     name        as it is asked for, such as "gaussian:0.5"
-    is_density  whether q(x|z) is a density (nats depend on the data's units) or a probability
+    is_density  whether p(x|z) is a density (nats depend on the data's units) or a probability
     noise       the kind of noise `draw` takes: "uniform" or "normal"
     clamps      whether it clamps outputs of the decoder
-    clamped     (1,) int64, how many were clamped since someone set it to 0; None where nothing is clamped
-    whole       whether it explains whole numbers, which a scale would make others
-    closed_form whether something of it is fitted in closed form: `training` and `settling` then do something
+    clamped     (1,) int64: how many outputs training steps have clamped since someone set it to 0; None without clamps
+    whole       whether it explains whole numbers, which a scale would change
+    closed_form whether training fits something of it in closed form: see `fitted_nll_and_grad`
     """
 
     name: str
@@ -51,36 +50,29 @@ class Likelihood:
         return self.features
 
     def parameters(self) -> list[tuple[str, Shape]]:
-        """Learned tensors of its own, (name, shape); the model stores them as `likelihood.<name>`."""
+        """Learned tensors, (name, shape); the model stores them as `likelihood.<name>`."""
         return []
 
     def fitted(self) -> list[tuple[str, Shape]]:
-        """Tensors of its own that no gradient reaches, stored alike; a checkpoint holds them."""
+        """Tensors that are fitted in closed form and have no gradient, (name, shape); a checkpoint holds them."""
+        return []
+
+    def statistics(self) -> list[tuple[str, Shape]]:
+        """What `fit` needs to know of the data, (name, shape): float64 means over rows."""
         return []
 
     def bind(self, tensors: dict[str, Array]) -> None:
-        """Take the views of those tensors, by name."""
+        """Take the views of `parameters()` and `fitted()`, by name."""
 
-    @contextlib.contextmanager
-    def uncounted(self) -> Iterator[None]:
-        """Leave `clamped`, and whatever else a step of training writes down, as it was."""
-        before = None if self.clamped is None else self.clamped.copy()
-        try:
-            yield
-        finally:
-            if self.clamped is not None:
-                self.clamped[...] = before
+    def destinations(self, grads: dict[str, Array], counted: bool = False) -> dict[str, Array]:
+        """The `d_params` of a pass: `grads` of `parameters()`, "clamped", and `statistics()`, by name.
 
-    def training(self) -> AbstractContextManager[None]:
-        """Inside, `nll_and_grad` is the loss of a training step: what has a closed form is fitted to the batch at hand.
-
-        Outside, it is −ln q(x|z) of the model as it stands. Where nothing is fitted (`closed_form`) they are the same.
+        counted   whether clamped outputs are added to `clamped`; else they go to a counter that nothing reads
         """
-        return NOTHING_TO_DO
-
-    def settling(self) -> AbstractContextManager[None]:
-        """Inside, every training row passes through `nll_and_grad` once; what is fitted to all of them is then kept."""
-        return NOTHING_TO_DO
+        written = dict(grads)
+        if self.clamps:
+            written["clamped"] = self.clamped if counted else self.backend.zeros((1,), np.int64)
+        return written | {name: self.backend.zeros(shape, np.float64) for name, shape in self.statistics()}
 
     def check(self, X: Any) -> None:
         """Raise UsageError if X (N, D) holds a value outside the domain: here, NaN or an infinity."""
@@ -97,21 +89,56 @@ class Likelihood:
         return float(ends[:, 0].min()), float(ends[:, 1].max())
 
     def nll_and_grad(
-        self, nll_rows: Array, d_out: Array, d_params: dict[str, Array], out: Array, X: Array, weight: Any
+        self,
+        nll_rows: Array,
+        d_out: Array,
+        d_params: dict[str, Array],
+        out: Array,
+        X: Array,
+        weight: Any,
+        mask: Array | None = None,
     ) -> None:
-        """nll_rows (R,) ← −ln q(x|z); d_out (R, width) and d_params ← gradients of Σ_r weight_r nll_r.
+        """nll_rows (R,) ← −ln p(x|z); d_out (R, width) and d_params ← gradients of Σ_r weight_r nll_r.
 
-        weight: a number, or (S, B). Everything is overwritten. `training` says what is otherwise in a training step.
+        weight     a number, or (S, B)
+        d_params   as `destinations` makes it; gradients are overwritten, to "clamped" the number of clamped outputs is
+                   added. Nothing else is written
+        mask       (B, D) uint8, 0 where a value is missing. No kernel takes one yet: UsageError
         """
         raise NotImplementedError
 
+    def fitted_nll_and_grad(
+        self,
+        nll_rows: Array,
+        d_out: Array,
+        d_params: dict[str, Array],
+        out: Array,
+        X: Array,
+        weight: Any,
+        mask: Array | None = None,
+    ) -> None:
+        """The same for a training step where `closed_form`: with `fitted()` at its best for this batch.
+
+        What `fit` needs to know of the batch goes to d_params, under the names of `statistics()`.
+        """
+        raise NotImplementedError
+
+    def fit(self, statistics: Mapping[str, Array]) -> None:
+        """Set `fitted()` to its best for the rows that the statistics are means over."""
+
     def mean(self, out: Array) -> Array:
-        """E[x|z], (R, D)."""
+        """out (R, width) → E[x|z] (R, D)."""
         raise NotImplementedError
 
     def draw(self, out: Array, noise: Array) -> Array:
-        """x ~ q(x|z), (R, D), from noise (R, D) of the kind `self.noise`."""
+        """out (R, width), noise (R, D) of the kind `self.noise` → x ~ p(x|z) (R, D)."""
         raise NotImplementedError
+
+
+def no_mask(mask: Array | None) -> None:
+    """Raise UsageError for a mask, which no kernel takes yet."""
+    if mask is not None:
+        raise UsageError("mask: no likelihood takes a mask of missing values yet; leave such rows out, or fill them")
 
 
 def blocks(X: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from ..buffers import Shape
 from ..errors import UsageError
 from ..kernels.negative_binomial import LOGTHETA_MAX, LOGTHETA_MIN, TABLE_ROWS
 from ..kernels.poisson import LOGRATE_MAX
-from .base import Likelihood, holds_whole_numbers
+from .base import Likelihood, holds_whole_numbers, no_mask
 
 MOST_CLASSES = 1 << 24  # whole numbers that float32 holds
 
@@ -37,7 +37,7 @@ class _Whole(Likelihood):
 
 
 class Categorical(_Whole):
-    """q(x|z) = Π_d ρ_d[x_d], ρ_d = softmax of K logits: each feature one of the classes 0 … K − 1 (`categorical.py`).
+    """p(x|z) = Π_d ρ_d[x_d], ρ_d = softmax of K logits: each feature one of the classes 0 … K − 1 (`categorical.py`).
 
     The decoder has K·D outputs. E[x|z] is the mean class number, which means something where the classes have an order;
     draws are classes.
@@ -69,7 +69,8 @@ class Categorical(_Whole):
             f"likelihood {self.name!r} explains the whole numbers 0 … {self.classes - 1}, and {came}: {fits}"
         )
 
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+        no_mask(mask)
         self.backend.ops.categorical(nll_rows, d_out, self.scratch, out, X, weight)
 
     def probabilities(self, out: Array) -> Array:
@@ -120,15 +121,16 @@ class _Counts(_Whole):
 
 
 class Poisson(_Counts):
-    """q(x|z) = Π_d e^{−λ_d} λ_d^x_d/x_d!, ln λ from the decoder (`kernels/poisson.py`): counts.
+    """p(x|z) = Π_d e^{−λ_d} λ_d^x_d/x_d!, ln λ from the decoder (`kernels/poisson.py`): counts.
 
     ln λ is clamped to 20 from above; `clamped` counts how often.
     """
 
     name = "poisson"
 
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
-        self.backend.ops.poisson(nll_rows, d_out, self.clamped, out, X, weight)
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+        no_mask(mask)
+        self.backend.ops.poisson(nll_rows, d_out, d_params["clamped"], out, X, weight)
 
     def quantile(self, u, mean):
         from scipy.special import ndtri
@@ -163,9 +165,10 @@ class NegativeBinomial(_Counts):
     def bind(self, tensors):
         self.logtheta = tensors["logtheta"]
 
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+        no_mask(mask)
         self.backend.ops.negative_binomial(
-            nll_rows, d_out, d_params["logtheta"], self.clamped, self.table, out, self.logtheta, X, weight
+            nll_rows, d_out, d_params["logtheta"], d_params["clamped"], self.table, out, self.logtheta, X, weight
         )
 
     def quantile(self, u, mean):

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
-
-import numpy as np
 
 from ..backend import Array, Backend
 from ..buffers import Shape
@@ -14,7 +10,7 @@ from ..errors import UsageError
 from ..kernels.gaussian import LOGVAR_MAX, LOGVAR_MIN
 from ..kernels.gaussian_optimal import VARIANCE_MAX, VARIANCE_MIN
 from ..kernels.laplace import LOGSCALE_MAX, LOGSCALE_MIN
-from .base import Likelihood
+from .base import Likelihood, no_mask
 
 
 class _MeanAndScale(Likelihood):
@@ -32,7 +28,7 @@ class _MeanAndScale(Likelihood):
 
 
 class Gaussian(_MeanAndScale):
-    """q(x|z) = N(m, diag e^s), mean and log-variance from the decoder (eq. 20–21, `kernels/gaussian.py`).
+    """p(x|z) = N(m, diag e^s), mean and log-variance from the decoder (eq. 20–21, `kernels/gaussian.py`).
 
     s is clamped to [−10, 10]; `clamped` counts how often, until someone sets it back to 0.
     """
@@ -40,8 +36,9 @@ class Gaussian(_MeanAndScale):
     name = "gaussian"
     noise = "normal"
 
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
-        self.backend.ops.gaussian(nll_rows, d_out, self.clamped, out, X, weight)
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+        no_mask(mask)
+        self.backend.ops.gaussian(nll_rows, d_out, d_params["clamped"], out, X, weight)
 
     def draw(self, out, noise):
         xp, D = self.backend.xp, self.features
@@ -49,7 +46,7 @@ class Gaussian(_MeanAndScale):
 
 
 class GaussianFixed(Likelihood):
-    """q(x|z) = N(m, σ² I), σ given: squared error with its balance against the KL (eq. 22, `kernels/gaussian.py`)."""
+    """p(x|z) = N(m, σ² I), σ given: squared error with its balance against the KL (eq. 22, `kernels/gaussian.py`)."""
 
     is_density = True
     noise = "normal"
@@ -61,7 +58,8 @@ class GaussianFixed(Likelihood):
         self.sigma = float(sigma)
         self.name = f"gaussian:{self.sigma!r}"
 
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+        no_mask(mask)
         self.backend.ops.gaussian_fixed(nll_rows, d_out, out, X, weight, self.sigma)
 
     def mean(self, out):
@@ -72,7 +70,7 @@ class GaussianFixed(Likelihood):
 
 
 class GaussianShared(Likelihood):
-    """q(x|z) = N(m, σ² I), one σ² = e^s learned with the weights (`kernels/gaussian_shared.py`): pPCA's likelihood.
+    """p(x|z) = N(m, σ² I), one σ² = e^s learned with the weights (`kernels/gaussian_shared.py`): pPCA's likelihood.
 
     s is the parameter `likelihood.logvar` (1,), 0 at the start, clamped to [−10, 10]; `clamped` counts the steps in
     which it was.
@@ -90,8 +88,11 @@ class GaussianShared(Likelihood):
     def bind(self, tensors):
         self.logvar = tensors["logvar"]
 
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
-        self.backend.ops.gaussian_shared(nll_rows, d_out, d_params["logvar"], self.clamped, out, self.logvar, X, weight)
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+        no_mask(mask)
+        self.backend.ops.gaussian_shared(
+            nll_rows, d_out, d_params["logvar"], d_params["clamped"], out, self.logvar, X, weight
+        )
 
     def mean(self, out):
         return out
@@ -101,24 +102,12 @@ class GaussianShared(Likelihood):
         return out + xp.exp(0.5 * xp.clip(self.logvar, LOGVAR_MIN, LOGVAR_MAX)) * noise
 
 
-class _Inside:
-    """A context that knows whether one is inside it."""
-
-    depth = 0
-
-    def __enter__(self) -> None:
-        self.depth += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.depth -= 1
-
-
 class GaussianOptimal(GaussianShared):
-    """q(x|z) = N(m, σ² I), σ² the mean squared error, never a parameter (Rybkin et al. 2021).
+    """p(x|z) = N(m, σ² I), σ² the mean squared error, never a parameter (Rybkin et al. 2021).
 
-    In training it is the batch's own (`kernels/gaussian_optimal.py`): a loss, and no distribution. Everywhere else,
-    σ² = e^s is the one that is kept, s = `likelihood.logvar` (1,): that of all training rows, found by `settling` after
-    each epoch; between two epochs, the last batch's. Clamped and counted as above.
+    In training it is the batch's own (`kernels/gaussian_optimal.py`): a loss of the batch, and no distribution.
+    Everywhere else it is σ² = e^s, s = `likelihood.logvar` (1,), clamped as above: the last batch's after a bare
+    `train_step`, that of all training rows after an epoch of `fit`.
     """
 
     name = "gaussian:optimal"
@@ -126,11 +115,7 @@ class GaussianOptimal(GaussianShared):
 
     def __init__(self, backend: Backend, features: int):
         super().__init__(backend, features)
-        self.of_batch = _Inside()
-        self.squared_error = backend.zeros((1,), np.float64)
-        self.d_logvar = backend.zeros((1,))  # what the op writes, and nobody reads
-        self.total: Array | None = None  # while settling: Σ squared error, over so many rows
-        self.rows = 0
+        self.d_logvar = backend.zeros((1,))  # written by the op of `GaussianShared`, and not read: s has no gradient
 
     def parameters(self) -> list[tuple[str, Shape]]:
         return []
@@ -138,46 +123,25 @@ class GaussianOptimal(GaussianShared):
     def fitted(self) -> list[tuple[str, Shape]]:
         return [("logvar", (1,))]
 
-    @contextlib.contextmanager
-    def uncounted(self) -> Iterator[None]:
-        before = self.logvar.copy()
-        try:
-            with super().uncounted():
-                yield
-        finally:
-            self.logvar[...] = before
+    def statistics(self) -> list[tuple[str, Shape]]:
+        return [("squared_error", (1,))]
 
-    def training(self) -> _Inside:
-        return self.of_batch
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+        super().nll_and_grad(nll_rows, d_out, {**d_params, "logvar": self.d_logvar}, out, X, weight, mask)
 
-    @contextlib.contextmanager
-    def settling(self) -> Iterator[None]:
-        total = self.total = self.backend.zeros((1,), np.float64)
-        self.rows = 0
-        try:
-            with self.training():
-                yield
-        finally:
-            self.total = None
-        self._keep(total / self.rows)
+    def fitted_nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+        no_mask(mask)
+        self.backend.ops.gaussian_optimal(
+            nll_rows, d_out, d_params["squared_error"], d_params["clamped"], out, X, weight
+        )
 
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
-        if not self.of_batch.depth:
-            super().nll_and_grad(nll_rows, d_out, {"logvar": self.d_logvar}, out, X, weight)
-            return
-        self.backend.ops.gaussian_optimal(nll_rows, d_out, self.squared_error, self.clamped, out, X, weight)
-        self._keep(self.squared_error)
-        if self.total is not None:
-            self.total += out.shape[0] * self.squared_error
-            self.rows += out.shape[0]
-
-    def _keep(self, variance: Array) -> None:
+    def fit(self, statistics):
         xp = self.backend.xp
-        self.logvar[...] = xp.log(xp.clip(variance, VARIANCE_MIN, VARIANCE_MAX))
+        self.logvar[...] = xp.log(xp.clip(statistics["squared_error"], VARIANCE_MIN, VARIANCE_MAX))
 
 
 class Laplace(_MeanAndScale):
-    """q(x|z) = Π_d e^{−|x_d − m_d|/b_d}/2b_d, mean and ln b from the decoder (`kernels/laplace.py`): absolute error.
+    """p(x|z) = Π_d e^{−|x_d − m_d|/b_d}/2b_d, mean and ln b from the decoder (`kernels/laplace.py`): absolute error.
 
     ln b is clamped to [−5, 5]; `clamped` counts how often.
     """
@@ -185,8 +149,9 @@ class Laplace(_MeanAndScale):
     name = "laplace"
     noise = "uniform"
 
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
-        self.backend.ops.laplace(nll_rows, d_out, self.clamped, out, X, weight)
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+        no_mask(mask)
+        self.backend.ops.laplace(nll_rows, d_out, d_params["clamped"], out, X, weight)
 
     def draw(self, out, noise):
         """By the inverse distribution function: m − b sign(t) ln(1 − 2|t|), t = u − ½."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import UsageError, UsageWarning
 from ..kernels import continuous_bernoulli
-from .base import Likelihood, blocks, holds_whole_numbers
+from .base import Likelihood, blocks, holds_whole_numbers, no_mask
 
 
 class _Unit(Likelihood):
@@ -33,7 +33,7 @@ class _Unit(Likelihood):
 
 
 class Bernoulli(_Unit):
-    """q(x|z) = Π_d ρ_d^x_d (1 − ρ_d)^(1 − x_d), ρ = sigmoid(logits): 0/1 data (eq. 17–19, `kernels/bernoulli.py`)."""
+    """p(x|z) = Π_d ρ_d^x_d (1 − ρ_d)^(1 − x_d), ρ = sigmoid(logits): 0/1 data (eq. 17–19, `kernels/bernoulli.py`)."""
 
     name = "bernoulli"
     is_density = False
@@ -49,7 +49,8 @@ class Bernoulli(_Unit):
                 stacklevel=4,
             )
 
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+        no_mask(mask)
         self.backend.ops.bernoulli(nll_rows, d_out, out, X, weight)
 
     def mean(self, out):
@@ -60,7 +61,7 @@ class Bernoulli(_Unit):
 
 
 class ContinuousBernoulli(_Unit):
-    """q(x|z) = Π_d C(λ_d) λ_d^x_d (1 − λ_d)^(1 − x_d), λ = sigmoid(logits): grey values (`continuous_bernoulli.py`).
+    """p(x|z) = Π_d C(λ_d) λ_d^x_d (1 − λ_d)^(1 − x_d), λ = sigmoid(logits): grey values (`continuous_bernoulli.py`).
 
     A density on [0, 1]: what the cross-entropy of grey pixels lacks is C (Loaiza-Ganem & Cunningham 2019).
     """
@@ -78,7 +79,8 @@ class ContinuousBernoulli(_Unit):
                 stacklevel=4,
             )
 
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+        no_mask(mask)
         self.backend.ops.continuous_bernoulli(nll_rows, d_out, out, X, weight)
 
     def mean(self, out):

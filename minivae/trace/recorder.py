@@ -71,7 +71,8 @@ class Recorder:
         self._placed(twin.posterior, ("forward", "backward"), "posterior", "", None)
         self._placed(twin.loss_fn, ("forward",), "objective", equation_of(type(twin.loss_fn)), None)
         self._placed(twin.loss_fn, ("backward_posterior",), "posterior", equation_of(type(twin.loss_fn)), None)
-        twin.likelihood.nll_and_grad = self._likelihood(twin, explained)  # type: ignore[method-assign]
+        method = "fitted_nll_and_grad" if twin.likelihood.closed_form else "nll_and_grad"
+        setattr(twin.likelihood, method, self._likelihood(twin, method, explained))
         backward = twin.backward
 
         def watched_backward() -> None:
@@ -117,19 +118,22 @@ class Recorder:
 
         return watched
 
-    def _likelihood(self, twin: Model, equation: str) -> Callable[..., Any]:
-        inner, name = twin.likelihood.nll_and_grad, twin.likelihood.name
+    def _likelihood(self, twin: Model, method: str, equation: str) -> Callable[..., Any]:
+        inner, name = getattr(twin.likelihood, method), twin.likelihood.name
+        learned = [parameter for parameter, _ in twin.likelihood.parameters()]
 
-        def nll_and_grad(nll: Array, d_out: Array, d_params: dict[str, Array], out: Array, X: Array, w: Any) -> None:
+        def nll_and_grad(
+            nll: Array, d_out: Array, d_params: dict[str, Array], out: Array, X: Array, w: Any, *mask: Any
+        ) -> None:
             self.inside, self.counted = True, []
-            seconds = self._timed(lambda: inner(nll, d_out, d_params, out, X, w))
+            seconds = self._timed(lambda: inner(nll, d_out, d_params, out, X, w, *mask))
             self.inside = False
             if self.on:
                 known = [count for count in self.counted if count is not None]
                 total = sum(known) if known and len(known) == len(self.counted) else None
-                results = {"nll": nll, "d_out": d_out, **{f"d_{k}": grad for k, grad in d_params.items()}}
-                moved = (nll, d_out, *d_params.values(), out, X, w)
-                self._write(name, "−ln q(x|z), d_out", equation, moved, total, seconds, results)
+                results = {"nll": nll, "d_out": d_out, **{f"d_{k}": d_params[k] for k in learned}}
+                moved = (nll, d_out, *(d_params[k] for k in learned), out, X, w)
+                self._write(name, "−ln p(x|z), d_out", equation, moved, total, seconds, results)
 
         return nll_and_grad
 

@@ -93,9 +93,8 @@ class ExactModel:
             part = np.ascontiguousarray(Z[start : start + DECODER_ROWS])
             out = self.vae.decoder.forward(part)
             log_prior = -0.5 * (part**2).sum(axis=1) - 0.5 * self.latent_dim * math.log(2 * math.pi)
-            nll, d_out = np.empty(part.shape[0]), np.empty_like(out)
             for n in range(X.shape[0]):
-                self.vae.likelihood.nll_and_grad(nll, d_out, self.vae.d_params, out, X[n : n + 1], 0.0)
+                nll, _ = self.vae.nll_and_grad(out, X[n : n + 1], 0.0)
                 result[n, start : start + part.shape[0]] = log_prior - nll
         return result
 
@@ -127,8 +126,6 @@ class ExactModel:
         """X (n, D), Z (K, n, L) → Σ_k w_k nll (n,), and its gradient by each z (K, n, L)."""
         K, n, L = Z.shape
         out = self.vae.decoder.forward(np.ascontiguousarray(Z).reshape(K * n, L))
-        nll, d_out = np.empty(K * n), np.empty_like(out)
-        weight = np.repeat(weights, n).reshape(K, n)
-        self.vae.likelihood.nll_and_grad(nll, d_out, self.vae.d_params, out, X, weight)
+        nll, d_out = self.vae.nll_and_grad(out, X, np.repeat(weights, n).reshape(K, n))
         dZ = self.vae.decoder.backward(d_out)
         return weights @ nll.reshape(K, n), np.asarray(dZ).reshape(K, n, L)

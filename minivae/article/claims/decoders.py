@@ -26,9 +26,8 @@ def _nll(name: str, out: np.ndarray, X: np.ndarray) -> np.ndarray:
 
 
 def _nll_of(vae: VAE, out: np.ndarray, X: np.ndarray) -> np.ndarray:
-    nll, d_out = np.empty(len(X)), np.empty_like(out)
-    vae.likelihood.nll_and_grad(nll, d_out, vae.d_params, np.ascontiguousarray(out), np.ascontiguousarray(X), 1.0)
-    return nll
+    nll, _ = vae.nll_and_grad(np.ascontiguousarray(out), np.ascontiguousarray(X), 1.0)
+    return nll.copy()
 
 
 def _worst(found: np.ndarray, expected: np.ndarray) -> float:

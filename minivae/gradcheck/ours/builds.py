@@ -6,7 +6,6 @@ Every function here returns a `Build`: build(backend, rng, rows) → Problem. Bu
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -199,8 +198,8 @@ def posterior(beta: float, free_bits: float) -> Build:
 
         def run(inputs: Arrays) -> tuple[Array, float]:
             workspace.poison()
-            Z = posterior.forward(_own(backend, inputs[0]), _own(backend, eps))
-            kl = np.maximum(backend.to_host(posterior.kl_dims), free_bits).sum()
+            Z, _, kl_dims = posterior.forward(_own(backend, inputs[0]), _own(backend, eps))
+            kl = np.maximum(backend.to_host(kl_dims), free_bits).sum()
             return Z, beta * float(kl)
 
         def forward(inputs: Arrays) -> Arrays:
@@ -235,6 +234,7 @@ def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool =
         own = q.parameters()
         buffer = ParameterBuffer(backend, own, q.fitted())
         q.bind({**buffer.views, **buffer.fitted})
+        d_params = q.destinations(buffer.grads)
         draw = rng.uniform if q.noise == "uniform" else rng.normal
         center = backend.asarray(0.7 * rng.normal(size=(n, q.width)), backend.dtype)
         X = q.draw(center, backend.asarray(draw(size=(n, D)), backend.dtype))
@@ -247,8 +247,8 @@ def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool =
             buffer.grad[...] = np.nan
             nll, d_out = _poison(backend, (S * n,)), _poison(backend, out.shape)
             given = float(weight.flat[0]) if weights == "mean" else _own(backend, weight.reshape(S, n))
-            with q.training() if in_training else nullcontext():
-                q.nll_and_grad(nll, d_out, buffer.grads, out, X, given)
+            nll_and_grad = q.fitted_nll_and_grad if in_training and q.closed_form else q.nll_and_grad
+            nll_and_grad(nll, d_out, d_params, out, X, given)
             return nll, d_out
 
         def forward(inputs: Arrays) -> Arrays:
