@@ -91,7 +91,7 @@ class Figures:
         return cls(data["quick"], data["date"], data["machine"], cells, data["complete"])
 
     def write(self, path: Path) -> None:
-        from ..training.checkpoint import write_whole
+        from ..training.disk import write_whole
 
         text = json.dumps(self.to_json(), allow_nan=False, ensure_ascii=False, indent=1)
         write_whole(path, (text + "\n").encode())

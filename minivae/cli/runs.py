@@ -24,7 +24,7 @@ from ..datasets.scale import Scale
 from ..errors import UsageError, UsageWarning
 from ..training import checkpoint as files
 from ..training.checkpoint import MODEL_FILE
-from ..training.history import HISTORY_FILE
+from ..training.disk import LOCK_FILE, TEMPORARY, write_whole
 from ..vae import VAE
 
 CONFIG_FILE = "config.json"
@@ -150,16 +150,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Write config.json, whole or not at all."""
-    files.write_whole(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+    write_whole(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
 
 
-def make_folder(folder: Path, force: bool) -> None:
-    """A folder for a new run; one that holds anything is refused, and with `force` only a run is replaced."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder}: a file of that name exists; choose another folder")
-    for leftover in folder.glob(files.TEMPORARY):
-        leftover.unlink()
-    held = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+def check_folder(folder: Path, force: bool) -> None:
+    """Refuse a folder that a new run cannot have: one that holds anything; with `force`, anything but a run."""
+    held = sorted(path.name for path in folder.iterdir() if path.name != LOCK_FILE and not path.match(TEMPORARY))
     if held and not force:
         what = "holds a run" if CONFIG_FILE in held else f"is not empty ({held[0]})"
         raise UsageError(f"--out {folder} {what}: --resume continues a run, --force replaces it, or choose another")
@@ -167,9 +163,12 @@ def make_folder(folder: Path, force: bool) -> None:
         raise UsageError(
             f"--out {folder} is no run's folder (no config.json), so --force leaves it alone: choose another"
         )
-    for name in (CONFIG_FILE, MODEL_FILE, HISTORY_FILE, *PICTURES):
+
+
+def delete_pictures(folder: Path) -> None:
+    """Delete the pictures of the run that --force has replaced."""
+    for name in PICTURES:
         (folder / name).unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def source_name(data: str) -> str:

@@ -78,32 +78,44 @@ class Session:
         if vae.likelihood.is_density and scale.kind == "none":
             self.advise(*training.batches.range)
 
-        if not resume:
-            runs.make_folder(self.folder, force)
-        self.begun = True
-        runs.write_config(self.folder, self.config(data))
+        files = training.files
+        assert files is not None  # `run` was given
+        with files.locked():
+            if resume:
+                files.open()
+                runs.write_config(self.folder, self.config(data))
+            else:
+                runs.check_folder(self.folder, force)
+                runs.write_config(self.folder, self.config(data))
+                files.open(replace=force)
+                runs.delete_pictures(self.folder)
+            self.begun = True
+            self.introduce(training, data, why, say)
+            history = training.run()
+            self.report(vae, data, scale, binarize, history, say)
 
+    def introduce(self, training: Training, data: Dataset, why: str, say: Callable[[str], None]) -> None:
+        """Say what is about to be trained on what."""
+        o, vae, scale, binarize = self.options, training.vae, training.batches.scale, training.batches.binarize
         pictures = f", pictures of {data.shape[0]}×{data.shape[1]}" if data.shape else ""
-        counts = [f"{len(part.X):,} to train on"] + ([f"{len(held.X):,} to validate"] if held else [])
+        counts = [f"{len(training.batches):,} to train on"]
+        counts += [f"{len(training.validation):,} to validate"] if training.validation else []
         counts += [f"{len(data.X_test):,} to test"] if data.X_test is not None else []
         say(f"data        {data.name}: {data.features} features{pictures}; rows: {', '.join(counts)}")
         say(f"likelihood  {vae.likelihood.name}: {why}" + (f"; binarisation: {binarize}" if binarize != "none" else ""))
-        if scale.kind != "none":
+        if scale is not None:
             units = "; nats are in the data's own units" if vae.likelihood.is_density else ""
             say(f"scale       {scale.kind}, fitted on the training rows{units}")
-        widths = "-".join(str(w) for w in (data.features, *hidden, o["latent"]))
-        say(f"model       {widths}, {o['activation']}, {vae.buffer.count:,} parameters; {backend}")
+        widths = "-".join(str(w) for w in (data.features, *vae.hidden, vae.latent_dim))
+        say(f"model       {widths}, {o['activation']}, {vae.buffer.count:,} parameters; {vae.backend}")
         if vae.loss_fn.name != "elbo" or vae.samples > 1:
             pairs = " in antithetic pairs" if vae.antithetic else ""
             plural = "s" if vae.samples > 1 else ""
             say(f"objective   {vae.loss_fn.name}, {vae.samples} sample{plural} a row{pairs}")
-        if resume:
-            done = training.at.epoch > o["epochs"]
+        if training.options.resume:
+            done = training.at.epoch > training.options.epochs
             where = f"at epoch {training.at.epoch}, step {training.at.step} of {training.steps_per_epoch}"
             say(f"resuming    {'nothing: all its epochs are done' if done else where}")
-
-        history = training.run()
-        self.report(vae, data, scale, binarize, history, say)
 
     def choose(self, X: np.ndarray, data: Dataset) -> tuple[str, str, str]:
         """(likelihood, why, binarisation), where the options say auto."""

@@ -11,7 +11,6 @@ since safetensors keeps several in no fixed order), so that two runs that agree 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import warnings
@@ -24,11 +23,11 @@ import numpy as np
 from ..backend import Backend
 from ..errors import UsageError, UsageWarning
 from ..model import Model
+from .disk import write_whole
 
 M = TypeVar("M", bound=Model)
 MODEL_FILE = "model.safetensors"  # in the folder of a run
 VERSION = 1
-TEMPORARY = ".*.minivae-tmp"  # what a killed write may leave beside its file
 
 
 @dataclass
@@ -47,29 +46,6 @@ class Checkpoint:
     tensors: dict[str, np.ndarray]
     training: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
-
-
-def write_whole(path: str | os.PathLike, data: bytes) -> None:
-    """Write a file so that there is never half of one: beside its place, synced with its folder, renamed."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.minivae-tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say what it could not hold
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def write(path: str | os.PathLike, checkpoint: Checkpoint) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .checkpoint import write_whole
+from .disk import write_whole
 
 HISTORY_FILE = "history.csv"
 
@@ -97,6 +97,8 @@ def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
 def read_history(folder: str | os.PathLike, before: int | None = None) -> list[dict[str, Any]]:
     """The rows of a run's history.csv, numbers as numbers; only those of epochs below `before`."""
     path = Path(folder) / HISTORY_FILE
+    if before == 1:  # no epoch is done: the file may not be there yet, or be that of the run before
+        return []
     if not path.exists():
         raise UsageError(f"{path}: no such file")
     rows: list[dict[str, Any]] = []

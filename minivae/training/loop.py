@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -35,31 +36,33 @@ class Training(State):
         self.graphs = cuda_graph.Graphs(*given) if cuda_graph.possible(vae, self.batches) else None
         self.files = None if options.run is None else RunFiles(options.run, self)
         self.interrupted = threading.Event()
-        if options.resume and self.files:
-            self.files.restore()
 
     def run(self) -> History:
         """Train to the end. Ctrl-C saves the run and raises KeyboardInterrupt."""
-        if self.files:
-            self.files.begin()
+        with self.files.locked() if self.files else nullcontext():
+            if self.files:
+                self.files.open()
+            # an overflow is not warned of on the way: the guard names the step and the tensor
+            with interrupts(self.interrupted), np.errstate(all="ignore"):
+                self._epochs()
+            self.history.stopped = "patience" if self.out_of_patience() else "finished"
+            self.history.best_epoch = self.at.best_epoch
+            if self.files:
+                self.files.save()
+        if self.at.best_epoch is not None:
+            self.vae.buffer.state[...] = self.best
+        return self.history
+
+    def _epochs(self) -> None:
         if self.progress:
             self.progress.start(self)
         try:
-            # an overflow is not warned of on the way: the guard names the step and the tensor
-            with interrupts(self.interrupted), np.errstate(all="ignore"):
-                while self.at.epoch <= self.options.epochs and not self.out_of_patience():
-                    self._epoch()
+            while self.at.epoch <= self.options.epochs and not self.out_of_patience():
+                self._epoch()
         finally:
             self.optimizer.lr = self.lr
             if self.progress:
                 self.progress.stop()
-        self.history.stopped = "patience" if self.out_of_patience() else "finished"
-        self.history.best_epoch = self.at.best_epoch
-        if self.files:
-            self.files.save()
-        if self.at.best_epoch is not None:
-            self.vae.buffer.state[...] = self.best
-        return self.history
 
     def _epoch(self) -> None:
         at, vae, N, size = self.at, self.vae, len(self.batches), self.options.batch_size

@@ -9,10 +9,12 @@ with the same bytes as the run that never was.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ import numpy as np
 from ..errors import UsageError
 from . import checkpoint as files
 from .batches import CHECK_ROWS, Batches
+from .disk import clear_temporaries, locked, sync
 from .guard import clamped, diagnose, finite
 from .history import HISTORY_FILE, append, read_history, write_history
 
@@ -40,6 +43,7 @@ class RunFiles:
         self.training = training
         self.settings = self._settings()
         self.last_save = -math.inf
+        self._locked = self._unsynced = False
 
     def _settings(self) -> dict[str, Any]:
         """What a resumed training must agree in, the number of epochs left out."""
@@ -62,26 +66,51 @@ class RunFiles:
             "clip": options.clip,
         }
 
-    def begin(self) -> None:
-        """Write the first checkpoint and the history's heading, unless the run goes on already.
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Work in the folder: one training at a time. A new run's folder is made."""
+        if self._locked:  # by whoever called `run`
+            yield
+            return
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(
+                f"{self.folder}: expected a folder for the run; a file of that name exists: choose another"
+            )
+        if not self.training.options.resume:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        elif not self.folder.is_dir():
+            raise UsageError(f"{self.folder}: there is no such folder to resume")
+        with locked(self.folder):
+            self._locked = True
+            try:
+                yield
+            finally:
+                self._locked = False
 
-        Refuses to write over another run's.
+    def open(self, replace: bool = False) -> None:
+        """Begin the run, or take it up where its last checkpoint left it; a second call does nothing.
+
+        replace   write over the run that is in the folder, file by file: there is the old one whole or the new one
+
+        Raises UsageError, and has changed nothing, where that cannot be done.
         """
         if self.last_save > -math.inf:
             return
-        if self.model.exists():
+        if self.model.exists() and self.training.options.resume:
+            self._restore()
+        elif self.model.exists() and not replace:
             raise UsageError(
                 f"{self.folder} holds a run already: resume it (resume=True, --resume), or choose another folder"
             )
-        if self.folder.exists() and not self.folder.is_dir():
-            raise UsageError(f"run={str(self.folder)!r}: a file of that name exists; choose another folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_history(self.history, [])
-        self.save()
+        else:
+            self.save()
+            write_history(self.history, [])
+        clear_temporaries(self.folder)
 
     def append(self, row: dict[str, Any]) -> None:
         """Write an epoch's row to history.csv."""
         append(self.history, row)
+        self._unsynced = True
 
     def save(self) -> None:
         """Write the checkpoint; raises Diverged, and leaves the old one, where a parameter is not finite."""
@@ -105,6 +134,9 @@ class RunFiles:
             # times would make two runs differ that do not; −inf is no JSON
             "position": {**asdict(at), "seconds": 0.0, "best_bound": repr(at.best_bound)},
         }
+        if self._unsynced:  # a checkpoint never counts a row that a power cut can take
+            sync(self.history)
+            self._unsynced = False
         extra = {"scale": scale.kind if scale else "none", "binarize": training.batches.binarize}
         files.write(self.model, files.Checkpoint(vae.config(), vae.backend.dtype.name, tensors, state, extra))
         self.last_save = time.monotonic()
@@ -114,12 +146,8 @@ class RunFiles:
         if time.monotonic() - self.last_save > self.training.options.save_seconds:
             self.save()
 
-    def restore(self) -> None:
+    def _restore(self) -> None:
         """Take up the run where its last checkpoint left it, and cut its history back to there."""
-        if not self.model.exists():
-            if self.folder.is_dir():  # killed before its first checkpoint: from the beginning
-                return
-            raise UsageError(f"{self.folder}: there is no such folder to resume")
         saved = files.read(self.model)
         try:
             self._take_up(saved)
@@ -166,8 +194,6 @@ class RunFiles:
         if rows:
             at.seconds = float(rows[-1]["seconds"])
         write_history(self.history, rows)
-        for leftover in self.folder.glob(files.TEMPORARY):
-            leftover.unlink()
         self.last_save = time.monotonic()
 
 

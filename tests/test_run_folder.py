@@ -1,0 +1,303 @@
+"""A run's folder: one training at a time, whole files, and a run after a kill at every moment of every write."""
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minivae as mv
+from minivae import plots
+from minivae.cli import runs
+from minivae.cli.app import app
+from minivae.errors import UsageError, UsageWarning
+from minivae.training import disk
+from minivae.training.checkpoint import read
+from minivae.training.history import read_history
+
+ROOT = Path(__file__).resolve().parent.parent
+X = (np.random.default_rng(0).random((60, 8)) < 0.4).astype(np.float32)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A file of 60 rows; no pictures are drawn."""
+    monkeypatch.setattr(plots, "available", lambda: False)
+    np.save(tmp_path / "x.npy", X)
+    return tmp_path / "x.npy"
+
+
+def train(data, folder, *more):
+    """`minivae train`, in this process."""
+    arguments = ["--hidden", "5", "--latent", "2", "--batch-size", "20", "--backend", "numpy", *more]
+    app(["train", str(data), "--out", str(folder), *arguments], standalone_mode=False)
+
+
+def fit(folder, epochs=2, **more):
+    return mv.VAE(8, 2, (5,), backend="numpy").fit(X, epochs, 20, run=folder, progress=False, **more)
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# ---- killed at every write ------------------------------------------------------------------------------------------
+
+CALLS = ("replace", "fsync", "unlink")  # what changes a folder, and what makes it last
+
+
+def killed(point, function):
+    """Run `function` in a process that is killed before the call number `point` of CALLS; False if there was none."""
+    child = os.fork()
+    if child == 0:
+        left = point
+
+        def counted(call):
+            def count(*arguments, **more):
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*arguments, **more)
+
+            return count
+
+        try:
+            for name in CALLS:
+                setattr(os, name, counted(getattr(os, name)))
+            function()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def finished(folder):
+    return read(folder / "model.safetensors").training["position"]["epoch"], len(read_history(folder))
+
+
+def test_a_forced_training_killed_at_any_write_is_resumable_or_yields_to_force(data, tmp_path, capsys):
+    """Neither --resume nor --force is stuck, and what is resumed ends as the run that was left alone."""
+    new = ("--epochs", "2", "--seed", "5")
+    train(data, tmp_path / "alone", *new)
+    alone = (tmp_path / "alone/model.safetensors").read_bytes()
+    train(data, tmp_path / "old", "--epochs", "3")
+    (tmp_path / "old/loss.png").write_bytes(b"of the old run")
+    points = resumed = 0
+    while True:
+        folder = shutil.copytree(tmp_path / "old", tmp_path / f"r{points}")
+        if not killed(points, lambda folder=folder: train(data, folder, "--force", *new)):
+            break
+        points += 1
+        try:
+            train(data, folder, "--resume")
+            resumed += 1
+        except UsageError as error:
+            assert "was begun with" in str(error)  # the old run's checkpoint under the new run's options
+        else:
+            assert finished(folder) in [(3, 2), (4, 3)]
+        train(data, folder, "--force", *new)
+        assert (folder / "model.safetensors").read_bytes() == alone
+        assert sorted(content(folder)) == ["config.json", "history.csv", "model.safetensors"]
+    assert points > 15
+    assert resumed >= points - 6
+    capsys.readouterr()
+
+
+def test_a_training_killed_at_any_write_resumes_to_the_same_bytes(tmp_path):
+    fit(tmp_path / "alone")
+    points = 0
+    while True:
+        folder = tmp_path / f"r{points}"
+        if not killed(points, lambda folder=folder: fit(folder, save_seconds=0.0)):
+            break
+        folder.mkdir(exist_ok=True)
+        fit(folder, resume=True)
+        assert (folder / "model.safetensors").read_bytes() == (tmp_path / "alone/model.safetensors").read_bytes()
+        assert sorted(content(folder)) == ["history.csv", "model.safetensors"]
+        points += 1
+    assert points > 20
+
+
+def test_an_epochs_row_is_on_the_disk_before_the_checkpoint_that_counts_it(tmp_path, monkeypatch):
+    """A power cut takes what was not synced: then the checkpoint must not know of it."""
+    rows_synced, real = 0, os.fsync
+
+    def fsync(descriptor):
+        nonlocal rows_synced
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("history.csv"):
+            rows_synced = (tmp_path / "r/history.csv").read_text().count("\n") - 1
+        real(descriptor)
+
+    def replace(temporary, path, real=os.replace):
+        if path.name == "model.safetensors":
+            assert read(temporary).training["position"]["epoch"] - 1 <= rows_synced
+        real(temporary, path)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    fit(tmp_path / "r", save_seconds=0.0)
+    assert rows_synced == 2
+
+
+# ---- one training at a time -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def busy(data, tmp_path):
+    """The folder of a run that another process holds, with a write under way."""
+    train(data, tmp_path / "r", "--epochs", "2")
+    (tmp_path / "r/.model.safetensors.77.minivae-tmp").write_bytes(b"half")
+    with open(tmp_path / "r" / disk.LOCK_FILE, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield tmp_path / "r"
+
+
+@pytest.mark.parametrize("how", ["--resume", "--force", "neither"])
+def test_a_second_training_in_a_folder_gets_one_line_and_changes_nothing(how, busy, data, capsys):
+    before = content(busy)
+    with pytest.raises(UsageError, match="another training is working in this folder") as caught:
+        train(data, busy, *([] if how == "neither" else [how]))
+    assert "\n" not in str(caught.value)
+    assert content(busy) == before
+    capsys.readouterr()
+
+
+def test_a_refused_training_deletes_no_file_of_a_write_under_way(data, tmp_path, capsys):
+    train(data, tmp_path / "r", "--epochs", "1")
+    (tmp_path / "r/.model.safetensors.77.minivae-tmp").write_bytes(b"half")
+    before = content(tmp_path / "r")
+    with pytest.raises(UsageError, match="holds a run"):
+        train(data, tmp_path / "r")
+    assert content(tmp_path / "r") == before
+    capsys.readouterr()
+
+
+def test_of_many_resumes_at_once_one_trains_and_the_others_are_told(tmp_path):
+    fit(tmp_path / "r", epochs=1)
+    code = (
+        "import sys, numpy as np, minivae as mv\n"
+        "X = (np.random.default_rng(0).random((60, 8)) < 0.4).astype(np.float32)\n"
+        "vae = mv.VAE(8, 2, (5,), backend='numpy')\n"
+        "try: vae.fit(X, 2000, 20, run=sys.argv[1], resume=True, progress=False)\n"
+        "except mv.UsageError as error: sys.exit('another training' in str(error) and 9)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "r")]
+    codes = [process.wait(120) for process in [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]]
+    assert set(codes) <= {0, 9}
+    assert codes.count(0) >= 1
+    assert [row["epoch"] for row in read_history(tmp_path / "r")] == list(range(1, 2001))
+
+
+def test_a_lock_ends_with_the_process_that_held_it(tmp_path):
+    def hold():
+        with disk.locked(tmp_path):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert killed(99, hold)
+    with disk.locked(tmp_path), pytest.raises(UsageError), disk.locked(tmp_path):
+        pass
+    assert content(tmp_path) == {}
+
+
+def test_where_the_file_system_knows_no_locks_that_is_said_and_training_goes_on(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.warns(UsageWarning, match="cannot be locked here"):
+        fit(tmp_path / "r")
+    assert sorted(content(tmp_path / "r")) == ["history.csv", "model.safetensors"]
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_two_threads_that_save_to_one_path_never_tear_it(tmp_path):
+    """One process has one number, so it must not name the temporary file."""
+    errors, path = [], tmp_path / "m"
+    disk.write_whole(path, b"0" * 100_000)
+
+    def write(digit):
+        for _ in range(60):
+            try:
+                disk.write_whole(path, digit * 100_000)
+            except OSError as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(digit,)) for digit in (b"1", b"2")]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        data = path.read_bytes()
+        assert len(data) == 100_000
+        assert len(set(data)) == 1
+    assert errors == []
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_link_planted_in_the_temporary_files_place_is_not_followed(tmp_path, monkeypatch):
+    (tmp_path / "victim").write_bytes(b"mine")
+    names = iter(["aa", "bb"])
+    monkeypatch.setattr("secrets.token_hex", lambda _: next(names))
+    for name in (".m.aa.minivae-tmp", f".m.{os.getpid()}.minivae-tmp"):
+        (tmp_path / name).symlink_to(tmp_path / "victim")
+    disk.write_whole(tmp_path / "m", b"new")
+    assert (tmp_path / "victim").read_bytes() == b"mine"
+    assert (tmp_path / "m").read_bytes() == b"new"
+    assert not (tmp_path / "m").is_symlink()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_a_file_keeps_its_mode(mode, tmp_path):
+    disk.write_whole(tmp_path / "m", b"old")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "m").stat().st_mode) == 0o666 & ~umask
+    (tmp_path / "m").chmod(mode)
+    disk.write_whole(tmp_path / "m", b"new")
+    assert stat.S_IMODE((tmp_path / "m").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP])
+def test_a_folder_that_cannot_be_synced_stops_no_training(code, tmp_path, monkeypatch):
+    real = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert len(fit(tmp_path / "r")) == 2
+
+
+def test_a_disk_that_fails_while_a_folder_is_synced_is_an_error(tmp_path, monkeypatch):
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Input/output"):
+        disk.write_whole(tmp_path / "m", b"new")
+
+
+def test_force_replaces_a_run_and_nothing_else(data, tmp_path, capsys):
+    train(data, tmp_path / "r", "--epochs", "1")
+    for name in (*runs.PICTURES, "notes.txt"):
+        (tmp_path / "r" / name).write_bytes(b"x")
+    train(data, tmp_path / "r", "--epochs", "2", "--force")
+    assert sorted(content(tmp_path / "r")) == ["config.json", "history.csv", "model.safetensors", "notes.txt"]
+    assert len(read_history(tmp_path / "r")) == 2
+    (tmp_path / "r/config.json").unlink()
+    with pytest.raises(UsageError, match="is no run's folder"):
+        train(data, tmp_path / "r", "--force")
+    capsys.readouterr()
