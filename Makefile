@@ -6,12 +6,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SDIST_TESTS ?= tests/test_imports.py tests/test_latent.py tests/test_objectives.py tests/test_packaging.py
 
-.PHONY: demo test asan lint bench smoke package figures notebooks docs docs-test clean help
+.PHONY: demo test test-fast test-all portable verify everything asan lint bench smoke package figures notebooks docs docs-test clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     train on real handwritten digits and write pictures to demo/ (about half a minute)"
-	@echo "make test     the whole CPU test suite"
+	@echo "make test     the CPU test suite;  make test-fast: the engine's tests;  make test-all: the slow ones too"
+	@echo "make portable the tests under other processors, BLAS kernels, numbers of threads and versions (an hour)"
 	@echo "make asan     the CUDA kernels, compiled for this machine, under AddressSanitizer (needs g++)"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    benchmarks;  make smoke: each once, quickly"
@@ -43,8 +44,26 @@ demo: $(VENV)/.digits,viz
 # One worker a core; a worker that is done takes tests from another.
 WORKERS = -n logical --maxprocesses 8 --dist worksteal
 
+ENGINE = kernels math special noise rows_and_weights vectorised threads latent likelihoods objectives optim backend vae
+
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(WORKERS)
+
+test-fast: $(VENV)/.test
+	$(BIN)/python -m pytest $(WORKERS) $(ENGINE:%=tests/test_%.py) tests/test_gradcheck_engine.py::test_gradients_are_right
+
+test-all: $(VENV)/.test
+	$(BIN)/python -m pytest $(WORKERS) -m "not book"
+
+portable: $(VENV)/.test
+	$(BIN)/python scripts/portable.py
+
+verify: $(VENV)/.test
+	$(BIN)/minivae verify
+
+# One installation of all that .ci/run needs.
+everything: $(VENV)/.test,lint,bench,docs,notebooks,package
+	@touch $(foreach extra,test lint bench docs notebooks package,$(VENV)/.$(extra))
 
 asan: $(VENV)/.test
 	$(BIN)/python tests/asan.py
