@@ -1,6 +1,6 @@
-"""Every estimate of ln q(x) that minivae has, held against the exact answer: python examples/bounds.py
+"""Every estimate of ln p(x) that minivae has, held against the exact answer: python examples/bounds.py
 
-The model is linear and Gaussian, x = z W + b + 0.7 n, so that ln q(x) is known. Its encoder has the exact posterior's
+The model is linear and Gaussian, x = z W + b + 0.7 n, so that ln p(x) is known. Its encoder has the exact posterior's
 means, and variances that are too large; then means that are lost altogether.
 """
 

@@ -1,4 +1,4 @@
-"""ln q(x) of 1,000 rows with 5,000 samples each, in a few tiles of memory: python examples/importance_memory.py
+"""ln p(x) of 1,000 rows with 5,000 samples each, in a few tiles of memory: python examples/importance_memory.py
 
 All samples at once would be 15.7 GB for the decoder's output alone. `log_likelihood` goes through them in tiles and
 keeps a running sum of the weights, so that its memory depends on neither rows nor samples. About half a minute on two

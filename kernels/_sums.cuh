@@ -29,7 +29,7 @@ __device__ T block_sum(T x) {
     __syncthreads();
     T total = 0;
     for (int warp = 0; warp < warps; ++warp) total += of_warp[warp];
-    __syncthreads();  // nobody writes the next sum before everybody has read this one
+    __syncthreads();  // no thread writes the next sum before all have read this one
     return total;
 }
 

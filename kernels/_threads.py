@@ -1,66 +1,51 @@
 """threads: how the loops of the kernels are shared out among cores.
 
-One pool serves everything, the matrix products included (`gemm.py`): a second pool beside it, such as a BLAS's own,
-would spin for work on the cores that this one computes on. It is the OpenMP pool that Numba brings, whose hand-over
-takes 2 µs. Numba's other one takes 80 µs, so that where OpenMP is missing every kernel runs on one core, and so it does
-in a forked process, which the pool's threads did not follow.
+One pool serves everything (`_pool.py`), the matrix products included (`gemm.py`): a second pool beside it, such as a
+BLAS's own, would look for work on the cores that this one computes on. A forked process, which the pool's threads do
+not follow, computes every share on its one thread, and gets the same bits.
 
-A kernel takes `threads` as its last argument and gives each thread a share of its rows:
+A kernel computes one share of its rows. It takes which one, and how many there are, as its last arguments:
 
-    @parallel
-    def _op(out, X, threads):
-        for t in prange(threads):
-            start, stop = share(t, threads, X.shape[0], 1)
-            ...                                                  the loops over the rows start … stop − 1
+    @shared
+    def _op(out, X, t, shares):
+        start, stop = share(t, shares, X.shape[0], 1)
+        ...                                              the loops over the rows start … stop − 1
 
 and is started by `run(_op, X.size, out, X)`. What a row gets never depends on the number of shares.
 """
 
 import os
-from importlib import import_module
+import threading
 from types import FunctionType
 from typing import Any
 
-import numba
-from numba import get_num_threads, njit, set_num_threads
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
 
-config: Any = numba.config
+from . import _pool
+
 LINE = 16  # a share of a flat array is a multiple of this many elements: whole cache lines of float32
-GRAIN = 1 << 14  # elements worth a thread: some 10 µs of work, against 2 µs for the hand-over
+GRAIN = 1 << 14  # elements worth a share: some 10 µs of work, against 1 µs for the hand-over
+PER_THREAD = 2  # shares for each thread: the more, the less is waited for one that starts late
 
 # As `kernel` in `_math.py`.
-_OPTIONS: dict[str, Any] = {
-    "error_model": "numpy",
-    "fastmath": {"reassoc", "contract", "nsz"},
-    "cache": True,
-    "nogil": True,
-}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}, "nogil": True}
 
-
-def _openmp():
-    """Whether Numba's OpenMP pool can be had; it is then the one that is used, unless another already runs."""
-    if os.environ.get("NUMBA_THREADING_LAYER", "omp") != "omp":
-        return False
-    try:
-        import_module("numba.np.ufunc.omppool")
-    except ImportError:
-        return False
-    try:
-        return numba.threading_layer() == "omp"
-    except ValueError:  # none is running yet
-        config.THREADING_LAYER = "omp"
-        return True
-
-
-OPENMP = _openmp()
 _limit = 1
+_running: _pool.Pool | None = None
 _forked = False
+_starting = threading.Lock()
 
 
 def limit(threads):
     """Let kernels use up to so many threads from now on; the number that they will use."""
-    global _limit
-    _limit = max(1, min(threads, config.NUMBA_NUM_THREADS)) if OPENMP and not _forked else 1
+    global _limit, _running
+    with _starting:
+        _limit = max(1, threads) if _pool.AVAILABLE else 1
+        if _running is not None and len(_running.threads) < _limit - 1:
+            _running.stop()
+            _running = None
     return _limit
 
 
@@ -70,45 +55,102 @@ def most():
 
 
 def _after_fork():
-    global _limit, _forked
-    _limit, _forked = 1, True
+    global _running, _forked, _starting
+    _running, _forked, _starting = None, True, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-class parallel:
-    """Decorator: a kernel (…, threads), compiled for the pool or for one core, whichever is used, when it is used."""
+@_pool.intrinsic
+def _task(context, kernel, arguments, shares):
+    """The task kernel(*arguments, t, shares) for `_pool`: the addresses of its function and of its data."""
+    inputs = (*arguments.types, types.int64)
+    signature = kernel.get_call_type(context, (*inputs, types.int64), {})
+
+    def generate(context, builder, _, values):
+        _, packed, shares = values
+        compiled = kernel.dispatcher.overloads[signature.args]
+        context.active_code_library.add_linking_library(compiled.library)
+        word = ir.IntType(64)
+        kinds = [context.get_value_type(kind) for kind in inputs]
+        data = cgutils.alloca_once(builder, ir.LiteralStructType(kinds))
+        elements = [builder.extract_value(packed, i) for i in range(len(inputs) - 1)]
+        for i, value in enumerate((*elements, shares)):
+            builder.store(value, cgutils.gep_inbounds(builder, data, 0, i))
+        function = ir.Function(
+            builder.module, ir.FunctionType(ir.VoidType(), [word, word]), builder.function.name + ".task"
+        )
+        function.linkage = "internal"
+        inner = ir.IRBuilder(function.append_basic_block("entry"))
+        address, t = function.args
+        stored = inner.inttoptr(address, ir.LiteralStructType(kinds).as_pointer())
+        *rest, number = (inner.load(cgutils.gep_inbounds(inner, stored, 0, i)) for i in range(len(kinds)))
+        context.call_internal_no_propagate(inner, compiled.fndesc, signature, [*rest, t, number])
+        inner.ret_void()
+        addresses = [builder.ptrtoint(pointer, word) for pointer in (function, data)]
+        return context.make_tuple(builder, types.UniTuple(types.int64, 2), addresses)
+
+    return types.UniTuple(types.int64, 2)(kernel, arguments, shares), generate
+
+
+_kernel: Any = None  # in each copy of `_launch`, the kernel that it launches
+
+
+def _launch(pool, hand_over, shares, *arguments):
+    task, data = _task(_kernel, arguments, shares)
+    if pool == 0:
+        for t in range(shares):
+            _pool.call(task, (data, t))
+    else:
+        _pool.call(hand_over, (pool, task, data, shares))
+
+
+class shared:
+    """Decorator: a kernel (…, t, shares), compiled when it is used, and started by `run`."""
 
     def __init__(self, function):
-        # Numba's cache tells functions apart by their names, not by how they are compiled.
-        alone = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
-        alone.__qualname__, alone.__module__ = function.__qualname__ + "_alone", function.__module__
-        self.pool = njit(**_OPTIONS, parallel=True)(function)
-        self.alone = njit(**_OPTIONS)(alone)
+        # Numba's disk cache knows a function by its file, name and line: `_launch` takes those of the kernel.
+        code = _launch.__code__.replace(
+            co_filename=function.__code__.co_filename,
+            co_firstlineno=function.__code__.co_firstlineno,
+            co_name=function.__name__,
+            co_qualname=function.__qualname__,
+        )
+        self.kernel = njit(**_OPTIONS)(function)
+        scope = {"_task": _task, "_pool": _pool, "_kernel": self.kernel}
+        launch = FunctionType(code, scope, function.__name__)
+        launch.__qualname__, launch.__module__ = function.__qualname__, function.__module__
+        self.launch = njit(**_OPTIONS, cache=True)(launch)
 
 
 def run(kernel, elements, *arguments, grain=GRAIN):
-    """kernel(*arguments, threads), with as many threads as work on so many elements is worth."""
-    if _limit == 1:
-        kernel.alone(*arguments, 1)
-        return
-    threads = max(1, min(_limit, elements // grain))
-    # How many the pool wakes for this Python thread. For little work nobody is woken: on a busy machine the one who is
-    # not needed would be waited for all the same, until he has been given a core.
-    wanted, before = _limit if threads > 1 else 1, get_num_threads()
-    if before == wanted:
-        kernel.pool(*arguments, threads)
-        return
-    set_num_threads(wanted)
-    try:
-        kernel.pool(*arguments, threads)
-    finally:
-        set_num_threads(before)
+    """kernel(*arguments, t, shares) for every share, by as many threads as so many elements are worth."""
+    shares = 1 if _limit == 1 else max(1, min(PER_THREAD * _limit, elements // grain))
+    if shares == 1 or _forked:
+        kernel.launch(0, 0, shares, *arguments)
+    else:
+        pool = _running or _start()
+        kernel.launch(pool.address, pool.hand_over, shares, *arguments)
 
 
-@njit(cache=True, nogil=True, inline="always")
+def _start():
+    """The pool, with its threads begun when there is first work for them."""
+    global _running
+    with _starting:
+        if _running is None:
+            _running = _pool.Pool(_limit - 1)
+        return _running
+
+
+@njit(nogil=True, inline="always")
+def add(count, n):
+    """count (1,) int64: += n, whatever other shares add to it meanwhile."""
+    _pool.add(count.ctypes.data, n)
+
+
+@njit(nogil=True, inline="always")
 def share(t, threads, n, unit):
     """The range [start, stop) of n that belongs to thread t, in multiples of `unit`."""
     units = (n + unit - 1) // unit

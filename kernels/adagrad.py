@@ -9,11 +9,10 @@ Source: Duchi, Hazan & Singer 2011, in the form of torch.optim.Adagrad.
 import math
 
 import numpy as np
-from numba import prange
 
 from . import _cuda
 from ._op import Op, parameters
-from ._threads import LINE, parallel, run, share
+from ._threads import LINE, run, share, shared
 
 
 def reference(xp, P, A, G, lr, eps, weight_decay):
@@ -29,16 +28,15 @@ def reference(xp, P, A, G, lr, eps, weight_decay):
     P -= lr * g / (xp.sqrt(A) + eps)
 
 
-@parallel
-def _adagrad(all_P, all_A, all_G, lr, eps, weight_decay, threads):
-    for t in prange(threads):
-        start, stop = share(t, threads, all_P.size, LINE)
-        P, A, G = all_P[start:stop], all_A[start:stop], all_G[start:stop]
-        for i in range(P.size):
-            g = G[i] + weight_decay * P[i]
-            a = A[i] + g * g
-            A[i] = a
-            P[i] -= lr * g / (math.sqrt(a) + eps)
+@shared
+def _adagrad(all_P, all_A, all_G, lr, eps, weight_decay, t, shares):
+    start, stop = share(t, shares, all_P.size, LINE)
+    P, A, G = all_P[start:stop], all_A[start:stop], all_G[start:stop]
+    for i in range(P.size):
+        g = G[i] + weight_decay * P[i]
+        a = A[i] + g * g
+        A[i] = a
+        P[i] -= lr * g / (math.sqrt(a) + eps)
 
 
 def fused(P, A, G, lr, eps, weight_decay):

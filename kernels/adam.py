@@ -14,12 +14,11 @@ Sources: Kingma & Ba 2015; Loshchilov & Hutter 2019; in the form of torch.optim.
 import math
 
 import numpy as np
-from numba import prange
 
 from . import _cuda
 from ._math import TINY, like
 from ._op import Op, parameters
-from ._threads import LINE, parallel, run, share
+from ._threads import LINE, run, share, shared
 
 
 def reference(xp, P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):
@@ -42,22 +41,21 @@ def reference(xp, P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, cor
     P -= decay * P + (lr / correction1) * M / (xp.sqrt(V) / math.sqrt(correction2) + eps)
 
 
-@parallel
-def _adam(all_P, all_M, all_V, all_G, step, beta1, rest1, beta2, rest2, eps, l2, decay, root2, threads):
+@shared
+def _adam(all_P, all_M, all_V, all_G, step, beta1, rest1, beta2, rest2, eps, l2, decay, root2, t, shares):
     tiny, zero = like(all_P, TINY), like(all_P, 0.0)
-    for t in prange(threads):
-        start, stop = share(t, threads, all_P.size, LINE)
-        P, M, V, G = all_P[start:stop], all_M[start:stop], all_V[start:stop], all_G[start:stop]
-        for i in range(P.size):
-            p = P[i]
-            g = G[i] + l2 * p
-            m = beta1 * M[i] + rest1 * g
-            v = beta2 * V[i] + rest2 * (g * g)
-            m = zero if abs(m) < tiny else m
-            v = zero if v < tiny else v
-            M[i] = m
-            V[i] = v
-            P[i] = p - (decay * p + step * m / (math.sqrt(v) * root2 + eps))
+    start, stop = share(t, shares, all_P.size, LINE)
+    P, M, V, G = all_P[start:stop], all_M[start:stop], all_V[start:stop], all_G[start:stop]
+    for i in range(P.size):
+        p = P[i]
+        g = G[i] + l2 * p
+        m = beta1 * M[i] + rest1 * g
+        v = beta2 * V[i] + rest2 * (g * g)
+        m = zero if abs(m) < tiny else m
+        v = zero if v < tiny else v
+        M[i] = m
+        V[i] = v
+        P[i] = p - (decay * p + step * m / (math.sqrt(v) * root2 + eps))
 
 
 def fused(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):

@@ -1,5 +1,5 @@
 """advance: the first thing a captured training step does. What changes from step to step stands in device memory, and
-here the step moves itself on: nobody tells it anything from outside.
+here the step advances itself: nothing is sent from the host.
 
     now ← table[c₀];   index ← order[c₁ … c₁ + B − 1];   c ← c + (1, B)
 

@@ -2,7 +2,7 @@
 
 For a logit ℓ and a value x (0 or 1; anything between is the cross-entropy of a grey pixel):
 
-    −ln q(x|z) = Σ_d  max(ℓ, 0) − ℓ x + ln(1 + e^{−|ℓ|})      which is −x ln ρ − (1−x) ln(1−ρ), ρ = sigmoid ℓ
+    −ln p(x|z) = Σ_d  max(ℓ, 0) − ℓ x + ln(1 + e^{−|ℓ|})      which is −x ln ρ − (1−x) ln(1−ρ), ρ = sigmoid ℓ
     dℓ         = w (sigmoid ℓ − x)
 
 Finite for every finite ℓ: nothing is exponentiated but −|ℓ|. No constant is dropped: there is none.
@@ -11,17 +11,15 @@ Shapes: rows R = S·B, sample by sample; logits, d_logits (R, D); X (B, D), row 
 X; nll_rows (R,); weight a number, or (R,) or (S, B). dtype: float32 or float64, all the same, C-contiguous.
 """
 
-from numba import prange
-
 from . import _cuda
 from ._math import exp, like, log1p_unit
 from ._op import WEIGHTS, Op, normal, poison, row_weight, uniform
 from ._rows import as_column, as_vector
-from ._threads import parallel, run, share
+from ._threads import run, share, shared
 
 
 def reference(xp, nll_rows, d_logits, logits, X, weight):
-    """Per-row −ln q(x|z) and its weighted gradient (eq. 17–19).
+    """Per-row −ln p(x|z) and its weighted gradient (eq. 17–19).
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
     d_logits   (R, D)  out: weight × ∂nll/∂logits
@@ -39,22 +37,21 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     d_logits.reshape(-1, B, D)[...] = weight * (rho - X)
 
 
-@parallel
-def _bernoulli(nll_rows, d_logits, logits, X, weight, weight_step, threads):
+@shared
+def _bernoulli(nll_rows, d_logits, logits, X, weight, weight_step, t, shares):
     B, D = X.shape
     zero, one = like(X, 0.0), like(X, 1.0)
-    for t in prange(threads):
-        start, stop = share(t, threads, logits.shape[0], 1)
-        for r in range(start, stop):
-            b = r % B
-            w = weight[r * weight_step]
-            nll = zero
-            for j in range(D):
-                l, x = logits[r, j], X[b, j]
-                e = exp(-abs(l))
-                nll += (zero if l < zero else l) - l * x + log1p_unit(e)
-                d_logits[r, j] = w * ((one if l >= zero else e) / (one + e) - x)
-            nll_rows[r] = nll
+    start, stop = share(t, shares, logits.shape[0], 1)
+    for r in range(start, stop):
+        b = r % B
+        w = weight[r * weight_step]
+        nll = zero
+        for j in range(D):
+            l, x = logits[r, j], X[b, j]
+            e = exp(-abs(l))
+            nll += (zero if l < zero else l) - l * x + log1p_unit(e)
+            d_logits[r, j] = w * ((one if l >= zero else e) / (one + e) - x)
+        nll_rows[r] = nll
 
 
 def fused(nll_rows, d_logits, logits, X, weight):

@@ -2,7 +2,7 @@
 
 For the K logits ℓ_k of a feature and its class x, one of 0 … K − 1:
 
-    −ln q(x|z) = Σ_d  ln Σ_k e^{ℓ_k} − ℓ_x  = Σ_d  max ℓ + ln Σ_k e^{ℓ_k − max ℓ} − ℓ_x
+    −ln p(x|z) = Σ_d  ln Σ_k e^{ℓ_k} − ℓ_x  = Σ_d  max ℓ + ln Σ_k e^{ℓ_k − max ℓ} − ℓ_x
     dℓ_k       = w (ρ_k − [k = x]),   ρ_k = e^{ℓ_k}/Σ e^ℓ
 
 Finite for every finite ℓ. Nothing changes if a number is added to all K logits of a feature.
@@ -23,7 +23,7 @@ from ._special import log
 
 
 def reference(xp, nll_rows, d_logits, scratch, logits, X, weight):
-    """Per-row −ln q(x|z) and its weighted gradient.
+    """Per-row −ln p(x|z) and its weighted gradient.
 
     nll_rows   (R,)      out: nats, summed over D, not weighted
     d_logits   (R, K D)  out: weight × ∂nll/∂logits

@@ -2,9 +2,9 @@
 
 For a logit ℓ and a value x, with λ = sigmoid ℓ:
 
-    q(x|z)     = C(λ) λˣ (1 − λ)¹⁻ˣ,   C(λ) = 2 artanh(1 − 2λ)/(1 − 2λ), which is ℓ/tanh(ℓ/2)
+    p(x|z)     = C(λ) λˣ (1 − λ)¹⁻ˣ,   C(λ) = 2 artanh(1 − 2λ)/(1 − 2λ), which is ℓ/tanh(ℓ/2)
                = ℓ e^{ℓx}/(e^ℓ − 1)                                 an exponential density cut off at 1
-    −ln q(x|z) = Σ_d  G(|ℓ|) + ℓ (½ − x),   G(a) = ln [sinh(a/2)/(a/2)] = a/2 + ln [(1 − e^{−a})/a]
+    −ln p(x|z) = Σ_d  G(|ℓ|) + ℓ (½ − x),   G(a) = ln [sinh(a/2)/(a/2)] = a/2 + ln [(1 − e^{−a})/a]
     dℓ         = w (μ(ℓ) − x),   μ = E[x|z] = ½ + g(|ℓ|) sign ℓ,   g(a) = G′(a) = 1/(1 − e^{−a}) − 1/a − ½
 
 Without C it is the cross-entropy of a grey pixel, `bernoulli.py`'s: no density, and its gradient has sigmoid ℓ in the
@@ -22,14 +22,13 @@ import math
 from fractions import Fraction
 
 import numpy as np
-from numba import prange
 
 from . import _cuda
 from ._math import expm1_negative, like
 from ._op import WEIGHTS, Op, normal, poison, row_weight, uniform
 from ._rows import as_column, as_vector
 from ._special import _inlined, log
-from ._threads import parallel, run, share
+from ._threads import run, share, shared
 
 NEAR = 2.0  # below it, the series
 
@@ -68,7 +67,7 @@ def quantile(xp, logits, u):
 
 
 def reference(xp, nll_rows, d_logits, logits, X, weight):
-    """Per-row −ln q(x|z) and its weighted gradient.
+    """Per-row −ln p(x|z) and its weighted gradient.
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
     d_logits   (R, D)  out: weight × ∂nll/∂logits
@@ -106,27 +105,26 @@ def _series(q):
     return g * q + like(q, SERIES[0])
 
 
-@parallel
-def _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, weight_step, threads):
+@shared
+def _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, weight_step, t, shares):
     B, D = X.shape
     zero, half, one = like(X, 0.0), like(X, 0.5), like(X, 1.0)
     smallest, near = like(X, SMALLEST), like(X, NEAR)
-    for t in prange(threads):
-        start, stop = share(t, threads, logits.shape[0], 1)
-        for r in range(start, stop):
-            b = r % B
-            w = weight[r * weight_step]
-            nll = zero
-            for j in range(D):
-                l, x = logits[r, j], X[b, j]
-                a = abs(l)
-                a = smallest if a < smallest else a  # NaN stays NaN
-                m = -expm1_negative(-a)
-                inverse = one / (a * m)
-                mu = half + _series(a * a) * a if a < near else (a - m) * inverse
-                nll += half * a + log(m * m * inverse) + l * (half - x)
-                d_logits[r, j] = w * ((one - mu if l < zero else mu) - x)
-            nll_rows[r] = nll
+    start, stop = share(t, shares, logits.shape[0], 1)
+    for r in range(start, stop):
+        b = r % B
+        w = weight[r * weight_step]
+        nll = zero
+        for j in range(D):
+            l, x = logits[r, j], X[b, j]
+            a = abs(l)
+            a = smallest if a < smallest else a  # NaN stays NaN
+            m = -expm1_negative(-a)
+            inverse = one / (a * m)
+            mu = half + _series(a * a) * a if a < near else (a - m) * inverse
+            nll += half * a + log(m * m * inverse) + l * (half - x)
+            d_logits[r, j] = w * ((one - mu if l < zero else mu) - x)
+        nll_rows[r] = nll
 
 
 def fused(nll_rows, d_logits, logits, X, weight):

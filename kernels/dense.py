@@ -18,12 +18,11 @@ Source of the stable forms: `_math.py`. At a = 0 relu's gradient is 0, the conve
 """
 
 import numpy as np
-from numba import prange
 
 from . import _cuda
 from ._math import expm1_negative, kernel, like, sigmoid, softplus, tanh
 from ._op import Op, normal, poison
-from ._threads import parallel, run, share
+from ._threads import run, share, shared
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "softplus", "silu")
 KEEPS_A = frozenset({"silu"})  # the activations whose gradient needs A beside Y
@@ -102,43 +101,41 @@ _IDENTITY, _RELU, _TANH, _SIGMOID, _SOFTPLUS, _SILU = range(len(ACTIVATIONS))
 _NUMBER = {name: number for number, name in enumerate(ACTIVATIONS)}
 
 
-@parallel
-def _straight_forward(Y, b, activation, threads):
+@shared
+def _straight_forward(Y, b, activation, t, shares):
     zero = like(b, 0.0)
-    for t in prange(threads):
-        start, stop = share(t, threads, Y.shape[0], 1)
-        for i in range(start, stop):
-            if activation == _RELU:
-                for j in range(Y.shape[1]):
-                    a = Y[i, j] + b[j]
-                    Y[i, j] = zero if a < zero else a  # NaN stays NaN
-            else:
-                for j in range(Y.shape[1]):
-                    Y[i, j] += b[j]
+    start, stop = share(t, shares, Y.shape[0], 1)
+    for i in range(start, stop):
+        if activation == _RELU:
+            for j in range(Y.shape[1]):
+                a = Y[i, j] + b[j]
+                Y[i, j] = zero if a < zero else a  # NaN stays NaN
+        else:
+            for j in range(Y.shape[1]):
+                Y[i, j] += b[j]
 
 
-@parallel
-def _curved_forward(Y, A, b, activation, threads):
-    for t in prange(threads):
-        start, stop = share(t, threads, Y.shape[0], 1)
-        for i in range(start, stop):
-            if activation == _TANH:
-                for j in range(Y.shape[1]):
-                    Y[i, j] = tanh(Y[i, j] + b[j])
-            elif activation == _SIGMOID:
-                for j in range(Y.shape[1]):
-                    Y[i, j] = sigmoid(Y[i, j] + b[j])
-            elif activation == _SOFTPLUS:
-                for j in range(Y.shape[1]):
-                    Y[i, j] = softplus(Y[i, j] + b[j])
-            else:
-                for j in range(Y.shape[1]):
-                    a = Y[i, j] + b[j]
-                    A[i, j] = a
-                    Y[i, j] = a * sigmoid(a)
+@shared
+def _curved_forward(Y, A, b, activation, t, shares):
+    start, stop = share(t, shares, Y.shape[0], 1)
+    for i in range(start, stop):
+        if activation == _TANH:
+            for j in range(Y.shape[1]):
+                Y[i, j] = tanh(Y[i, j] + b[j])
+        elif activation == _SIGMOID:
+            for j in range(Y.shape[1]):
+                Y[i, j] = sigmoid(Y[i, j] + b[j])
+        elif activation == _SOFTPLUS:
+            for j in range(Y.shape[1]):
+                Y[i, j] = softplus(Y[i, j] + b[j])
+        else:
+            for j in range(Y.shape[1]):
+                a = Y[i, j] + b[j]
+                A[i, j] = a
+                Y[i, j] = a * sigmoid(a)
 
 
-# Backward, a thread has whole blocks of rows, so that the sums do not depend on the number of threads.
+# Backward, a share is whole blocks of rows, so that the sums do not depend on the number of shares.
 
 
 @kernel
@@ -150,48 +147,44 @@ def _add_rows(total, X):
             total[j] += X[i, j]
 
 
-@parallel
-def _straight_backward(dA, db, partial, Y, activation, threads):
+@shared
+def _straight_backward(dA, partial, Y, activation, t, shares):
     B, H = dA.shape
     zero = like(dA, 0.0)
     blocks = (B + BLOCK_ROWS - 1) // BLOCK_ROWS
-    for t in prange(threads):
-        first, last = share(t, threads, blocks, 1)
-        for block in range(first, last):
-            start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
-            if activation == _RELU:
-                for i in range(start, stop):
-                    for j in range(H):
-                        dA[i, j] = dA[i, j] if Y[i, j] > zero else zero
-            _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
-    _add_rows(db, partial[: blocks * H].reshape(blocks, H))
+    first, last = share(t, shares, blocks, 1)
+    for block in range(first, last):
+        start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
+        if activation == _RELU:
+            for i in range(start, stop):
+                for j in range(H):
+                    dA[i, j] = dA[i, j] if Y[i, j] > zero else zero
+        _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
 
 
-@parallel
-def _curved_backward(dA, db, partial, Y, A, activation, threads):
+@shared
+def _curved_backward(dA, partial, Y, A, activation, t, shares):
     B, H = dA.shape
     one = like(dA, 1.0)
     blocks = (B + BLOCK_ROWS - 1) // BLOCK_ROWS
-    for t in prange(threads):
-        first, last = share(t, threads, blocks, 1)
-        for block in range(first, last):
-            start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
-            for i in range(start, stop):
-                if activation == _TANH:
-                    for j in range(H):
-                        dA[i, j] *= one - Y[i, j] * Y[i, j]
-                elif activation == _SIGMOID:
-                    for j in range(H):
-                        dA[i, j] *= Y[i, j] * (one - Y[i, j])
-                elif activation == _SOFTPLUS:
-                    for j in range(H):
-                        dA[i, j] *= -expm1_negative(-Y[i, j])
-                else:
-                    for j in range(H):
-                        s = sigmoid(A[i, j])
-                        dA[i, j] *= s + Y[i, j] * (one - s)
-            _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
-    _add_rows(db, partial[: blocks * H].reshape(blocks, H))
+    first, last = share(t, shares, blocks, 1)
+    for block in range(first, last):
+        start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
+        for i in range(start, stop):
+            if activation == _TANH:
+                for j in range(H):
+                    dA[i, j] *= one - Y[i, j] * Y[i, j]
+            elif activation == _SIGMOID:
+                for j in range(H):
+                    dA[i, j] *= Y[i, j] * (one - Y[i, j])
+            elif activation == _SOFTPLUS:
+                for j in range(H):
+                    dA[i, j] *= -expm1_negative(-Y[i, j])
+            else:
+                for j in range(H):
+                    s = sigmoid(A[i, j])
+                    dA[i, j] *= s + Y[i, j] * (one - s)
+        _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
 
 
 def forward(Y, A, b, activation):
@@ -207,9 +200,10 @@ def backward(dA, db, partial, Y, A, activation):
     """The fused `backward_reference`."""
     number = _NUMBER[activation]
     if number <= _RELU:
-        run(_straight_backward, dA.size, dA, db, partial, Y, number)
+        run(_straight_backward, dA.size, dA, partial, Y, number)
     else:
-        run(_curved_backward, dA.size, dA, db, partial, Y, Y if A is None else A, number)
+        run(_curved_backward, dA.size, dA, partial, Y, Y if A is None else A, number)
+    _add_rows(db, partial[: scratch(*dA.shape)].reshape(-1, dA.shape[1]))
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------

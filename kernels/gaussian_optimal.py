@@ -3,13 +3,13 @@
 For means m and values x, weighed as the rows are:
 
     σ̂²         = Σ_r w_r Σ_d (x − m)² / (D Σ_r w_r)             the mean squared error
-    −ln q(x|z) = Σ_d  ½ [(x − m)²/σ̂² + ln 2πσ̂²]                on average D/2 (ln 2πσ̂² + 1)
+    −ln p(x|z) = Σ_d  ½ [(x − m)²/σ̂² + ln 2πσ̂²]                on average D/2 (ln 2πσ̂² + 1)
     dm         = w (m − x)/σ̂²
 
 σ̂ depends on m, and yet dm is the whole derivative: at σ̂² the weighted sum of the losses is least, and its derivative
 by σ² is 0. ln σ̂² is clamped to [−10, 10], as in `gaussian.py`; where it is, σ² is a constant, and dm is right again.
 
-This is a loss of a batch and no distribution: q(x|z) may not depend on the other rows. What is evaluated and sampled
+This is a loss of a batch and no distribution: p(x|z) may not depend on the other rows. What is evaluated and sampled
 from is `gaussian_shared` with a σ² that is kept.
 
 Shapes: rows R = S·B, sample by sample; mean, d_mean (R, D); squared_error (1,); X (B, D), row r of the mean belongs to
@@ -21,13 +21,12 @@ Source: Rybkin, Daniilidis & Levine, "Simple and effective VAE training with cal
 import math
 
 import numpy as np
-from numba import prange
 
 from . import _cuda
 from ._math import kernel, like
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
-from ._threads import parallel, run, share
+from ._threads import run, share, shared
 from .gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
 
 VARIANCE_MIN, VARIANCE_MAX = math.exp(LOGVAR_MIN), math.exp(LOGVAR_MAX)
@@ -69,39 +68,53 @@ def _mean_squared_error(squared_rows, weight, weight_step, D):
     return total / (weights * D)
 
 
-@parallel
-def _gaussian_optimal(nll_rows, d_mean, squared_error, clamped, mean, X, weight, weight_step, threads):
+@shared
+def _differences(squared_rows, d_mean, mean, X, t, shares):
+    """d_mean ← μ − x and squared_rows ← Σ_d (μ − x)²."""
     B, D = X.shape
-    zero, half = like(X, 0.0), like(X, 0.5)
-    for t in prange(threads):
-        start, stop = share(t, threads, mean.shape[0], 1)
-        for r in range(start, stop):
-            b = r % B
-            squared = zero
-            for j in range(D):
-                delta = mean[r, j] - X[b, j]
-                squared += delta * delta
-                d_mean[r, j] = delta
-            nll_rows[r] = squared
-    error = _mean_squared_error(nll_rows, weight, weight_step, D)
+    zero = like(X, 0.0)
+    start, stop = share(t, shares, mean.shape[0], 1)
+    for r in range(start, stop):
+        b = r % B
+        squared = zero
+        for j in range(D):
+            delta = mean[r, j] - X[b, j]
+            squared += delta * delta
+            d_mean[r, j] = delta
+        squared_rows[r] = squared
+
+
+@kernel
+def _variance(squared_error, clamped, squared_rows, weight, weight_step, D):
+    """σ² in float64, clamped; squared_error ← what it was before."""
+    error = _mean_squared_error(squared_rows, weight, weight_step, D)
     variance = VARIANCE_MIN if error < VARIANCE_MIN else error  # NaN stays NaN
     variance = VARIANCE_MAX if variance > VARIANCE_MAX else variance
-    precision, constant = like(X, 1 / variance), like(X, D * (LN_2PI + math.log(variance)))
-    for t in prange(threads):
-        start, stop = share(t, threads, mean.shape[0], 1)
-        for r in range(start, stop):
-            nll_rows[r] = half * (nll_rows[r] * precision + constant)
-            scale = weight[r * weight_step] * precision
-            for j in range(D):
-                d_mean[r, j] *= scale
     squared_error[0] = error
     clamped[0] += variance != error
+    return variance
+
+
+@shared
+def _divide(nll_rows, d_mean, weight, weight_step, precision, constant, t, shares):
+    """nll_rows from Σ_d (μ − x)², and d_mean from μ − x."""
+    half = like(d_mean, 0.5)
+    start, stop = share(t, shares, d_mean.shape[0], 1)
+    for r in range(start, stop):
+        nll_rows[r] = half * (nll_rows[r] * precision + constant)
+        scale = weight[r * weight_step] * precision
+        for j in range(d_mean.shape[1]):
+            d_mean[r, j] *= scale
 
 
 def fused(nll_rows, d_mean, squared_error, clamped, mean, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    run(_gaussian_optimal, mean.size, nll_rows, d_mean, squared_error, clamped, mean, X, weight, step)
+    run(_differences, mean.size, nll_rows, d_mean, mean, X)
+    number, D = X.dtype.type, X.shape[1]
+    variance = _variance(squared_error, clamped, nll_rows, weight, step, D)
+    numbers = number(1 / variance), number(D * (LN_2PI + math.log(variance)))
+    run(_divide, mean.size, nll_rows, d_mean, weight, step, *numbers)
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 For a mean m, the learned s = ln σ² (clamped to c = min(max(s, −10), 10), as in `gaussian.py`) and a value x:
 
-    −ln q(x|z) = Σ_d  ½ [(x − m)² e^{−c} + c + ln 2π]
+    −ln p(x|z) = Σ_d  ½ [(x − m)² e^{−c} + c + ln 2π]
     dm         = w (m − x) e^{−c}
     ds         = Σ_r w_r Σ_d ½ [1 − (x − m)² e^{−c}]  where −10 ≤ s ≤ 10, else 0
 
@@ -16,18 +16,17 @@ clamped. Nats. dtype: float32 or float64, all the same but `clamped`, C-contiguo
 import math
 
 import numpy as np
-from numba import prange
 
 from . import _cuda
 from ._math import exp, kernel, like
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
-from ._threads import parallel, run, share
+from ._threads import run, share, shared
 from .gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
 
 
 def reference(xp, nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
-    """Per-row −ln q(x|z), its weighted gradient, and that of the learned ln σ².
+    """Per-row −ln p(x|z), its weighted gradient, and that of the learned ln σ².
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
     d_mean     (R, D)  out: weight × ∂nll/∂mean
@@ -60,27 +59,33 @@ def _slope(squared_rows, weight, weight_step, features):
     return total
 
 
-@parallel
-def _gaussian_shared(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight, weight_step, threads):
+@kernel
+def _clamp(s):
+    c = like(s, LOGVAR_MIN) if s < like(s, LOGVAR_MIN) else s  # NaN stays NaN
+    return like(s, LOGVAR_MAX) if c > like(s, LOGVAR_MAX) else c
+
+
+@shared
+def _gaussian_shared(nll_rows, d_mean, mean, logvar, X, weight, weight_step, t, shares):
+    """d_mean, and nll_rows ← Σ_d (μ − x)²/σ²: `_finish` adds the rest."""
     B, D = X.shape
-    zero, half, features = like(X, 0.0), like(X, 0.5), like(X, D)
-    s = logvar[0]
-    c = like(X, LOGVAR_MIN) if s < like(X, LOGVAR_MIN) else s  # NaN stays NaN
-    c = like(X, LOGVAR_MAX) if c > like(X, LOGVAR_MAX) else c
-    inside = c == s
-    precision = exp(-c)
-    constant = features * (c + like(X, LN_2PI))
-    for t in prange(threads):
-        start, stop = share(t, threads, mean.shape[0], 1)
-        for r in range(start, stop):
-            b = r % B
-            scale = weight[r * weight_step] * precision
-            squared = zero
-            for j in range(D):
-                delta = mean[r, j] - X[b, j]
-                squared += delta * delta
-                d_mean[r, j] = scale * delta
-            nll_rows[r] = squared * precision
+    zero, precision = like(X, 0.0), exp(-_clamp(logvar[0]))
+    start, stop = share(t, shares, mean.shape[0], 1)
+    for r in range(start, stop):
+        b = r % B
+        scale = weight[r * weight_step] * precision
+        squared = zero
+        for j in range(D):
+            delta = mean[r, j] - X[b, j]
+            squared += delta * delta
+            d_mean[r, j] = scale * delta
+        nll_rows[r] = squared * precision
+
+
+@kernel
+def _finish(nll_rows, d_logvar, clamped, logvar, D, weight, weight_step):
+    half, features, c = like(logvar, 0.5), like(logvar, D), _clamp(logvar[0])
+    inside, constant = c == logvar[0], features * (c + like(logvar, LN_2PI))
     d_logvar[0] = 0.5 * _slope(nll_rows, weight, weight_step, features) if inside else 0.0
     for r in range(nll_rows.size):
         nll_rows[r] = half * (nll_rows[r] + constant)
@@ -90,7 +95,8 @@ def _gaussian_shared(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weigh
 def fused(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    run(_gaussian_shared, mean.size, nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight, step)
+    run(_gaussian_shared, mean.size, nll_rows, d_mean, mean, logvar, X, weight, step)
+    _finish(nll_rows, d_logvar, clamped, logvar, X.shape[1], weight, step)
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ same. The routines are `cblas_sgemm` and `cblas_dgemm`, given by their addresses
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.extending import intrinsic
 
 from ._math import like
-from ._threads import LINE, parallel, run, share
+from ._threads import LINE, run, share, shared
 
 ROW_MAJOR, AS_IT_IS, TRANSPOSED = 101, 111, 112  # the numbers of cblas.h
 FEW_ROWS = 256  # below it a share is columns: a few rows of A would not pay for reading all of B
@@ -64,30 +64,29 @@ def _calling(bits):
 _call_32, _call_64 = _calling(32), _calling(64)
 
 
-@parallel
-def _gemm(address, wide, out, A, B, order_A, order_B, threads):
+@shared
+def _gemm(address, wide, out, A, B, order_A, order_B, t, shares):
     """A and B as they are stored: (k, m) and (n, k) where they are transposed."""
     m, n = out.shape
     k = A.shape[1] if order_A == AS_IT_IS else A.shape[0]
     step_A, step_B, size = A.shape[1], B.shape[1], out.itemsize
     by_rows = m >= FEW_ROWS
     one = like(out, 1.0)
-    for t in prange(threads):
-        start, stop = share(t, threads, m, 8) if by_rows else share(t, threads, n, LINE)
-        a, b, c = A.ctypes.data, B.ctypes.data, out.ctypes.data
-        rows, columns = m, n
-        if by_rows:
-            rows = stop - start
-            a += size * start * (step_A if order_A == AS_IT_IS else 1)
-            c += size * start * n
-        else:
-            columns = stop - start
-            b += size * start * (1 if order_B == AS_IT_IS else step_B)
-            c += size * start
-        if stop > start and wide:
-            _call_64(address, order_A, order_B, rows, columns, k, one, a, step_A, b, step_B, c, n)
-        elif stop > start:
-            _call_32(address, order_A, order_B, rows, columns, k, one, a, step_A, b, step_B, c, n)
+    start, stop = share(t, shares, m, 8) if by_rows else share(t, shares, n, LINE)
+    a, b, c = A.ctypes.data, B.ctypes.data, out.ctypes.data
+    rows, columns = m, n
+    if by_rows:
+        rows = stop - start
+        a += size * start * (step_A if order_A == AS_IT_IS else 1)
+        c += size * start * n
+    else:
+        columns = stop - start
+        b += size * start * (1 if order_B == AS_IT_IS else step_B)
+        c += size * start
+    if stop > start and wide:
+        _call_64(address, order_A, order_B, rows, columns, k, one, a, step_A, b, step_B, c, n)
+    elif stop > start:
+        _call_32(address, order_A, order_B, rows, columns, k, one, a, step_A, b, step_B, c, n)
 
 
 class Gemm:

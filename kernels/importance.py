@@ -1,10 +1,10 @@
-"""importance: the importance-weighted bound on ln q(x), the weights of its samples, and its mirror in the posterior.
+"""importance: the importance-weighted bound on ln p(x), the weights of its samples, and its gradient in the posterior.
 
-With z_s = μ + σ ⊙ ε_s, s = 1 … S, v = ln σ², and nll_s = −ln q(x|z_s) of one row:
+With z_s = μ + σ ⊙ ε_s, s = 1 … S, v = ln σ², and nll_s = −ln p(x|z_s) of one row:
 
-    forward     ln w_s = −nll_s + β ½ Σ_l (ε² − z² + v)    β times ln q(z)/p(z|x), whose ln 2π cancel (eq. 12)
+    forward     ln w_s = −nll_s + β ½ Σ_l (ε² − z² + v)    β times ln p(z)/q(z|x), whose ln 2π cancel (eq. 12)
                 bound  = ln (1/S) Σ_s w_s
-                c_s    = w_s / (B Σ_r w_r)                  what sample s counts in the mirror
+                c_s    = w_s / (B Σ_r w_r)                  the weight of sample s in the backward pass
     backward    the gradient of −(1/B) Σ_rows bound is that of Σ_rows Σ_s c_s (−ln w_s), the c_s held:
                 dz_s  += β c_s z_s;   dμ = Σ_s dz_s;   dv = Σ_s ½ (σ ε_s dz_s − β c_s)
 
@@ -13,7 +13,7 @@ The dz_s that come in have been through the likelihood and the decoder with the 
 
 Shapes: log_w, weight, nll (S, B); bound (B,); Z, eps, dZ (S, B, L); sigma (B, L); H, dH (B, 2L); beta a number. Nats.
 dtype: float32 or float64, all the same, C-contiguous.
-Source: Burda, Grosse & Salakhutdinov 2016, §3. Every dependence on μ and v is differentiated, that of ln p(z|x) too.
+Source: Burda, Grosse & Salakhutdinov 2016, §3. Every dependence on μ and v is differentiated, that of ln q(z|x) too.
 """
 
 import math
@@ -31,10 +31,10 @@ def forward_reference(xp, log_w, weight, bound, nll, Z, eps, H, beta):
     log_w      (S, B)     out: ln w
     weight     (S, B)     out: w / (B Σ_s w)
     bound      (B,)       out: ln of the mean of w over the samples
-    nll        (S, B)     −ln q(x|z) of each sample
+    nll        (S, B)     −ln p(x|z) of each sample
     Z, eps     (S, B, L)  as `latent_forward` has them
     H          (B, 2L)    mean, then logvar
-    beta                  the weight of ln q(z)/p(z|x)
+    beta                  the weight of ln p(z)/q(z|x)
     """
     S, B, L = Z.shape
     log_w[...] = (beta * 0.5) * (eps * eps - Z * Z + H[:, L:]).sum(axis=2) - nll
@@ -46,7 +46,7 @@ def forward_reference(xp, log_w, weight, bound, nll, Z, eps, H, beta):
 
 
 def backward_reference(xp, dH, dZ, eps, sigma, Z, weight, beta):
-    """dH from dZ, with the gradient of Σ_s,rows weight · β · ln p(z|x)/q(z) added (Burda et al. 2016; eq. 12).
+    """dH from dZ, with the gradient of Σ_s,rows weight · β · ln q(z|x)/p(z) added (Burda et al. 2016; eq. 12).
 
     dH         (B, 2L)    out, overwritten
     dZ         (S, B, L)  from the decoder

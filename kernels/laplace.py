@@ -2,7 +2,7 @@
 
 For a mean m, a log-scale s (clamped to c = min(max(s, −5), 5)) and a value x:
 
-    −ln q(x|z) = Σ_d  |x − m| e^{−c} + c + ln 2
+    −ln p(x|z) = Σ_d  |x − m| e^{−c} + c + ln 2
     dm         = w sign(m − x) e^{−c}                      0 at m = x, where there is no derivative
     ds         = w [1 − |x − m| e^{−c}]  where −5 ≤ s ≤ 5, else 0
 
@@ -15,13 +15,11 @@ dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 
 import math
 
-from numba import prange
-
 from . import _cuda
 from ._math import exp, like
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
-from ._threads import parallel, run, share
+from ._threads import add, run, share, shared
 from .gaussian import LOGVAR_MAX, LOGVAR_MIN
 
 LOGSCALE_MIN, LOGSCALE_MAX = LOGVAR_MIN / 2, LOGVAR_MAX / 2
@@ -29,7 +27,7 @@ LN_2 = math.log(2)
 
 
 def reference(xp, nll_rows, d_out, clamped, out, X, weight):
-    """Per-row −ln q(x|z) and its weighted gradient.
+    """Per-row −ln p(x|z) and its weighted gradient.
 
     nll_rows   (R,)     out: nats, summed over D, not weighted
     d_out      (R, 2D)  out: weight × ∂nll/∂out
@@ -54,36 +52,35 @@ def reference(xp, nll_rows, d_out, clamped, out, X, weight):
     d_out[:, :, D:] = xp.where(inside, weight * (1 - error), 0)
 
 
-@parallel
-def _laplace(nll_rows, d_out, clamped, out, X, weight, weight_step, threads):
+@shared
+def _laplace(nll_rows, d_out, clamped, out, X, weight, weight_step, t, shares):
     B, D = X.shape
     zero, one, ln_2 = like(X, 0.0), like(X, 1.0), like(X, LN_2)
     low, high = like(X, LOGSCALE_MIN), like(X, LOGSCALE_MAX)
     count = 0
-    for t in prange(threads):
-        start, stop = share(t, threads, out.shape[0], 1)
-        for r in range(start, stop):
-            b = r % B
-            w = weight[r * weight_step]
-            nll = zero
-            outside = 0
-            for j in range(D):
-                s = out[r, D + j]
-                c = low if s < low else s  # NaN stays NaN
-                c = high if c > high else c
-                inside = c == s
-                rate = exp(-c)
-                delta = out[r, j] - X[b, j]
-                error = abs(delta) * rate
-                nll += error + c + ln_2
-                slope = w * rate
-                slope = -slope if delta < zero else slope
-                d_out[r, j] = zero if delta == zero else slope
-                d_out[r, D + j] = w * (one - error) if inside else zero
-                outside += not inside
-            nll_rows[r] = nll
-            count += outside
-    clamped[0] += count
+    start, stop = share(t, shares, out.shape[0], 1)
+    for r in range(start, stop):
+        b = r % B
+        w = weight[r * weight_step]
+        nll = zero
+        outside = 0
+        for j in range(D):
+            s = out[r, D + j]
+            c = low if s < low else s  # NaN stays NaN
+            c = high if c > high else c
+            inside = c == s
+            rate = exp(-c)
+            delta = out[r, j] - X[b, j]
+            error = abs(delta) * rate
+            nll += error + c + ln_2
+            slope = w * rate
+            slope = -slope if delta < zero else slope
+            d_out[r, j] = zero if delta == zero else slope
+            d_out[r, D + j] = w * (one - error) if inside else zero
+            outside += not inside
+        nll_rows[r] = nll
+        count += outside
+    add(clamped, count)
 
 
 def fused(nll_rows, d_out, clamped, out, X, weight):

@@ -1,4 +1,4 @@
-"""latent: the Gaussian posterior. Reparameterisation (eq. 23) and analytic KL (eq. 16) in one pass; their mirror.
+"""latent: the Gaussian posterior. Reparameterisation (eq. 23) and analytic KL (eq. 16) in one pass; their gradients.
 
 With H = [μ | v], v = ln σ², the encoder's output:
 

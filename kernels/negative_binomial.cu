@@ -40,7 +40,7 @@ inline __device__ gamma_pair log_rising(double x, double theta, gamma_pair at_8)
     return {log(product) + (end.lgamma - at_8.lgamma), slope + (end.digamma - at_8.digamma)};
 }
 
-// What both kernels over rows need of an entry: −ln q, and its slopes by the log-mean and by ln θ.
+// What both kernels over rows need of an entry: −ln p, and its slopes by the log-mean and by ln θ.
 struct entry {
     double nll, d_logmean, d_logtheta;
     bool inside;

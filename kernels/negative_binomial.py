@@ -3,8 +3,8 @@
 Mean μ = e^c from the decoder, c = min(s, 20) (`poisson.py`'s clamp); one θ = e^t for each feature, learned, the inverse
 dispersion, t clamped to [−10, 10]: the variance is μ + μ²/θ, and θ → ∞ is Poisson's. For a count x, with v = c − t:
 
-    q(x|z)     = Γ(x+θ)/(x! Γ(θ)) · (θ/(θ+μ))^θ (μ/(θ+μ))^x
-    −ln q(x|z) = Σ_d  ln x! + ln Γ(θ) − ln Γ(x+θ) + (x+θ) ln(1+e^v) − x v
+    p(x|z)     = Γ(x+θ)/(x! Γ(θ)) · (θ/(θ+μ))^θ (μ/(θ+μ))^x
+    −ln p(x|z) = Σ_d  ln x! + ln Γ(θ) − ln Γ(x+θ) + (x+θ) ln(1+e^v) − x v
     ds         = w (μ − x) θ/(θ+μ)  where s ≤ 20, else 0
     dt         = Σ_r w_r [θ (ψ(θ) − ψ(x+θ) + ln(1+e^v)) − (μ − x) θ/(θ+μ)]  where −10 ≤ t ≤ 10, else 0
 
@@ -18,24 +18,22 @@ Source: the parametrisation of Lopez et al., "Deep generative modeling for singl
 with its default of one dispersion for each feature.
 """
 
-from numba import prange
-
 from . import _cuda
 from ._math import exp, kernel, log1p_unit
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
 from ._special import log_factorial, log_rising, special, stirling
-from ._threads import parallel, run, share
+from ._threads import add, run, share, shared
 from .gaussian import LOGVAR_MAX, LOGVAR_MIN
 from .poisson import LOGRATE_MAX, counts
 
 LOGTHETA_MIN, LOGTHETA_MAX = LOGVAR_MIN, LOGVAR_MAX
 FEATURE_ROWS = 4  # of the table: what depends on the feature alone
-TABLE_ROWS = FEATURE_ROWS + 16  # and the sums of so many parts of the rows, as many threads at the most
+TABLE_ROWS = FEATURE_ROWS + 16  # and the sums of so many parts of the rows, as many shares at the most
 
 
 def reference(xp, nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
-    """Per-row −ln q(x|z), its weighted gradient, and that of the learned dispersions.
+    """Per-row −ln p(x|z), its weighted gradient, and that of the learned dispersions.
 
     nll_rows    (R,)    out: nats, summed over D, not weighted
     d_logmean   (R, D)  out: weight × ∂nll/∂logmean
@@ -82,45 +80,40 @@ def _features(table, clamped, logtheta):
     table[FEATURE_ROWS:] = 0.0
 
 
-# A thread has whole parts of the rows. As many parts as the table has rows for, whatever the number of threads, so that
+# A share is whole parts of the rows. As many parts as the table has rows for, whatever the number of shares, so that
 # the sums do not depend on it.
 
 
-@parallel
-def _negative_binomial(
-    nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight, weight_step, threads
-):
+@shared
+def _negative_binomial(nll_rows, d_logmean, clamped, table, logmean, X, weight, weight_step, t, shares):
     B, D = X.shape
     R, parts = logmean.shape[0], table.shape[0] - FEATURE_ROWS
-    _features(table, clamped, logtheta)
     count = 0
-    for thread in prange(threads):
-        first, last = share(thread, threads, parts, 1)
-        for part in range(first, last):
-            start, stop = share(part, parts, R, 1)
-            d_theta = table[FEATURE_ROWS + part]
-            for r in range(start, stop):
-                b = r % B
-                w = float(weight[r * weight_step])
-                nll = 0.0
-                outside = 0
-                for j in range(D):
-                    s, x, theta = float(logmean[r, j]), float(X[b, j]), table[1, j]
-                    c = LOGRATE_MAX if s > LOGRATE_MAX else s
-                    inside = c == s
-                    v = c - table[0, j]
-                    e = exp(-abs(v))
-                    softplus = (0.0 if v < 0.0 else v) + log1p_unit(e)
-                    slope = (exp(c) - x) * ((e if v >= 0.0 else 1.0) / (1.0 + e))
-                    ratio, d_ratio = log_rising(x, theta, table[2, j], table[3, j])
-                    nll += log_factorial(x) - ratio + (x + theta) * softplus - x * v
-                    d_logmean[r, j] = w * slope if inside else 0.0
-                    d_theta[j] += w * (theta * (softplus - d_ratio) - slope)
-                    outside += not inside
-                nll_rows[r] = nll
-                count += outside
-    clamped[0] += count
-    _add_parts(d_logtheta, table, logtheta)
+    first, last = share(t, shares, parts, 1)
+    for part in range(first, last):
+        start, stop = share(part, parts, R, 1)
+        d_theta = table[FEATURE_ROWS + part]
+        for r in range(start, stop):
+            b = r % B
+            w = float(weight[r * weight_step])
+            nll = 0.0
+            outside = 0
+            for j in range(D):
+                s, x, theta = float(logmean[r, j]), float(X[b, j]), table[1, j]
+                c = LOGRATE_MAX if s > LOGRATE_MAX else s
+                inside = c == s
+                v = c - table[0, j]
+                e = exp(-abs(v))
+                softplus = (0.0 if v < 0.0 else v) + log1p_unit(e)
+                slope = (exp(c) - x) * ((e if v >= 0.0 else 1.0) / (1.0 + e))
+                ratio, d_ratio = log_rising(x, theta, table[2, j], table[3, j])
+                nll += log_factorial(x) - ratio + (x + theta) * softplus - x * v
+                d_logmean[r, j] = w * slope if inside else 0.0
+                d_theta[j] += w * (theta * (softplus - d_ratio) - slope)
+                outside += not inside
+            nll_rows[r] = nll
+            count += outside
+    add(clamped, count)
 
 
 @kernel
@@ -136,8 +129,10 @@ def _add_parts(d_logtheta, table, logtheta):
 def fused(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    outputs = (nll_rows, d_logmean, d_logtheta, clamped, table)
-    run(_negative_binomial, logmean.size, *outputs, logmean, logtheta, X, weight, step)
+    _features(table, clamped, logtheta)
+    outputs = (nll_rows, d_logmean, clamped, table)
+    run(_negative_binomial, logmean.size, *outputs, logmean, X, weight, step)
+    _add_parts(d_logtheta, table, logtheta)
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------

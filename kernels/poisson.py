@@ -2,7 +2,7 @@
 
 For a log-rate s (clamped to c = min(s, 20)) and a count x = 0, 1, 2, …:
 
-    −ln q(x|z) = Σ_d  e^c − x c + ln x!
+    −ln p(x|z) = Σ_d  e^c − x c + ln x!
     ds         = w (e^c − x)  where s ≤ 20, else 0
 
 The clamp keeps e^s finite: e²⁰ is thirty times the largest count that a float32 holds exactly. It is counted, as in
@@ -19,20 +19,19 @@ dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 import math
 
 import numpy as np
-from numba import prange
 
 from . import _cuda
 from ._math import exp
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
 from ._special import log_factorial, special
-from ._threads import parallel, run, share
+from ._threads import add, run, share, shared
 
 LOGRATE_MAX = 20.0
 
 
 def reference(xp, nll_rows, d_lograte, clamped, lograte, X, weight):
-    """Per-row −ln q(x|z) and its weighted gradient.
+    """Per-row −ln p(x|z) and its weighted gradient.
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
     d_lograte  (R, D)  out: weight × ∂nll/∂lograte
@@ -51,28 +50,27 @@ def reference(xp, nll_rows, d_lograte, clamped, lograte, X, weight):
     d_lograte.reshape(-1, B, D)[...] = xp.where(inside, as_column(weight, B) * (rate - X), 0)
 
 
-@parallel
-def _poisson(nll_rows, d_lograte, clamped, lograte, X, weight, weight_step, threads):
+@shared
+def _poisson(nll_rows, d_lograte, clamped, lograte, X, weight, weight_step, t, shares):
     B, D = X.shape
     count = 0
-    for t in prange(threads):
-        start, stop = share(t, threads, lograte.shape[0], 1)
-        for r in range(start, stop):
-            b = r % B
-            w = float(weight[r * weight_step])
-            nll = 0.0
-            outside = 0
-            for j in range(D):
-                s, x = float(lograte[r, j]), float(X[b, j])
-                c = LOGRATE_MAX if s > LOGRATE_MAX else s  # NaN stays NaN
-                inside = c == s
-                rate = exp(c)
-                nll += rate - x * c + log_factorial(x)
-                d_lograte[r, j] = w * (rate - x) if inside else 0.0
-                outside += not inside
-            nll_rows[r] = nll
-            count += outside
-    clamped[0] += count
+    start, stop = share(t, shares, lograte.shape[0], 1)
+    for r in range(start, stop):
+        b = r % B
+        w = float(weight[r * weight_step])
+        nll = 0.0
+        outside = 0
+        for j in range(D):
+            s, x = float(lograte[r, j]), float(X[b, j])
+            c = LOGRATE_MAX if s > LOGRATE_MAX else s  # NaN stays NaN
+            inside = c == s
+            rate = exp(c)
+            nll += rate - x * c + log_factorial(x)
+            d_lograte[r, j] = w * (rate - x) if inside else 0.0
+            outside += not inside
+        nll_rows[r] = nll
+        count += outside
+    add(clamped, count)
 
 
 def fused(nll_rows, d_lograte, clamped, lograte, X, weight):

@@ -9,12 +9,11 @@ Source: Tieleman & Hinton 2012 (lecture 6.5), in the form of torch.optim.RMSprop
 import math
 
 import numpy as np
-from numba import prange
 
 from . import _cuda
 from ._math import TINY, like
 from ._op import Op, parameters
-from ._threads import LINE, parallel, run, share
+from ._threads import LINE, run, share, shared
 
 
 def reference(xp, P, A, V, G, lr, rho, eps, momentum, weight_decay):
@@ -37,35 +36,33 @@ def reference(xp, P, A, V, G, lr, rho, eps, momentum, weight_decay):
     P -= lr * step
 
 
-@parallel
-def _plain(all_P, all_A, all_G, lr, rho, rest, eps, weight_decay, threads):
+@shared
+def _plain(all_P, all_A, all_G, lr, rho, rest, eps, weight_decay, t, shares):
     tiny, zero = like(all_P, TINY), like(all_P, 0.0)
-    for t in prange(threads):
-        start, stop = share(t, threads, all_P.size, LINE)
-        P, A, G = all_P[start:stop], all_A[start:stop], all_G[start:stop]
-        for i in range(P.size):
-            g = G[i] + weight_decay * P[i]
-            a = rho * A[i] + rest * (g * g)
-            a = zero if a < tiny else a
-            A[i] = a
-            P[i] -= lr * (g / (math.sqrt(a) + eps))
+    start, stop = share(t, shares, all_P.size, LINE)
+    P, A, G = all_P[start:stop], all_A[start:stop], all_G[start:stop]
+    for i in range(P.size):
+        g = G[i] + weight_decay * P[i]
+        a = rho * A[i] + rest * (g * g)
+        a = zero if a < tiny else a
+        A[i] = a
+        P[i] -= lr * (g / (math.sqrt(a) + eps))
 
 
-@parallel
-def _momentum(all_P, all_A, all_V, all_G, lr, rho, rest, eps, momentum, weight_decay, threads):
+@shared
+def _momentum(all_P, all_A, all_V, all_G, lr, rho, rest, eps, momentum, weight_decay, t, shares):
     tiny, zero = like(all_P, TINY), like(all_P, 0.0)
-    for t in prange(threads):
-        start, stop = share(t, threads, all_P.size, LINE)
-        P, A, V, G = all_P[start:stop], all_A[start:stop], all_V[start:stop], all_G[start:stop]
-        for i in range(P.size):
-            g = G[i] + weight_decay * P[i]
-            a = rho * A[i] + rest * (g * g)
-            a = zero if a < tiny else a
-            A[i] = a
-            v = momentum * V[i] + g / (math.sqrt(a) + eps)
-            v = zero if abs(v) < tiny else v
-            V[i] = v
-            P[i] -= lr * v
+    start, stop = share(t, shares, all_P.size, LINE)
+    P, A, V, G = all_P[start:stop], all_A[start:stop], all_V[start:stop], all_G[start:stop]
+    for i in range(P.size):
+        g = G[i] + weight_decay * P[i]
+        a = rho * A[i] + rest * (g * g)
+        a = zero if a < tiny else a
+        A[i] = a
+        v = momentum * V[i] + g / (math.sqrt(a) + eps)
+        v = zero if abs(v) < tiny else v
+        V[i] = v
+        P[i] -= lr * v
 
 
 def fused(P, A, V, G, lr, rho, eps, momentum, weight_decay):

@@ -7,12 +7,11 @@ Source: Sutskever et al. 2013, in the form of torch.optim.SGD (dampening 0).
 """
 
 import numpy as np
-from numba import prange
 
 from . import _cuda
 from ._math import TINY, like
 from ._op import Op, parameters
-from ._threads import LINE, parallel, run, share
+from ._threads import LINE, run, share, shared
 
 
 def reference(xp, P, V, G, lr, momentum, nesterov, weight_decay):
@@ -31,27 +30,25 @@ def reference(xp, P, V, G, lr, momentum, nesterov, weight_decay):
     P -= lr * g
 
 
-@parallel
-def _plain(all_P, all_G, lr, weight_decay, threads):
-    for t in prange(threads):
-        start, stop = share(t, threads, all_P.size, LINE)
-        P, G = all_P[start:stop], all_G[start:stop]
-        for i in range(P.size):
-            P[i] -= lr * (G[i] + weight_decay * P[i])
+@shared
+def _plain(all_P, all_G, lr, weight_decay, t, shares):
+    start, stop = share(t, shares, all_P.size, LINE)
+    P, G = all_P[start:stop], all_G[start:stop]
+    for i in range(P.size):
+        P[i] -= lr * (G[i] + weight_decay * P[i])
 
 
-@parallel
-def _momentum(all_P, all_V, all_G, lr, momentum, nesterov, weight_decay, threads):
+@shared
+def _momentum(all_P, all_V, all_G, lr, momentum, nesterov, weight_decay, t, shares):
     tiny, zero, one = like(all_P, TINY), like(all_P, 0.0), like(all_P, 1.0)
-    for t in prange(threads):
-        start, stop = share(t, threads, all_P.size, LINE)
-        P, V, G = all_P[start:stop], all_V[start:stop], all_G[start:stop]
-        for i in range(P.size):
-            g = G[i] + weight_decay * P[i]
-            v = momentum * V[i] + g
-            v = zero if abs(v) < tiny else v
-            V[i] = v
-            P[i] -= lr * (g * nesterov + (nesterov * momentum + (one - nesterov)) * v)
+    start, stop = share(t, shares, all_P.size, LINE)
+    P, V, G = all_P[start:stop], all_V[start:stop], all_G[start:stop]
+    for i in range(P.size):
+        g = G[i] + weight_decay * P[i]
+        v = momentum * V[i] + g
+        v = zero if abs(v) < tiny else v
+        V[i] = v
+        P[i] -= lr * (g * nesterov + (nesterov * momentum + (one - nesterov)) * v)
 
 
 def fused(P, V, G, lr, momentum, nesterov, weight_decay):

@@ -13,7 +13,6 @@ READ = {
     "MINIVAE_SAVE_SECONDS": "the least time between two checkpoints of a run; unset: 10",
     "MINIVAE_THREADS": "the number of threads; unset: as many as NumPy's BLAS would take",
     "NO_COLOR": "set to anything: no colour and no bold text",
-    "NUMBA_THREADING_LAYER": "other than omp: kernels run on one thread; unset: omp where Numba finds OpenMP",
     "XDG_CACHE_HOME": "the folder for downloads is minivae/ in it; unset: ~/.cache",
 }
 

@@ -37,7 +37,7 @@ class Dense:
         self.dW, self.db = buffer.grads[W], buffer.grads[b]
 
     def forward(self, X: Array) -> Array:
-        """X (B, n_in) → Y (B, n_out): A = X W + b, Y = f(A). X, and A where f needs it, are kept for the mirror."""
+        """X (B, n_in) → Y (B, n_out): A = X W + b, Y = f(A). X, and A where f needs it, stay for the backward."""
         shape = (X.shape[0], self.n_out)
         self.X = X
         self.Y = self.workspace.take(f"{self.name}.Y", shape)

@@ -250,7 +250,7 @@ class Model:
         return H[:, :L], H[:, L:]
 
     def decode(self, Z: Any, draw: bool = False, device: bool = False, seed: int | None = None) -> Array:
-        """Z (N, L) → E[x|z] (N, D); draw=True: x ~ q(x|z), with the noise of `seed` (the model's, unless given)."""
+        """Z (N, L) → E[x|z] (N, D); draw=True: x ~ p(x|z), with the noise of `seed` (the model's, unless given)."""
         rows = count(0, BATCH_ROWS)
         Z = checks.array("Z", Z, self.latent_dim)
         return self._stream(lambda batch: self._decode(self._latents(batch), draw, next(rows), seed), Z, device)
@@ -266,7 +266,7 @@ class Model:
         return self._stream(there_and_back, checks.array("X", X, self.features), device)
 
     def sample(self, n: int, seed: int | None = None, draw: bool = False, device: bool = False) -> Array:
-        """n rows from the model: z ~ N(0, I), then E[x|z] (n, D), or x ~ q(x|z) with draw=True.
+        """n rows from the model: z ~ N(0, I), then E[x|z] (n, D), or x ~ p(x|z) with draw=True.
 
         The same n rows each time, for one seed: the model's, unless given.
         """

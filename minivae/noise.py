@@ -10,7 +10,7 @@ stream of its own.
     shuffle     the order of an epoch              the row in the data    the epoch
     binarise    binarisation in training           the row in the data    the epoch; 0: static
     posterior   ε in training                      the row in the data    the epoch, or the model's own count
-    prior       z ~ q(z) of `sample`               the row of the sample  0;  1: drawing x from q(x|z)
+    prior       z ~ p(z) of `sample`               the row of the sample  0;  1: drawing x from p(x|z)
     evaluation  ε of objective and evaluation      the row in the data    0;  1: binarisation
     importance  z of importance sampling           the row in the data    0
     AIS         annealed importance sampling       the row in the data    0: z; 2t: momentum; 2t + 1: acceptance

@@ -49,7 +49,7 @@ def test_ais_asks_nothing_of_the_encoder():
 
 
 def test_ais_of_a_bernoulli_decoder_is_the_integral_over_z():
-    """L = 1: ln ∫ q(x|z) q(z) dz by quadrature, for a decoder that is no longer linear."""
+    """L = 1: ln ∫ p(x|z) p(z) dz by quadrature, for a decoder that is no longer linear."""
     vae = mv.VAE(6, 1, (5,), "tanh", backend="numpy", dtype="float64", seed=1)
     for name in ("decoder.0.W", "decoder.1.W"):
         vae.parameters[name][...] *= 3

@@ -23,7 +23,7 @@ LN_2 = math.log(2)
 
 
 def log_likelihood(vae, x, z):
-    """ln q(x|z) of one row at one z, from the weights alone."""
+    """ln p(x|z) of one row at one z, from the weights alone."""
     W0, b0, W1, b1 = (vae.parameters[f"decoder.{i}.{n}"] for i in (0, 1) for n in ("W", "b"))
     out = np.tanh(np.atleast_1d(z) @ W0 + b0) @ W1 + b1
     if vae.likelihood.name == "bernoulli":
@@ -383,7 +383,7 @@ def test_the_two_point_loss_by_quadrature_is_what_many_samples_give():
 
 
 def vae_log_likelihoods(vae, X, Z):
-    """ln q(x|z) (S, N) of a linear Bernoulli VAE, by SciPy."""
+    """ln p(x|z) (S, N) of a linear Bernoulli VAE, by SciPy."""
     logits = Z @ vae.parameters["decoder.0.W"] + vae.parameters["decoder.0.b"]
     return stats.bernoulli.logpmf(X, 1 / (1 + np.exp(-logits))).sum(axis=2)
 

@@ -71,7 +71,7 @@ def test_a_likelihood_without_a_recipe_fails_the_claim(monkeypatch):
     monkeypatch.delitem(decoders.SUPPORTS, "gaussian")
     result = one("normalised")
     assert result.verdict == "FAILS"
-    assert [check.what for check in result.checks if not check.holds] == ["|∫ or Σ q(x|z) − 1|, gaussian"]
+    assert [check.what for check in result.checks if not check.holds] == ["|∫ or Σ p(x|z) − 1|, gaussian"]
 
 
 def test_measurements_are_the_same_each_time(report):

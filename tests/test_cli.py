@@ -426,7 +426,7 @@ def test_evaluate_anneals_and_checks_itself_from_both_sides(run):
     gap = both["upper"]["log_likelihood"] - both["lower"]["log_likelihood"]
     assert both["gap"] == pytest.approx(gap) and both["rows"] == 16
     text = ok("evaluate", run, *options)
-    assert f"ln q(x) {ais['log_likelihood']:8.3f} ± {ais['standard_error']:.3f}" in text
+    assert f"ln p(x) {ais['log_likelihood']:8.3f} ± {ais['standard_error']:.3f}" in text
     assert f"a gap of {both['gap']:.3f}" in text
     assert "first 3 rows of the test part of digits" in text
 

@@ -141,10 +141,10 @@ test part of digits, 1,234 rows, nats a row
   elbo    -101.500   (−elbo 101.500)
   nll       90.250
   kl        11.250
-  ln q(x)  -99.500 ± 0.125   (importance sampling, 50 samples; ± is its own error, not that of the rows)
-  ln q(x)  -99.000   (AIS, 30 temperatures, 4 chains; 66% of transitions \
+  ln p(x)  -99.500 ± 0.125   (importance sampling, 50 samples; ± is its own error, not that of the rows)
+  ln p(x)  -99.000   (AIS, 30 temperatures, 4 chains; 66% of transitions \
 accepted)
-  on 16 rows of the model's own: -97.500 ≤ ln q(x) ≤ -97.250 on average, a gap of 0.250 that bounds AIS's error there
+  on 16 rows of the model's own: -97.500 ≤ ln p(x) ≤ -97.250 on average, a gap of 0.250 that bounds AIS's error there
   rate 11.250 (the KL), distortion 90.250 (the NLL)
   information of z on the row: 6.500 of at most 6.908 = ln 1000
   2 of 3 latent dimensions are active (variance of the posterior's mean > 0.01)

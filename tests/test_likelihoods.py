@@ -37,7 +37,7 @@ class Case:
     best    X (B, D) in `inner` → (B, width) at which the likelihood of X is largest
     far     raw outputs and values of a row, where a branch or a clamp is needed
     own     its own tensors
-    nll     −ln q of each feature at `far`, with more digits, where SciPy's own rounds
+    nll     −ln p of each feature at `far`, with more digits, where SciPy's own rounds
     inner   X (B, D) that some finite output explains best; X unless given
     """
 

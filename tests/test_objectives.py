@@ -26,7 +26,7 @@ def bits(B=4):
 
 
 def scipy_log_w(vae, X, eps, beta=1.0):
-    """ln q(x|z) + β [ln q(z) − ln p(z|x)] of a Bernoulli model, from its public face and SciPy."""
+    """ln p(x|z) + β [ln p(z) − ln q(z|x)] of a Bernoulli model, from its public face and SciPy."""
     mean, logvar = vae.encode(X)
     sigma = np.exp(0.5 * logvar)
     Z = mean + sigma * eps

@@ -4,24 +4,21 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import ops
 import pytest
-from numba import config, get_num_threads, prange
 from ops import DTYPES
 from tolerances import assert_close
 
 import minivae as mv
 from minivae import kernels
-from minivae.kernels import _threads
+from minivae.kernels import _pool, _threads
 from minivae.matmul import cpu as gemm
 
 OPS = kernels.load("numpy", "fused", np)
-needs_pool = pytest.mark.skipif(
-    not _threads.OPENMP or os.cpu_count() == 1 or config.NUMBA_NUM_THREADS == 1,
-    reason="no OpenMP pool of two threads on this machine",
-)
+needs_pool = pytest.mark.skipif(not _pool.AVAILABLE, reason="no pool of threads on this system")
 
 
 @pytest.fixture
@@ -172,7 +169,7 @@ def test_the_environment_chooses_the_provider_where_no_argument_does(monkeypatch
 
 def test_auto_takes_mkl_where_it_is_installed(monkeypatch):
     monkeypatch.delenv("MINIVAE_GEMM", raising=False)
-    installed = gemm._mkl_library() is not None and _threads.OPENMP
+    installed = gemm._mkl_library() is not None and _pool.AVAILABLE
     assert mv.Backend("numpy").provider.name == ("mkl" if installed else "numpy")
     monkeypatch.setattr(gemm, "_mkl_library", lambda: None)
     assert mv.Backend("numpy").provider.name == "numpy"
@@ -205,19 +202,43 @@ def test_the_environment_sets_the_number_of_threads(monkeypatch):
     kernels.limit_threads(before)
 
 
-@_threads.parallel
-def _who_is_woken(woken, threads):
-    for t in prange(threads):
-        woken[t] = get_num_threads()
+@_threads.shared
+def _how_many(seen, t, shares):
+    seen[t] = shares
 
 
 @pytest.mark.filterwarnings("ignore:Cannot cache compiled function")
 @needs_pool
-def test_little_work_wakes_nobody_and_the_number_of_threads_stays_as_it_was(two_threads):
-    """On a busy machine the pool would be waited for: a step of a tiny model took 170 ms instead of 0.2."""
-    before = get_num_threads()
-    for elements, expected in ((1, [1, 0]), (4 * _threads.GRAIN, [2, 2])):
-        woken = np.zeros(2, np.int64)
-        _threads.run(_who_is_woken, elements, woken)
-        assert woken.tolist() == expected
-        assert get_num_threads() == before
+def test_little_work_is_one_share(two_threads):
+    for elements, expected in ((1, [1, 0, 0, 0]), (3 * _threads.GRAIN, [3, 3, 3, 0]), (99 * _threads.GRAIN, [4] * 4)):
+        seen = np.zeros(4, np.int64)
+        _threads.run(_how_many, elements, seen)
+        assert seen.tolist() == expected
+
+
+@_threads.shared
+def _count(counts, total, t, shares):
+    counts[t] += 1
+    _threads.add(total, t)
+
+
+@pytest.mark.filterwarnings("ignore:Cannot cache compiled function")
+@needs_pool
+@pytest.mark.parametrize("callers", [1, 8])
+def test_every_share_is_computed_once_whoever_calls(two_threads, callers):
+    """Eight threads of Python's ask at once: one has the workers, the others compute their shares themselves."""
+    rounds, failures = 2000, []
+
+    def ask(seed):
+        for shares in np.random.default_rng(seed).integers(1, 5, rounds):
+            counts, total = np.zeros(4, np.int64), np.zeros(1, np.int64)
+            _threads.run(_count, int(shares) * _threads.GRAIN, counts, total)
+            if counts.tolist() != [1] * shares + [0] * (4 - shares) or total[0] != shares * (shares - 1) // 2:
+                failures.append((counts, total))
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures

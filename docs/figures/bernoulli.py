@@ -14,7 +14,7 @@ def draw(full):
         bernoulli.reference(np, nll, grad, logits, np.full_like(logits, x), 1.0)
         panels[0].plot(logits, nll, color=color, label=f"x = {x:.0f}")
         panels[1].plot(logits, grad, color=color, label=f"x = {x:.0f}")
-    panels[0].set(xlabel="logit", ylabel="nats", title="−ln q(x|z)")
+    panels[0].set(xlabel="logit", ylabel="nats", title="−ln p(x|z)")
     panels[1].set(xlabel="logit", title="its derivative, ρ − x")
     panels[0].legend()
     return figure

@@ -1,4 +1,4 @@
-"""The importance-weighted bound against K on a linear-Gaussian model, whose ln q(x) is known."""
+"""The importance-weighted bound against K on a linear-Gaussian model, whose ln p(x) is known."""
 
 import numpy as np
 from _book import BLUE, GREY, axes
@@ -20,7 +20,7 @@ def draw(full):
     figure, ax = axes(width=5.5)
     ax.errorbar(sizes, means, errors, fmt="o-", color=BLUE, capsize=3)
     ax.axhline(0, color=GREY, lw=1)
-    ax.set(xscale="log", xlabel="samples K", ylabel="ln q(x) − bound, nats a row", xticks=sizes, xticklabels=sizes)
-    ax.set_title(f"mean ln q(x) = {exact:.2f}".replace("-", "−"))
+    ax.set(xscale="log", xlabel="samples K", ylabel="ln p(x) − bound, nats a row", xticks=sizes, xticklabels=sizes)
+    ax.set_title(f"mean ln p(x) = {exact:.2f}".replace("-", "−"))
     ax.minorticks_off()
     return figure

@@ -1,4 +1,4 @@
-"""p(x, z) and q(x, z) of a discrete toy, before and after descending on 𝓛 over encoder, decoder and prior."""
+"""q(x, z) and p(x, z) of a discrete toy, before and after descending on 𝓛 over encoder, decoder and prior."""
 
 from _book import axes
 

@@ -1,4 +1,4 @@
-"""Chapter 6, exercise 3: eq. 16 and its mirror."""
+"""Chapter 6, exercise 3: eq. 16 and its gradient."""
 
 import numpy as np
 

@@ -1,8 +1,8 @@
-"""Chapter 3, exercise 3: −Σ p(x,z) ln q(x|z) for a decoder that is a table of logits."""
+"""Chapter 3, exercise 3: −Σ q(x,z) ln p(x|z) for a decoder that is a table of logits."""
 
 import numpy as np
 
-JOINT = np.random.default_rng(0).dirichlet(np.ones(12)).reshape(3, 4)  # p(x, z), a row for each z
+JOINT = np.random.default_rng(0).dirichlet(np.ones(12)).reshape(3, 4)  # q(x, z), a row for each z
 
 
 class TableDecoder:

@@ -1,4 +1,4 @@
-"""Chapter 9, exercise 3: z = μ + σ ε for S samples, and its mirror; ε is frozen."""
+"""Chapter 9, exercise 3: z = μ + σ ε for S samples, and its gradient; ε is frozen."""
 
 import numpy as np
 

@@ -82,7 +82,7 @@ def _run(work: Any, units: int, seconds: float, enough: Any) -> dict[str, Any]:
 
 
 def peak() -> int | None:
-    """The most memory that this process has held since `reset_peak`, in bytes; None where nobody counts it.
+    """The most memory that this process has held since `reset_peak`, in bytes; None where the system does not count it.
 
     Linux's VmHWM, because getrusage's figure begins at that of the process that started this one.
     """

@@ -1,4 +1,4 @@
-"""evaluations: ln q(x) by importance sampling with K samples a row, and its standard error.
+"""evaluations: ln p(x) by importance sampling with K samples a row, and its standard error.
 
 case: {"widths": [D, hidden …, L], "rows": N, "samples": K, "threads": …}. `floor` is the decoder's matrix products.
 
@@ -47,7 +47,7 @@ def disagreement(case: dict[str, Any], expected: Arrays, got: Arrays) -> str | N
         return why or "its mean and standard error are missing"
     apart = abs(got["mean"] - expected["mean"])
     allowed = ERRORS * math.hypot(got["error"], expected["error"])
-    return None if apart <= allowed else f"the mean of ln q(x) is {apart:.2g} off, and {allowed:.2g} would be chance"
+    return None if apart <= allowed else f"the mean of ln p(x) is {apart:.2g} off, and {allowed:.2g} would be chance"
 
 
 def make(case: dict[str, Any], arrays: Arrays) -> Work:
@@ -55,7 +55,7 @@ def make(case: dict[str, Any], arrays: Arrays) -> Work:
 
 
 class Evaluation(Work):
-    """One contender: `run` estimates ln q(x) of every row."""
+    """One contender: `run` estimates ln p(x) of every row."""
 
     def __init__(self, case: dict[str, Any], arrays: Arrays):
         self.case, self.widths, self.samples = case, case["widths"], case["samples"]
@@ -67,7 +67,7 @@ class Evaluation(Work):
         raise NotImplementedError
 
     def log_likelihood(self, samples: int, eps: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        """(ln q(x), standard error), (N,) each."""
+        """(ln p(x), standard error), (N,) each."""
         raise NotImplementedError
 
     def results(self) -> dict[str, Any]:

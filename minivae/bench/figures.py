@@ -98,7 +98,7 @@ class Figures:
 
     @classmethod
     def read(cls, path: Path) -> Figures:
-        """Raises UsageError where the file is none of ours."""
+        """Raises UsageError for a file that `minivae bench` did not write."""
         try:
             data = json.loads(path.read_text())
             if data["kind"] != "bench" or data["schema"] != SCHEMA:
@@ -158,7 +158,7 @@ def title(case: dict[str, Any]) -> str:
         case "epoch":
             return f"an epoch of {case['rows']:,} rows, batch {case['batch']}"
         case "evaluate":
-            return f"ln q(x) of {case['rows']} rows, K = {case['samples']}, {widths}"
+            return f"ln p(x) of {case['rows']} rows, K = {case['samples']}, {widths}"
         case "kernel":
             return f"loss and gradient, {case['likelihood']}, {case['rows']} × {case['features']}"
         case "scaling":

@@ -45,7 +45,7 @@ class Floor(Work):
             self.ways[0](out, A, B)
 
     def run(self) -> None:
-        if len(self.ways) > 1:  # in the warm-up, when nobody else works
+        if len(self.ways) > 1:  # in the warm-up, when no other contender works
             self.ways = [min(self.ways, key=self.seconds)]
         for _ in range(self.times):
             self.wake()

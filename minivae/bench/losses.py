@@ -1,7 +1,7 @@
 """losses: a likelihood's loss and its gradient with respect to the decoder's raw outputs, as each library does it.
 
 case: {"likelihood": "bernoulli" or "gaussian", "rows": R, "features": D, "threads": …}. The loss is the mean over rows
-of −ln q(x|z), every constant kept. `reference` is minivae's plain array code, the specification of its fused kernels;
+of −ln p(x|z), every constant kept. `reference` is minivae's plain array code, the specification of its fused kernels;
 `floor` copies as many bytes as one pass over memory moves, on all threads.
 """
 

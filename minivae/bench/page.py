@@ -1,6 +1,6 @@
 """page: docs/benchmarks.md and its pictures, made of one file of figures: `python -m minivae.bench.page FILE`.
 
-Nobody edits that page: a test makes it again from the file it names, and compares.
+The page is generated: a test makes it again from the file it names, and compares.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def bars(figures: Figures, path: Path, digest: str) -> None:
     panels += [(cell, "an epoch", 1.0) for cell in figures.of("epoch")]
     for cell in figures.of("kernel"):
         panels.append((cell, f"{cell.cell.case['likelihood']}, {cell.cell.case['rows']} rows", 1e3))
-    panels += [(cell, f"ln q(x), K = {cell.cell.case['samples']}", 1.0) for cell in figures.of("evaluate")]
+    panels += [(cell, f"ln p(x), K = {cell.cell.case['samples']}", 1.0) for cell in figures.of("evaluate")]
     down = -(-len(panels) // COLUMNS)
     figure = Figure(figsize=(13, 2.7 * down), layout="constrained")
     axes = figure.subplots(down, COLUMNS, squeeze=False).ravel()

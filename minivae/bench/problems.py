@@ -44,7 +44,7 @@ def parameters(arrays: Arrays) -> Arrays:
 
 
 def glorot(widths: list[int]) -> Arrays:
-    """Glorot's initial weights of D, hidden …, L and its mirror, by minivae's names; biases near 0."""
+    """Glorot's initial weights of D, hidden …, L and the decoder, by minivae's names; biases near 0."""
     D, hidden, L = widths[0], widths[1:-1], widths[-1]
     rng = np.random.default_rng(0)
     found = {}
@@ -60,7 +60,7 @@ def away_from_kinks(W: Arrays, X: np.ndarray, eps: np.ndarray) -> Arrays:
     """The same, with biases of hidden units moved a little, so that no ReLU of this batch lies at its kink.
 
     Among millions of units some come so near 0 that float32 and float64 fall on different sides of it, and then their
-    gradients differ by a whole row, and nobody is wrong.
+    gradients differ by a whole row, and none of them is wrong.
     """
     layers = sum(name.startswith("encoder") for name in W) // 2
 

@@ -106,9 +106,9 @@ def _whole(figures: Figures) -> Table | None:
                 "binarised anew; PyTorch with randperm, indexing and bernoulli."
             )
         else:
-            columns.append("ln q(x)")
+            columns.append("ln p(x)")
             notes.append(
-                f"ln q(x): {widths}, {case['rows']} rows, importance sampling with K = {case['samples']}, streamed in "
+                f"ln p(x): {widths}, {case['rows']} rows, importance sampling with K = {case['samples']}, streamed in "
                 "tiles; floor: the decoder's matrix products alone."
             )
     ratios = _ratios(cells, [*(f"best peer / {ours}" for ours in OURS), *_over_floor()])

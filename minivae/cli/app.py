@@ -177,7 +177,7 @@ def evaluate(
     split: Split = None,
     n: Annotated[int | None, typer.Option("-n", metavar="N", help="The first N rows alone.")] = None,
     importance: Annotated[
-        int | None, typer.Option(metavar="K", help="Also ln q(x) by importance sampling with K samples a row.")
+        int | None, typer.Option(metavar="K", help="Also ln p(x) by importance sampling with K samples a row.")
     ] = None,
     ais: Annotated[
         int | None, typer.Option(metavar="T", help="Also by annealed importance sampling, T temperatures: slow.")
@@ -188,7 +188,7 @@ def evaluate(
     ] = False,
     report: Annotated[bool, typer.Option("--report", help="Which latent dimensions are used, and how much.")] = False,
     per_row: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write ln q(x) of each row: .csv or .npz, for anomaly scores.")
+        Path | None, typer.Option(metavar="FILE", help="Write ln p(x) of each row: .csv or .npz, for anomaly scores.")
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -205,7 +205,7 @@ def evaluate(
     if per_row is not None:
         _check_out(per_row, (".csv", ".npz"), force, "--per-row")
         if (importance is None) == (ais is None):
-            raise UsageError("--per-row writes one estimate of ln q(x): give either --importance K or --ais T")
+            raise UsageError("--per-row writes one estimate of ln p(x): give either --importance K or --ais T")
     opened = open_run(run, backend, kernels)
     part = opened.part(data, split).first(n)
     figures, rows = assess(opened, part, importance, ais, chains, bidirectional, report)
@@ -230,7 +230,7 @@ def trace(
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
 ) -> None:
-    """One forward and its mirror, step by step: shapes, bytes, FLOPs, times, norms, and what is not finite.
+    """One forward and backward pass, step by step: shapes, bytes, FLOPs, times, norms, and what is not finite.
 
     Example: minivae trace run -n 128
     """
@@ -254,7 +254,7 @@ def sample(
     run: RunFolder,
     out: Out,
     n: Annotated[int, typer.Option("-n", metavar="N", help="How many.")] = 64,
-    draw: Annotated[bool, typer.Option("--draw", help="Draw x ~ q(x|z) instead of taking its mean.")] = False,
+    draw: Annotated[bool, typer.Option("--draw", help="Draw x ~ p(x|z) instead of taking its mean.")] = False,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Another seed than the run's.")] = None,
     force: Force = False,
     backend: BackendName = "auto",

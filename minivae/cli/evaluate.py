@@ -29,10 +29,10 @@ def assess(
     bidirectional: bool = False,
     report: bool = False,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The figures of a run's model on a part of data; and ln q(x) of each row, where it was asked for.
+    """The figures of a run's model on a part of data; and ln p(x) of each row, where it was asked for.
 
-    importance   K, samples for each row: ln q(x) by importance sampling
-    ais          T, temperatures: ln q(x) by annealed importance sampling with `chains` chains
+    importance   K, samples for each row: ln p(x) by importance sampling
+    ais          T, temperatures: ln p(x) by annealed importance sampling with `chains` chains
     bidirectional   the check of AIS from both sides, on rows that the model draws
     report       which latent dimensions are used
     """
@@ -91,7 +91,7 @@ def _estimate(found: dict[str, Any], how: str) -> str:
     spread = meaning = ""
     if found["standard_error"] is not None:
         spread, meaning = f" ± {found['standard_error']:.3f}", "; ± is its own error, not that of the rows"
-    return f"  ln q(x) {found['log_likelihood']:8.3f}{spread}   ({how}{meaning})"
+    return f"  ln p(x) {found['log_likelihood']:8.3f}{spread}   ({how}{meaning})"
 
 
 def _describe_ais(ais: dict[str, Any]) -> list[str]:
@@ -102,7 +102,7 @@ def _describe_ais(ais: dict[str, Any]) -> list[str]:
         both = ais["bidirectional"]
         low, high = both["lower"]["log_likelihood"], both["upper"]["log_likelihood"]
         lines.append(
-            f"  on {both['rows']} rows of the model's own: {low:.3f} ≤ ln q(x) ≤ {high:.3f} on average, "
+            f"  on {both['rows']} rows of the model's own: {low:.3f} ≤ ln p(x) ≤ {high:.3f} on average, "
             f"a gap of {both['gap']:.3f} that bounds AIS's error there"
         )
     return lines
@@ -126,7 +126,7 @@ def _describe_report(report: dict[str, Any]) -> list[str]:
 
 
 def write_rows(path: Path, part: Part, rows: dict[str, np.ndarray]) -> None:
-    """ln q(x) of each row with its error, its number in the data and its label: a table (.csv) or arrays (.npz)."""
+    """ln p(x) of each row with its error, its number in the data and its label: a table (.csv) or arrays (.npz)."""
     columns: dict[str, np.ndarray] = {"row": part.rows, **rows}
     if part.y is not None:
         columns["y"] = part.y

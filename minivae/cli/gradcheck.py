@@ -20,8 +20,8 @@ def gradcheck(
     targets: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Parts of ours (dense, likelihoods.bernoulli, vae, vae.gaussian.relu), or your own code as "
-            "path/to/file.py:Name or package.module:name. None: everything of ours.",
+            help="Parts of minivae (dense, likelihoods.bernoulli, vae, vae.gaussian.relu), or your own code as "
+            "path/to/file.py:Name or package.module:name. None: everything in minivae.",
             show_default=False,
         ),
     ] = None,
@@ -37,13 +37,13 @@ def gradcheck(
         int, typer.Option(help="A tensor with more entries is checked along random directions.")
     ] = 256,
     directions: Annotated[int, typer.Option(help="How many directions.")] = 16,
-    kernels: Annotated[str, typer.Option(help="Of ours: fused, reference or both.")] = "both",
-    backend: Annotated[str, typer.Option(help="Of ours: numpy or cupy.")] = "numpy",
+    kernels: Annotated[str, typer.Option(help="minivae's kernels: fused, reference or both.")] = "both",
+    backend: Annotated[str, typer.Option(help="minivae's backend: numpy or cupy.")] = "numpy",
     float32: Annotated[
         bool, typer.Option("--float32", help="Your code: also compare float32 with its float64 shadow.")
     ] = False,
     show_all: Annotated[bool, typer.Option("--all", help="A line for every tensor, however many.")] = False,
-    list_targets: Annotated[bool, typer.Option("--list", help="List the targets of ours, and stop.")] = False,
+    list_targets: Annotated[bool, typer.Option("--list", help="List minivae's targets, and stop.")] = False,
     mutate: Annotated[
         bool, typer.Option("--mutate", help="Prove that it can fail: plant known mistakes, and show which are caught.")
     ] = False,

@@ -1,20 +1,20 @@
-"""annealing: ln q(x) by annealed importance sampling (AIS), and how far it may be off. It asks nothing of the encoder.
+"""annealing: ln p(x) by annealed importance sampling (AIS), and how far it may be off. It asks nothing of the encoder.
 
 A path of distributions leads from the prior to the posterior of eq. 14:
 
-    f_t(z) = q(z) q(x|z)^{τ_t},   0 = τ_0 < … < τ_T = 1
+    f_t(z) = p(z) p(x|z)^{τ_t},   0 = τ_0 < … < τ_T = 1
 
-A chain starts at z_0 ~ q(z). For t = 1 … T its weight grows by ln w += (τ_t − τ_{t−1}) ln q(x|z_{t−1}), and z_{t−1}
-moves to z_t by a Hamiltonian transition that leaves f_t as it is. Then E[w] = q(x), and ln (1/C) Σ w of C chains is
-below ln q(x) on average, the less so the more temperatures (Neal 2001).
+A chain starts at z_0 ~ p(z). For t = 1 … T its weight grows by ln w += (τ_t − τ_{t−1}) ln p(x|z_{t−1}), and z_{t−1}
+moves to z_t by a Hamiltonian transition that leaves f_t as it is. Then E[w] = p(x), and ln (1/C) Σ w of C chains is
+below ln p(x) on average, the less so the more temperatures (Neal 2001).
 
 **Both ways.** Where x was drawn from the model, its z is an exact draw of the posterior. Chains that start there and
-walk the path back give E[1/w] = 1/q(x), so −ln (1/C) Σ 1/w is above ln q(x) on average. The two enclose it on simulated
+walk the path back give E[1/w] = 1/p(x), so −ln (1/C) Σ 1/w is above ln p(x) on average. The two enclose it on simulated
 data, and their gap bounds the error of the first (Grosse, Ancha & Roy 2016; Wu, Burda, Salakhutdinov & Grosse 2017).
 
 The step of a transition is chosen for each row and temperature by a pilot run of a few chains of its own, and then
 held: steps that adapted to the chains they move would not leave f_t as it is. The gradient with respect to z is the
-decoder's own mirror. Every number drawn is counted (`noise.py`), so that a figure is one number.
+decoder's own backward pass. Every number drawn is counted (`noise.py`), so that a figure is one number.
 
 Shapes: C chains, b rows, L latent dimensions. Nats in the units of the data.
 """
@@ -47,7 +47,7 @@ FORTH, BACK, PILOT = 0, 2**30, 2**31  # the number of the first chain, so that n
 
 @dataclass(frozen=True)
 class Annealed:
-    """ln q(x) for each row: log_px (N,) and its standard error (N,), float64; the share of transitions accepted."""
+    """ln p(x) for each row: log_px (N,) and its standard error (N,), float64; the share of transitions accepted."""
 
     log_px: np.ndarray
     error: np.ndarray
@@ -56,7 +56,7 @@ class Annealed:
 
 @dataclass(frozen=True)
 class Enclosed:
-    """ln q(x) of N rows drawn from the model, from below and from above, with standard errors, (N,) float64 each."""
+    """ln p(x) of N rows drawn from the model, from below and from above, with standard errors, (N,) float64 each."""
 
     lower: np.ndarray
     lower_error: np.ndarray
@@ -80,7 +80,7 @@ def annealed(
     scale: Scale | None = None,
     binarize: str = "none",
 ) -> Annealed:
-    """ln q(x) for each row of X (N, D) by annealed importance sampling from the prior.
+    """ln p(x) for each row of X (N, D) by annealed importance sampling from the prior.
 
     temperatures  T, the steps of the path
     chains        C for each row; the standard error (delta method) needs two and is NaN for one
@@ -135,14 +135,14 @@ def _settings(temperatures: int, chains: int, leapfrog: int) -> tuple[int, int, 
 
 
 def schedule(T: int) -> np.ndarray:
-    """τ_0 = 0 … τ_T = 1, (T + 1,): a sigmoid, whose ends are flat because there ln q(x|z) changes the most."""
+    """τ_0 = 0 … τ_T = 1, (T + 1,): a sigmoid, whose ends are flat because there ln p(x|z) changes the most."""
     s = 1 / (1 + np.exp(-SLOPE * np.linspace(-1, 1, T + 1)))
     return (s - s[0]) / (s[-1] - s[0])
 
 
 @dataclass
 class State:
-    """Where the chains stand: Z (C, b, L), nll (C, b) = −ln q(x|z) in float64, d_nll (C, b, L) its gradient by z."""
+    """Where the chains stand: Z (C, b, L), nll (C, b) = −ln p(x|z) in float64, d_nll (C, b, L) its gradient by z."""
 
     Z: Array
     nll: Array

@@ -1,8 +1,8 @@
-"""evaluate: how good is the model? The ELBO, and ln q(x) by importance sampling. Nothing here changes the model.
+"""evaluate: how good is the model? The ELBO, and ln p(x) by importance sampling. Nothing here changes the model.
 
-    ln q(x) ≈ ln (1/K) Σ_k w_k,   ln w_k = ln q(x|z_k) + ln q(z_k) − ln p(z_k|x),   z_k ~ p(z|x)     (eq. 7)
+    ln p(x) ≈ ln (1/K) Σ_k w_k,   ln w_k = ln p(x|z_k) + ln p(z_k) − ln q(z_k|x),   z_k ~ q(z|x)     (eq. 7)
 
-The estimate is below ln q(x) on average, and the closer the more samples; K = 1 gives the ELBO on average. Samples
+The estimate is below ln p(x) on average, and the closer the more samples; K = 1 gives the ELBO on average. Samples
 stream in tiles: the largest array holds TILE_ROWS rows of the decoder, never K × D for a row.
 
 Figures do not depend on the batch size or the backend: a row's noise is its own. Nats in the units of the data: where
@@ -37,7 +37,7 @@ class Evaluation:
     iwae   the importance-weighted bound with the model's S samples, where that is its objective; else None
 
     The expectation over z is taken with S samples a row (one, unless the model has more), so on few rows the ELBO may
-    come out above an estimate of ln q(x) that it bounds on average.
+    come out above an estimate of ln p(x) that it bounds on average.
     """
 
     elbo: float
@@ -48,7 +48,7 @@ class Evaluation:
 
     @property
     def bound(self) -> float:
-        """The bound on ln q(x) that the model's objective raises."""
+        """The bound on ln p(x) that the model's objective raises."""
         return self.elbo if self.iwae is None else self.iwae
 
     def to_dict(self) -> dict[str, float]:
@@ -106,7 +106,7 @@ def log_likelihood(
     scale: Scale | None = None,
     binarize: str = "none",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """ln q(x) (eq. 7) by importance sampling with the posterior: (log_px (N,), its standard error (N,)), float64.
+    """ln p(x) (eq. 7) by importance sampling with the posterior: (log_px (N,), its standard error (N,)), float64.
 
     samples   K ≥ 1; the standard error (delta method) needs K ≥ 2 and is NaN for 1
     eps       (K, N, L), the noise itself; None draws it from the importance stream
@@ -142,7 +142,7 @@ def _log_likelihood(vae: Model, X: Array, K: int, rows: Array, eps: Array | None
         Z, *_ = vae.posterior.forward(H, noise)
         out = vae.decoder.forward(Z.reshape(k * b, L))
         nll, _ = vae.nll_and_grad(out, X, 0.0)
-        # ln q(z) − ln p(z|x) = ½ (Σ ε² − Σ z² + Σ ln σ²): the ln 2π of the two cancel
+        # ln p(z) − ln q(z|x) = ½ (Σ ε² − Σ z² + Σ ln σ²): the ln 2π of the two cancel
         gap = 0.5 * ((noise * noise) - (Z * Z)).sum(axis=2, dtype="float64") + half_logvar
         vae.backend.ops.log_sum_exp(largest, total, squares, gap - nll.reshape(k, b))
     estimate = largest + xp.log(total) - math.log(K)

@@ -3,10 +3,10 @@
 A dimension that the decoder ignores costs nothing once its posterior is the prior for every row, and the KL drives it
 there: posterior collapse. What tells:
 
-    rate, distortion   KL(p(z|x) ‖ q(z)) and E[−ln q(x|z)], means over rows: their sum is −ELBO (Alemi et al. 2018)
+    rate, distortion   KL(q(z|x) ‖ p(z)) and E[−ln p(x|z)], means over rows: their sum is −ELBO (Alemi et al. 2018)
     KL per dimension   eq. 16 without its sum; near 0 where the posterior is the prior
     active units       A_l = Var_x(μ_l(x)) > 0.01: the posterior's mean moves with x (Burda et al. 2016, §5.2)
-    information        I(x; z) = E[ln p(z|x) − ln (1/M) Σ_j p(z|x_j)] over M rows, one z each: at most ln M, and the
+    information        I(x; z) = E[ln q(z|x) − ln (1/M) Σ_j q(z|x_j)] over M rows, one z each: at most ln M, and the
                        rate less the KL of the aggregate posterior from the prior (Hoffman & Johnson 2016)
 
 Shapes: N rows, L latent dimensions. Nats.
@@ -100,7 +100,7 @@ def usage(vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, bina
 def mutual_information(Z: np.ndarray, mean: np.ndarray, logvar: np.ndarray) -> float:
     """I(x; z) from a draw Z (M, L) of each row's posterior N(mean, e^logvar): the rows are all the x there are."""
     M, L = Z.shape
-    log_p = np.zeros((M, M))  # [i, j]: ln p(z_i | x_j), less what all share
+    log_p = np.zeros((M, M))  # [i, j]: ln q(z_i | x_j), less what all share
     for l in range(L):
         log_p -= 0.5 * ((Z[:, l, None] - mean[:, l]) ** 2 * np.exp(-logvar[:, l]) + logvar[:, l])
     largest = log_p.max(axis=1)

@@ -1,6 +1,6 @@
 """seeds: the same check with one seed after the other, to see how often a right gradient is called wrong.
 
-A checker that cries wolf is switched off. Of ours every gradient is right, so every failure here is a false alarm.
+A checker that cries wolf is switched off. minivae's gradients are right, so every failure on them is a false alarm.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""likelihoods: q(x|z), what the decoder's raw outputs mean. One class for each distribution.
+"""likelihoods: p(x|z), what the decoder's raw outputs mean. One class for each distribution.
 
 A likelihood is the protocol of `Likelihood`: how many outputs the decoder needs, which data it can explain, the
 negative log-likelihood with its gradient (a fused op of `kernels/`), its mean, and how to draw from it. A new one is a

@@ -48,9 +48,9 @@ def choose(name: str | None) -> Provider:
     if name not in PROVIDERS:
         raise UsageError(f"gemm={name!r}{source}: expected one of {', '.join(PROVIDERS)}")
     if name == "auto":
-        from ..kernels import _threads
+        from ..kernels import _pool
 
-        name = "mkl" if _mkl_library() is not None and _threads.OPENMP else "numpy"
+        name = "mkl" if _mkl_library() is not None and _pool.AVAILABLE else "numpy"
     return _mkl() if name == "mkl" else _numpy()
 
 
@@ -71,7 +71,7 @@ def _mkl() -> Provider:
 
 def _bind_numpy() -> Provider:
     """NumPy's BLAS, by the address of its routines where they can be found and our threads can be had."""
-    from ..kernels import _threads, gemm
+    from ..kernels import _pool, gemm
 
     library = numpy_blas()
     if library is None:
@@ -80,7 +80,7 @@ def _bind_numpy() -> Provider:
     for prefix in ("", "scipy_"):
         for suffix in ("", "64_", "_64"):
             names = [f"{prefix}cblas_{kind}gemm{suffix}" for kind in "sd"]
-            if not _threads.OPENMP or not all(hasattr(library.dynlib, symbol) for symbol in names):
+            if not _pool.AVAILABLE or not all(hasattr(library.dynlib, symbol) for symbol in names):
                 continue
             sgemm, dgemm = (_address(getattr(library.dynlib, symbol)) for symbol in names)
             return Provider("numpy", version, _OneThread(gemm.Gemm(sgemm, dgemm, bool(suffix)), library))

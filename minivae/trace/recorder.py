@@ -1,5 +1,5 @@
-"""trace: one forward and its mirror, step by step, in the order they run. What a teacher puts on the screen, and what
-the user of a diverging run looks at first.
+"""recorder: one forward and backward pass, step by step, in the order they run. A teacher shows it on the screen, and
+the user of a diverging run looks at it first.
 
 The steps are the model's own. A twin of it, with the same parameters, is built on a backend whose matrix product and
 kernels write down what they are given and what they leave; then the twin does what every training step does,

@@ -60,8 +60,8 @@ class Step:
 
     place     "noise", "encoder.0", "posterior", "decoder.1", "objective" or the likelihood's name
     what      its formula;  equation: its number in the article, or ""
-    mirror    whether it belongs to the backward
-    flops     None where nobody has counted them
+    mirror    whether it belongs to the backward pass (the name is that of the JSON key)
+    flops     None where they are not counted
     """
 
     place: str
@@ -132,7 +132,7 @@ class Trace:
 
 
 def _render(trace: Trace, width: int) -> RenderableType:
-    """What was given, the forward, the mirror, the terms, and the first array that is not finite."""
+    """What was given, the forward, the backward, the terms, and the first array that is not finite."""
     wide = width >= WIDE
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for name, least in COLUMNS.items():
@@ -142,7 +142,7 @@ def _render(trace: Trace, width: int) -> RenderableType:
     _section(table, "given")
     for held in trace.given:
         _row(table, held, None, wide)
-    for title, mirror in (("forward", False), ("mirror", True)):
+    for title, mirror in (("forward", False), ("backward", True)):
         _section(table, title)
         for step in trace.steps:
             if step.mirror == mirror:

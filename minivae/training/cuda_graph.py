@@ -89,7 +89,7 @@ class Graphs:
 
 
 class Graph:
-    """What `function` launches, captured; its temporary arrays live in a pool that nobody else uses."""
+    """What `function` launches, captured; its temporary arrays live in a pool of their own."""
 
     def __init__(self, cupy: Any, function: Any):
         self.pool = cupy.cuda.MemoryPool()

@@ -20,14 +20,14 @@ COLUMNS = {  # of the history: name → what it is
     "step": "training steps so far",
     "loss": "what was optimised, mean over the epoch",
     "elbo": "−(nll + kl) at β = 1, mean over the epoch",
-    "nll": "E[−ln q(x|z)], nats",
-    "kl": "KL(p(z|x) ‖ q(z)), nats",
+    "nll": "E[−ln p(x|z)], nats",
+    "kl": "KL(q(z|x) ‖ p(z)), nats",
     "val_elbo": "the same on the validation rows, after the epoch",
     "val_nll": "",
     "val_kl": "",
     "val_iwae": "the importance-weighted bound on the validation rows, where that is the objective",
     "beta": "the KL's weight at the epoch's last step",
-    "bound": "whether −loss bounds ln q(x) from below: no where β < 1 (iwae: β ≠ 1), or σ² was each batch's own",
+    "bound": "whether −loss bounds ln p(x) from below: no where β < 1 (iwae: β ≠ 1), or σ² was each batch's own",
     "lr": "the learning rate at the epoch's last step",
     "clamped": "outputs of the decoder (log-variances …) that were clamped",
     "rows_per_second": "training rows",
@@ -68,7 +68,7 @@ class Position:
     epoch: int = 1  # the epoch under way
     step: int = 0  # steps of it that are done
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # Σ loss, Σ nll, Σ kl over its rows so far
-    bound: bool = True  # whether −loss has bounded ln q(x) in every step of it
+    bound: bool = True  # whether −loss has bounded ln p(x) in every step of it
     total_steps: int = 0
     best_bound: float = -math.inf
     best_epoch: int | None = None

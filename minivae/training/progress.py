@@ -76,7 +76,7 @@ def _loss(training: State, loss: float) -> str:
 
 
 def _beta(beta: float, bound: bool) -> str:
-    """β, where it is not 1, and whether the loss bounds ln q(x)."""
+    """β, where it is not 1, and whether the loss bounds ln p(x)."""
     if beta == 1 and bound:
         return ""
     return f"  β {beta:.2f}" + ("" if bound else " (loss is no bound)")

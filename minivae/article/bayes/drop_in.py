@@ -2,14 +2,14 @@
 
 KL takes a logarithm, which makes p̃(x) a term of its own: what is left, 𝓛, needs only samples of x. In
 
-    D_B(p(x,z), q(x,z)) = −ln E_{x~p̃}[ p̃(x)^{−½} Σ_z √(p(z|x) q(x,z)) ]                     (eq. 6 in eq. 8's place)
+    D_B(q(x,z), p(x,z)) = −ln E_{x~p̃}[ p̃(x)^{−½} Σ_z √(q(z|x) p(x,z)) ]                     (eq. 6 in eq. 8's place)
 
 p̃(x), which nobody knows, stays as a weight of each row. To leave it out is to minimise another thing,
 
-    𝓑 = −ln E_{x~p̃}[ Σ_z √(p(z|x) q(x,z)) ],
+    𝓑 = −ln E_{x~p̃}[ Σ_z √(q(z|x) p(x,z)) ],
 
-and D_B − 𝓑 is no constant: it differs from model to model. Where the encoder fits (eq. 14), Σ_z √(…) is √q(x), and 𝓑 is
-least, not for q = p̃, but for q(x) = p̃(x)²/Σ p̃²: what is likely is weighed twice, as in `weighted_again`.
+and D_B − 𝓑 is no constant: it differs from model to model. Where the encoder fits (eq. 14), Σ_z √(…) is √p(x), and 𝓑 is
+least, not for p = p̃, but for p(x) = p̃(x)²/Σ p̃²: what is likely is weighed twice, as in `weighted_again`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .joint import DiscreteJoint
 
 
 def bhattacharyya_joint(toy: DiscreteJoint) -> float:
-    """D_B(p(x,z), q(x,z)), summed over all pairs (eq. 6 in eq. 8's place)."""
+    """D_B(q(x,z), p(x,z)), summed over all pairs (eq. 6 in eq. 8's place)."""
     return bhattacharyya_discrete(toy.data_joint.ravel(), toy.model_joint.ravel())
 
 
@@ -43,8 +43,8 @@ class NoDropIn:
 
     kl_spread               how much KL − 𝓛 differs between models of the same data, nats: 0, a constant
     bhattacharyya_spread    how much D_B − 𝓑 differs
-    kl_minimiser            the q(x) of least 𝓛, (X,): p̃ itself
-    bhattacharyya_minimiser the q(x) of least 𝓑, (X,): p̃²/Σ p̃²
+    kl_minimiser            the p(x) of least 𝓛, (X,): p̃ itself
+    bhattacharyya_minimiser the p(x) of least 𝓑, (X,): p̃²/Σ p̃²
     misled                  the D_B from the data of the model that 𝓑 likes best; 0 would be right
     """
 
@@ -79,12 +79,12 @@ def no_drop_in(data: Any = (0.5, 0.3, 0.15, 0.05), models: int = 20, seed: int =
 
 
 def _cross_entropy(ln_q: np.ndarray, p: np.ndarray) -> tuple[float, np.ndarray]:
-    """𝓛 = −E_{x~p̃}[ln q(x)] with the exact posterior (eq. 12, 14), and its gradient by ln q."""
+    """𝓛 = −E_{x~p̃}[ln p(x)] with the exact posterior (eq. 12, 14), and its gradient by ln p."""
     return -float(p @ ln_q), -p
 
 
 def _overlap(ln_q: np.ndarray, p: np.ndarray) -> tuple[float, np.ndarray]:
-    """𝓑 = −ln E_{x~p̃}[√q(x)] with the exact posterior, and its gradient by ln q."""
+    """𝓑 = −ln E_{x~p̃}[√p(x)] with the exact posterior, and its gradient by ln p."""
     terms = p * np.exp(0.5 * ln_q)
     return -math.log(float(terms.sum())), -0.5 * terms / terms.sum()
 

@@ -29,7 +29,7 @@ class DiscreteFloor:
 def discrete_floor(models: int = 1000, seed: int = 0) -> DiscreteFloor:
     """𝓛 ≥ H(p̃) > 0 for discrete data (eq. 11): random models stay above it, the perfect model stands on it.
 
-    The perfect model has q(x) = p̃(x) and the exact posterior (eq. 14) as its encoder; the others explain the same data.
+    The perfect model has p(x) = p̃(x) and the exact posterior (eq. 14) as its encoder; the others explain the same data.
     """
     models, seed = checks.whole("models", models), checks.whole("seed", seed, 0)
     perfect = DiscreteJoint.random(seed=seed).perfect()

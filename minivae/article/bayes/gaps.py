@@ -1,9 +1,9 @@
 """gaps: how far the encoder stays behind the exact posterior, and whose fault it is. L ≤ 2.
 
-For a row x, with ELBO = −𝓛 of that row (eq. 13) and p̂ the exact posterior (eq. 14):
+For a row x, with ELBO = −𝓛 of that row (eq. 13) and p(z|x) the exact posterior (eq. 14):
 
-    ln q(x) − ELBO(encoder) = KL(p(z|x) ‖ p̂(z|x))
-                            = [ln q(x) − ELBO(best)] + [ELBO(best) − ELBO(encoder)]
+    ln p(x) − ELBO(encoder) = KL(q(z|x) ‖ p(z|x))
+                            = [ln p(x) − ELBO(best)] + [ELBO(best) − ELBO(encoder)]
                                 approximation gap        amortisation gap                  (Cremer et al. 2018)
 
 where `best` is the diagonal Gaussian with the largest ELBO for this very row: the first gap is the price of eq. 15, the
@@ -35,7 +35,7 @@ POLISH = DESCENT | {"maxfun": 40}  # evaluations by the fine rule
 class Gaps:
     """How far an encoder stays behind the exact posterior, for each of N rows, in nats.
 
-    log_px         ln q(x)
+    log_px         ln p(x)
     elbo           of the encoder's Gaussian;  best_elbo: of the best diagonal Gaussian
     kl             KL(encoder ‖ exact), integrated as it stands (eq. 5): it equals log_px − elbo
     reverse_kl     KL(exact ‖ encoder)
@@ -137,7 +137,7 @@ def _peaks(posterior: GridPosterior) -> np.ndarray:
             step = np.eye(L, dtype=int)[dim]
             f = [density[tuple(peak + k * step)] for k in (-1, 0, 1)]
             precision = -(f[0] - 2 * f[1] + f[2]) / (axes[dim, 1] - axes[dim, 0]) ** 2
-            H[row, dim], H[row, L + dim] = axes[dim, peak[dim]], -math.log(max(precision, 1.0))  # no wider than q(z)
+            H[row, dim], H[row, L + dim] = axes[dim, peak[dim]], -math.log(max(precision, 1.0))  # no wider than p(z)
     return H
 
 
@@ -165,7 +165,7 @@ class MeanGaps:
 def small_encoder_gaps(rows: int = 24, steps: int = 300, seed: int = 0) -> MeanGaps:
     """A small VAE, trained in passing, whose encoder misses eq. 14 for both reasons; means over `rows` of its rows.
 
-    residual   the largest |ln q(x) − ELBO − KL(encoder ‖ exact)|, the ELBO by eq. 13 and 16, the KL by eq. 5
+    residual   the largest |ln p(x) − ELBO − KL(encoder ‖ exact)|, the ELBO by eq. 13 and 16, the KL by eq. 5
     """
     rows, steps = checks.whole("rows", rows), checks.whole("steps", steps)
     rng = np.random.default_rng(seed)

@@ -1,8 +1,8 @@
 """joint: the article's view of the whole VAE, on distributions small enough to be summed (eq. 7–14).
 
-    p(x, z) = p̃(x) p(z|x)      the data, and the encoder
-    q(x, z) = q(z) q(x|z)      the prior, and the decoder: the model
-    KL(p(x,z) ‖ q(x,z)) = 𝓛 + E_{x~p̃}[ln p̃(x)]                                          (eq. 8–11)
+    q(x, z) = p̃(x) q(z|x)      the data, and the encoder
+    p(x, z) = p(z) p(x|z)      the prior, and the decoder: the model
+    KL(q(x,z) ‖ p(x,z)) = 𝓛 + E_{x~p̃}[ln p̃(x)]                                          (eq. 8–11)
 
 The last term is what the data are: no choice of model changes it, so 𝓛 may be minimised in the KL's place. Here x and z
 take finitely many values and every expectation is a sum: nothing is estimated, and eq. 11 holds to the last digits.
@@ -26,9 +26,9 @@ class DiscreteJoint:
     """Data, encoder, decoder and prior as tables, for X values of x and Z of z; each row sums to 1 (eq. 7–14).
 
     data      (X,)     p̃(x)
-    encoder   (X, Z)   p(z|x)
-    decoder   (Z, X)   q(x|z)
-    prior     (Z,)     q(z)
+    encoder   (X, Z)   q(z|x)
+    decoder   (Z, X)   p(x|z)
+    prior     (Z,)     p(z)
     """
 
     def __init__(self, data: Any, encoder: Any, decoder: Any, prior: Any):
@@ -51,27 +51,27 @@ class DiscreteJoint:
         return cls(data[0], encoder, decoder, prior[0])
 
     def perfect(self) -> DiscreteJoint:
-        """The same model with data that it explains wholly, p̃(x) = q(x), and the exact posterior: 𝓛 = H(p̃)."""
+        """The same model with data that it explains wholly, p̃(x) = p(x), and the exact posterior: 𝓛 = H(p̃)."""
         return DiscreteJoint(self.marginal, self.posterior, self.decoder, self.prior)
 
     @property
     def data_joint(self) -> np.ndarray:
-        """p(x, z) = p̃(x) p(z|x), (X, Z) (eq. 8)."""
+        """q(x, z) = p̃(x) q(z|x), (X, Z) (eq. 8)."""
         return self.data[:, None] * self.encoder
 
     @property
     def model_joint(self) -> np.ndarray:
-        """q(x, z) = q(x|z) q(z), (X, Z) (eq. 7)."""
+        """p(x, z) = p(x|z) p(z), (X, Z) (eq. 7)."""
         return self.decoder.T * self.prior
 
     @property
     def marginal(self) -> np.ndarray:
-        """q(x) = Σ_z q(x|z) q(z), (X,) (eq. 7)."""
+        """p(x) = Σ_z p(x|z) p(z), (X,) (eq. 7)."""
         return self.model_joint.sum(axis=1)
 
     @property
     def posterior(self) -> np.ndarray:
-        """p̂(z|x) = q(x|z) q(z) / q(x), (X, Z), the best encoder for this decoder (eq. 14); the prior where q(x) = 0."""
+        """p(z|x) = p(x|z) p(z) / p(x), (X, Z), the best encoder for this decoder (eq. 14); the prior where p(x) = 0."""
         joint, marginal = self.model_joint, self.marginal[:, None]
         return np.where(marginal > 0, joint / np.where(marginal > 0, marginal, 1), self.prior)
 
@@ -81,22 +81,22 @@ class DiscreteJoint:
         return _expect(self.data, -_log(self.data))
 
     def kl_joint(self) -> float:
-        """KL(p(x,z) ‖ q(x,z)), summed over all pairs (eq. 8); +∞ where the model rules out what the data do."""
+        """KL(q(x,z) ‖ p(x,z)), summed over all pairs (eq. 8); +∞ where the model rules out what the data do."""
         p, q = self.data_joint, self.model_joint
         return _expect(p, _minus(_log(p), _log(q)))
 
     def kl_nested(self) -> float:
-        """E_{x~p̃}[Σ_z p(z|x) ln(p̃(x) p(z|x) / q(x,z))]: the same as an expectation over the data (eq. 9)."""
+        """E_{x~p̃}[Σ_z q(z|x) ln(p̃(x) q(z|x) / p(x,z))]: the same as an expectation over the data (eq. 9)."""
         ratio = _minus(_log(self.data)[:, None] + _log(self.encoder), _log(self.model_joint))
         return _expect(self.data, np.array([_expect(p, r) for p, r in zip(self.encoder, ratio, strict=True)]))
 
     def loss(self) -> float:
-        """𝓛 = E_{x~p̃}[E_{z~p(z|x)}[−ln q(x|z) + ln p(z|x)/q(z)]] (eq. 12)."""
+        """𝓛 = E_{x~p̃}[E_{z~q(z|x)}[−ln p(x|z) + ln q(z|x)/p(z)]] (eq. 12)."""
         inner = _minus(_minus(_log(self.encoder), _log(self.prior)), _log(self.decoder.T))
         return _expect(self.data_joint, inner)
 
     def loss_parts(self) -> tuple[float, float]:
-        """(E[−ln q(x|z)], E[KL(p(z|x) ‖ q(z))]), whose sum is 𝓛 (eq. 13)."""
+        """(E[−ln p(x|z)], E[KL(q(z|x) ‖ p(z))]), whose sum is 𝓛 (eq. 13)."""
         nll = _expect(self.data_joint, -_log(self.decoder.T))
         kl_rows = [_expect(p, _minus(_log(p), _log(self.prior))) for p in self.encoder]
         return nll, _expect(self.data, np.array(kl_rows))

@@ -1,8 +1,8 @@
 """linear: the linear-Gaussian model, the one VAE of which everything is known in closed form.
 
-    q(z) = N(0, I),   q(x|z) = N(W z + b, σ² I)      a linear decoder of fixed σ (eq. 22)
-    q(x)    = N(b, W Wᵀ + σ² I)                                                                     (eq. 7)
-    p̂(z|x) = N(M⁻¹ Wᵀ (x − b), σ² M⁻¹),   M = Wᵀ W + σ² I                                           (eq. 14)
+    p(z) = N(0, I),   p(x|z) = N(W z + b, σ² I)      a linear decoder of fixed σ (eq. 22)
+    p(x)    = N(b, W Wᵀ + σ² I)                                                                     (eq. 7)
+    p(z|x) = N(M⁻¹ Wᵀ (x − b), σ² M⁻¹),   M = Wᵀ W + σ² I                                           (eq. 14)
 
 Only L × L systems are solved, whatever D is (Bishop 2006, §12.2). Shapes: X (N, D), W (D, L), b (D,). Nats, float64.
 """
@@ -52,7 +52,7 @@ class LinearGaussian:
         return self.W.shape[1]
 
     def log_px(self, X: Any) -> np.ndarray:
-        """ln q(x) of each row, (N,) (eq. 7)."""
+        """ln p(x) of each row, (N,) (eq. 7)."""
         centred = self._centred(X)
         D, L = self.W.shape
         mean, _ = self.posterior(X)
@@ -62,7 +62,7 @@ class LinearGaussian:
         return -0.5 * (distance + log_det + D * math.log(2 * math.pi))
 
     def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """(means (N, L), covariance (L, L)) of p̂(z|x); the covariance is the same for every row (eq. 14)."""
+        """(means (N, L), covariance (L, L)) of p(z|x); the covariance is the same for every row (eq. 14)."""
         mean = np.linalg.solve(self.M, self.W.T @ self._centred(X).T).T
         return mean, self.sigma2 * np.linalg.inv(self.M)
 

@@ -1,6 +1,6 @@
 """posterior: the exact posterior of eq. 14, on a grid. L ≤ 2.
 
-    p̂(z|x) = q(x|z) q(z) / q(x),   q(x) = ∫ q(x|z) q(z) dz                                           (eq. 14, 7)
+    p(z|x) = p(x|z) p(z) / p(x),   p(x) = ∫ p(x|z) p(z) dz                                           (eq. 14, 7)
 
 The article calls the integral all but impossible. In one or two dimensions it is a sum over a grid (eq. 2): one grid
 looks for where the posterior is, and finer ones close in on it. How good the sum is, it says itself: every other point
@@ -31,12 +31,12 @@ SEARCH_ROWS = 64
 
 @dataclass(frozen=True)
 class GridPosterior:
-    """p̂(z|x) of N rows, each on a grid of its own, which holds all but 10⁻¹⁴ or so of it (eq. 14).
+    """p(z|x) of N rows, each on a grid of its own, which holds all but 10⁻¹⁴ or so of it (eq. 14).
 
     axes          (N, L, n)  evenly spaced
-    log_density   (N, n), or (N, n, n) for L = 2: ln p̂(z|x); [i, j, k] is z = (axes[i, 0, j], axes[i, 1, k])
-    log_px        (N,)       ln q(x)
-    error         (N,)       by how much ln q(x) changes when every other point is left out, ≤ 0.003
+    log_density   (N, n), or (N, n, n) for L = 2: ln p(z|x); [i, j, k] is z = (axes[i, 0, j], axes[i, 1, k])
+    log_px        (N,)       ln p(x)
+    error         (N,)       by how much ln p(x) changes when every other point is left out, ≤ 0.003
     mean, cov     (N, L), (N, L, L)
     """
 
@@ -54,7 +54,7 @@ class GridPosterior:
 
 
 def exact_posterior(vae: VAE, X: Any, reach: float = 10.0, points: int | None = None) -> GridPosterior:
-    """The exact posterior of each row of X (N, D) under the model's decoder and prior, and ln q(x) (eq. 14, 7).
+    """The exact posterior of each row of X (N, D) under the model's decoder and prior, and ln p(x) (eq. 14, 7).
 
     reach    it is looked for in |z| ≤ reach, in the prior's standard deviations
     points   n, of each axis; None: 1001 for L = 1, 161 for L = 2. A thin ridge across the axes needs more
@@ -86,7 +86,7 @@ def posterior_of(model: ExactModel, X: np.ndarray, reach: float = 10.0, points: 
             error[row] = abs(log_px[row] - _log_integral(axes[row, :, ::2], log_joint[every_other]))
             if not error[row] < RESOLVED:
                 raise UsageError(
-                    f"row {row}: {n} points of an axis do not resolve its posterior: ln q(x) changes by "
+                    f"row {row}: {n} points of an axis do not resolve its posterior: ln p(x) changes by "
                     f"{error[row]:.2g} nats when every other one is left out; give points={4 * n}, say"
                 )
             log_density[row] = log_joint - log_px[row]
@@ -95,7 +95,7 @@ def posterior_of(model: ExactModel, X: np.ndarray, reach: float = 10.0, points: 
 
 
 def _support(axes: np.ndarray, log_joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The box outside of which ln q(x, z) has died out, one point of the grid wider: its corners (L,), (L,).
+    """The box outside of which ln p(x, z) has died out, one point of the grid wider: its corners (L,), (L,).
 
     Where it is alive at an edge of the grid, the box goes beyond it, by as much as the grid is wide.
     """
@@ -113,7 +113,7 @@ def _support(axes: np.ndarray, log_joint: np.ndarray) -> tuple[np.ndarray, np.nd
 def _close_in(
     model: ExactModel, x: np.ndarray, low: np.ndarray, high: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Grids that move and shrink until one holds the posterior and is half full: (axes (L, n), ln q(x, z) on it)."""
+    """Grids that move and shrink until one holds the posterior and is half full: (axes (L, n), ln p(x, z) on it)."""
     for _ in range(ROUNDS):
         axes = np.linspace(low, high, n, axis=1)
         log_joint = model.log_joint(grid_points(axes), x)[0].reshape(model.latent_dim * (n,))

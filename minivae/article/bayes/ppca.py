@@ -1,10 +1,10 @@
-"""ppca: probabilistic PCA in closed form, and a linear VAE of ours that is trained and must arrive there.
+"""ppca: probabilistic PCA in closed form, and minivae's linear VAE, which training must bring to it.
 
 The largest likelihood of a linear-Gaussian model with L latent dimensions, on rows whose covariance (1/N) has the
 eigenvalues λ₁ ≥ … ≥ λ_D and eigenvectors u₁ … u_D (Tipping & Bishop 1999):
 
     b = mean of the rows,   σ² = mean of λ_{L+1} … λ_D,   W = [u₁ … u_L] diag(√(λ_l − σ²))
-    E[ln q(x)] = −½ [D ln 2π + Σ_{l≤L} ln λ_l + (D − L) ln σ² + D]
+    E[ln p(x)] = −½ [D ln 2π + Σ_{l≤L} ln λ_l + (D − L) ln σ² + D]
 
 The columns of W stand at right angles, so that the exact posterior (eq. 14) is a diagonal Gaussian (eq. 15) whose mean
 is linear in x: an encoder without hidden layers can be exact, and the best ELBO is the largest likelihood itself (Lucas
@@ -33,7 +33,7 @@ class PPCA(LinearGaussian):
     """The linear-Gaussian model of largest likelihood (eq. 7, 22; Tipping & Bishop 1999).
 
     eigenvalues      (D,), of the rows' covariance, falling
-    log_likelihood   E[ln q(x)] over the rows it was fitted to, nats
+    log_likelihood   E[ln p(x)] over the rows it was fitted to, nats
     """
 
     def __init__(self, W: Any, b: Any, sigma2: float, eigenvalues: np.ndarray):
@@ -70,7 +70,7 @@ class PPCA(LinearGaussian):
 class AgainstPPCA:
     """A linear VAE beside probabilistic PCA of the same rows.
 
-    elbo, optimum     its exact mean ELBO, and the largest mean ln q(x) there is, nats
+    elbo, optimum     its exact mean ELBO, and the largest mean ln p(x) there is, nats
     gap               optimum − elbo ≥ 0
     angle             the largest angle between the two principal subspaces, degrees
     sigma2, sigma2_optimum   σ², its own and that of the optimum
@@ -121,7 +121,7 @@ def fit_linear_vae(vae: VAE, X: Any, steps: int = 3000, lr: float = 0.1) -> VAE:
 
 
 def linear_vae_is_ppca(likelihood: str | None = None, rows: int = 300, seed: int = 0) -> AgainstPPCA:
-    """A linear VAE of ours, L = 2, trained on Gaussian rows of D = 6, beside probabilistic PCA (eq. 13, 22).
+    """A linear VAE, L = 2, trained on Gaussian rows of D = 6, beside probabilistic PCA (eq. 13, 22).
 
     likelihood   None: 'gaussian:σ' with the σ of the optimum; or a Gaussian that learns one σ
     """

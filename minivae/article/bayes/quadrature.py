@@ -87,7 +87,7 @@ class ExactModel:
         return np.hstack(self.vae.encode(X))
 
     def log_joint(self, Z: np.ndarray, X: np.ndarray) -> np.ndarray:
-        """ln q(x|z) + ln q(z) for each row of X (N, D) at each row of Z (G, L): (N, G), nats (eq. 7)."""
+        """ln p(x|z) + ln p(z) for each row of X (N, D) at each row of Z (G, L): (N, G), nats (eq. 7)."""
         result = np.empty((X.shape[0], Z.shape[0]))
         for start in range(0, Z.shape[0], DECODER_ROWS):
             part = np.ascontiguousarray(Z[start : start + DECODER_ROWS])
@@ -103,8 +103,8 @@ class ExactModel:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows X (N, D) with Gaussian posteriors H (N, 2L) of any origin → nll (N,), kl (N,), dH (N, 2L).
 
-        nll is E_{z~N(μ,σ²)}[−ln q(x|z)] by quadrature, kl is eq. 16; dH is the gradient of Σ_rows (nll + kl), by the
-        engine's own mirror: the decoder's backward gives dz, reparameterisation passes it on to μ and ln σ².
+        nll is E_{z~N(μ,σ²)}[−ln p(x|z)] by quadrature, kl is eq. 16; dH is the gradient of Σ_rows (nll + kl), by the
+        engine's own backward pass: the decoder's backward gives dz, reparameterisation passes it on to μ and ln σ².
         rule: the fine one unless given.
         """
         rule = rule or self.fine

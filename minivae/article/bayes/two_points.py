@@ -2,9 +2,9 @@
 
 The rows 0…0 and 1…1, D features, equally likely: H(p̃) = ln 2, so 𝓛 ≥ ln 2 ≈ 0.693 nats. L = 1, a diagonal Gaussian
 encoder, the prior N(0, 1), and a decoder of independent bits that may be any function of z. The best such decoder is
-known: ρ(z) = p(x = 1…1 | z), for every feature. With it, 𝓛 splits without remainder:
+known: ρ(z) = q(x = 1…1 | z), for every feature. With it, 𝓛 splits without remainder:
 
-    𝓛 = ln 2 + KL(p(z) ‖ q(z)) + (D − 1) H(x|z),     p(z) = ½ N(μ₀, σ₀²) + ½ N(μ₁, σ₁²)
+    𝓛 = ln 2 + KL(q(z) ‖ p(z)) + (D − 1) H(x|z),     q(z) = ½ N(μ₀, σ₀²) + ½ N(μ₁, σ₁²)
 
 The second term is 0 only if the mixture is the prior: both Gaussians equal to it, so that z says nothing. The third is
 0 only if z says all (or D = 1). Both cannot be, and that is the approximation gap of a Gaussian encoder: an encoder
@@ -36,7 +36,7 @@ class TwoPoints:
     loss, nll, kl   𝓛 and its terms (eq. 13)
     floor           H(p̃) = ln 2
     free_encoder    𝓛 with an encoder free in form, which cuts the prior in halves: the floor
-    prior_gap       KL(p(z) ‖ q(z))
+    prior_gap       KL(q(z) ‖ p(z))
     decoder_gap     (D − 1) H(x|z):   loss = floor + prior_gap + decoder_gap
     means, stds     (2,): the encoder's Gaussians for 0…0 and 1…1
     """
@@ -70,14 +70,14 @@ def two_points_optimum(features: int = 8) -> TwoPoints:
 
 
 def _parts(h: np.ndarray, D: int) -> tuple[float, float, float, float]:
-    """(nll, kl, H(x|z), KL(p(z) ‖ q(z))) for the encoder h = [μ₀, μ₁, ln σ₀², ln σ₁²] and its best decoder."""
+    """(nll, kl, H(x|z), KL(q(z) ‖ p(z))) for the encoder h = [μ₀, μ₁, ln σ₀², ln σ₁²] and its best decoder."""
     rule = fine_rule(1)
     means, logvars = np.asarray(h)[:2], np.asarray(h)[2:]
     Z = means + np.exp(0.5 * logvars) * rule.nodes  # (K, 2): nodes of either Gaussian
     log_p = -0.5 * (((Z[:, :, None] - means) ** 2) / np.exp(logvars) + logvars)  # (K, 2, 2): by each, without ln 2π
     log_mix = np.logaddexp(log_p[:, :, 0], log_p[:, :, 1]) - LN_2
     own = np.einsum("kii->ki", log_p)
-    bit = float(rule.weights @ (LN_2 - own + log_mix).mean(axis=1))  # E[−ln p(x|z)]
+    bit = float(rule.weights @ (LN_2 - own + log_mix).mean(axis=1))  # E[−ln q(x|z)]
     prior_gap = float(rule.weights @ (log_mix + 0.5 * Z**2).mean(axis=1))
     kl = float(0.5 * (means**2 + np.exp(logvars) - logvars - 1).mean())
     return D * bit, kl, bit, prior_gap
@@ -95,7 +95,7 @@ def _halves(cells: int = 100) -> float:
 
 @dataclass(frozen=True)
 class TwoPointsByVAE:
-    """What a VAE of ours came to, and what there is to come to (nats)."""
+    """Loss of the trained VAE, and the optimum, in nats."""
 
     loss: float
     nll: float
@@ -119,7 +119,7 @@ def two_points(features: int) -> np.ndarray:
 
 
 def train_two_points(features: int = 8, steps: int = 3000, samples: int = 256, seed: int = 0) -> VAE:
-    """A VAE of ours, L = 1, trained on 0…0 and 1…1 with S fresh samples a step (eq. 23).
+    """A VAE, L = 1, trained on 0…0 and 1…1 with S fresh samples a step (eq. 23).
 
     It is linear, which is enough: at the optimum both variances are equal, and the best decoder's logit then is a line
     in z.

@@ -2,7 +2,7 @@
 
 Who minimises squared error + w · KL has chosen a σ without saying so. With one fixed σ (eq. 22),
 
-    −ln q(x|z) + KL = ‖x − m‖²/2σ² + (D/2) ln 2πσ² + KL
+    −ln p(x|z) + KL = ‖x − m‖²/2σ² + (D/2) ln 2πσ² + KL
                     = scale · (squared error + w · KL) + constant,    scale = 1/w
 
     squared error        σ²        error=
@@ -35,7 +35,7 @@ class Balance:
     weight     w of 'squared error + w · KL'
     sigma2     σ² of the Gaussian that it stands for
     features, error   D, and how the squared error is reduced
-    scale, constant   −ln q(x|z) + KL = scale · (squared error + w · KL) + constant, in nats
+    scale, constant   −ln p(x|z) + KL = scale · (squared error + w · KL) + constant, in nats
     beta       the KL's weight under a Bernoulli decoder and the same w (eq. 19); not 1: no likelihood
     """
 

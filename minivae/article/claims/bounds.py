@@ -1,4 +1,4 @@
-"""What follows from eq. 12 and 7: the importance-weighted bound, two estimates of ln q(x), held to exact answers."""
+"""What follows from eq. 12 and 7: the importance-weighted bound, two estimates of ln p(x), held to exact answers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def iwae_mean() -> Checks:
 
 
 @claim(
-    "iwae-grows", (7, 12), "More samples inside the logarithm: the bound does not fall with K, and stays below ln q(x)."
+    "iwae-grows", (7, 12), "More samples inside the logarithm: the bound does not fall with K, and stays below ln p(x)."
 )
 def iwae_grows() -> Checks:
     """Differences row by row and draw by draw, with their errors; the fewer samples are the first of the more."""
@@ -57,16 +57,16 @@ def iwae_grows() -> Checks:
     checks = []
     for K, next_K, low, high in zip(sizes, [*sizes[1:], 0], bounds, [*bounds[1:], exact], strict=True):
         rise = high - low
-        label = f"from K = {K} to {next_K}" if next_K else f"from K = {K} to ln q(x)"
+        label = f"from K = {K} to {next_K}" if next_K else f"from K = {K} to ln p(x)"
         checks.append(at_least(f"rise {label}", float(rise.mean()), -4 * standard_error(rise)))
     rise = bounds[-1] - bounds[0]
     checks.append(above(f"rise from K = 1 to {sizes[-1]}", float(rise.mean()), 4 * standard_error(rise)))
-    w = np.exp(all_terms[-1].log_w - exact)  # E[w] = q(x): what makes it a bound
-    checks.append(near("E[w]/q(x)", float(w.mean()), 1, standard_error(w.mean(axis=0))))
+    w = np.exp(all_terms[-1].log_w - exact)  # E[w] = p(x): what makes it a bound
+    checks.append(near("E[w]/p(x)", float(w.mean()), 1, standard_error(w.mean(axis=0))))
     return checks
 
 
-@claim("importance-sampling", (4, 7), "ln q(x) by importance sampling is the exact ln q(x), within its error.")
+@claim("importance-sampling", (4, 7), "ln p(x) by importance sampling is the exact ln p(x), within its error.")
 def importance_sampling() -> Checks:
     vae, X = linear_gaussian(rows=100)
     exact = bayes.LinearGaussian.of(vae).log_px(X)
@@ -96,4 +96,4 @@ def _against(found: np.ndarray, error: np.ndarray, exact: np.ndarray, how: str) 
     """The mean over rows, whose error follows from the rows' own; ln of a mean is low by error²/2 (Jensen)."""
     mean_error = float(np.sqrt((error**2).sum())) / len(exact)
     bias = float(0.5 * (error**2).mean())
-    return [near(f"E[ln q(x)], {how}", float(found.mean()) + bias, float(exact.mean()), mean_error)]
+    return [near(f"E[ln p(x)], {how}", float(found.mean()) + bias, float(exact.mean()), mean_error)]

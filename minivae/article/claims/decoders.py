@@ -1,4 +1,4 @@
-"""q(x|z): Bernoulli and Gaussian (eq. 17–22), and that every likelihood of ours is normalised and rightly derived."""
+"""p(x|z): Bernoulli and Gaussian (eq. 17–22), and that all likelihoods are normalised with right gradients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OUT = np.random.default_rng(17).normal(size=(5, 14)) * 2  # raw outputs of a dec
 
 
 def _nll(name: str, out: np.ndarray, X: np.ndarray) -> np.ndarray:
-    """The engine's −ln q(x|z), (R,), for raw outputs (R, width) and data (R, D)."""
+    """The engine's −ln p(x|z), (R,), for raw outputs (R, width) and data (R, D)."""
     return _nll_of(float64_vae(X.shape[1], 1, (), likelihood=name), out, X)
 
 
@@ -45,13 +45,13 @@ def bernoulli() -> Checks:
     total = np.exp(-_nll("bernoulli", np.repeat(OUT[:1, :7], len(X), axis=0), X)).sum()
     rho = perturbed(float64_vae(7)).decode(np.random.default_rng(18).normal(size=(500, 2)) * 3)
     return [
-        equals("Σ q(x|z) over all 128 rows of 7 bits", total, 1),
+        equals("Σ p(x|z) over all 128 rows of 7 bits", total, 1),
         above("smallest ρ(z) of 500 draws", float(rho.min()), 0),
         above("1 − largest", float(1 - rho.max()), 0),
     ]
 
 
-@claim("cross-entropy", (19,), "−ln q(x|z) is then the cross-entropy.")
+@claim("cross-entropy", (19,), "−ln p(x|z) is then the cross-entropy.")
 def cross_entropy() -> Checks:
     from scipy.stats import bernoulli as scipys
 
@@ -156,7 +156,7 @@ def examples() -> dict[str, str]:
 
 
 def total_mass(form: str, name: str, seeds: int = 5) -> float:
-    """The ∫ or Σ of q(x|z) over one feature that is farthest from 1, for several raw outputs and own parameters."""
+    """The ∫ or Σ of p(x|z) over one feature that is farthest from 1, for several raw outputs and own parameters."""
     totals = []
     for seed in range(seeds):
         rng = np.random.default_rng([seed, 26])
@@ -173,14 +173,14 @@ def total_mass(form: str, name: str, seeds: int = 5) -> float:
     return max(totals, key=lambda total: abs(total - 1) if math.isfinite(total) else math.inf)
 
 
-@claim("normalised", (17, 20), "q(x|z) has to be normalised and easy to compute; few are. All of ours are.")
+@claim("normalised", (17, 20), "p(x|z) has to be normalised and easy to compute; few are. All of minivae's are.")
 def normalised() -> Checks:
     checks = []
     for form, name in examples().items():
         if form in SUPPORTS:
-            checks.append(at_most(f"|∫ or Σ q(x|z) − 1|, {name}", abs(total_mass(form, name) - 1), INTEGRAL))
+            checks.append(at_most(f"|∫ or Σ p(x|z) − 1|, {name}", abs(total_mass(form, name) - 1), INTEGRAL))
         else:
-            checks.append(Check(f"|∫ or Σ q(x|z) − 1|, {name}", math.nan, "≤ 1e-09; SUPPORTS does not know it", False))
+            checks.append(Check(f"|∫ or Σ p(x|z) − 1|, {name}", math.nan, "≤ 1e-09; SUPPORTS does not know it", False))
     return checks
 
 

@@ -11,7 +11,7 @@ from .claim import INTEGRAL, ROUNDING, Checks, above, at_least, at_most, claim, 
 from .models import all_bits, float64_vae, perturbed, standard_error
 
 
-@claim("best-posterior", (14,), "Given the decoder, q(x|z) q(z) / ∫ q(x|z) q(z) dz is the most sensible p(z|x).")
+@claim("best-posterior", (14,), "Given the decoder, p(x|z) p(z) / ∫ p(x|z) p(z) dz is the most sensible q(z|x).")
 def best_posterior() -> Checks:
     toy = bayes.DiscreteJoint.random(seed=14)
     best = bayes.DiscreteJoint(toy.data, toy.posterior, toy.decoder, toy.prior)
@@ -20,16 +20,16 @@ def best_posterior() -> Checks:
     losses = [bayes.DiscreteJoint(toy.data, p, toy.decoder, toy.prior).loss() for p in mixed]
     return [
         above("smallest rise of 𝓛, 300 other encoders", min(losses) - best.loss(), 0),
-        equals("𝓛 with it, which is −E[ln q(x)]", best.loss(), -float(toy.data @ np.log(toy.marginal))),
+        equals("𝓛 with it, which is −E[ln p(x)]", best.loss(), -float(toy.data @ np.log(toy.marginal))),
     ]
 
 
 @claim("encoder-gap", (14, 15), "A network in its place need not reach the best, and is still a usable approximation.")
 def encoder_gap() -> Checks:
-    """Usable: what it loses is a bound's slack, all of it KL(p(z|x) ‖ p̂(z|x)); its two causes are apart."""
+    """Usable: what it loses is a bound's slack, all of it KL(q(z|x) ‖ p(z|x)); its two causes are apart."""
     found = bayes.small_encoder_gaps(rows=8)
     return [
-        at_most("largest |ln q(x) + 𝓛 − KL(encoder ‖ exact)|", found.residual, INTEGRAL),
+        at_most("largest |ln p(x) + 𝓛 − KL(encoder ‖ exact)|", found.residual, INTEGRAL),
         above("lost by the Gaussian form, nats a row", found.approximation, 0),
         above("… by one network for all rows", found.amortisation, 0),
         at_least("smallest gap of any row", found.smallest, -INTEGRAL),
@@ -45,7 +45,7 @@ def two_points_vae() -> Checks:
     ]
 
 
-@claim("gaussian-encoder", (15,), "p(z|x) is a Gaussian, its mean and variance outputs of a network of x.")
+@claim("gaussian-encoder", (15,), "q(z|x) is a Gaussian, its mean and variance outputs of a network of x.")
 def gaussian_encoder() -> Checks:
     """The moments of z as the engine draws it, of every row, against what `encode` says; the worst row counts."""
     vae, X, S = perturbed(float64_vae(6, hidden=())), all_bits(6)[::9], 20_000
@@ -62,7 +62,7 @@ def gaussian_encoder() -> Checks:
     ]
 
 
-@claim("kl-formula", (16,), "KL(p(z|x) ‖ q(z)) = ½ Σ (μ² + σ² − ln σ² − 1), known in closed form.")
+@claim("kl-formula", (16,), "KL(q(z|x) ‖ p(z)) = ½ Σ (μ² + σ² − ln σ² − 1), known in closed form.")
 def kl_formula() -> Checks:
     vae, X = perturbed(float64_vae(6)), all_bits(6)
     terms, (mean, logvar) = vae.objective(X), vae.encode(X)

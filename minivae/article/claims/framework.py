@@ -1,4 +1,4 @@
-"""The joint view: from KL(p(x,z) ‖ q(x,z)) to 𝓛, and what bounds it (eq. 7–13)."""
+"""The joint view: from KL(q(x,z) ‖ p(x,z)) to 𝓛, and what bounds it (eq. 7–13)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .models import all_bits, exact_loss, float64_vae, linear_gaussian, perturbe
 TOYS = 50
 
 
-@claim("marginal", (7,), "q(x) = ∫ q(x|z) q(z) dz is a distribution of x, which the latent z describes.")
+@claim("marginal", (7,), "p(x) = ∫ p(x|z) p(z) dz is a distribution of x, which the latent z describes.")
 def marginal() -> Checks:
     X = all_bits(4)
     vae = perturbed(float64_vae(4, latent_dim=1))
@@ -21,12 +21,12 @@ def marginal() -> Checks:
     model, rows = linear_gaussian(latent_dim=1)
     off = np.abs(bayes.exact_posterior(model, rows[:8]).log_px - bayes.LinearGaussian.of(model).log_px(rows[:8]))
     return [
-        equals("Σ q(x) over all 16 rows of 4 bits, a VAE of ours", density.sum(), 1, INTEGRAL),
-        at_most("largest error of ln q(x), linear model", float(off.max()), INTEGRAL),
+        equals("Σ p(x) over all 16 rows of 4 bits, a VAE", density.sum(), 1, INTEGRAL),
+        at_most("largest error of ln p(x), linear model", float(off.max()), INTEGRAL),
     ]
 
 
-@claim("nested", (8, 9), "KL(p(x,z)‖q(x,z)) is an expectation over the data, as p(x,z) = p̃(x) p(z|x).")
+@claim("nested", (8, 9), "KL(q(x,z)‖p(x,z)) is an expectation over the data, as q(x,z) = p̃(x) q(z|x).")
 def nested() -> Checks:
     toys = [bayes.joint_identity(bayes.DiscreteJoint.random(seed=seed)) for seed in range(TOYS)]
     return [at_most(f"largest difference, {TOYS} toys", max(abs(t.kl_joint - t.kl_nested) for t in toys), ROUNDING)]
@@ -42,7 +42,7 @@ def constant() -> Checks:
     ]
 
 
-@claim("constant-of-a-vae", (11, 13), "The same of a VAE: 𝓛 + E[ln p̃] = KL(p̃‖q) + E[KL(p(z|x) ‖ p̂(z|x))].")
+@claim("constant-of-a-vae", (11, 13), "The same of a VAE: 𝓛 + E[ln p̃] = KL(p̃‖p) + E[KL(q(z|x) ‖ p(z|x))].")
 def constant_of_a_vae() -> Checks:
     X = all_bits(3)
     data = np.random.default_rng(11).dirichlet(np.ones(len(X)))
@@ -50,11 +50,11 @@ def constant_of_a_vae() -> Checks:
     apart = data @ (np.log(data) - gaps.log_px) + data @ gaps.kl
     return [
         equals("𝓛 + E[ln p̃], three bits", float(data @ (np.log(data) - gaps.elbo)), float(apart), INTEGRAL),
-        equals("Σ q(x) over all 8 rows", float(np.exp(gaps.log_px).sum()), 1, INTEGRAL),
+        equals("Σ p(x) over all 8 rows", float(np.exp(gaps.log_px).sum()), 1, INTEGRAL),
     ]
 
 
-@claim("objective", (12, 13), "𝓛 = E[−ln q(x|z) + ln p(z|x)/q(z)] = E[−ln q(x|z)] + KL(p(z|x)‖q(z)).")
+@claim("objective", (12, 13), "𝓛 = E[−ln p(x|z) + ln q(z|x)/p(z)] = E[−ln p(x|z)] + KL(q(z|x)‖p(z)).")
 def objective() -> Checks:
     toys = [bayes.joint_identity(bayes.DiscreteJoint.random(seed=seed)) for seed in range(TOYS)]
     return [at_most(f"largest difference, {TOYS} toys", max(abs(t.loss - t.nll - t.kl) for t in toys), ROUNDING)]
@@ -105,7 +105,7 @@ def floor_of_a_density() -> Checks:
     "not-to-be-split",
     (13,),
     "Either term can be 0, and not both: they pull against each other.",
-    loose="of a density both can be 0 at once, for its −ln q(x|z) may be anything; of discrete data never",
+    loose="of a density both can be 0 at once, for its −ln p(x|z) may be anything; of discrete data never",
 )
 def not_to_be_split() -> Checks:
     found, density = bayes.antagonists(), bayes.density_loss(1 / math.sqrt(2 * math.pi * math.e), explained=0)

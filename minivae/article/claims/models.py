@@ -46,7 +46,7 @@ def bumps(rows: int, features: int = 16, seed: int = 0) -> np.ndarray:
 
 
 def linear_gaussian(latent_dim: int = 2, objective: str = "elbo", rows: int = 400) -> tuple[VAE, Any]:
-    """(a linear VAE, rows (N, 5) of its own): ln q(x) is known in closed form, and its encoder is near the posterior.
+    """(a linear VAE, rows (N, 5) of its own): ln p(x) is known in closed form, and its encoder is near the posterior.
 
     The encoder has the exact posterior's means, and variances e^0.8 times those of its diagonal: a bound that is loose.
     """

@@ -12,7 +12,7 @@ from .claim import ROUNDING, Checks, at_most, claim, near
 from .models import all_bits, float64_vae, perturbed, standard_error
 
 
-@claim("samples", (23,), "E[−ln q(x|z)] is the mean over samples z = μ + σ ⊙ ε, at whatever S.")
+@claim("samples", (23,), "E[−ln p(x|z)] is the mean over samples z = μ + σ ⊙ ε, at whatever S.")
 def samples() -> Checks:
     X, checks = all_bits(5)[:4], []
     for S in (1, 8):
@@ -28,7 +28,7 @@ def samples() -> Checks:
     return checks
 
 
-@claim("one-sample", (24,), "With one sample 𝓛 = −ln q(x|z) + KL: an auto-encoder's loss and a KL, term by term.")
+@claim("one-sample", (24,), "With one sample 𝓛 = −ln p(x|z) + KL: an auto-encoder's loss and a KL, term by term.")
 def one_sample() -> Checks:
     vae, X = perturbed(float64_vae(5)), all_bits(5)
     eps = np.random.default_rng(24).standard_normal((len(X), 2))

@@ -40,7 +40,7 @@ def no_single_term() -> Checks:
         found.append((*model_terms, sum(model_terms)))
     nll, kl, loss = np.array(found).T
     return [
-        above("rise of E[−ln q(x|z)] from weight ¼ to 1 to 4, smaller", float(np.diff(nll).min()), 0),
+        above("rise of E[−ln p(x|z)] from weight ¼ to 1 to 4, smaller", float(np.diff(nll).min()), 0),
         below("fall of the KL, smaller", float(np.diff(kl).max()), 0),
         above("𝓛 at the ends less 𝓛 at weight 1, smaller", float(min(loss[0], loss[2]) - loss[1]), 0),
     ]
@@ -54,9 +54,9 @@ def _terms(vae: VAE, X: np.ndarray) -> tuple[float, float]:
 
 @claim("one-indicator", (13,), "The smaller 𝓛 the better the model: one number shows how far training has come.")
 def one_indicator() -> Checks:
-    """𝓛 of held-out rows, as training sees it, beside their ln q(x): do they order any two moments of it alike?
+    """𝓛 of held-out rows, as training sees it, beside their ln p(x): do they order any two moments of it alike?
 
-    Only pairs count that ln q(x) tells apart, its difference over rows being more than 4 standard errors.
+    Only pairs count that ln p(x) tells apart, its difference over rows being more than 4 standard errors.
     """
     X, held_out = bumps(ROWS), bumps(200, seed=1)
     vae, losses, log_px = float64_vae(FEATURES, 2, (32,)), [], []
@@ -77,11 +77,11 @@ def one_indicator() -> Checks:
     slack = np.array([loss + exact for loss, exact in zip(losses, log_px, strict=True)]).mean(axis=1)
     correlation = np.corrcoef([row.mean() for row in losses], [row.mean() for row in log_px])[0, 1]
     return [
-        above("ln q(x) gained by training, nats", float(gained.mean()), 4 * standard_error(gained)),
-        at_least("pairs of moments that ln q(x) tells apart", pairs, 10),
+        above("ln p(x) gained by training, nats", float(gained.mean()), 4 * standard_error(gained)),
+        at_least("pairs of moments that ln p(x) tells apart", pairs, 10),
         equals("share of them that 𝓛 orders alike", agree / max(pairs, 1), 1),
-        at_least("smallest mean of ln q(x) + 𝓛: 𝓛 bounds it", float(slack.min()), 0),
-        below("correlation of 𝓛 and ln q(x)", float(correlation), 0),
+        at_least("smallest mean of ln p(x) + 𝓛: 𝓛 bounds it", float(slack.min()), 0),
+        below("correlation of 𝓛 and ln p(x)", float(correlation), 0),
     ]
 
 
@@ -121,7 +121,7 @@ def ppca() -> Checks:
     for name in (None, "gaussian:shared"):
         found, label = bayes.linear_vae_is_ppca(name), "σ learned" if name else "σ given"
         checks += [
-            at_least(f"E[ln q(x)] of the optimum less ELBO, {label}", found.gap, -1e-9),
+            at_least(f"E[ln p(x)] of the optimum less ELBO, {label}", found.gap, -1e-9),
             at_most("… the same, nats", found.gap, 1e-3),
             at_most("angle of the subspaces, degrees", found.angle, 1),
         ]

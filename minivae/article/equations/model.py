@@ -156,7 +156,7 @@ z_s = μ + σ ⊙ ε_s,     ε_s ~ N(0, I)""",
         formula="𝓛 = E_{x~p̃}[ −ln p(x|z) + KL(q(z|x) ‖ p(z)) ],     z = μ + σ ⊙ ε",
         words="Eq. 23 with S = 1 in eq. 13: the usual VAE. One sample a step is enough, says the article, as every "
         "epoch draws afresh.",
-        gradient="the mirror of the whole chain: eq. 19, 21 or 22, then 23 and 16, then 15",
+        gradient="all of it, backward: eq. 19, 21 or 22, then 23 and 16, then 15",
         forward=("model:Model.objective", "model:Model.train_step"),
         backward=("model:Model.objective_and_grad", "model:Model.backward"),
         test="tests/test_vae.py::test_terms_add_up",

@@ -1,6 +1,6 @@
 """page: docs/equations.md, made of the table: `python -m minivae.article.equations.page [DOCS]`.
 
-Nobody edits that page: a test makes it again, and compares. It names no lines, which move; `minivae explain` does.
+It names no lines, which move; `minivae explain` does.
 """
 
 from __future__ import annotations

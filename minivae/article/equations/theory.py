@@ -107,7 +107,7 @@ THEORY = (
         title="the model of the data",
         formula="p(x) = ∫ p(x,z) dz = ∫ p(x|z) p(z) dz",
         words="A latent variable z describes x: first z is drawn from the prior, then x from the decoder. With a "
-        "network for a decoder nobody can do the integral; importance sampling estimates it.",
+        "network for a decoder the integral has no closed form; importance sampling estimates it.",
         forward=(f"{JOINT}.marginal", "evaluation.bounds:log_likelihood"),
         test=f"{THEORY_TESTS}::test_marginal_and_posterior_are_bayes_rule",
         toy=toys.marginal,

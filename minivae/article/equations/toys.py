@@ -99,7 +99,7 @@ two_terms = partial(_joint, "𝓛, the sum of its two terms", "nats", lambda toy
 posterior = partial(_joint, "the posterior of z = 0 given x = 0", "", lambda toy: toy.posterior[0, 0])
 
 
-# ---- eq. 15–24: one row through a linear VAE of ours ----------------------------------------------------------------
+# ---- eq. 15–24: one row through a linear VAE ----------------------------------------------------------------
 
 X = np.array([[1.0, 0.0]])
 ONE = np.ones((1, 1))  # ε

@@ -1,4 +1,4 @@
-"""builds: how each kind of target of ours becomes a problem. Which there are, `targets.py` says.
+"""builds: how each kind of target of minivae becomes a problem. Which there are, `targets.py` says.
 
 Every function here returns a `Build`: build(backend, rng, rows) → Problem. Buffers are full of NaN before a backward.
 """

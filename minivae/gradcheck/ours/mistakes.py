@@ -216,17 +216,17 @@ def _weights_uniform(op, log_w, weight, bound, nll, Z, eps, H, beta):
 
 
 def _weights_of_likelihoods(op, log_w, weight, bound, nll, Z, eps, H, beta):
-    """The softmax of ln q(x|z), the ratio of prior and posterior forgotten."""
+    """The softmax of ln p(x|z), the ratio of prior and posterior forgotten."""
     op(log_w, weight, bound, nll, Z, eps, H, 0.0)
 
 
 def _prior_dropped(op, dH, dZ, eps, sigma, Z, weight, beta):
-    """The z of −d ln q(z)/dz."""
+    """The z of −d ln p(z)/dz."""
     op(dH, dZ, eps, sigma, 0 * Z, weight, beta)
 
 
 def _entropy_dropped(op, dH, dZ, eps, sigma, Z, weight, beta):
-    """The −½ of d ln p(z|x)/dv."""
+    """The −½ of d ln q(z|x)/dv."""
     op(dH, dZ, eps, sigma, Z, weight, beta)
     dH[:, sigma.shape[1] :] += 0.5 * beta * weight.sum(axis=0)[:, None]
 

@@ -1,8 +1,8 @@
-"""targets: everything of ours that has a gradient, found by walking the tables.
+"""targets: everything in minivae that has a gradient, found by walking the tables.
 
-    ops.dense.<activation>       kernels/dense.py: bias + activation, and its mirror
-    ops.latent                   kernels/latent.py: reparameterisation + KL, and its mirror
-    ops.importance               kernels/importance.py: the importance-weighted bound, and its mirror
+    ops.dense.<activation>       kernels/dense.py: bias + activation, and its gradient
+    ops.latent                   kernels/latent.py: reparameterisation + KL, and its gradient
+    ops.importance               kernels/importance.py: the importance-weighted bound, and its gradient
     layers.dense.<activation>    Dense, with its matrix products;  layers.mlp.<activation>
     latent.…                     the Gaussian posterior with β and free bits
     likelihoods.<name>.…         every class in LIKELIHOODS, through its protocol (and so every likelihood op)
@@ -104,7 +104,7 @@ def select(names: list[str]) -> list[Target]:
 
 
 def knows(name: str) -> bool:
-    """Whether a name selects any target of ours."""
+    """Whether a name selects any target of minivae."""
     return any(_selects(name, target.name) for target in walk())
 
 
