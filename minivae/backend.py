@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -25,6 +27,7 @@ Array = Any  # an array of the backend's module: numpy.ndarray or cupy.ndarray
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector load
 DTYPES = ("float32", "float64")
+MOST_THREADS = 1024
 
 
 class Backend:
@@ -43,7 +46,7 @@ class Backend:
     product, `special` scipy.special or its CuPy twin, `threads` how many cores are used, `provider` who multiplies
     (None on a GPU), `capture` whether training steps are captured as CUDA graphs (it may be set to False), and the
     switches as `name`, `kernels`, `dtype`.
-    $MINIVAE_THREADS sets the number of threads of this process; unset, it is the number that NumPy's BLAS would use.
+    The number of threads is this process's, chosen once: see `threads`.
     Raises UsageError for an unknown choice, or one that this machine cannot serve.
     """
 
@@ -76,7 +79,7 @@ class Backend:
         self.provider, self.threads = None, 1
         if self.name == "numpy":
             self.provider = products.choose(gemm)
-            self.threads = kernel_files.limit_threads(_threads())
+            self.threads = threads()
         elif gemm not in (None, "auto"):
             raise UsageError(f"gemm={gemm!r} chooses a library for the CPU: leave it out with the {self.name} backend")
         self.gemm: Any = self.provider.gemm if self.provider else cublas.choose(self.xp, tf32)
@@ -166,15 +169,29 @@ def resolve(backend: str | Backend, kernels: str | None, dtype: Any) -> Backend:
     return backend
 
 
-def _threads() -> int:
-    """How many threads to use: $MINIVAE_THREADS, or as many as NumPy's BLAS."""
+@cache
+def threads() -> int:
+    """The number of threads that kernels and products of this process use: chosen at the first call, then the same.
+
+    It is $MINIVAE_THREADS, or else the number of processors that this process may run on, or less where
+    $OPENBLAS_NUM_THREADS, or without it $OMP_NUM_THREADS, or $NUMBA_NUM_THREADS says so. NumPy's BLAS is not asked:
+    other code may have lowered its number for a while. Raises UsageError where $MINIVAE_THREADS is not a whole number
+    from 1 to MOST_THREADS.
+    """
     text = os.environ.get("MINIVAE_THREADS")
     if text:
-        if not text.isdecimal() or int(text) < 1:
-            raise UsageError(f"MINIVAE_THREADS={text!r}: expected a whole number of at least 1")
-        return int(text)
-    library = products.numpy_blas()
-    return library.num_threads if library else os.cpu_count() or 1
+        number = int(text) if len(text) <= 9 and text.isdecimal() else 0
+        if not 1 <= number <= MOST_THREADS:
+            shown = text if len(text) <= 20 else text[:20] + "…"
+            raise UsageError(f"MINIVAE_THREADS={shown!r}: expected a whole number from 1 to {MOST_THREADS}")
+    else:
+        affinity = getattr(os, "sched_getaffinity", None)
+        number = len(affinity(0)) if affinity else os.cpu_count() or 1
+        asked = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
+        for limit in (asked, os.environ.get("NUMBA_NUM_THREADS")):
+            if found := re.match(r" *([1-9][0-9]{0,8})", limit or ""):
+                number = min(number, int(found[1]))
+    return kernel_files.limit_threads(min(number, MOST_THREADS))
 
 
 def _choose(name: str, kernels: str) -> str:

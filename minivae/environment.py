@@ -11,8 +11,11 @@ READ = {
     "MINIVAE_GEMM": "numpy, mkl or auto: whose matrix products on the CPU; unset: auto",
     "MINIVAE_MAX_BYTES": "the most bytes of memory that reading a data file may take; unset: half of the memory",
     "MINIVAE_SAVE_SECONDS": "the least time between two checkpoints of a run; unset: 10",
-    "MINIVAE_THREADS": "the number of threads; unset: as many as NumPy's BLAS would take",
+    "MINIVAE_THREADS": "the number of threads; unset: the processors this process may use, or a limit below",
     "NO_COLOR": "set to anything: no colour and no bold text",
+    "NUMBA_NUM_THREADS": "the most threads where MINIVAE_THREADS is not set",
+    "OMP_NUM_THREADS": "the most threads where neither MINIVAE_THREADS nor OPENBLAS_NUM_THREADS is set",
+    "OPENBLAS_NUM_THREADS": "the threads of NumPy's OpenBLAS; the most of ours where MINIVAE_THREADS is not set",
     "XDG_CACHE_HOME": "the folder for downloads is minivae/ in it; unset: ~/.cache",
 }
 
@@ -20,8 +23,6 @@ READ = {
 READ_BY_LIBRARIES = {
     "CUPY_CACHE_DIR": "CuPy's folder for compiled CUDA kernels; unset: ~/.cupy/kernel_cache",
     "NUMBA_CACHE_DIR": "Numba's folder for compiled kernels; unset: __pycache__ beside each kernel",
-    "NUMBA_NUM_THREADS": "the most threads that Numba starts; unset: the number of processors",
-    "OPENBLAS_NUM_THREADS": "the threads of NumPy's OpenBLAS, and so of minivae where MINIVAE_THREADS is not set",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "whether JAX takes a GPU's memory in advance; unset: not in `minivae bench`",
 }
 

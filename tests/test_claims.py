@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from minivae import backend, kernels, likelihoods, objectives
+from minivae import backend, likelihoods, objectives
 from minivae.article.bayes import divergences, joint
 from minivae.article.claims import claim as rules
 from minivae.article.claims import decoders, verify
@@ -351,17 +350,6 @@ def test_a_claim_that_measures_nothing_fails(monkeypatch):
     assert one("floor").verdict == "FAILS"
 
 
-def test_models_this_small_run_on_one_thread_unless_told_otherwise(monkeypatch):
-    seen = []
-    replaced(monkeypatch, "floor", lambda: seen.append(os.environ["MINIVAE_THREADS"]) or [at_most("", 0, 1)])
-    monkeypatch.delenv("MINIVAE_THREADS", raising=False)
-    verify.run(["floor"])
-    assert "MINIVAE_THREADS" not in os.environ
-    monkeypatch.setenv("MINIVAE_THREADS", "2")
-    verify.run(["floor"])
-    assert seen == ["1", "2"]
-
-
 def test_ctrl_c_ends_with_status_130(monkeypatch):
     from test_cli import minivae
 
@@ -401,18 +389,6 @@ def test_an_equation_is_spelt_as_explain_has_it():
 def test_names_are_a_list():
     with pytest.raises(UsageError, match=r"'eq16': expected a list of names, as in \['eq16'\]"):
         verify.run("eq16")
-
-
-def test_afterwards_the_kernels_have_the_threads_they_had(monkeypatch):
-    monkeypatch.delenv("MINIVAE_THREADS", raising=False)
-    before = kernels.most_threads()
-    try:
-        had = kernels.limit_threads(2)
-        verify.run(["one-sample"])
-        assert kernels.most_threads() == had
-        assert "MINIVAE_THREADS" not in os.environ
-    finally:
-        kernels.limit_threads(before)
 
 
 def test_only_takes_numbers_names_chapters_and_equations():

@@ -10,10 +10,11 @@ import numpy as np
 import ops
 import pytest
 from ops import DTYPES
+from threadpoolctl import threadpool_limits
 from tolerances import assert_close
 
 import minivae as mv
-from minivae import kernels
+from minivae import backend, kernels
 from minivae.kernels import _pool, _threads
 from minivae.matmul import cpu as gemm
 
@@ -123,29 +124,118 @@ def test_a_product_leaves_the_threads_of_numpys_blas_as_they_were():
     assert_it_runs(script)
 
 
+TRAIN = """
+    import hashlib, os, threading
+    import numpy as np, minivae as mv
+
+    SIZES = ((784, 500, 128), (300, 200, 64), (784, 400, 20), (100, 700, 256))
+
+    def trained(seed, steps=20):
+        features, hidden, batch = SIZES[seed % len(SIZES)]
+        X = (np.random.default_rng(seed).random((batch, features)) < 0.3).astype(np.float32)
+        vae, adam = mv.VAE(features, 10, (hidden,), backend=mv.Backend("numpy", gemm="numpy"), seed=seed), mv.Adam()
+        for _ in range(steps):
+            vae.train_step(X, adam)
+        return hashlib.sha256(b"".join(p.tobytes() for p in vae.parameters.values())).hexdigest()
+
+    def at_once(*jobs):
+        threads = [threading.Thread(target=job) for job in jobs]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+"""
+
+
+@needs_pool
+def test_a_training_in_another_thread_ends_in_the_same_bytes_while_others_limit_numpys_threads():
+    """threadpoolctl obeys one thread alone, here the main thread."""
+    script = """
+        from threadpoolctl import threadpool_limits, threadpool_info
+        alone, found, stop = trained(0), [], threading.Event()
+        def limit():
+            while not stop.is_set():
+                with threadpool_limits(1, user_api="blas"): pass
+        limiting = threading.Thread(target=limit)
+        limiting.start()
+        for _ in range(4):
+            at_once(lambda: found.append(trained(0)))
+            with threadpool_limits(1, user_api="blas"):
+                at_once(lambda: found.append(trained(0)))
+        stop.set()
+        limiting.join()
+        assert found == 8 * [alone], found
+    """
+    assert_it_runs(TRAIN + script, MINIVAE_THREADS="2", OPENBLAS_NUM_THREADS="2")
+
+
+@needs_pool
+def test_trainings_at_once_end_in_the_bytes_that_each_has_alone():
+    script = """
+        import faulthandler
+        faulthandler.enable()
+        alone, found = [trained(seed) for seed in range(4)], {}
+        for threads in (4, 8):
+            at_once(*(lambda i=i: found.setdefault(i, trained(i % 4)) for i in range(threads)))
+            assert found == {i: alone[i % 4] for i in range(threads)}
+            found.clear()
+    """
+    assert_it_runs(TRAIN + script, MINIVAE_THREADS="2", OPENBLAS_NUM_THREADS="2")
+
+
 @needs_pool
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_process_trains_on_one_thread():
+def test_a_forked_process_ends_in_the_same_bytes_whatever_runs_beside_the_fork():
     script = """
-        import os, numpy as np, minivae as mv
-        X = (np.random.default_rng(0).random((256, 784)) < 0.3).astype(np.float32)
-        losses = [mv.VAE(784, 5, backend="numpy").train_step(X, mv.Adam()).loss]
-        child = os.fork()
-        if child == 0:
-            loss = mv.VAE(784, 5, backend=mv.Backend("numpy")).train_step(X, mv.Adam()).loss
-            os._exit(0 if abs(loss - losses[0]) < 1e-3 else 1)
-        assert os.waitpid(child, 0)[1] == 0
+        alone, stop = trained(0), threading.Event()
+        def keep_training():
+            while not stop.is_set(): trained(1, 1)
+        def fork():
+            for _ in range(4):
+                child = os.fork()
+                if child == 0:
+                    os._exit(0 if trained(0) == alone else 1)
+                statuses.append(os.waitpid(child, 0)[1])
+            stop.set()
+        statuses = []
+        at_once(keep_training, fork)
+        assert statuses == [0] * 4, statuses
     """
-    assert_it_runs(script, MINIVAE_THREADS="2")
+    assert_it_runs(TRAIN + script, MINIVAE_THREADS="2", OPENBLAS_NUM_THREADS="2")
+
+
+@needs_pool
+@pytest.mark.parametrize("how", ["spawn", "loky"])
+def test_another_process_ends_in_the_same_bytes(how, tmp_path):
+    start = {
+        "spawn": "multiprocessing.get_context('spawn').Pool(2).map(trained, range(4))",
+        "loky": "joblib.Parallel(2)(joblib.delayed(trained)(seed) for seed in range(4))",
+    }
+    module = pytest.importorskip("joblib") and tmp_path / "training.py"
+    module.write_text(textwrap.dedent(TRAIN))
+    script = f"""
+        import sys, multiprocessing, joblib
+        sys.path.insert(0, {str(tmp_path)!r})
+        from training import trained
+        if __name__ == "__main__":
+            assert {start[how]} == [trained(seed) for seed in range(4)]
+    """
+    (tmp_path / "main.py").write_text(textwrap.dedent(script))
+    assert_it_runs(
+        f"import runpy; runpy.run_path({str(tmp_path / 'main.py')!r}, run_name='__main__')",
+        MINIVAE_THREADS="2",
+        OPENBLAS_NUM_THREADS="2",
+        PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+    )
 
 
 def assert_it_runs(script, **environment):
+    parts = script.partition(TRAIN)
+    program = textwrap.dedent(parts[1]) + textwrap.dedent(parts[2] or parts[0])
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
+        [sys.executable, "-c", program],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
 
@@ -178,28 +268,54 @@ def test_auto_takes_mkl_where_it_is_installed(monkeypatch):
 def test_mkl_that_is_not_there_is_an_error_that_says_what_to_install(monkeypatch):
     monkeypatch.setattr(gemm, "_found", {})
     monkeypatch.setattr(gemm, "_mkl_library", lambda: None)
-    with pytest.raises(mv.UsageError, match=r'pip install "minivae\[mkl\]", or use gemm=\'numpy\''):
+    with pytest.raises(mv.UsageError, match=r"pip install mkl .*, or use gemm='numpy'"):
         mv.Backend("numpy", gemm="mkl")
     monkeypatch.setattr(gemm.platform, "machine", lambda: "aarch64")
     with pytest.raises(mv.UsageError, match="for x86-64 processors, and this is aarch64"):
         mv.Backend("numpy", gemm="mkl")
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
-def test_a_wrong_number_of_threads_is_an_error(monkeypatch, text):
+@pytest.fixture
+def counted():
+    """How many threads a process with the environment as it is would use."""
+    before = _threads.most()
+    yield backend.threads.__wrapped__
+    kernels.limit_threads(before)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "9" * 5000, "1025", "٣٣٣٣٣"])
+def test_a_wrong_number_of_threads_is_an_error(monkeypatch, text, counted):
     monkeypatch.setenv("MINIVAE_THREADS", text)
-    with pytest.raises(mv.UsageError, match=r"MINIVAE_THREADS='.*': expected a whole number of at least 1"):
-        mv.Backend("numpy")
+    with pytest.raises(
+        mv.UsageError, match=r"^MINIVAE_THREADS='.*': expected a whole number from 1 to 1024$"
+    ) as raised:
+        counted()
+    assert len(str(raised.value)) < 100
 
 
 @needs_pool
-def test_the_environment_sets_the_number_of_threads(monkeypatch):
-    before = _threads.most()
-    monkeypatch.setenv("MINIVAE_THREADS", "1")
-    assert mv.Backend("numpy").threads == 1 == _threads.most()
-    monkeypatch.setenv("MINIVAE_THREADS", "2")
-    assert mv.Backend("numpy").threads == 2 == _threads.most()
-    kernels.limit_threads(before)
+def test_the_environment_sets_the_number_of_threads(monkeypatch, counted):
+    for name in ("MINIVAE_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(40)), raising=False)
+    for name, text, number in (
+        ("OTHER", "1", 40),
+        ("NUMBA_NUM_THREADS", "30", 30),
+        ("OMP_NUM_THREADS", "20,4", 20),
+        ("OPENBLAS_NUM_THREADS", "25", 25),
+        ("OPENBLAS_NUM_THREADS", "many", 30),
+        ("OPENBLAS_NUM_THREADS", "99", 30),
+        ("MINIVAE_THREADS", "50", 50),
+    ):
+        monkeypatch.setenv(name, text)
+        assert counted() == number == _threads.most()
+
+
+def test_the_number_of_threads_stays_what_it_was_first(monkeypatch):
+    first = mv.Backend("numpy").threads
+    monkeypatch.setenv("MINIVAE_THREADS", str(first + 1))
+    with threadpool_limits(1):
+        assert mv.Backend("numpy").threads == backend.threads() == first
 
 
 @_threads.shared

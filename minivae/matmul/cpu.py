@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import threading
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -76,14 +77,17 @@ def _bind_numpy() -> Provider:
     library = numpy_blas()
     if library is None:
         return Provider("numpy", "NumPy's BLAS", _dot, own_threads=True)
+    # An OpenBLAS that was built with OpenMP keeps a limit for each thread, which that of another one does not change.
+    alien = not _pool.AVAILABLE or getattr(library, "threading_layer", "") == "openmp"
     version = f"NumPy's {library.internal_api} {library.version}"
-    for prefix in ("", "scipy_"):
+    for prefix in () if alien else ("", "scipy_"):
         for suffix in ("", "64_", "_64"):
             names = [f"{prefix}cblas_{kind}gemm{suffix}" for kind in "sd"]
-            if not _pool.AVAILABLE or not all(hasattr(library.dynlib, symbol) for symbol in names):
+            if not all(hasattr(library.dynlib, symbol) for symbol in names):
                 continue
             sgemm, dgemm = (_address(getattr(library.dynlib, symbol)) for symbol in names)
-            return Provider("numpy", version, _OneThread(gemm.Gemm(sgemm, dgemm, bool(suffix)), library))
+            limited = _OneThread(gemm.Gemm(sgemm, dgemm, bool(suffix)), *_threads_of(library, prefix, suffix))
+            return Provider("numpy", version, limited)
     return Provider("numpy", version, _dot, own_threads=True)
 
 
@@ -91,22 +95,59 @@ def _dot(out: Any, A: Any, B: Any) -> None:
     np.dot(A, B, out=out)
 
 
-class _OneThread:
-    """A product by a BLAS whose own threads rest meanwhile."""
+def _threads_of(library: Any, prefix: str, suffix: str) -> tuple[Callable[[], int], Callable[[int], Any]]:
+    """The functions that give and set a BLAS's number of threads.
 
-    def __init__(self, gemm: Callable[[Any, Any, Any], None], library: Any):
-        self.gemm, self.library = gemm, library
+    OpenBLAS's own: threadpoolctl lets one Python thread alone set it, the first that asked, and ignores all others.
+    """
+    symbols = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set")]
+    if not all(hasattr(library.dynlib, symbol) for symbol in symbols):
+        return library.get_num_threads, library.set_num_threads
+    get, set_ = (_address(getattr(library.dynlib, symbol)) for symbol in symbols)
+    return ctypes.PYFUNCTYPE(ctypes.c_int)(get), ctypes.PYFUNCTYPE(None, ctypes.c_int)(set_)
+
+
+class _OneThread:
+    """A product by a BLAS whose own threads rest meanwhile.
+
+    A BLAS has one number of threads for the whole process. The first product that begins sets it to 1 and the last of
+    those that run at the same time sets it back, to what it was or to what other code has set meanwhile.
+    """
+
+    def __init__(
+        self,
+        gemm: Callable[[Any, Any, Any], None],
+        get_threads: Callable[[], int],
+        set_threads: Callable[[int], Any],
+    ):
+        self.gemm, self.get_threads, self.set_threads = gemm, get_threads, set_threads
+        self.lock, self.running, self.before = threading.Lock(), 0, 1
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
 
     def __call__(self, out: Any, A: Any, B: Any) -> None:
-        threads = self.library.get_num_threads()
-        if threads == 1:
-            self.gemm(out, A, B)
-            return
-        self.library.set_num_threads(1)
+        with self.lock:
+            self.running += 1
+            if (threads := self.get_threads()) != 1:
+                self.before = threads
+                self.set_threads(1)
         try:
             self.gemm(out, A, B)
         finally:
-            self.library.set_num_threads(threads)
+            with self.lock:
+                self.running -= 1
+                if not self.running:
+                    self._restore()
+
+    def _restore(self) -> None:
+        if self.before != 1 and self.get_threads() == 1:
+            self.set_threads(self.before)
+        self.before = 1
+
+    def _after_fork(self) -> None:
+        """No other thread is here, that would end a product."""
+        self.lock, self.running = threading.Lock(), 0
+        self._restore()
 
 
 def numpy_blas() -> Any:

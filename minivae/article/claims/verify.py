@@ -5,13 +5,10 @@ A claim that raises has failed too, with the error as what came. Nothing is rand
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import import_module
 
-from ... import kernels
 from ...errors import UsageError
 from ..equations.table import equation_number
 from .claim import CLAIMS, Claim
@@ -56,26 +53,11 @@ def _means(name: str, number: int, claim: Claim) -> bool:
 def run(names: list[str] | None = None, begin: Callable[[int, int, str], None] | None = None) -> Report:
     """Measure the claims that are named, all for none. begin(done, total, name) is called before each."""
     chosen, results = select(names or []), []
-    with one_thread():
-        for done, (number, claim) in enumerate(chosen):
-            if begin is not None:
-                begin(done, len(chosen), claim.name)
-            results.append(measure(number, claim))
+    for done, (number, claim) in enumerate(chosen):
+        if begin is not None:
+            begin(done, len(chosen), claim.name)
+        results.append(measure(number, claim))
     return Report(results)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """The models are tiny: beside a busy process a second thread costs minutes. $MINIVAE_THREADS overrules."""
-    if "MINIVAE_THREADS" in os.environ:
-        yield
-        return
-    before, os.environ["MINIVAE_THREADS"] = kernels.most_threads(), "1"
-    try:
-        yield
-    finally:
-        del os.environ["MINIVAE_THREADS"]
-        kernels.limit_threads(before)
 
 
 def measure(number: int, claim: Claim) -> Result:
