@@ -1,10 +1,12 @@
-"""What the README shows is what happens: its Python block runs, and the commands it names exist."""
+"""What the README shows is what happens: its Python block runs, its figures are printed, what it names exists."""
 
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -34,12 +36,53 @@ def test_the_commands_of_the_readme_exist():
     assert all(command in text for command in commands)
 
 
-def test_the_targets_of_the_readme_exist():
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/architecture.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_targets_of_a_page_exist(page):
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make (\w+)", README):
+    for target in re.findall(r"(?:^|`)make ([\w-]+)", (ROOT / page).read_text(), re.M):
         assert re.search(rf"^{target}:", makefile, re.M), target
 
 
-def test_the_links_of_the_readme_resolve():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES)
+def test_the_links_of_a_page_resolve(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def script(name, *arguments):
+    result = subprocess.run(
+        [sys.executable, ROOT / "scripts" / name, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_reading_list_has_the_lines_that_the_script_counts():
+    counted = {
+        name: int(lines.replace(",", "")) for lines, name in re.findall(r"([\d,]+)  (.+)", script("engine_lines.py"))
+    }
+    listed = re.findall(r"^\| (\[`.+?\)) \| (\d+) \|", README, re.M)
+    assert len(listed) >= 12
+    for files, lines in listed:
+        assert int(lines) == sum(counted[name] for name in re.findall(r"\]\((\S+?)\)", files)), files
+    (total, files), (counted_total, counted_files) = (
+        re.findall(r"\*\*([\d,]+) lines\*\* in (\d+) files", README)[0],
+        max((lines, name.split()[1]) for name, lines in counted.items() if name.startswith("in ")),
+    )
+    assert int(total.replace(",", "")) == counted_total and files == counted_files
+
+
+def test_a_step_is_a_short_way():
+    """Upper bounds: the way from `fit` through the first step may become shorter."""
+    said = script("step_path.py", "--list")
+    depth, functions, lines = (
+        int(re.search(rf"^{name} +(\d+)", said, re.M)[1]) for name in ("depth", "functions", "lines")
+    )
+    assert 5 <= depth <= 9 and 400 <= lines <= 900  # a script that lost its way would count less
+    listed = re.findall(r"^ *(\d+)  \S+:\d+ (\S+)$", said, re.M)
+    assert len(listed) == functions and sum(int(count) for count, _ in listed) == lines
+    way = {"VAE.fit", "Model.train_step", "MLP.forward", "MLP.backward", "Dense.backward", "Bernoulli.nll_and_grad"}
+    assert way <= {name for _, name in listed}
