@@ -108,5 +108,5 @@ notebooks: $(VENV)/.notebooks
 	$(BIN)/python scripts/notebooks.py $(if $(WRITE),--write)
 
 clean:
-	rm -rf $(VENV) demo build dist site docs/figures/out .numba-cache .cuda-cache .mypy_cache .ruff_cache .pytest_cache .benchmarks
+	rm -rf $(VENV) demo build dist site docs/figures/out .numba-cache .cuda-cache .portable .mypy_cache .ruff_cache .pytest_cache .benchmarks
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
