@@ -14,8 +14,10 @@ from typing import Any
 def main() -> None:
     """Run the command line and exit."""
     from .cli.app import app
+    from .console import write_in_any_encoding
     from .errors import UsageError
 
+    write_in_any_encoding()
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app()
@@ -30,12 +32,16 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"minivae: {message}", file=sys.stderr)
+    from .errors import printable
+
+    print(f"minivae: {printable(message)}", file=sys.stderr)
     sys.exit(status)
 
 
 def _show_warning(message: Any, category: type, filename: str, lineno: int, *_: Any) -> None:
-    print(f"minivae: warning: {message}", file=sys.stderr)
+    from .errors import printable
+
+    print(f"minivae: warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,14 @@ Rich is imported when something is drawn, so that importing this module costs no
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
+import sys
+import unicodedata
 from typing import TYPE_CHECKING, Any
+
+from .errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -17,6 +22,13 @@ if TYPE_CHECKING:
 WIDTH = 120  # columns where there is no terminal
 NOTHING = "—"  # a number that does not exist
 
+_ASCII = {
+    "−": "-", "–": "-", "—": "-", "‑": "-", "·": "*", "×": "x", "±": "+/-", "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~",
+    "⁄": "/", "…": "...", "→": "->", "←": "<-", "∞": "inf", "√": "sqrt", "∑": "sum", "∫": "integral",
+    "∂": "d", "∇": "grad", "‘": "'", "’": "'", "“": '"', "”": '"', "∈": "in", "∼": "~", "─": "-", "│": "|",
+    "‖": "||", "⊙": "*", "∬": "integral", "⎧": "{", "⎨": "{", "⎩": "{", "⟨": "<", "⟩": ">", "\N{COMBINING TILDE}": "~",
+    "\N{COMBINING CIRCUMFLEX ACCENT}": "^",
+}  # fmt: skip
 _COLOURS = {
     "ok": "green",
     "holds": "green",
@@ -38,6 +50,32 @@ def stdout() -> Console:
 
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+def write_in_any_encoding() -> None:
+    """Let standard output and error write what their encoding lacks in ASCII: − as -, σ as sigma, ≤ as <=."""
+    codecs.register_error("minivae", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not a StringIO, not None
+            stream.reconfigure(errors="minivae")
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_ascii, error.object[error.start : error.end])), error.end
+
+
+def _ascii(character: str) -> str:
+    name = unicodedata.name(character, "")
+    if character in _ASCII:
+        return _ASCII[character]
+    if name.startswith("GREEK"):
+        return name.split()[-1].lower()
+    parts = unicodedata.normalize("NFKD", character)  # é: e and an accent; ²: 2
+    if character.isascii() or parts == character:
+        return character if character.isascii() else "?"
+    return "".join(_ascii(part) for part in parts if not unicodedata.combining(part))
 
 
 def as_text(drawing: RenderableType, width: int = WIDTH) -> str:
@@ -84,7 +122,7 @@ class Live:
     def line(self, text: str, markup: bool = False) -> None:
         """Write a line that stays."""
         try:
-            self.console.print(text, markup=markup)
+            self.console.print(text if markup else printable(text), markup=markup)
         except OSError:
             self._silence()
 
@@ -185,4 +223,4 @@ def plain(data: Any) -> Any:
 
 def print_json(data: Any) -> None:
     """Print one JSON text."""
-    print(json.dumps(plain(data), allow_nan=False, ensure_ascii=False, indent=1))
+    print(json.dumps(plain(data), allow_nan=False, indent=1))

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from ..console import print_json, stdout
-from ..errors import UsageError
+from ..errors import UsageError, printable
 from .bench import bench
 from .explain import explain
 from .gradcheck import gradcheck
@@ -149,7 +149,7 @@ def train(
     except KeyboardInterrupt:
         again = shlex.join(["minivae", "train", data, "--out", str(out), "--resume"])
         hint = f"{out} is saved; go on with: {again}" if session.begun else "nothing was begun"
-        typer.echo(f"minivae: interrupted; {hint}", err=True)
+        typer.echo(printable(f"minivae: interrupted; {hint}"), err=True)
         raise typer.Exit(130) from None
 
 
@@ -354,7 +354,7 @@ def info(as_json: Json = False) -> None:
     for name, value in facts.items():
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
         meaning = f"  [dim]{escape(str(read[name]['meaning']))}[/]" if name in read else ""
-        table.add_row(f"[bold]{name}[/]", escape(shown) + meaning)
+        table.add_row(f"[bold]{name}[/]", escape(printable(shown)) + meaning)
     stdout().print(table)
 
 
@@ -366,7 +366,7 @@ app.command()(bench)
 
 def _say(text: str) -> None:
     """A line on standard output."""
-    typer.echo(text)
+    print(printable(text))
 
 
 def _say_if_heard(text: str) -> None:
