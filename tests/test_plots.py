@@ -313,3 +313,24 @@ def test_no_two_colours_are_near_to_each_other_in_any_sight(sight):
     lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
     assert distance[~np.eye(10, dtype=bool)].min() >= 17
+
+
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_labels_that_are_no_words_are_drawn_as_they_are(figure, tmp_path, kind):
+    """TeX's mathematics, control characters, bytes that are no UTF-8, and "_…", which Matplotlib leaves out."""
+    labels = [r"$\frac{$", "\x1b[31m", "a\nb", "x" * 5000, "\udcff", "_a"]
+    y = np.array([label.encode("utf-8", "surrogateescape") if kind is bytes else label for label in labels])
+    name = "a$\\foo$\udcff\n.npz"
+    plots.latent(rng.normal(size=(60, 2)), y[np.arange(60) % 6], tmp_path / "x.png", rows=f"60 rows of {name}")
+    assert figure().axes[0].get_title(loc="left") == r"posterior means of 60 rows of a$\foo$\xff\n.npz"
+    shown = {text.strip("\u200b") for text in legend_of(figure())}
+    assert shown == {r"$\frac{$", r"\x1b[31m", r"a\nb", "x" * 39 + "…", r"\xff", "_a"}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [1, 5])
+def test_a_table_of_constants_is_drawn_without_a_warning(tmp_path, n):
+    X = np.tile([1.0, 2.0, 3.0], (n, 1))
+    for limits in (None, (X.min(axis=0), X.max(axis=0))):
+        plots.grid(X, None, tmp_path / "grid.png", limits=limits)
+        plots.reconstructions(X, X + 0.5, None, tmp_path / "two.png", limits=limits)

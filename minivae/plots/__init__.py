@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UsageError, how_to_install
+from ..errors import UsageError, how_to_install, printable
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -32,6 +32,7 @@ TEN = (
 GRID = 20  # pictures along each side of the manifold
 SIDE = 900  # pixels, about: how long the longer side of a grid of pictures is
 TALL = 8000  # pixels: pictures of many rows are enlarged less, to stay below it
+LABEL = 40  # characters of a label in a legend
 FEW = 10  # fewer epochs than this are dots as well as a line
 WHOLE: dict[str, Any] = {"integer": True, "min_n_ticks": 1, "steps": [1, 2, 5, 10]}  # ticks at whole numbers
 GAP = 64  # the grey between pictures, of 255
@@ -261,7 +262,9 @@ def _heat_maps(parts: list[tuple[str, np.ndarray]], limits: Limits | None, path:
         with np.errstate(over="ignore"):
             tables = [np.where(span > 0, (X - low) / np.where(span > 0, span, 1), np.nan) for X in tables]
         least, greatest = 0.0, 1.0
-        below, above = np.nanmin(tables, initial=0) < -1e-6, np.nanmax(tables, initial=1) > 1 + 1e-6
+        both = np.concatenate(tables)  # fmin and fmax leave NaN out, and say nothing where there is nothing else
+        below = np.fmin.reduce(both, axis=None, initial=0.0) < -1e-6
+        above = np.fmax.reduce(both, axis=None, initial=1.0) > 1 + 1e-6
         extend = "both" if below and above else "min" if below else "max" if above else "neither"
     figure = _figure(5.0 * len(parts), min(5.8, 2.4 + 0.25 * len(tables[0])))
     panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
@@ -329,8 +332,10 @@ def latent(mean: np.ndarray, y: np.ndarray | None, path: str | os.PathLike, rows
         for k, name in enumerate(names):
             colour, marker = TEN[k]
             some = mean[numbers == k]
-            axes.scatter(some[:, 0], some[:, 1], color=colour, marker=marker, label=str(name), **look)
-        figure.legend(frameon=False, loc="outside right center", markerscale=1.5)
+            axes.scatter(some[:, 0], some[:, 1], color=colour, marker=marker, label=_label(name), **look)
+        legend = figure.legend(frameon=False, loc="outside right center", markerscale=1.5)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     else:
         numeric = y is not None and y.dtype.kind in "iuf"
         dots = axes.scatter(mean[:, 0], mean[:, 1], c=y if numeric else numbers, cmap="viridis", **look)
@@ -338,5 +343,13 @@ def latent(mean: np.ndarray, y: np.ndarray | None, path: str | os.PathLike, rows
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel("z₁")
     axes.set_ylabel("z₂")
-    axes.set_title(fill("posterior means" + (f" of {rows}" if rows else ""), 64), loc="left", fontsize=10)
+    title = fill(printable("posterior means" + (f" of {rows}" if rows else "")), 64)
+    axes.set_title(title, loc="left", fontsize=10, parse_math=False)
     figure.savefig(path, dpi=120)
+
+
+def _label(name: Any) -> str:
+    """A label as it stands in a legend: printable and short. An empty one, or "_…", Matplotlib would leave out."""
+    text = printable(name)
+    text = text if len(text) <= LABEL else text[: LABEL - 1] + "…"
+    return f"\u200b{text}" if text[:1] in ("", "_") else text
