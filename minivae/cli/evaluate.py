@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from ..errors import UsageError
+from ..errors import UsageError, printable
 from ..evaluation.annealing import annealed, enclose
 from ..evaluation.bounds import evaluate, log_likelihood
 from ..evaluation.latents import ACTIVE, usage
@@ -133,7 +133,23 @@ def write_rows(path: Path, part: Part, rows: dict[str, np.ndarray]) -> None:
     if path.suffix == ".npz":
         np.savez(path, **columns)  # type: ignore[arg-type]
         return
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+        writer.writerows(zip(*(map(_cell, column.tolist()) for column in columns.values()), strict=True))
+
+
+def _cell(value: Any) -> Any:
+    """A value for a table that a spreadsheet may open: text that it would run as a formula gets an apostrophe first."""
+    if not isinstance(value, (str, bytes)):
+        return value
+    text = printable(value)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
