@@ -1,9 +1,9 @@
 """Kingma & Welling (2014), Fig. 2 on MNIST: the ELBO against the training samples seen, for L = 3, 5, 10, 20, 200.
 
-  python bench/papers/kingma.py                          # all five, 10 million samples each
-  python bench/papers/kingma.py --latents 3,20,200
-  python bench/papers/kingma.py --samples 1000000 --latents 3
-  python bench/papers/kingma.py --quick
+  python reproductions/kingma.py                          # all five, 10 million samples each
+  python reproductions/kingma.py --latents 3,20,200
+  python reproductions/kingma.py --samples 1000000 --latents 3
+  python reproductions/kingma.py --quick
 
 The same command again goes on where it stopped; more --samples go on from fewer. The paper prints curves and no
 numbers: what is held against it is its sentence that superfluous latent variables did not result in overfitting.

@@ -123,5 +123,5 @@ def _bits(X: np.ndarray, rows: int, place: str) -> np.ndarray:
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        sys.exit("pack Larochelle's .amat files into one .npz: python bench/papers/digits.py FOLDER FILE.npz")
+        sys.exit("pack Larochelle's .amat files into one .npz: python reproductions/digits.py FOLDER FILE.npz")
     pack(read(sys.argv[1]), sys.argv[2])

@@ -31,7 +31,7 @@ from minivae.bench.machine import describe
 from minivae.training.disk import write_whole
 
 HERE = Path(__file__).parent
-RESULTS = HERE.parent / "results" / "papers"
+RESULTS = HERE / "results"
 MODEL = "model.safetensors"
 SAVE_SECONDS = 30.0
 BLOCK = 500  # test rows between two saves of an estimate
@@ -108,7 +108,7 @@ def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
     p.add_argument("--runs", type=Path, default=Path("runs") / "papers" / name, metavar="FOLDER",
                    help="checkpoints; given again, it goes on where it stopped (default: %(default)s)")  # fmt: skip
     p.add_argument("--results", type=Path, default=None, metavar="FILE",
-                   help=f"where figures are kept (default: bench/results/papers/{name}.json)")  # fmt: skip
+                   help=f"where figures are kept (default: reproductions/results/{name}.json)")  # fmt: skip
     p.add_argument("--quick", action="store_true", help="a few steps on a few rows, in seconds: does it still run?")
     p.add_argument("--seed", type=int, default=0, help="of weights and noise (default: %(default)s)")
     return p
@@ -165,7 +165,7 @@ def finish(result: Result, figures: list[Figure], options: argparse.Namespace, a
     facts, threads = describe(), int(os.environ.get("MINIVAE_THREADS") or os.cpu_count() or 1)
     stamp = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", f"bench/papers/{result.name}.py", *_without_places(words)]),
+        "command": " ".join(["python", f"reproductions/{result.name}.py", *_without_places(words)]),
         "machine": f"{facts['cpu']}, {threads} thread{'s' * (threads > 1)}",
     }
     result.put([replace(figure, **stamp) for figure in figures])

@@ -1,10 +1,7 @@
-"""The papers' tables: their protocols, the digits they read, their resuming, and the page that shows them."""
+"""The reproductions: each script runs in short, its protocol is the published one, and the page shows its results."""
 
 import math
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,13 +193,6 @@ def test_the_gradient_passes_through_softplus():
         assert gradient[i] == pytest.approx((losses[0] - losses[1]) / (2 * h), rel=1e-6)
 
 
-def test_a_very_negative_output_leaves_softplus_finite():
-    vae, X, eps = softplus_model()
-    vae.parameters["encoder.1.b"][3:] = -1e4
-    assert np.isfinite(vae.objective_and_grad(X, eps).loss)
-    assert all(np.isfinite(gradient).all() for gradient in vae.gradients.values())
-
-
 def test_the_first_weights_and_biases_of_pythae_are_uniform_to_one_over_the_root():
     vae = pythae.build(0, 1, 64, 5)
     for name, fan in (("encoder.0.W", 784), ("decoder.1.b", 64)):
@@ -252,56 +242,6 @@ def test_a_packed_byte_holds_its_first_pixel_in_the_highest_bit(tmp_path):
     assert np.load(tmp_path / "packed.npz")["train"][0, 0] == 0b10000010
 
 
-@pytest.mark.parametrize(
-    "damage, said",
-    [
-        (lambda folder: (folder / "binarized_mnist_valid.amat").unlink(), "no binarized_mnist_valid.amat"),
-        (lambda folder: (folder / "binarized_mnist_test.amat").write_text("0 1 x\n"), "line 1, column 3"),
-        (lambda folder: (folder / "binarized_mnist_test.amat").write_text("0 1\n"), "2 rows of 784 pixels"),
-        (lambda folder: np.savetxt(folder / "binarized_mnist_test.amat", bits().test[:1], fmt="%d"), "2 rows of 784"),
-        (lambda folder: (folder / "binarized_mnist_test.amat").write_text(""), "empty"),
-        (lambda folder: np.savetxt(folder / "binarized_mnist_train.amat", 2 * bits().train, fmt="%d"), "0 to 2"),
-    ],
-    ids=["missing", "no number", "narrow", "cut off", "empty", "no bits"],
-)
-def test_damaged_amat_files_are_named(tmp_path, damage, said):
-    as_amat(tmp_path, bits())
-    damage(tmp_path)
-    with pytest.raises(mv.UsageError, match=said) as caught:
-        digits.read(str(tmp_path), FEW)
-    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("kept", [0, 10, 0.5, 0.99], ids=["empty", "ten bytes", "half", "nearly whole"])
-def test_a_cut_off_npz_is_named(tmp_path, kept):
-    file = tmp_path / "packed.npz"
-    digits.pack(bits(), file)
-    whole = file.read_bytes()
-    file.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
-    with pytest.raises(mv.UsageError, match=re.escape(str(file))):
-        digits.read(str(file), FEW)
-
-
-def test_an_npz_with_a_flipped_byte_is_named(tmp_path):
-    file = tmp_path / "packed.npz"
-    digits.pack(bits(), file)
-    data = bytearray(file.read_bytes())
-    start = data.index(b"train.npy") + 60
-    data[start] ^= 0xFF
-    file.write_bytes(data)
-    with pytest.raises(mv.UsageError, match=re.escape(str(file))):
-        digits.read(str(file), FEW)
-
-
-def test_other_arrays_and_other_places_are_named(tmp_path):
-    np.savez(tmp_path / "other.npz", X=np.zeros((2, 784)))
-    for place, said in (("other.npz", "expected the arrays train, valid, test"), ("none.npz", "no such file")):
-        with pytest.raises(mv.UsageError, match=said):
-            digits.read(str(tmp_path / place), FEW)
-    with pytest.raises(mv.UsageError, match="it is neither"):
-        digits.read(str(tmp_path / "digits.txt"), FEW)
-
-
 def test_a_draw_has_the_grey_of_its_pixels():
     grey = np.broadcast_to(np.linspace(0, 1, 11, dtype=np.float32), (20_000, 11))
     drawn = digits.draw(grey, 0)
@@ -329,41 +269,6 @@ def figures(folder, name):
     ]
 
 
-class Interrupting:
-    """A method that raises KeyboardInterrupt at its n-th call."""
-
-    def __init__(self, method, n):
-        self.method, self.left = method, n
-
-    def __get__(self, instance, owner):
-        return lambda *args, **options: self(instance, *args, **options)
-
-    def __call__(self, *args, **options):
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-        return self.method(*args, **options)
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_an_interrupted_run_resumes_to_the_same_figures(made_up, monkeypatch, tmp_path, name):
-    script, whole, broken = SCRIPTS[name], tmp_path / "whole", tmp_path / "broken"
-    monkeypatch.setattr(paper, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(paper, "BLOCK", 120)
-    script.main(["--quick", "--runs", str(whole)])
-    done = paper.log_likelihood if name == "kingma" else None  # it estimates none
-    for method, n in (("train_step", 13 if name == "kingma" else 4), ("log_likelihood", 2)):
-        if method == "log_likelihood" and done:
-            continue
-        with monkeypatch.context() as patch:
-            patch.setattr(mv.VAE, method, Interrupting(getattr(mv.VAE, method), n))
-            with pytest.raises(KeyboardInterrupt):
-                script.main(["--quick", "--runs", str(broken)])
-    script.main(["--quick", "--runs", str(broken)])
-    assert figures(broken, name) == figures(whole, name)
-    assert any(ours is not None for _, ours, *_ in figures(whole, name))
-
-
 def test_an_estimate_of_another_model_or_other_rows_is_not_taken_up(tmp_path):
     vae, X = mv.VAE(784, 2, (4,)), bits().train
     first, _ = paper.log_likelihood(vae, X, 3, tmp_path)
@@ -384,17 +289,6 @@ def test_the_elbo_of_each_row_is_below_its_likelihood_and_averages_to_the_object
     assert (rows <= vae.log_likelihood(X, 500)[0] + 0.2).all()
 
 
-def test_a_later_run_replaces_its_own_lines_and_keeps_the_others(made_up, tmp_path):
-    place = ["--quick", "--runs", str(tmp_path)]
-    burda.main(place)
-    before = figures(tmp_path, "burda")
-    burda.main([*place, "--models", "iwae-5"])  # --quick: the first and the last of these
-    after = figures(tmp_path, "burda")
-    assert [line[0] for line in after] == [line.key for line in burda.LINES]
-    changed = {old[0] for old, new in zip(before, after, strict=True) if old != new}
-    assert changed == {"iwae-5 nll", "iwae-5 active"}
-
-
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_quick_run_says_when_and_how_and_that_it_is_no_reproduction(made_up, tmp_path, name):
     SCRIPTS[name].main(["--quick", "--runs", str(tmp_path)])
@@ -403,21 +297,8 @@ def test_a_quick_run_says_when_and_how_and_that_it_is_no_reproduction(made_up, t
     assert result.quick and measured
     for figure in measured:
         assert not figure.complete and figure.seconds > 0 and figure.machine
-        assert figure.command == f"python bench/papers/{name}.py --quick"
+        assert figure.command == f"python reproductions/{name}.py --quick"
         assert re.fullmatch(r"20\d\d-\d\d-\d\dT.*", figure.date)
-
-
-@pytest.mark.parametrize("words, keys", [
-    ([], ["elbo softplus 0", "ln p(x) 1000 softplus 0", "ln p(x) 100 softplus 0"]),
-    (["--scale", "exp"], ["elbo exp 0", "ln p(x) 1000 exp 0", "ln p(x) 100 exp 0"]),
-    (["--seed", "2"], ["elbo softplus 2", "ln p(x) 1000 softplus 2", "ln p(x) 100 softplus 2"]),
-    (["--seed", "7"], ["elbo softplus 7", "ln p(x) 1000 softplus 7", "ln p(x) 100 softplus 7"]),
-    (["--first"], ["first 1000", "first 100"]),
-])  # fmt: skip
-def test_each_run_of_jaanli_fills_its_own_lines(made_up, tmp_path, words, keys):
-    jaanli.main(["--quick", "--runs", str(tmp_path), *words])
-    result = paper.Result.read(tmp_path / "jaanli.json")
-    assert [figure.key for figure in result.figures if figure.ours is not None] == keys
 
 
 def test_lines_and_curves_of_other_data_or_another_protocol_are_not_taken_up(made_up, tmp_path):
@@ -434,55 +315,12 @@ def test_lines_and_curves_of_other_data_or_another_protocol_are_not_taken_up(mad
         assert ("more" in again.curves) == kept
 
 
-def test_blocks_of_an_estimate_share_no_noise(monkeypatch, tmp_path):
-    monkeypatch.setattr(paper, "BLOCK", 3)
-    vae, X = mv.VAE(784, 2, (4,)), bits().train
-    in_blocks, _ = paper.log_likelihood(vae, X, 5, tmp_path)
-    np.testing.assert_allclose(in_blocks, vae.log_likelihood(X, 5)[0], atol=1e-3)  # other noise: 0.1
-
-
 def test_no_two_parts_of_the_digits_are_drawn_alike(monkeypatch):
     half = np.full((50, digits.PIXELS), 0.5, np.float32)
     monkeypatch.setattr(digits, "grey", lambda: digits.Digits(half, half, half, "half"))
     drawn = digits.binary()
     for one, other in ((drawn.train, drawn.valid), (drawn.valid, drawn.test), (drawn.train, drawn.test)):
         assert 0.45 < (one == other).mean() < 0.55
-
-
-def test_ctrl_c_is_status_130(capsys):
-    def stop():
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as caught:
-        paper.run(stop)
-    assert caught.value.code == 130 and "goes on from here" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("text", ["0", "3,0", "-1", "x", ""])
-def test_numbers_are_whole_and_positive(text):
-    with pytest.raises(mv.UsageError, match="expected whole numbers ≥ 1"):
-        paper.numbers("--latents", text)
-
-
-def test_a_command_is_kept_without_its_places():
-    words = ["--runs", "/a", "--stages", "3", "--results=/b/c.json", "--data", "/d", "--seed", "1"]
-    assert paper._without_places(words) == ["--stages", "3", "--data", "PLACE", "--seed", "1"]
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_help_carries_an_example(capsys, name):
-    with pytest.raises(SystemExit) as caught:
-        SCRIPTS[name].main(["--help"])
-    assert caught.value.code == 0
-    assert f"python bench/papers/{name}.py --quick\n" in capsys.readouterr().out
-
-
-def test_a_mistake_is_one_line_and_status_2():
-    script = ROOT / "bench" / "papers" / "burda.py"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, script, "--models", "vae-7"], capture_output=True, text=True, env=environment)
-    assert run.returncode == 2 and run.stdout == ""
-    assert re.fullmatch(r"--models 'vae-7': expected some of .*\n", run.stderr)
 
 
 # ---- tables and the page --------------------------------------------------------------------------------------------
@@ -512,45 +350,11 @@ def test_a_table_tells_what_was_run_in_full_in_part_and_not():
     assert "protocol    how" in lines and "different   what else" in lines
 
 
-def test_a_difference_has_its_sign_and_needs_two_numbers():
-    ours = [replace(LINE, published=text, ours=-1.0) for text in ("−1.25", "0.5", "a curve")]
-    assert [paper.difference(f) for f in (*ours, LINE)] == ["+0.25", "−1.50", "–", "–"]
-
-
-def test_a_damaged_file_of_results_is_named(tmp_path):
-    for text in ("{", "{}", '{"figures": [{"surprise": 1}]}'):
-        (tmp_path / "x.json").write_text(text)
-        with pytest.raises(mv.UsageError, match=r"x\.json"):
-            paper.Result.read(tmp_path / "x.json")
-
-
-def test_a_table_without_results_is_marked_as_not_run(tmp_path):
-    text = page.markdown(tmp_path)
-    for script in page.SCRIPTS:
-        assert f"- Not run: `python bench/papers/{script.NAME}.py`." in text
-        for line in script.LINES:
-            assert f"| {line.what} | {line.published} | – | – | – | – | not run | – |" in text
-
-
 def test_the_page_is_made_of_its_results():
     text = (ROOT / "docs" / page.PAGE).read_text(encoding="utf-8")
     assert text == page.markdown(paper.RESULTS)
     picture = ROOT / "docs" / page.PICTURE
     assert page.PICTURE not in text or page.digest(paper.RESULTS).encode() in picture.read_bytes()
-
-
-def test_the_picture_has_each_curve_where_it_belongs(monkeypatch, tmp_path):
-    figure = pytest.importorskip("matplotlib.figure").Figure
-    seen = []
-    monkeypatch.setattr(figure, "savefig", lambda self, *_, **__: seen.append(self))
-    curves = {"L = 3": [[100, -140, -150], [200, -120, -130]], "L = 5": [[100, -139, -149]]}
-    paper.Result("kingma", "", "", [], [], "", curves=curves).write(tmp_path / "kingma.json")
-    assert page.draw(tmp_path, tmp_path / "picture.png")
-    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in seen[0].axes[0].lines}
-    assert lines == {
-        "L = 3, training": ([100, 200], [-140, -120]), "L = 3, test": ([100, 200], [-150, -130]),
-        "L = 5, training": ([100], [-139]), "L = 5, test": ([100], [-149]),
-    }  # fmt: skip
 
 
 def test_no_result_of_a_quick_run_is_kept():

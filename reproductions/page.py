@@ -1,6 +1,6 @@
-"""page: docs/results.md and its picture, made of the files of results: `python bench/papers/page.py`.
+"""page: docs/results.md and its picture, made of the files of results: `python reproductions/page.py`.
 
-Nobody edits that page: a test makes it again from bench/results/papers/, and compares. A table that no file has is
+Nobody edits that page: a test makes it again from reproductions/results/, and compares. A table that no file has is
 there with its published numbers, marked as not run.
 """
 
@@ -18,11 +18,11 @@ import paper
 import pythae
 
 SCRIPTS: tuple[Any, ...] = (jaanli, pythae, burda, kingma)  # in this order
-DOCS = paper.HERE.parent.parent / "docs"
+DOCS = paper.HERE.parent / "docs"
 PAGE, PICTURE = "results.md", "results-samples.png"
 INTRODUCTION = """\
 Numbers of the literature, and ours by the same protocol. Each table is a command, and going on with one that stopped
-is the same command again; `--help` says what else it takes, and [bench/papers](../bench/README.md) is where they are.
+is the same command again; `--help` says what else it takes. They are in [reproductions](../reproductions/README.md).
 
 *Difference* is ours less the published number. A *standard error* is that of the mean over the rows, for a test set is
 a sample too; *of sampling z* is what the importance-sampling estimate of each row adds to it, which is low on average,
@@ -35,7 +35,7 @@ run says so. Nats.
 def markdown(results: Path) -> str:
     """The page, of the files in `results`."""
     tables = [table(script, results) for script in SCRIPTS]
-    made = f"made by `python bench/papers/page.py` from {_seen(results)}, sha256 {digest(results)[:16]}: do not edit"
+    made = f"made by `python reproductions/page.py` from {_seen(results)}, sha256 {digest(results)[:16]}: do not edit"
     return (
         "\n\n".join(part.strip() for part in ("# Published results", f"<!-- {made} -->", INTRODUCTION, *tables)) + "\n"
     )
@@ -65,7 +65,7 @@ def table(script: Any, results: Path) -> str:
 
 def whole(script: Any) -> str:
     """The command that runs all of a table."""
-    return f"python bench/papers/{script.NAME}.py"
+    return f"python reproductions/{script.NAME}.py"
 
 
 def digest(results: Path) -> str:

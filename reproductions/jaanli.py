@@ -3,12 +3,12 @@
 The published ln p(x) is what some 100 importance samples give; their script's default is 1000. Before its first step it
 prints ELBO −565.755 and ln p(x) −557.914 of the validation rows; `--first` has our first weights' difference with both.
 
-  python bench/papers/jaanli.py                    # our own static binarisation
-  python bench/papers/jaanli.py --data FOLDER      # Larochelle's files
-  python bench/papers/jaanli.py --seed 1           # another training: how far the last parameters scatter
-  python bench/papers/jaanli.py --scale exp        # the posterior's σ as minivae has it, instead of softplus
-  python bench/papers/jaanli.py --first            # before any training: 100 samples, or 1000?
-  python bench/papers/jaanli.py --quick
+  python reproductions/jaanli.py                    # our own static binarisation
+  python reproductions/jaanli.py --data FOLDER      # Larochelle's files
+  python reproductions/jaanli.py --seed 1           # another training: how far the last parameters scatter
+  python reproductions/jaanli.py --scale exp        # the posterior's σ as minivae has it, instead of softplus
+  python reproductions/jaanli.py --first            # before any training: 100 samples, or 1000?
+  python reproductions/jaanli.py --quick
 
 The same command again goes on where it stopped.
 """

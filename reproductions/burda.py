@@ -1,9 +1,9 @@
 """Burda, Grosse & Salakhutdinov (2016), Table 1, MNIST with one stochastic layer: test −ln p(x) and active units.
 
-  python bench/papers/burda.py                           # the whole of it: some five days of one core
-  python bench/papers/burda.py --stages 3                # a prefix of the schedule, 1 + 3 + 9 passes
-  python bench/papers/burda.py --stages 4 --models iwae-50
-  python bench/papers/burda.py --quick
+  python reproductions/burda.py                           # the whole of it: some five days of one core
+  python reproductions/burda.py --stages 3                # a prefix of the schedule, 1 + 3 + 9 passes
+  python reproductions/burda.py --stages 4 --models iwae-50
+  python reproductions/burda.py --quick
 
 The same command again goes on where it stopped; more --stages go on from fewer.
 """

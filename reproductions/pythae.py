@@ -1,10 +1,10 @@
 """784-400-40 on binarised MNIST, beside pythae's reproduction of a VAE: test −ln p(x) 89.78 with 200 samples.
 
-python bench/papers/pythae.py                    # 500 passes on our own static binarisation
-python bench/papers/pythae.py --passes 50        # a beginning; the same command with more goes on from there
-python bench/papers/pythae.py --data FOLDER      # Larochelle's files
-python bench/papers/pythae.py --layers 2         # with the second hidden layer that their script has in comments
-python bench/papers/pythae.py --quick
+python reproductions/pythae.py                    # 500 passes on our own static binarisation
+python reproductions/pythae.py --passes 50        # a beginning; the same command with more goes on from there
+python reproductions/pythae.py --data FOLDER      # Larochelle's files
+python reproductions/pythae.py --layers 2         # with the second hidden layer that their script has in comments
+python reproductions/pythae.py --quick
 """
 
 from __future__ import annotations
