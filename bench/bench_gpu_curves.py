@@ -5,12 +5,13 @@ python bench/bench_gpu_curves.py [--seconds 420] [--smoke]    → bench/results/
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from gpu_results import Results
+from gpu_results import LEFT_OUT, MORE_TO_DO, Deadline, Results
 
 
 def curve(backend, X, epochs):
@@ -27,14 +28,20 @@ def main(arguments=None):
     parser.add_argument("--seconds", type=float, default=420)
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args(arguments)
+    if find_spec("sklearn") is None:
+        print("scikit-learn is not here, and the digits are its: no curves")
+        return LEFT_OUT
     import minivae as mv
 
     digits = mv.load("digits").X.astype(np.float32)
     X, epochs = (digits[:128], 2) if options.smoke else (digits, 40)
     name = "curves-smoke" if options.smoke else "curves"
-    results = Results(name, __file__)
+    results, deadline = Results(name, __file__), Deadline(options.seconds)
     for backend in ("numpy", "cupy"):
         if not results.done(backend):
+            if deadline.passed():
+                print(f"out of time before the curve of {backend}: run it again to go on")
+                return MORE_TO_DO
             results.add(backend, loss=curve(backend, X, epochs))
     losses = {backend: np.array(results.cells[backend]["loss"]) for backend in ("numpy", "cupy")}
     apart = np.abs(losses["cupy"] / losses["numpy"] - 1)

@@ -1,6 +1,6 @@
 """Every CUDA kernel as a fraction of the copy bandwidth measured on the same card: bytes that must move over time.
 
-    python bench/bench_gpu_kernels.py [--seconds 420] [--smoke]        → bench/results/gpu-kernels.json
+    python bench/bench_gpu_kernels.py [--likelihoods] [--seconds 420] [--smoke]    → bench/results/gpu-kernels.json
 
 A launch reads each input once and writes each output once; that many bytes are counted. Arrays are several times the
 cache, and launches are queued behind each other between two device events. --smoke: tiny arrays, to see that it runs.
@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from gpu_results import Deadline, Results
+from gpu_results import MORE_TO_DO, Deadline, Results
 
 F = np.float32
 ROUNDS, LAUNCHES = 7, 20
+LIKELIHOODS = ("bernoulli", "gaussian", "gaussian_fixed")
 
 
 def events(cupy, launch, launches=LAUNCHES, rounds=ROUNDS):
@@ -93,6 +94,7 @@ def cases(cupy, rng, R, D, n):
 def main(arguments=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=420)
+    parser.add_argument("--likelihoods", action="store_true", help="these alone")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args(arguments)
     from minivae.backend import Backend
@@ -104,11 +106,11 @@ def main(arguments=None):
     bandwidth = copy_bandwidth(cupy, 1000 if options.smoke else 2**28)
     print(f"copy: {bandwidth / 1e9:,.0f} GB/s, bytes read and written")
     for name, op, given, moved in cases(cupy, np.random.default_rng(0), R, D, n):
-        if results.done(name):
+        if results.done(name) or (options.likelihoods and op not in LIKELIHOODS):
             continue
         if deadline.passed():
-            print("out of time: run it again to go on")
-            return 3
+            print(f"out of time before {name}: run it again to go on")
+            return MORE_TO_DO
         seconds, times = events(cupy, lambda op=op, given=given: getattr(backend.ops, op)(*given))
         share = moved / seconds / bandwidth
         results.add(name, rows=R, features=D, parameters=n, us=seconds * 1e6, rounds_us=[t * 1e6 for t in times],

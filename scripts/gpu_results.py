@@ -1,82 +1,43 @@
-"""gpu_results: what a GPU gave, kept in bench/results/gpu-<name>.json after every cell, and not run again.
+"""gpu_results: bench/results/gpu-<name>.json, written after every cell, and what decides whether there is time left.
 
-A cell is one test or one measurement. Cells count as done as long as the sources they came from are the same. As a
-pytest plugin (`-p gpu_results --gpu-results NAME`) each test is a cell, and what passed is not run again.
+A cell is one test or one measurement. As a pytest plugin (`-p gpu_results --gpu-results NAME`) each test is a cell, and
+a test that passed is not run again while the sources are the same.
 """
 
-import hashlib
-import json
 import os
-import platform
 import time
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import pytest
+
+from minivae.bench.results import Cells, fingerprint
+
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "bench" / "results"
+FOLDER = Path(os.environ.get("GPU_RESULTS") or ROOT / "bench" / "results")
 SOURCES = ("kernels/*.py", "kernels/*.cu", "kernels/*.cuh", "minivae/**/*.py")
-PACKAGES = ("numpy", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python", "numba", "torch", "jax")
+MORE_TO_DO, LEFT_OUT = 3, 77  # exit statuses: out of time; this machine lacks what it needs
 
 
-class Results:
-    """The file of one name. more: files beside SOURCES that its cells come from."""
+class Results(Cells):
+    """The cells of one name. more: files beside SOURCES that they come from."""
 
     def __init__(self, name, *more):
-        self.path = FOLDER / f"gpu-{name}.json"
-        self.sources = fingerprint(*more)
-        self.cells = {}
-        if self.path.exists():
-            held = json.loads(self.path.read_text())
-            self.cells = {k: cell for k, cell in held["cells"].items() if cell["sources"] == self.sources}
-
-    def done(self, cell):
-        return cell in self.cells and self.cells[cell].get("ok", True)
-
-    def add(self, cell, **values):
-        """Keep a cell, and write the file whole or not at all."""
-        self.cells[cell] = {**values, "sources": self.sources}
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps({"machine": machine(), "cells": self.cells}, indent=1, ensure_ascii=False) + "\n")
-        os.replace(part, self.path)
-
-
-def fingerprint(*more):
-    """A hash of the sources."""
-    digest = hashlib.sha256()
-    paths = {path for pattern in SOURCES for path in ROOT.glob(pattern)} | {Path(path).resolve() for path in more}
-    for path in sorted(paths):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def machine():
-    """What it ran on; a date, and no host's name."""
-    facts = {"date": time.strftime("%Y-%m-%d"), "python": platform.python_version()}
-    try:
-        runtime = import_module("cupy").cuda.runtime
-        device = runtime.getDeviceProperties(runtime.getDevice())
-        facts |= {"gpu": device["name"].decode(), "processors": device["multiProcessorCount"]}
-        facts |= {"driver CUDA": runtime.driverGetVersion(), "CuPy's CUDA": runtime.runtimeGetVersion()}
-    except (ImportError, RuntimeError) as error:
-        facts["gpu"] = f"none: {error}"
-    for package in PACKAGES:
-        try:
-            facts[package] = version(package)
-        except PackageNotFoundError:
-            facts[package] = "not installed"
-    return facts
+        paths = {path for pattern in SOURCES for path in ROOT.glob(pattern)} | {Path(path).resolve() for path in more}
+        super().__init__(FOLDER / f"gpu-{name}.json", fingerprint(paths))
 
 
 class Deadline:
-    """Whether there is time for another cell: a run stops by itself, and another one goes on."""
+    """The time that is left: a run stops by itself before a cell that would begin too late, and another goes on."""
 
     def __init__(self, seconds):
         self.end = time.monotonic() + seconds
 
-    def passed(self):
-        return time.monotonic() > self.end
+    def left(self):
+        return self.end - time.monotonic()
+
+    def passed(self, needed=0.0):
+        """Whether less than `needed` seconds are left."""
+        return self.left() <= needed
 
 
 # ---- the pytest plugin ----------------------------------------------------------------------------------------------
@@ -84,14 +45,14 @@ class Deadline:
 
 def pytest_addoption(parser):
     parser.addoption("--gpu-results", metavar="NAME", help="write each test's outcome to bench/results/gpu-NAME.json")
-    parser.addoption("--gpu-seconds", type=float, default=420.0, help="stop before a test that would begin later")
+    parser.addoption("--seconds", type=float, default=420.0, help="stop before a test that would begin later")
 
 
 def pytest_configure(config):
     name = config.getoption("--gpu-results")
     if name:
-        config.gpu_results = Results(name, ROOT / "tests" / "test_gpu.py", ROOT / "tests" / "test_cuda_kernels.py")
-        config.gpu_deadline = Deadline(config.getoption("--gpu-seconds"))
+        config.gpu_results = Results(name, *(ROOT / "tests").glob("test_gpu*.py"))
+        config.gpu_deadline = Deadline(config.getoption("--seconds"))
 
 
 def pytest_collection_modifyitems(config, items):
@@ -108,8 +69,21 @@ def pytest_runtest_protocol(item):
         item.session.shouldstop = "out of time: run it again to go on"
 
 
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
     results = getattr(item.config, "gpu_results", None)
-    if results and (call.when == "call" or call.excinfo):
-        results.add(item.nodeid, ok=call.excinfo is None, seconds=round(call.duration, 3),
-                    error="" if call.excinfo is None else str(call.excinfo.value)[:2000])  # fmt: skip
+    if results and (call.when == "call" or not report.passed):
+        ok = None if report.skipped else report.passed  # what was skipped is looked at again
+        why = "" if call.excinfo is None else str(call.excinfo.value)[:2000]
+        results.add(item.nodeid, ok=ok, seconds=round(call.duration, 3), **({"why": why} if why else {}))
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Exit statuses of our own: out of time is no failure, and nothing left to run is success."""
+    if getattr(session.config, "gpu_results", None) is None or session.testsfailed:
+        return
+    if session.shouldstop:
+        session.exitstatus = MORE_TO_DO
+    elif exitstatus == 5:
+        session.exitstatus = 0

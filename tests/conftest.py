@@ -55,7 +55,12 @@ def pytest_runtest_setup(item):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
     report = (yield).get_result()
-    if report.skipped and item.get_closest_marker("gpu") and item.config.getoption("--require-gpu"):
+    if (
+        report.when == "setup"
+        and report.skipped
+        and item.get_closest_marker("gpu")
+        and item.config.getoption("--require-gpu")
+    ):
         report.outcome, report.longrepr = "failed", f"--require-gpu: {report.longrepr[2]}"
 
 

@@ -34,6 +34,7 @@ KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(')
 EQUAL = {"I": "i", "Q": "q"}  # a sign is no difference in how an argument is handed over
 BACKWARDS = False  # run blocks and threads in the opposite order
 launches: list[str] = []  # the names of the kernels that ran
+loaded: set[str] = set()  # the shared objects of the sources that were compiled, or found in the cache
 
 
 class LaunchError(RuntimeError):
@@ -69,6 +70,7 @@ class RawModule:
     def __init__(self, code, options=()):
         path, self.names = build(code, options)
         self.library = ctypes.CDLL(str(path))
+        loaded.add(str(path))
 
     def get_function(self, name):
         return Kernel(self.library, name)

@@ -12,6 +12,7 @@ meanwhile.
 
 import contextlib
 import ctypes
+import math
 import sys
 import time
 import types
@@ -21,12 +22,29 @@ import hostcuda
 import numpy as np
 
 transfers = {"to_host": 0}
+counts = {"launches": 0, "bytes": 0, "device_seconds": 0.0}  # of kernels and array functions, replayed ones too
+synchronising = {"allowed": True}
 tape: list | None = None  # what a capture has written down: functions without arguments
+MEMORY = 2**34  # bytes of the device
 alive: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # every device array, to undo what a capture ran
 
 
 class DeviceError(TypeError):
     pass
+
+
+class DeviceSynchronized(RuntimeError):
+    """cupyx's: a transfer to the host inside allow_synchronize(False)."""
+
+
+@contextlib.contextmanager
+def allow_synchronize(allowed):
+    """cupyx's."""
+    before, synchronising["allowed"] = synchronising["allowed"], allowed
+    try:
+        yield
+    finally:
+        synchronising["allowed"] = before
 
 
 class Pointer:
@@ -70,7 +88,7 @@ class DeviceArray:
         return _recorded(lambda: self._value[_inside(key)], (self,))
 
     def __setitem__(self, key, value):
-        _recorded(lambda: self._value.__setitem__(_inside(key), _inside(value)))
+        _recorded(lambda: self._value.__setitem__(_inside(key), _inside(value)), (value,))
 
     def __repr__(self):
         return f"DeviceArray{self.shape}"
@@ -95,6 +113,7 @@ def _outside(x):
 
 def _recorded(run, arguments=()):
     """The result of `run()` on the device; a capture also writes it down, to be computed anew into the same memory."""
+    run = _counted(run, arguments)
     result = _outside(run())
     if tape is not None:
         views = isinstance(result, DeviceArray) and any(
@@ -107,8 +126,24 @@ def _recorded(run, arguments=()):
     return result
 
 
-def _launched(run):
+def _counted(run, arguments):
+    """`run`, counted as one launch that moves its arguments and its result, and the time that it takes here."""
+    moved = sum(x.nbytes for x in arguments if isinstance(x, DeviceArray))
+
+    def call():
+        start = time.perf_counter()
+        result = run()
+        counts["launches"] += 1
+        counts["bytes"] += moved + getattr(result, "nbytes", 0)
+        counts["device_seconds"] += time.perf_counter() - start
+        return result
+
+    return call
+
+
+def _launched(run, arguments=()):
     """Run what gives no result; under capture it is written down alone."""
+    run = _counted(run, arguments)
     run() if tape is None else tape.append(run)
 
 
@@ -215,7 +250,7 @@ class RawModule(hostcuda.RawModule):
 
     def get_function(self, name):
         kernel = super().get_function(name)
-        return lambda *launch: _launched(lambda: kernel(*launch))
+        return lambda *launch: _launched(lambda: kernel(*launch), launch[2])
 
 
 class CublasLt(types.ModuleType):
@@ -293,6 +328,8 @@ def module():
         _refuse_under_capture("asnumpy")
         if not isinstance(x, DeviceArray):
             raise DeviceError("asnumpy of something that is not on the device")
+        if not synchronising["allowed"]:
+            raise DeviceSynchronized
         transfers["to_host"] += 1
         return x._value.copy()
 
@@ -304,26 +341,36 @@ def module():
     class OutOfMemoryError(MemoryError):
         pass
 
+    def empty(shape, dtype=np.float64):
+        if math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize > MEMORY:
+            raise OutOfMemoryError
+        return _outside(np.empty(shape, dtype))
+
+    cupy.empty = empty
+
     runtime = types.SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
         getDeviceCount=lambda: 1,
         getDevice=lambda: 0,
         driverGetVersion=lambda: 13000,
         runtimeGetVersion=lambda: 12090,
-        memGetInfo=lambda: (2**30, 2**34),
+        memGetInfo=lambda: (2**30, MEMORY),
         deviceSynchronize=lambda: _refuse_under_capture("deviceSynchronize"),
         getDeviceProperties=lambda id_: {"name": b"a stand-in", "multiProcessorCount": 3},
     )
-    device = types.SimpleNamespace(attributes={"MultiProcessorCount": 3, "MaxThreadsPerMultiProcessor": 512})
+    attributes = {"MultiProcessorCount": 3, "MaxThreadsPerMultiProcessor": 512}
+    device = types.SimpleNamespace(attributes=attributes, compute_capability="75")
     memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
     cupy.cuda = types.SimpleNamespace(
         runtime=runtime,
-        Device=lambda id_: device,
+        Device=lambda id_=0: device,
         memory=memory,
         Stream=Stream,
         get_current_stream=lambda: Stream(),
         Event=Event,
         get_elapsed_time=lambda start, stop: 1e3 * (stop.time - start.time),
+        MemoryHook=contextlib.nullcontext,  # nothing is allocated that it could see
+        set_allocator=lambda allocator: None,
         MemoryPool=lambda: types.SimpleNamespace(malloc=None),
         using_allocator=lambda allocator: contextlib.nullcontext(),
     )
@@ -349,6 +396,7 @@ def install(monkeypatch, nvmath=False):
     monkeypatch.setitem(sys.modules, "nvmath.bindings", types.ModuleType("nvmath.bindings"))
     monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", CublasLt() if nvmath else None)
     cupy, parents = module(), [types.ModuleType("cupyx"), types.ModuleType("cupyx.scipy")]
+    parents[0].allow_synchronize, parents[0].DeviceSynchronized = allow_synchronize, DeviceSynchronized
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     for parent in parents:
         monkeypatch.setitem(sys.modules, parent.__name__, parent)

@@ -162,6 +162,20 @@ def test_a_second_process_compiles_nothing():
     assert counts[1] == 0
 
 
+@pytest.mark.parametrize("name", ["dies", "killed", "absent"])
+def test_a_race_that_is_not_strict_goes_on_without_a_contender_that_stops(standins, name):
+    results = race.race(standins, ["a", name, "b"], turns=2, block=0.0, strict=False)
+    assert results[name].left_out
+    assert results[name].seconds == []
+    assert [len(results[other].seconds) for other in ("a", "b")] == [2, 2]
+
+
+def test_a_race_that_is_not_strict_times_no_contender_that_computes_something_else(standins):
+    results = race.race({**standins, **SMALL}, ["right", "loss"], turns=1, block=0.0, strict=False)
+    assert "loss differs" in results["loss"].left_out
+    assert (results["loss"].seconds, len(results["right"].seconds)) == ([], 1)
+
+
 # ---- the contenders -------------------------------------------------------------------------------------------------
 
 CASES = {

@@ -10,7 +10,7 @@ from statistics import geometric_mean
 from typing import Any
 
 from ..errors import UsageError
-from . import machine, scaling
+from . import machine, results, scaling
 from .race import Result
 
 SCHEMA = 1  # raised when a field changes its meaning or goes away
@@ -86,15 +86,12 @@ class Figures:
         cells = []
         for found in data["cells"]:
             cell = Cell(**{name: found[name] for name in ("case", "names", "turns", "block", "warm_up")})
-            results = [Result(**{k: v for k, v in one.items() if k != "median"}) for one in found["results"]]
-            cells.append(Measured(cell, {result.name: result for result in results}))
+            raced = [Result(**{k: v for k, v in one.items() if k != "median"}) for one in found["results"]]
+            cells.append(Measured(cell, {result.name: result for result in raced}))
         return cls(data["quick"], data["date"], data["machine"], cells, data["complete"])
 
     def write(self, path: Path) -> None:
-        from ..training.disk import write_whole
-
-        text = json.dumps(self.to_json(), allow_nan=False, ensure_ascii=False, indent=1)
-        write_whole(path, (text + "\n").encode())
+        results.write(path, self.to_json())
 
     @classmethod
     def read(cls, path: Path) -> Figures:

@@ -8,11 +8,13 @@ import os
 import platform
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "mkl", "torch", "jax", "jaxlib")
+PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "mkl", "torch", "jax", "jaxlib", "cupy-cuda12x", "cupy-cuda13x",
+            "nvmath-python", "cuda-bindings")  # fmt: skip
 VECTORS = ("avx2", "avx512f", "avx512_bf16", "asimd", "sve")  # /proc/cpuinfo's words
 SYSTEM = Path("/sys/devices/system/cpu")
 
@@ -61,6 +63,20 @@ def describe() -> dict[str, Any]:
         "versions": {"minivae": __version__, "python": platform.python_version()}
         | {name: found for name in PACKAGES if (found := _version(name))},
     }
+
+
+def gpu() -> dict[str, Any]:
+    """The GPU that CuPy uses, and the versions of CUDA; {"gpu": "none: why"} where there is none."""
+    try:
+        runtime = import_module("cupy").cuda.runtime
+        device = runtime.getDeviceProperties(runtime.getDevice())
+        return {
+            "gpu": device["name"].decode(),
+            "multiprocessors": device["multiProcessorCount"],
+            "cuda": {"driver": runtime.driverGetVersion(), "runtime": runtime.runtimeGetVersion()},
+        }
+    except (ImportError, RuntimeError) as error:
+        return {"gpu": f"none: {error}"}
 
 
 def _cpu_name() -> str:

@@ -136,6 +136,7 @@ def race(
     block: float,
     warm_up: dict[str, Any] | None = None,
     say: Callable[[str], None] = lambda text: None,
+    strict: bool = True,
 ) -> dict[str, Result]:
     """Time `names` on one case, in turn.
 
@@ -143,6 +144,7 @@ def race(
     turns    how often each has its turn; the result holds one time for each
     block    seconds of a turn, at the least one unit of work
     warm_up  units of work before the first turn, {"units": n, "seconds": s}: whichever is reached first
+    strict   False: a contender that stops or computes something else is left out, and the others go on
     Raises UsageError where a contender stops, or computes something else than float64 does. One that cannot run here
     is left out, and its result says why.
     """
@@ -155,54 +157,62 @@ def race(
             case = {**case, "problem": str(Path(folder, "problem.npz"))}
             np.savez(case["problem"], **arrays)
             contenders = [Contender(name, case) for name in names]
-            racing = _start(contenders, results)
-            say("checking")
-            _check(racing, case, arrays, results, Path(folder))
-            for contender in racing:
+            for contender in contenders:  # all start at the same time
+                contender.send(do="start")
+            racing = list(contenders)
+
+            def each(act: Callable[[Contender], None]) -> None:
+                """`act` for every contender that still races, in turn."""
+                for contender in list(racing):
+                    result = results[contender.name]
+                    try:
+                        act(contender)
+                    except UsageError as error:
+                        if strict:
+                            raise
+                        result.left_out, result.seconds = str(error), []
+                    if result.left_out:
+                        racing.remove(contender)
+
+            def started(contender: Contender) -> None:
+                answer = contender.hear()
+                results[contender.name].facts = answer.get("facts", {})
+                results[contender.name].left_out = answer.get("left_out", "")
+
+            def checked(contender: Contender) -> None:
+                results[contender.name].checked = _check(contender, case, expected, Path(folder))
+
+            def warmed_up(contender: Contender) -> None:
                 say(f"warming up {contender.name}")
                 contender.ask(do="warm up", **(warm_up or {"units": 1, "seconds": 0.0}))
+
+            def timed(contender: Contender) -> None:
+                answer = contender.ask(do="turn", seconds=block, pause=PAUSE)
+                unit = round(answer["seconds"] / answer["units"], 9)  # as it is kept: its median is of these
+                results[contender.name].seconds.append(unit)
+                results[contender.name].peak_bytes = answer["peak_bytes"]
+
+            each(started)
+            say("checking")
+            if expected := work.room(case).expected(case, arrays):
+                each(checked)
+            each(warmed_up)
             for turn in range(turns):
                 say(f"turn {turn + 1} of {turns}")
-                for contender in racing:
-                    answer = contender.ask(do="turn", seconds=block, pause=PAUSE)
-                    unit = round(answer["seconds"] / answer["units"], 9)  # as it is kept: its median is of these
-                    results[contender.name].seconds.append(unit)
-                    results[contender.name].peak_bytes = answer["peak_bytes"]
+                each(timed)
         finally:
             for contender in contenders:
                 contender.close()
     return results
 
 
-def _start(contenders: list[Contender], results: dict[str, Result]) -> list[Contender]:
-    """Start all at the same time; those that can run here."""
-    ready = []
-    for contender in contenders:
-        contender.send(do="start")
-    for contender in contenders:
-        answer = contender.hear()
-        results[contender.name].facts = answer.get("facts", {})
-        results[contender.name].left_out = answer.get("left_out", "")
-        if not results[contender.name].left_out:
-            ready.append(contender)
-    return ready
-
-
-def _check(
-    contenders: list[Contender], case: dict[str, Any], arrays: work.Arrays, results: dict[str, Result], folder: Path
-) -> None:
-    """Every contender's results against those of the reference kernels in float64."""
-    room = work.room(case)
-    disagreement = getattr(room, "disagreement", work.disagreement)
-    expected = room.expected(case, arrays)
-    if not expected:
-        return
-    for contender in contenders:
-        path = folder / f"{contender.name}.npz"
-        if not contender.ask(do="check", path=str(path))["checked"]:
-            continue
-        with np.load(path) as got:
-            why = disagreement(case, expected, dict(got))
-        if why:
-            raise UsageError(f"{contender.name} does not compute what it should: {why}, against float64")
-        results[contender.name].checked = True
+def _check(contender: Contender, case: dict[str, Any], expected: work.Arrays, folder: Path) -> bool:
+    """Compare a contender's results with those of float64. False: it has none. Raises UsageError where they differ."""
+    path = folder / f"{contender.name}.npz"
+    if not contender.ask(do="check", path=str(path))["checked"]:
+        return False
+    with np.load(path) as got:
+        why = getattr(work.room(case), "disagreement", work.disagreement)(case, expected, dict(got))
+    if why:
+        raise UsageError(f"{contender.name} does not compute what it should: {why}, against float64")
+    return True

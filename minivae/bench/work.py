@@ -29,6 +29,7 @@ ROOMS = {  # kind of case → who knows its contenders
     "kernel": "minivae.bench.losses",
     "scaling": "minivae.bench.scaling",
     "rate": "minivae.bench.rates",
+    "gpu-step": "minivae.bench.gpu",
 }
 TOLERANCE = 2e-5  # of an array's largest element, in float32: the order of the sums differs
 
@@ -83,8 +84,8 @@ def require(package: str) -> Any:
         raise UsageError(f"{package} is not here ({error}): install the package {package} to have it race") from None
 
 
-def disagreement(case: dict[str, Any], expected: Arrays, got: Arrays) -> str | None:
-    """In what a contender differs from float64 beyond TOLERANCE; None where it agrees."""
+def disagreement(case: dict[str, Any], expected: Arrays, got: Arrays, tolerance: float = TOLERANCE) -> str | None:
+    """In what a contender differs from float64 beyond the tolerance; None where it agrees."""
     for name, right in expected.items():
         if name not in got:
             return f"{name} is missing"
@@ -92,6 +93,6 @@ def disagreement(case: dict[str, Any], expected: Arrays, got: Arrays) -> str | N
             return f"{name} has the shape {got[name].shape}, not {right.shape}"
         scale = np.abs(right).max()
         error = np.abs(got[name] - right).max() / (scale if scale > 0 else 1.0)
-        if not error < TOLERANCE:  # NaN is no agreement
+        if not error < tolerance:  # NaN is no agreement
             return f"{name} differs by {error:.1e} of its largest element"
     return None

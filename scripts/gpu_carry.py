@@ -1,0 +1,76 @@
+"""gpu_carry: packages for a GPU machine that has no network, as wheels in .wheels/ (git ignores it; copy it along).
+
+python scripts/gpu_carry.py carry    download them, for Python 3.12 on Linux x86-64 ($GPU_PYTHON names another version)
+python scripts/gpu_carry.py all      there: unpack into .wheels/site those that this python lacks
+
+Only what minivae needs and what CUDA's packages do not bring is carried; what is installed there is left as it is.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent.parent / ".wheels"
+LIMIT = 64 * 2**20  # bytes
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+CARRIED = (
+    "nvmath-python>=0.8", "cuda-bindings>=13,<14", "cuda-core>=0.5,<2", "cuda-pathfinder>=1.5.1,<2",
+    "safetensors", "threadpoolctl", "msgspec",
+    "typer", "click", "shellingham", "annotated-doc", "typing-extensions",
+    "rich", "markdown-it-py", "mdurl", "pygments",
+)  # fmt: skip
+EXPECTED = ("numpy", "scipy", "numba", "cupy-cuda13x")  # large, and part of such a machine
+
+
+def download():
+    """Fetch the wheels anew; an exit status."""
+    FOLDER.mkdir(exist_ok=True)
+    for old in FOLDER.glob("*.whl"):
+        old.unlink()
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command += ["--python-version", os.environ.get("GPU_PYTHON", "3.12"), "--implementation", "cp"]
+    command += [word for platform in PLATFORMS for word in ("--platform", platform)]
+    status = subprocess.run([*command, "--dest", str(FOLDER), *CARRIED]).returncode
+    if status:
+        return status
+    size = sum(wheel.stat().st_size for wheel in FOLDER.glob("*.whl"))
+    print(f"{FOLDER.name}/ holds {len(list(FOLDER.glob('*.whl')))} wheels, {size / 2**20:.1f} MiB")
+    return 0 if size <= LIMIT else f"more than {LIMIT / 2**20:.0f} MiB: carry fewer"
+
+
+def unpack():
+    """Unpack what is missing into .wheels/site, which stands last on the path."""
+    site = FOLDER / "site"
+    for wheel in sorted(FOLDER.glob("*.whl")):
+        name, tag = wheel.name.split("-")[0], wheel.name.split("-", 2)[2]
+        if not _missing(name):
+            continue
+        if not _fits(tag):
+            print(f"{wheel.name} is not for Python {sys.version_info[0]}.{sys.version_info[1]}: left where it is")
+            continue
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site)
+        print(f"{name} is not installed here: taken from {FOLDER.name}/")
+    return 0
+
+
+def _missing(name):
+    try:
+        return version(name) is None
+    except PackageNotFoundError:
+        return True
+
+
+def _fits(tag):
+    """Whether the python tag of a wheel's name is this python's."""
+    mine = sys.version_info[:2]
+    abi3 = re.match(r"cp3(\d+)-abi3", tag)
+    return tag.startswith(("py3-", "py2.py3-", f"cp{mine[0]}{mine[1]}-")) or bool(abi3 and int(abi3[1]) <= mine[1])
+
+
+if __name__ == "__main__":
+    sys.exit(download() if sys.argv[1:] == ["carry"] else unpack())

@@ -1,0 +1,133 @@
+"""gpu_check: the steps of scripts/gpu_check.sh, most valuable first, within GPU_SECONDS in all.
+
+Each step is a process of its own that stops by itself and leaves its cells in bench/results/gpu-<name>.json; what
+became of the steps is in gpu-check.json. A step that is done is not begun again while the sources are the same, one for
+which too little time is left is skipped and named, and one that fails does not keep the next from running.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+
+from gpu_results import LEFT_OUT, MORE_TO_DO, ROOT, Deadline, Results
+
+SECONDS = 450.0
+GRACE = 10.0  # seconds between the time at which a step should have stopped and the one at which it is killed
+SMOKE = bool(os.environ.get("GPU_SMOKE"))  # tiny sizes, for the stand-in
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "gpu_results", "--gpu-results", "correct")
+GPU_ONLY = ("-m", "gpu", "--require-gpu", "--capture=sys", "-o", "addopts=-ra")
+BACKEND = "from minivae.backend import Backend; b = Backend('cupy'); print(b.gemm.about)"
+
+
+@dataclass(frozen=True)
+class Step:
+    """least: seconds without which it is not begun; expected: what it should take on a large card."""
+
+    name: str
+    what: str
+    command: tuple[str, ...]
+    least: float
+    expected: float
+    group: str
+
+
+def _tests(file):
+    return (*PYTEST, *GPU_ONLY, f"tests/{file}.py")
+
+
+PLAN = (
+    Step("ops", "every op against its reference, both dtypes", _tests("test_gpu"), 20, 100, "correct"),
+    Step("training", "captured steps against uncaptured ones and the CPU", _tests("test_gpu_training"),
+         20, 60, "correct"),
+    Step("likelihoods", "the likelihoods' share of copy bandwidth at 65536 × 784",
+         ("bench/bench_gpu_kernels.py", "--likelihoods"), 15, 25, "bench"),
+    Step("step", "784-500-20 at 128 and 8192 against PyTorch and JAX", ("bench/bench_gpu_step.py", "--first"),
+         70, 130, "bench"),
+    Step("curves", "CPU and GPU training curves", ("bench/bench_gpu_curves.py",), 15, 25, "bench"),
+    Step("memcheck", "memcheck over every op once", ("scripts/gpu_sanitize.py", "--together"), 20, 60, "sanitize"),
+    # what is left of the time
+    Step("kernels", "every kernel's share of copy bandwidth", ("bench/bench_gpu_kernels.py",), 20, 60, "bench"),
+    Step("gradients", "the gradient check on the device", _tests("test_gpu_gradients"), 20, 120, "correct"),
+    Step("steps", "every model and batch size, without TF32 and with it", ("bench/bench_gpu_step.py",),
+         70, 1500, "bench"),
+    Step("sanitize", "the other three tools, op by op", ("scripts/gpu_sanitize.py",), 20, 1200, "sanitize"),
+)  # fmt: skip
+
+
+def run(step, seconds):
+    """(exit status, last line of output) of a step; it is killed after `seconds`, with all that it started."""
+    smoke = ("--smoke",) if SMOKE and step.group == "bench" else ()
+    command = [sys.executable, *step.command, *smoke, "--seconds", f"{max(1.0, seconds - GRACE):.0f}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               process_group=0)  # fmt: skip
+    late = threading.Timer(seconds, _kill, [process])
+    late.start()
+    last = ""
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            last = line.strip() or last
+        status = process.wait()
+    finally:
+        killed = not late.is_alive()
+        late.cancel()
+        _kill(process)
+    return (MORE_TO_DO if killed else status), last
+
+
+def _kill(process):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def check(group):
+    """Run the steps of a group, or all; an exit status."""
+    found = subprocess.run([sys.executable, "-c", BACKEND], cwd=ROOT, capture_output=True, text=True)
+    if found.returncode:
+        print("no step was run:", found.stderr.strip().splitlines()[-1])
+        return 1
+    print(found.stdout.strip())
+    deadline, results = Deadline(float(os.environ.get("GPU_SECONDS") or SECONDS)), Results("check", __file__)
+    states = {}
+    for step in PLAN:
+        if group not in ("all", step.group):
+            continue
+        if results.done(step.name):
+            states[step.name] = "done before"
+            continue
+        least = 0.0 if SMOKE else step.least
+        if deadline.passed(least):
+            states[step.name] = f"skipped: {max(0.0, deadline.left()):.0f} s were left, and it needs {least:.0f}"
+            continue
+        print(f"\n== {step.name}: {step.what} ({deadline.left():.0f} s left)", flush=True)
+        began = deadline.left()
+        status, last = run(step, deadline.left())
+        state = {0: "done", MORE_TO_DO: "more to do", LEFT_OUT: "left out"}.get(status, "WRONG")
+        states[step.name] = state if state == "done" else f"{state}: {last}"
+        results.add(step.name, ok={"done": True, "WRONG": False}.get(state), state=states[step.name],
+                    seconds=round(began - deadline.left(), 1))  # fmt: skip
+    print("\n== what became of the steps")
+    for name, state in states.items():
+        print(f"{name:12} {state}")
+    if any(state.startswith("WRONG") for state in states.values()):
+        return 1
+    return MORE_TO_DO if any(state.startswith(("more", "skipped")) for state in states.values()) else 0
+
+
+def show():
+    """The plan, with expected seconds and their sum so far."""
+    total = 0.0
+    for step in PLAN:
+        total += step.expected
+        print(f"{step.name:12} {step.expected:5.0f} s, in all {total:5.0f} s   {step.what}")
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a step does not outlive it
+    sys.exit(show() if sys.argv[1] == "plan" else check(sys.argv[1]))
