@@ -12,6 +12,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MINIVAE_THREADS", "1")
 
 import pytest
+from numba.core.caching import NullCache
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -19,9 +27,36 @@ sys.path.insert(0, str(ROOT / "tests"))
 # All workers and the processes that they start share one cache. Numba compiles a kernel again when its own file has
 # changed; a change to a file that other kernels import begins a new cache.
 _texts = {path.stem: path.read_text() for path in sorted((ROOT / "minivae" / "kernels").glob("*.py"))}
-_imported = {name for text in _texts.values() for name in re.findall(r"^from \.(\w+) import", text, re.MULTILINE)}
+_lines = re.findall(r"^from \.(?:(\w+) import| import ([\w, ]+))", "\n".join(_texts.values()), re.MULTILINE)
+_imported = {name for line in _lines for name in re.findall(r"\w+", " ".join(line))}
 _key = hashlib.sha256("".join(text for name, text in _texts.items() if name in _imported).encode()).hexdigest()[:16]
 os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".numba-cache" / _key)
+
+
+def _compile_once(compile_kernel):
+    """One worker compiles a kernel, and another that wants it waits, and finds it in the cache."""
+    held = set()
+
+    def compile_or_wait(self, signature):
+        name = self.py_func.__qualname__
+        if isinstance(self._cache, NullCache) or name in held:
+            return compile_kernel(self, signature)
+        folder = Path(os.environ["NUMBA_CACHE_DIR"])
+        folder.mkdir(parents=True, exist_ok=True)
+        with global_compiler_lock, open(folder / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            held.add(name)
+            try:
+                return compile_kernel(self, signature)
+            finally:
+                held.discard(name)
+                fcntl.flock(lock, fcntl.LOCK_UN)
+
+    return compile_or_wait
+
+
+if "PYTEST_XDIST_WORKER" in os.environ and fcntl:
+    Dispatcher.compile = _compile_once(Dispatcher.compile)
 
 
 def _mnist_folder():
