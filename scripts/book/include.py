@@ -15,6 +15,8 @@ from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
 
+from generated import pages
+
 ROOT = Path(__file__).resolve().parents[2]
 DIRECTIVE = re.compile(r"^( *)\{\{ *([\w./-]+?)(?::([\w.]+))? *\}\}$", re.M)
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
@@ -89,9 +91,9 @@ def outside(markdown: str, page: str) -> str:
 
 def shown() -> list[str]:
     """The files of the repository that have a page: those a page includes or links to."""
-    found = set()
-    for file in sorted((ROOT / "docs").rglob("*.md")):
-        page, text = file.relative_to(ROOT / "docs").as_posix(), file.read_text()
+    docs, found = ROOT / "docs", set()
+    written = {file.relative_to(docs).as_posix(): file.read_text() for file in sorted(docs.rglob("*.md"))}
+    for page, text in (written | pages()).items():
         found.update(path for _, path, _ in DIRECTIVE.findall(text))
         for _, target, _ in LINK.findall(text):
             inside = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page), target))
@@ -114,6 +116,8 @@ def source_page(path: str) -> str:
 def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File, InclusionLevel
 
+    for name, text in pages().items():
+        files.append(File.generated(config, name, content=text))
     for path in shown():
         page = File.generated(config, f"source/{path}.md", content=source_page(path))
         page.inclusion = InclusionLevel.NOT_IN_NAV

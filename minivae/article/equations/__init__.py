@@ -5,7 +5,7 @@
     print(mv.explain())           # the list
 
 Reading order: equation (what is known of one), theory and model (the two halves of the table), toys (the numbers),
-places (where a name stands in the code), explanation (the text), page (docs/equations.md), command.
+places (where a name stands in the code), explanation (the text), page (of the book), command.
 """
 
 from __future__ import annotations

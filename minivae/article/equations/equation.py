@@ -82,4 +82,4 @@ class Equation:
 
     @property
     def page(self) -> str:
-        return f"docs/equations.md#{self.names[0] if self.number is None else f'eq-{self.number}'}"
+        return f"site/equations.html#{self.names[0] if self.number is None else f'eq-{self.number}'}"

@@ -55,7 +55,7 @@ class Explanation:
             rows += [("backward", place) for place in self.backward]
         if not self.backward:
             rows.append(("backward", "none: nothing is trained by it"))
-        rows += [("test", self.test), ("page", self.equation.page)]
+        rows += [("test", self.test), ("page", f"{self.equation.page} (after make docs)")]
         if Path.cwd() != ROOT:
             rows.append(("below", str(ROOT)))
         width = max(len(str(place)) for _, place in rows if isinstance(place, Place))

@@ -1,14 +1,10 @@
-"""page: docs/equations.md, made of the table: `python -m minivae.article.equations.page [DOCS]`.
+"""page: the book's page of the equations, made of their table when the book is built.
 
 It names no lines, which move; `minivae explain` does.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-from ...errors import UsageError
 from .equation import Equation
 from .explanation import spoken
 from .places import Place, of_code, of_test
@@ -17,8 +13,6 @@ from .table import EQUATIONS
 PAGE = "equations.md"
 HEAD = """\
 # The equations
-
-<!-- made by `python -m minivae.article.equations.page`: do not edit -->
 
 Su Jianlin's article on VAEs from the Bayesian view (2018), equation by equation. `minivae explain 16` (or `kl`) prints
 one, with the lines where it stands and its number computed at that moment; in Python, `mv.explain(16)`.
@@ -73,20 +67,3 @@ def _formula(text: str) -> str:
 
 def _links(places: list[Place]) -> str:
     return ", ".join(f"[`{place.name}`](../{place.file})" for place in places)
-
-
-def main(arguments: list[str]) -> None:
-    docs = Path(arguments[0] if arguments else "docs")
-    if len(arguments) > 1 or not docs.is_dir():
-        raise UsageError(
-            f"expected the folder of the page, which exists: python -m minivae.article.equations.page [DOCS]; {docs}"
-        )
-    (docs / PAGE).write_text(markdown(), encoding="utf-8")
-    print(docs / PAGE)
-
-
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UsageError as error:
-        sys.exit(f"minivae: {error}")

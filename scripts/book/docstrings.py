@@ -1,0 +1,18 @@
+"""docstrings: an extension of griffe, which reads the code for the API page.
+
+Columns and formulas of a docstring are set by hand, so it is shown as it stands, in a block of text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import griffe
+
+
+class AsTheyStand(griffe.Extension):
+    """Fence each docstring."""
+
+    def on_instance(self, *, obj: Any, **_: Any) -> None:
+        if obj.docstring:
+            obj.docstring.value = f"````text\n{obj.docstring.value}\n````"
