@@ -28,7 +28,7 @@ import numpy as np
 
 import minivae as mv
 from minivae.bench.machine import describe
-from minivae.training.disk import write_whole
+from minivae.disk import write_whole
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

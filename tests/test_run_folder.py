@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 
 import minivae as mv
-from minivae import plots
+from minivae import disk, plots
 from minivae.cli import runs
 from minivae.cli.app import app
 from minivae.errors import UsageError, UsageWarning
-from minivae.training import disk
 from minivae.training.checkpoint import read
 from minivae.training.history import read_history
 

@@ -14,7 +14,7 @@ from . import machine
 
 def write(path: Path, data: dict[str, Any]) -> None:
     """Replace the file by the JSON of `data`; numbers are finite, and the folder is made."""
-    from ..training.disk import write_whole
+    from ..disk import write_whole
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(data, allow_nan=False, ensure_ascii=False, indent=1) + "\n").encode())

@@ -21,10 +21,10 @@ from .. import checks
 from ..datasets.load import Dataset, load
 from ..datasets.named import NAMED
 from ..datasets.scale import Scale
+from ..disk import LOCK_FILE, TEMPORARY, write_whole
 from ..errors import UsageError, UsageWarning
 from ..training import checkpoint as files
 from ..training.checkpoint import MODEL_FILE
-from ..training.disk import LOCK_FILE, TEMPORARY, write_whole
 from ..vae import VAE
 
 CONFIG_FILE = "config.json"

@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..backend import Backend
+from ..disk import write_whole
 from ..errors import UsageError, UsageWarning
 from ..model import Model
-from .disk import write_whole
 
 M = TypeVar("M", bound=Model)
 MODEL_FILE = "model.safetensors"  # in the folder of a run

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..disk import write_whole
 from ..errors import UsageError
-from .disk import write_whole
 
 HISTORY_FILE = "history.csv"
 

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..disk import clear_temporaries, locked, sync
 from ..errors import UsageError
 from . import checkpoint as files
 from .batches import CHECK_ROWS, Batches
-from .disk import clear_temporaries, locked, sync
 from .guard import clamped, diagnose, finite
 from .history import HISTORY_FILE, append, read_history, write_history
 

@@ -10,8 +10,9 @@ import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-from ..errors import UsageError, UsageWarning
+from .errors import UsageError, UsageWarning
 
 try:
     import fcntl
@@ -23,20 +24,27 @@ LOCK_FILE = ".minivae-lock"
 UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}  # "this file system has no such thing"
 
 
-def write_whole(path: str | os.PathLike, data: bytes) -> None:
-    """Write a file so that there is never half of one: beside its place, synced, renamed; its folder is synced too.
+@contextlib.contextmanager
+def writing(path: str | os.PathLike, replace: bool = True) -> Iterator[IO[bytes]]:
+    """A file to write to that becomes `path` when the block ends without an error: there is never half of it.
 
-    A file that exists keeps its mode. Raises OSError with the file's name; the old file is then as it was.
+    It is written beside its place, synced, renamed, and its folder is synced too. A file that exists keeps its mode.
+    replace=False raises FileExistsError, at the end too, if `path` exists, a link to nothing included. Raises OSError
+    with the file's name; what was there is then as it was.
     """
     path = Path(path)
+    if not replace and os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     temporary, descriptor = _temporary(path)
     try:
         with os.fdopen(descriptor, "wb") as file:
             if hasattr(os, "fchmod") and path.exists():
                 os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(descriptor)
+        if not replace:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))  # takes the name, or says that it is taken
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -45,6 +53,12 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
             error.filename = str(path)  # a full disk does not say what it could not hold
         raise
     _sync_folder(path.parent)
+
+
+def write_whole(path: str | os.PathLike, data: bytes) -> None:
+    """Write a file so that there is never half of one, as `writing` does."""
+    with writing(path) as file:
+        file.write(data)
 
 
 def sync(path: Path) -> None:
