@@ -38,7 +38,6 @@ class UsageWarning(UserWarning):
 EXTRAS = {
     "digits": "scikit-learn",
     "viz": "matplotlib",
-    "download": "pooch",
     "mkl": "mkl",
     "peers": "torch jax",
     "gpu": '"cupy-cuda12x[ctk]" nvmath-python',

@@ -4,7 +4,7 @@ Oracles are the arrays that were written, Python's exact `statistics`, SciPy's d
 MNIST; never minivae.datasets itself. Files are made in tmp_path; the only server is on 127.0.0.1.
 """
 
-import functools
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 import warnings
 import zipfile
@@ -25,7 +26,7 @@ import numpy as np
 import pytest
 from tolerances import assert_sums
 
-from minivae.datasets import formats, limits, named, rows
+from minivae.datasets import download, formats, limits, named, rows
 from minivae.datasets.choose import choose_binarize, choose_likelihood
 from minivae.datasets.load import Dataset, load
 from minivae.datasets.scale import Scale
@@ -892,14 +893,9 @@ def write_all(folder, files):
         (folder / name).write_bytes(content)
 
 
-@pytest.fixture
-def no_pooch(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pooch", None)
-
-
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 @pytest.mark.parametrize("where", ["MINIVAE_DATA", "XDG_CACHE_HOME", "HOME"])
-def test_local_idx_files_are_found_without_pooch(tmp_path, monkeypatch, small_mnist, no_pooch, name, where):
+def test_local_idx_files_are_found(tmp_path, monkeypatch, small_mnist, name, where):
     arrays, files = small_mnist
     for variable in ("MINIVAE_DATA", "XDG_CACHE_HOME"):
         monkeypatch.delenv(variable, raising=False)
@@ -921,70 +917,181 @@ def test_labels_that_do_not_match_the_pictures_are_an_error(tmp_path, monkeypatc
     check_error("mnist", str(tmp_path / "mnist"), "6 labels", "(5,)")
 
 
-def test_minivae_data_without_the_files_says_which_are_missing_and_never_downloads(
-    tmp_path, monkeypatch, small_mnist, no_pooch
-):
+def test_minivae_data_without_the_files_says_which_are_missing_and_never_downloads(tmp_path, monkeypatch, small_mnist):
     files = small_mnist[1]
     del files[f"{STEMS[1]}.gz"], files[f"{STEMS[3]}.gz"]
     write_all(tmp_path / "mnist", files)
     monkeypatch.setenv("MINIVAE_DATA", str(tmp_path))
     message = check_error("mnist", "MINIVAE_DATA", str(tmp_path / "mnist"), STEMS[1], STEMS[3])
-    assert STEMS[0] not in message and "pooch" not in message
+    assert STEMS[0] not in message and "download" not in message
 
 
-def test_missing_files_without_pooch_say_what_to_install_and_where_files_go(tmp_path, monkeypatch, no_pooch):
-    monkeypatch.delenv("MINIVAE_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    check_error("mnist", "pip install pooch", str(tmp_path / "minivae" / "mnist"), *STEMS)
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves `server.files` by path, each bytes or a function that answers with this handler."""
+
+    protocol_version = "HTTP/1.0"
+
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        answer = self.server.files.get(self.path)
+        if callable(answer):
+            with contextlib.suppress(OSError):  # the client has gone
+                answer(self)
+        elif answer is None:
+            self.send_error(404)
+        else:
+            self.begin(len(answer))
+            self.wfile.write(answer)
+
+    def begin(self, length=None):
+        self.send_response(200)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch, small_mnist):
-    """The small set served on 127.0.0.1 in the place of MNIST; gives the served folder and the list of requests."""
-    requests: list[str] = []
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format, *args):
-            requests.append(self.path)
-
-    write_all(tmp_path / "served", small_mnist[1])
-    handler = functools.partial(Quiet, directory=str(tmp_path / "served"))
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    """The small set served on 127.0.0.1 in the place of MNIST; `files` and `requests` are to be changed and read."""
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    running.daemon_threads, running.block_on_close = True, False
+    running.files, running.requests = {f"/{name}": content for name, content in small_mnist[1].items()}, []
     thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    hashes = " ".join(hashlib.md5(small_mnist[1][f"{stem}.gz"]).hexdigest() for stem in STEMS)
-    monkeypatch.setitem(named._DOWNLOADS, "mnist", (f"http://127.0.0.1:{running.server_port}/", hashes))
+    contents = [small_mnist[1][f"{stem}.gz"] for stem in STEMS]
+    known = tuple((len(content), hashlib.sha256(content).hexdigest()) for content in contents)
+    monkeypatch.setitem(named._DOWNLOADS, "mnist", (f"http://127.0.0.1:{running.server_port}/", known))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("MINIVAE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    yield tmp_path / "served", requests
+    yield running
     running.shutdown()
     running.server_close()
     thread.join()
 
 
+def cached(tmp_path):
+    """The names of the files in the cache folder, hidden ones too."""
+    folder = tmp_path / "cache" / "minivae" / "mnist"
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
 def test_a_download_fills_the_cache_once(tmp_path, small_mnist, server):
     check_small_mnist(load("mnist"), small_mnist[0])
-    cached = tmp_path / "cache" / "minivae" / "mnist"
-    assert sorted(path.name for path in cached.iterdir()) == sorted(small_mnist[1])
-    assert len(server[1]) == 4
-    (cached / f"{STEMS[3]}.gz").unlink()
+    assert cached(tmp_path) == sorted(small_mnist[1])
+    assert len(server.requests) == 4
+    folder = tmp_path / "cache" / "minivae" / "mnist"
+    (folder / f"{STEMS[3]}.gz").unlink()
     repacked = gzip.compress(gzip.decompress(small_mnist[1][f"{STEMS[0]}.gz"]), mtime=1)
-    (cached / f"{STEMS[0]}.gz").write_bytes(repacked)  # another MD5, the same pictures: the user's own
+    (folder / f"{STEMS[0]}.gz").write_bytes(repacked)  # another hash, the same pictures: the user's own
     check_small_mnist(load("mnist"), small_mnist[0])
-    assert server[1][4:] == [f"/{STEMS[3]}.gz"]  # only what was missing
-    assert (cached / f"{STEMS[0]}.gz").read_bytes() == repacked
+    assert server.requests[4:] == [f"/{STEMS[3]}.gz"]  # only what was missing
+    assert (folder / f"{STEMS[0]}.gz").read_bytes() == repacked
 
 
-def test_a_download_with_the_wrong_hash_is_an_error_and_is_not_kept(tmp_path, server):
-    (server[0] / f"{STEMS[0]}.gz").write_bytes(b"tampered with")
-    check_error("mnist", "cannot be downloaded", "known hash", str(tmp_path / "cache"), *STEMS)
-    assert not any((tmp_path / "cache" / "minivae" / "mnist").glob("*.gz"))
+def drip(handler):
+    handler.begin()
+    while True:
+        handler.wfile.write(b"x")
+        time.sleep(0.05)
 
 
-def test_a_download_that_is_not_there_is_an_error(tmp_path, server):
-    (server[0] / f"{STEMS[2]}.gz").unlink()
-    check_error("mnist", "cannot be downloaded", "404", str(tmp_path / "cache"))
+def drip_headers(handler):
+    handler.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+    drip(handler)
+
+
+def endless(handler):
+    handler.begin()
+    while True:
+        handler.wfile.write(bytes(1 << 16))
+
+
+def hang(handler):
+    time.sleep(20)
+
+
+def short(handler):
+    handler.begin()
+    handler.wfile.write(b"short")
+
+
+def broken_off(handler):
+    handler.begin(handler.server.size)
+    handler.wfile.write(b"short")
+
+
+def too_long(handler):
+    handler.begin(handler.server.size + 1)
+
+
+def elsewhere(handler):
+    handler.send_response(302)
+    handler.send_header("Location", f"/{STEMS[1]}.gz")
+    handler.end_headers()
+
+
+def escapes(handler):
+    handler.wfile.write(b"HTTP/1.0 500 \x1b[31m\x07 gone\r\n\r\n")
+
+
+def no_http(handler):
+    handler.wfile.write(b"\x1b[31m\r\n" * 9)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (drip, ["not done after 1 seconds"]),
+        (drip_headers, ["not done after 1 seconds"]),
+        (hang, ["timed out"]),
+        (endless, ["bytes, but more came"]),
+        (short, ["only 5 came"]),
+        (broken_off, ["only 5 came"]),
+        (too_long, ["the server declares"]),
+        (elsewhere, ["redirects", "not followed"]),
+        (escapes, ["500", "\\x1b[31m\\x07 gone"]),
+        (no_http, ["BadStatusLine"]),
+        (None, ["404"]),
+        (b"tampered with", ["the server declares 13"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_hostile_server_is_one_line_in_time_and_leaves_nothing(tmp_path, monkeypatch, server, answer, words):
+    server.size = len(server.files[f"/{STEMS[0]}.gz"])
+    server.files[f"/{STEMS[0]}.gz"] = answer
+    monkeypatch.setattr(download, "SECONDS", 1)
+    monkeypatch.setattr(download, "READ_SECONDS", 0.5)
+    peak = peak_bytes(lambda: check_error("mnist", "cannot be downloaded", str(tmp_path / "cache"), *STEMS, *words))
+    assert peak < 1e7 and cached(tmp_path) == []
+    assert server.requests == [f"/{STEMS[0]}.gz"]  # nothing is asked for a second time, or elsewhere
+
+
+def test_other_bytes_of_the_right_size_are_not_kept(tmp_path, server):
+    content = server.files[f"/{STEMS[0]}.gz"]
+    server.files[f"/{STEMS[0]}.gz"] = content[:-1] + bytes([content[-1] ^ 1])
+    check_error("mnist", "cannot be downloaded", "SHA-256", str(tmp_path / "cache"), *STEMS)
+    assert cached(tmp_path) == []
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, server):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    check_error("mnist", "cannot be downloaded", "cannot be written", str(tmp_path / "cache"))
+
+
+def test_a_damaged_file_of_the_cache_says_to_delete_it(tmp_path, monkeypatch, small_mnist, server):
+    load("mnist")
+    path = tmp_path / "cache" / "minivae" / "mnist" / f"{STEMS[2]}.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    check_error("mnist", str(path), "cut off or damaged", "delete it, and it is downloaded again")
+    path.unlink()
+    check_small_mnist(load("mnist"), small_mnist[0])
+    path.write_bytes(b"")
+    monkeypatch.setenv("MINIVAE_DATA", str(tmp_path / "cache" / "minivae"))  # the user's own folder
+    assert "delete" not in check_error("mnist", str(path), "is empty")
 
 
 def test_a_download_without_a_network_is_an_error(tmp_path, monkeypatch):
@@ -992,7 +1099,16 @@ def test_a_download_without_a_network_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("MINIVAE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    check_error("mnist", "cannot be downloaded", "ConnectionError", str(tmp_path), *STEMS)
+    check_error("mnist", "cannot be downloaded", "refused", str(tmp_path), *STEMS)
+
+
+def test_downloads_are_by_https_and_their_sizes_and_hashes_are_those_published():
+    """The sizes and SHA-256 that other projects publish for the same eight files (TensorFlow Datasets among them)."""
+    assert all(base.startswith("https://") for base, _ in named._DOWNLOADS.values())
+    sizes = {name: [size for size, _ in known] for name, (_, known) in named._DOWNLOADS.items()}
+    assert sizes == {"mnist": [9912422, 28881, 1648877, 4542], "fashion-mnist": [26421880, 29515, 4422102, 5148]}
+    digests = [digest for _, known in named._DOWNLOADS.values() for _, digest in known]
+    assert len(set(digests)) == 8 and all(len(digest) == 64 for digest in digests)
 
 
 def test_a_long_message_of_many_lines_becomes_one_short_line(tmp_path, monkeypatch):
@@ -1028,13 +1144,13 @@ def test_mnist_is_the_published_set(monkeypatch):
 
 @pytest.mark.mnist
 @pytest.mark.skipif(real_mnist() is None, reason="the real MNIST files are not in $MINIVAE_DATA/mnist")
-def test_the_published_md5s_are_those_of_the_real_files():
+def test_the_published_sizes_and_hashes_are_those_of_the_real_files():
     folder = real_mnist() / "mnist"
-    hashes = named._DOWNLOADS["mnist"][1].split()
-    present = [(stem, md5) for stem, md5 in zip(STEMS, hashes, strict=True) if (folder / f"{stem}.gz").is_file()]
+    published = zip(STEMS, named._DOWNLOADS["mnist"][1], strict=True)
+    present = [(folder / f"{stem}.gz", known) for stem, known in published if (folder / f"{stem}.gz").is_file()]
     assert present
-    for stem, md5 in present:
-        assert hashlib.md5((folder / f"{stem}.gz").read_bytes()).hexdigest() == md5
+    for path, known in present:
+        assert (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) == known
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -99,8 +99,8 @@ def load(source: str | os.PathLike[str], seed: int = 0, hold_out: bool = True) -
     """Load a named set or a file as checked float rows.
 
     Named sets: 'digits' (scikit-learn's 8×8 digits, value/16), 'mnist', 'fashion-mnist': their four IDX files, packed
-    or not, in $MINIVAE_DATA/<name>, or else in ~/.cache/minivae/<name> ($XDG_CACHE_HOME), where pooch downloads what is
-    missing. Files found locally are taken if they parse; downloaded ones must have the published MD5.
+    or not, in $MINIVAE_DATA/<name>, or else in ~/.cache/minivae/<name> ($XDG_CACHE_HOME), into which what is missing is
+    downloaded. Files found there are taken if they parse; downloaded ones must have the published size and SHA-256.
 
     Files: .npy (memory-mapped); .npz with X and optionally y, X_test, y_test, or with one array of any name; IDX ('idx'
     or '.ubyte' in the name), packed or not; .csv (one header line allowed), .txt and .amat: numbers separated by commas

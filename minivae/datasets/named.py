@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UsageError, how_to_install
-from .formats import brief, read_idx
+from .download import fetch
+from .formats import read_idx
 from .rows import Array
 
 _IDX_FILES = {
@@ -17,16 +18,24 @@ _IDX_FILES = {
     "X_test": "t10k-images-idx3-ubyte",
     "y_test": "t10k-labels-idx1-ubyte",
 }
-_DOWNLOADS = {  # name: (where from, the published MD5 of each .gz in the order of _IDX_FILES)
+_DOWNLOADS = {  # name: (where from, (bytes, SHA-256) of each .gz in the order of _IDX_FILES)
     "mnist": (
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        "f68b3c2dcbeaaa9fbdd348bbdeb94873 d53e105ee54ea40749a09fcbcd1e9432 "
-        "9fb629c4189551a2d022fa330f9573f3 ec29112dd5afa0611ce80d1b7f02629c",
+        (
+            (9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+            (28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+            (1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+            (4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+        ),
     ),
     "fashion-mnist": (
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        "8d4fb7e6c68d591d4c3dfef9ec88bf0d 25c81989df183df01b3e8a0aad5dffbe "
-        "bef4ecab320f06d8554ea6380940ec79 bb300cfdad3c16e7a12a480ee83cd310",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        (
+            (26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+            (29515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+            (4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+            (5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+        ),
     ),
 }
 NAMED = ("digits", *_DOWNLOADS)
@@ -70,22 +79,23 @@ def _read_mnist(name: str) -> tuple[dict[str, Array], str, str]:
         )
     if missing:
         _download(name, missing, folder)
-    parts = {key: read_idx(find(stem) or folder / f"{stem}.gz") for key, stem in _IDX_FILES.items()}
+    parts = {}
+    for key, stem in _IDX_FILES.items():
+        path = find(stem) or folder / f"{stem}.gz"
+        try:
+            parts[key] = read_idx(path)
+        except UsageError as error:
+            raise error if root else UsageError(f"{error}; delete it, and it is downloaded again") from None
     return parts, str(folder), "IDX files hold pictures"
 
 
 def _download(name: str, missing: list[str], folder: Path) -> None:
-    """Fetch the missing files (.gz) into folder, each checked against its published MD5."""
-    base, hashes = _DOWNLOADS[name]
-    md5 = dict(zip(_IDX_FILES.values(), hashes.split(), strict=True))
-    by_hand = f"put {', '.join(f'{stem}.gz' for stem in missing)} into {folder}"
+    """Fetch the missing files (.gz) into folder; each must have its published size and SHA-256."""
+    base, published = _DOWNLOADS[name]
+    known = dict(zip(_IDX_FILES.values(), published, strict=True))
     try:
-        import pooch
-    except ImportError:
-        message = f"'{name}' is not here, and pooch, which would download it, is missing: "
-        raise UsageError(f"{message}{how_to_install('download')}, or {by_hand}") from None
-    for stem in missing:
-        try:
-            pooch.retrieve(f"{base}{stem}.gz", known_hash=f"md5:{md5[stem]}", fname=f"{stem}.gz", path=folder)
-        except (OSError, ValueError) as error:  # requests' errors are OSErrors, a wrong hash is a ValueError
-            raise UsageError(f"'{name}' cannot be downloaded from {base} ({brief(error)}); {by_hand}") from error
+        for stem in missing:
+            fetch(f"{base}{stem}.gz", folder / f"{stem}.gz", *known[stem])
+    except UsageError as error:
+        by_hand = f"put {', '.join(f'{stem}.gz' for stem in missing)} into {folder}"
+        raise UsageError(f"'{name}' cannot be downloaded ({error}); try again, or {by_hand}") from error
