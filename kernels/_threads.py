@@ -27,7 +27,7 @@ from . import _pool
 
 LINE = 16  # a share of a flat array is a multiple of this many elements: whole cache lines of float32
 GRAIN = 1 << 14  # elements worth a share: some 10 µs of work, against 1 µs for the hand-over
-PER_THREAD = 2  # shares for each thread: the more, the less is waited for one that starts late
+PER_THREAD = 2  # shares for each thread: more than one, so that little is waited for a thread that starts late
 
 # As `kernel` in `_math.py`.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}, "nogil": True}
@@ -125,9 +125,9 @@ class shared:
         self.launch = njit(**_OPTIONS, cache=True)(launch)
 
 
-def run(kernel, elements, *arguments, grain=GRAIN):
+def run(kernel, elements, *arguments, grain=GRAIN, per_thread=PER_THREAD):
     """kernel(*arguments, t, shares) for every share, by as many threads as so many elements are worth."""
-    shares = 1 if _limit == 1 else max(1, min(PER_THREAD * _limit, elements // grain))
+    shares = 1 if _limit == 1 else max(1, min(per_thread * _limit, elements // grain))
     if shares == 1 or _forked:
         kernel.launch(0, 0, shares, *arguments)
     else:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from test_cli import minivae, mistake, one_line
 
 from minivae.bench import (
+    busy,
     epochs,
     evaluations,
     headline,
@@ -180,12 +182,13 @@ def test_a_race_that_is_not_strict_times_no_contender_that_computes_something_el
 
 CASES = {
     "step": {"kind": "step", **SMALL, "widths": [12, 7, 5, 3]},
+    "busy": {"kind": "busy", **SMALL, "widths": [12, 7, 5, 3], "neighbours": 1},
     "epoch": {"kind": "epoch", "widths": [12, 7, 3], "batch": 32, "rows": 1000, "threads": 1},
     "bernoulli": {"kind": "kernel", "likelihood": "bernoulli", "rows": 7, "features": 13, "threads": 1},
     "gaussian": {"kind": "kernel", "likelihood": "gaussian", "rows": 7, "features": 13, "threads": 1},
     "evaluate": {"kind": "evaluate", "widths": [12, 7, 3], "rows": 5, "samples": 400, "threads": 1},
 }
-ROOMS = {"step": steps, "epoch": epochs, "bernoulli": losses, "gaussian": losses, "evaluate": evaluations}
+ROOMS = {"step": steps, "busy": busy, "epoch": epochs, "bernoulli": losses, "gaussian": losses, "evaluate": evaluations}
 
 
 @pytest.fixture
@@ -518,3 +521,45 @@ def test_bench_in_a_checkout_keeps_full_runs_and_no_quick_ones(plan, tmp_path):
     assert path.parent == tmp_path / "bench" / "results"
     assert Figures.read(path).date[:10] in path.name
     assert Figures.read(path).complete
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to read on this system")
+
+
+# ---- neighbours ----------------------------------------------------------------------------------------------------
+
+
+@needs_proc
+def test_neighbours_compute_inside_and_are_gone_afterwards():
+    with busy.beside(2, 1) as neighbours:
+        assert len(neighbours) == 2
+        for pid in neighbours:
+            wait_for(lambda pid=pid: seconds_of(pid) > 0.3)
+    assert [seconds_of(pid) for pid in neighbours] == [None, None]
+
+
+@needs_proc
+def test_neighbours_end_with_the_process_that_started_them():
+    script = "from minivae.bench import busy\nwith busy.beside(1, 1) as pids: print(*pids, flush=True); input()"
+    parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    assert seconds_of(pid) is not None
+    parent.kill()
+    parent.communicate()
+    wait_for(lambda: seconds_of(pid) is None)
+
+
+def seconds_of(pid):
+    """The processor time of a process; None where it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
-from . import work
+from . import busy, work
 
 PAUSE = 0.25  # seconds between two turns: longer than any thread pool spins
 PATIENCE = 900.0  # seconds that one answer may take
@@ -197,9 +197,10 @@ def race(
             if expected := work.room(case).expected(case, arrays):
                 each(checked)
             each(warmed_up)
-            for turn in range(turns):
-                say(f"turn {turn + 1} of {turns}")
-                each(timed)
+            with busy.beside(case.get("neighbours", 0), case["threads"]):
+                for turn in range(turns):
+                    say(f"turn {turn + 1} of {turns}")
+                    each(timed)
         finally:
             for contender in contenders:
                 contender.close()

@@ -24,6 +24,7 @@ from ..errors import UsageError
 
 ROOMS = {  # kind of case → who knows its contenders
     "step": "minivae.bench.steps",
+    "busy": "minivae.bench.busy",
     "epoch": "minivae.bench.epochs",
     "evaluate": "minivae.bench.evaluations",
     "kernel": "minivae.bench.losses",
