@@ -1,6 +1,8 @@
 """Files: what is saved is what is loaded, a write is whole or not at all, and damage is named in one line."""
 
+import contextlib
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -83,6 +85,14 @@ def _rewrite(path, change):
     save_file(held.tensors, path, metadata={"minivae": json.dumps(text)})
 
 
+def _float8(path):
+    """A tensor of a type that NumPy does not have; the file is written by hand."""
+    text = json.dumps({"version": 1, "model": {}, "dtype": "float32", "training": {}, "extra": {}})
+    tensor = {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}
+    header = json.dumps({"__metadata__": {"minivae": text}, "a": tensor})
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + b"12")
+
+
 DAMAGE = {
     "missing": (lambda path: path.unlink(), "no such model file"),
     "empty": (lambda path: path.write_bytes(b""), "whole"),
@@ -92,7 +102,25 @@ DAMAGE = {
     "someone else's": (lambda path: save_file({"a": np.ones(3)}, path), "not one that minivae wrote"),
     "metadata no JSON": (lambda path: save_file({"a": np.ones(3)}, path, metadata={"minivae": "{"}), "whole"),
     "metadata a list": (lambda path: save_file({"a": np.ones(3)}, path, metadata={"minivae": "[1]"}), "whole"),
-    "newer": (lambda path: _rewrite(path, lambda text, _: text.update(version=2)), "update minivae"),
+    "newer": (
+        lambda path: _rewrite(path, lambda text, _: text.update(version=2, minivae="0.9.1", model=[])),
+        r"written by a newer minivae 0\.9\.1, in format 2; this is .* update this one",
+    ),
+    "older than any": (lambda path: _rewrite(path, lambda text, _: text.update(version="old")), "Expected `int`"),
+    "float8": (_float8, "'a' is F8_E4M3, not one of F64"),
+    "brackets": (lambda path: save_file({"a": np.ones(3)}, path, metadata={"minivae": "[" * 100_000}), "whole"),
+    "huge layers": (
+        lambda path: _rewrite(path, lambda text, _: text["model"].update(hidden=[30_000, 30_000])),
+        r"the model needs floats \(6, 30000\)",
+    ),
+    "huge likelihood": (
+        lambda path: _rewrite(path, lambda text, _: text["model"].update(likelihood="categorical:16777216")),
+        "the model needs floats",
+    ),
+    "huge rows": (
+        lambda path: _rewrite(path, lambda text, _: text["model"].update(features=50_000_000)),
+        "the model needs floats",
+    ),
     "tensor missing": (lambda path: _rewrite(path, lambda _, t: t.pop("decoder.0.b")), "'decoder.0.b' is missing"),
     "tensor's shape": (
         lambda path: _rewrite(path, lambda _, t: t.update({"encoder.0.b": np.ones(7, np.float32)})),
@@ -103,12 +131,24 @@ DAMAGE = {
         "needs floats",
     ),
     "unknown argument": (lambda path: _rewrite(path, lambda text, _: text["model"].update(depth=3)), "makes no sense"),
-    "training a list": (lambda path: _rewrite(path, lambda text, _: text.update(training=[])), "'training' is list"),
-    "extra a list": (lambda path: _rewrite(path, lambda text, _: text.update(extra=[])), "'extra' is list"),
-    "passes": (lambda path: _rewrite(path, lambda text, _: text["training"].update(passes="x")), "makes no sense"),
-    "no width": (lambda path: _rewrite(path, lambda text, _: text["model"].update(features=0)), "features=0"),
+    "training a list": (
+        lambda path: _rewrite(path, lambda text, _: text.update(training=[])),
+        "got `array`",
+    ),
+    "extra a list": (
+        lambda path: _rewrite(path, lambda text, _: text.update(extra=[])),
+        "got `array`",
+    ),
+    "passes": (
+        lambda path: _rewrite(path, lambda text, _: text["training"].update(passes="x")),
+        "`int`, got `str`",
+    ),
+    "no width": (
+        lambda path: _rewrite(path, lambda text, _: text["model"].update(features=0)),
+        ">= 1",
+    ),
     "hidden a word": (lambda path: _rewrite(path, lambda text, _: text["model"].update(hidden="ab")), "hidden"),
-    "dtype": (lambda path: _rewrite(path, lambda text, _: text.update(dtype="int8")), "float32 or float64"),
+    "dtype": (lambda path: _rewrite(path, lambda text, _: text.update(dtype="int8")), "Invalid enum value 'int8'"),
 }
 
 
@@ -118,9 +158,29 @@ def test_a_damaged_file_is_named_in_one_line(damage, tmp_path):
     model().save(path)
     harm, match = DAMAGE[damage]
     harm(path)
-    with pytest.raises(UsageError, match=match) as caught:
+    with allocating_at_most(2**24), pytest.raises(UsageError, match=match) as caught:
         mv.VAE.load(path)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@contextlib.contextmanager
+def allocating_at_most(limit):
+    """Fail where more bytes are held at once inside."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_with_parameters_that_are_not_finite_is_warned_of(value, tmp_path):
+    vae = model()
+    vae.parameters["decoder.0.b"][1] = value
+    vae.save(tmp_path / "m.safetensors")
+    with pytest.warns(mv.UsageWarning, match=r"m\.safetensors: 'decoder\.0\.b' holds NaN or infinite values"):
+        mv.VAE.load(tmp_path / "m.safetensors")
 
 
 def test_saving_into_a_folder_that_is_not_there_says_so(tmp_path):

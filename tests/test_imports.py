@@ -174,13 +174,13 @@ def run(code, cwd=ROOT):
 
 
 def test_importing_minivae_loads_nothing_heavy():
-    heavy = ("numba", "cupy", "scipy", "matplotlib", "typer", "rich", "safetensors", "numpy")
+    heavy = ("numba", "cupy", "scipy", "matplotlib", "typer", "rich", "safetensors", "msgspec", "numpy")
     result = run(f"import sys, minivae; print([m for m in {heavy!r} if m in sys.modules])")
     assert result.stdout.strip() == "[]", result.stderr
 
 
 def test_importing_the_command_line_loads_nothing_heavy():
-    heavy = ("numba", "cupy", "scipy", "matplotlib", "safetensors", "numpy")
+    heavy = ("numba", "cupy", "scipy", "matplotlib", "safetensors", "msgspec", "numpy")
     result = run(f"import sys, minivae.cli; print([m for m in {heavy!r} if m in sys.modules])")
     assert result.stdout.strip() == "[]", result.stderr
 

@@ -2,6 +2,8 @@
 
 import errno
 import fcntl
+import inspect
+import json
 import os
 import shutil
 import signal
@@ -11,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,6 +21,7 @@ import minivae as mv
 from minivae import disk, plots
 from minivae.cli import runs
 from minivae.cli.app import app
+from minivae.cli.app import train as train_command
 from minivae.errors import UsageError, UsageWarning
 from minivae.training.checkpoint import read
 from minivae.training.history import read_history
@@ -299,4 +303,66 @@ def test_force_replaces_a_run_and_nothing_else(data, tmp_path, capsys):
     (tmp_path / "r/config.json").unlink()
     with pytest.raises(UsageError, match="is no run's folder"):
         train(data, tmp_path / "r", "--force")
+    capsys.readouterr()
+
+
+# ---- what a run's files say -----------------------------------------------------------------------------------------
+
+
+def test_the_schema_of_the_options_is_the_command():
+    """Names, order and defaults of `minivae train` and of config.json are one list."""
+    command = list(inspect.signature(train_command).parameters.values())
+    options = [(p.name, p.default) for p in command if p.name not in ("context", "data", "out", "force", "resume")]
+    assert [(field.name, field.default) for field in msgspec.structs.fields(runs.TrainOptions)] == options
+
+
+CONFIG = {
+    "epochs endless": (lambda c: c["options"].update(epochs=2**63), r"<= 4294967295.*options\.epochs"),
+    "epochs text": (lambda c: c["options"].update(epochs="2"), "got `str`"),
+    "seed": (lambda c: c["options"].update(seed=-1), ">= 0"),
+    "validation": (lambda c: c["options"].update(validation=1.0), "< 1.0"),
+    "schedule": (lambda c: c["options"].update(schedule=1), "got `int`"),
+    "hidden": (lambda c: c["options"].update(hidden=[5]), "got `array`"),
+    "dtype": (lambda c: c["options"].update(dtype="f4,,"), "Invalid enum value"),
+    "optimizer": (lambda c: c["options"].update(optimizer=None), "got `null`"),
+    "a long name": (lambda c: c["options"].update(likelihood="x" * 5000), "length <= 200"),
+    "options": (lambda c: c.update(options=[]), "got `array`"),
+    "shape": (lambda c: c.update(shape=[[0], 300_000_000]), "got `array`"),
+    "another shape": (lambda c: c.update(shape=[3, 3]), "have not 8 features"),
+    "no data": (lambda c: c.pop("data"), "missing required field `data`"),
+}
+
+
+@pytest.mark.parametrize("harm", CONFIG)
+def test_a_damaged_config_is_named_in_one_line(harm, data, tmp_path, capsys):
+    change, match = CONFIG[harm]
+    train(data, tmp_path / "r", "--epochs", "1")
+    config = json.loads((tmp_path / "r/config.json").read_text())
+    change(config)
+    (tmp_path / "r/config.json").write_text(json.dumps(config))
+    before = content(tmp_path / "r")
+    for command in (lambda: train(data, tmp_path / "r", "--resume"), lambda: runs.open_run(tmp_path / "r")):
+        with pytest.raises(UsageError, match=match) as caught:
+            command()
+        assert str(caught.value).startswith(str(tmp_path / "r/config.json"))
+        assert str(caught.value).isprintable()
+    assert content(tmp_path / "r") == before
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "NaN", '{"data": ' + "[" * 100_000, "\xff"])
+def test_a_config_that_is_no_json_of_ours_is_named_in_one_line(text, tmp_path):
+    (tmp_path / "config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(
+        UsageError, match=r"config\.json: expected the config\.json that `minivae train` wrote"
+    ) as caught:
+        runs.open_run(tmp_path)
+    assert str(caught.value).isprintable()
+
+
+def test_a_config_and_a_model_of_different_runs_are_told_apart(data, tmp_path, capsys):
+    train(data, tmp_path / "r", "--epochs", "1")
+    mv.VAE(6, 2, (5,), backend="numpy").save(tmp_path / "r/model.safetensors")
+    with pytest.raises(UsageError, match="says 8 features, and the model beside it takes 6"):
+        runs.open_run(tmp_path / "r")
     capsys.readouterr()

@@ -9,13 +9,16 @@ model.safetensors   the model, its best parameters, and where training stands (`
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
 from .. import checks
 from ..datasets.load import Dataset, load
@@ -24,7 +27,9 @@ from ..datasets.scale import Scale
 from ..disk import LOCK_FILE, TEMPORARY, write_whole
 from ..errors import UsageError, UsageWarning
 from ..training import checkpoint as files
+from ..training import schema
 from ..training.checkpoint import MODEL_FILE
+from ..training.schema import Natural, Text
 from ..vae import VAE
 
 CONFIG_FILE = "config.json"
@@ -118,6 +123,11 @@ def open_run(folder: str | os.PathLike, backend: str = "auto", kernels: str | No
     config = read_config(folder)
     saved = files.read(folder / MODEL_FILE)
     vae = files.build(VAE, saved, folder / MODEL_FILE, backend, kernels, which=which)
+    if vae.features != config["features"]:
+        raise UsageError(
+            f"{folder / CONFIG_FILE} says {config['features']} features, and the model beside it takes {vae.features}: "
+            "they are of different runs"
+        )
     kind = saved.extra.get("scale", "none")
     if kind == "none":
         scale = Scale("none", np.zeros(vae.features), np.ones(vae.features))
@@ -129,6 +139,51 @@ def open_run(folder: str | os.PathLike, backend: str = "auto", kernels: str | No
     return Run(folder, config, vae, scale, saved.extra.get("binarize", "none"))
 
 
+class TrainOptions(msgspec.Struct):
+    """The options of `minivae train` as config.json has them: those of the command, with its defaults."""
+
+    likelihood: Text = "auto"
+    scale: Text = "none"
+    latent: int = 20
+    hidden: Text = "500"
+    activation: Text = "relu"
+    epochs: Annotated[int, Meta(ge=1, lt=2**32)] = 10
+    batch_size: int = 128
+    lr: float = 1e-3
+    optimizer: Text = "adam"
+    momentum: float | None = None
+    weight_decay: float | None = None
+    schedule: Text = "constant"
+    clip: float | None = None
+    init: Text = "glorot"
+    objective: Text = "elbo"
+    samples: int = 1
+    antithetic: bool = False
+    free_bits: float = 0.0
+    beta: float = 1.0
+    kl_warmup: float = 0.0
+    beta_cycle: float = 0.0
+    binarize: Text = "auto"
+    validation: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    patience: int | None = None
+    seed: Annotated[int, Meta(ge=0)] = 0
+    backend: Text = "auto"
+    kernels: Text = "fused"
+    dtype: Literal["float32", "float64"] = "float32"
+    tf32: bool = False
+
+
+class Config(msgspec.Struct):
+    """What config.json holds."""
+
+    data: Annotated[str, Meta(max_length=4096)]
+    shape: tuple[Natural, Natural] | None
+    features: Natural
+    sha256: str
+    options: TrainOptions
+    minivae: str
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """A run's config.json, checked."""
     path = folder / CONFIG_FILE
@@ -136,16 +191,14 @@ def read_config(folder: Path) -> dict[str, Any]:
         what = "is not a run's folder: there is no config.json in it" if folder.exists() else "does not exist"
         raise UsageError(f"{folder} {what}; `minivae train DATA --out {folder}` makes a run")
     try:
-        config = json.loads(path.read_text())
-        shape, options = config["shape"], config["options"]
-        complete = isinstance(config["data"], str) and isinstance(options["seed"], int)
-        complete = complete and isinstance(options["validation"], (int, float))
-        complete = complete and (shape is None or shape[0] * shape[1] == config["features"])
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError):
-        complete = False
-    if not complete:
-        raise UsageError(f"{path}: expected the config.json that `minivae train` wrote; it is damaged")
-    return config
+        config = schema.decode(path.read_bytes(), Config)
+        if config.shape is not None and math.prod(config.shape) != config.features:
+            raise ValueError(f"pictures of {config.shape[0]}×{config.shape[1]} have not {config.features} features")
+    except ValueError as error:
+        raise UsageError(
+            f"{path}: expected the config.json that `minivae train` wrote; it is damaged: {error}"
+        ) from None
+    return msgspec.to_builtins(config)
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:

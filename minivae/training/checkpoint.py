@@ -2,7 +2,7 @@
 
     tensors    the model's by name ("encoder.0.W" …); "best.<name>" where validation chose; "optimizer.<slot>", flat;
                "scale.shift", "scale.factor" where the data were scaled
-    metadata   one JSON text under "minivae": {"version", "model", "dtype", "training", "extra"}
+    metadata   one JSON text under "minivae": {"version", "minivae", "model", "dtype", "training", "extra"}
 
 Nothing is pickled and nothing in a file is run. A file is written beside its place, synced to the disk, and renamed: at
 any moment there is the old one whole or the new one whole. The bytes depend on the state alone (one metadata key,
@@ -18,16 +18,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
-from ..backend import Backend
+from .. import __version__, likelihoods
+from ..backend import Backend, resolve
+from ..buffers import Shape, Workspace
 from ..disk import write_whole
 from ..errors import UsageError, UsageWarning
+from ..layers import MLP
 from ..model import Model
+from . import schema
 
 M = TypeVar("M", bound=Model)
 MODEL_FILE = "model.safetensors"  # in the folder of a run
-VERSION = 1
+VERSION = 1  # of the format; raised when an older minivae would misread a file
+DTYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")  # those of NumPy
 
 
 @dataclass
@@ -55,6 +61,7 @@ def write(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
     text = json.dumps(
         {
             "version": VERSION,
+            "minivae": __version__,
             "model": checkpoint.model,
             "dtype": checkpoint.dtype,
             "training": checkpoint.training,
@@ -71,27 +78,27 @@ def read(path: str | os.PathLike) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        inside = Path(path) / "model.safetensors"
+        inside = Path(path) / MODEL_FILE
         hint = f"; did you mean {inside}?" if inside.is_file() else ""
         raise UsageError(f"{path}: no such model file{hint}")
     try:
         with safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get("minivae")
             if text is None:
-                raise UsageError(f"{path}: a safetensors file, but not one that minivae wrote")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        held = json.loads(text)
-        version = held["version"]
-        if version != VERSION:
-            raise UsageError(f"{path}: written in format {version}, and this minivae reads {VERSION}: update minivae")
-        for name in ("model", "training", "extra"):
-            if not isinstance(held[name], dict):
-                raise TypeError(f"its {name!r} is {type(held[name]).__name__}")
-        return Checkpoint(held["model"], held["dtype"], tensors, held["training"], held["extra"])
-    except UsageError:
-        raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: expected a model that minivae saved, whole; got {_short(error)}") from None
+                raise UsageError("a safetensors file, but not one that minivae wrote")
+            held = schema.decode(text, schema.Metadata, VERSION)
+            tensors = {}
+            for name in file.keys():  # noqa: SIM118
+                if file.get_slice(name).get_dtype() not in DTYPES:
+                    raise ValueError(f"{name!r} is {file.get_slice(name).get_dtype()}, not one of {', '.join(DTYPES)}")
+                tensors[name] = file.get_tensor(name)
+        training = msgspec.to_builtins(held.training)
+        return Checkpoint(held.model, held.dtype, tensors, training, held.extra)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        message = schema.one_line(error)
+        raise UsageError(f"{path}: expected a model that minivae saved, whole; got: {message}") from None
 
 
 def tensors_of(vae: Model, flat: Any = None, prefix: str = "") -> dict[str, np.ndarray]:
@@ -100,9 +107,9 @@ def tensors_of(vae: Model, flat: Any = None, prefix: str = "") -> dict[str, np.n
     return {prefix + name: vae.backend.to_host(vae.buffer.view(flat, name)) for name in vae.buffer.shapes}
 
 
-def put_tensors(vae: Model, tensors: dict[str, np.ndarray], flat: Any, prefix: str = "", source: Any = "file") -> None:
-    """Copy named tensors into a flat array laid out as the model's state is, checking every one."""
-    for name, shape in vae.buffer.shapes.items():
+def check_tensors(shapes: dict[str, Shape], tensors: dict[str, np.ndarray], prefix: str, source: Any) -> None:
+    """Raise UsageError unless the tensors of these names are there, floats of these shapes."""
+    for name, shape in shapes.items():
         array = tensors.get(prefix + name)
         if array is None:
             raise UsageError(f"{source}: the tensor {prefix + name!r} is missing")
@@ -110,7 +117,13 @@ def put_tensors(vae: Model, tensors: dict[str, np.ndarray], flat: Any, prefix: s
             raise UsageError(
                 f"{source}: {prefix + name!r} is {array.dtype} {array.shape}; the model needs floats {shape}"
             )
-        vae.backend.assign(vae.buffer.view(flat, name), array)
+
+
+def put_tensors(vae: Model, tensors: dict[str, np.ndarray], flat: Any, prefix: str = "", source: Any = "file") -> None:
+    """Copy named tensors into a flat array laid out as the model's state is, checking every one."""
+    check_tensors(vae.buffer.shapes, tensors, prefix, source)
+    for name in vae.buffer.shapes:
+        vae.backend.assign(vae.buffer.view(flat, name), tensors[prefix + name])
 
 
 def save_model(vae: Model, path: str | os.PathLike) -> None:
@@ -136,17 +149,38 @@ def build(
         raise UsageError(f"which={which!r}: expected 'best' or 'last'")
     if dtype is None and not isinstance(backend, Backend):
         dtype = checkpoint.dtype
+    prefix = "best." if which == "best" and any(name.startswith("best.") for name in checkpoint.tensors) else ""
+    backend = resolve(backend, kernels, dtype)
     try:
-        model = {**checkpoint.model, "hidden": tuple(checkpoint.model["hidden"])}
-        vae = cls(backend=backend, kernels=kernels, dtype=dtype, **model)
-        vae.passes = int(checkpoint.training.get("passes", 0))
-    except UsageError:
-        raise
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise UsageError(f"{source}: the description of the model makes no sense: {_short(error)}") from None
-    best = which == "best" and any(name.startswith("best.") for name in checkpoint.tensors)
-    put_tensors(vae, checkpoint.tensors, vae.buffer.state, "best." if best else "", source)
+        # before anything is allocated: a small file may describe a model of any size
+        check_tensors(_shapes(checkpoint.model, backend), checkpoint.tensors, prefix, source)
+        vae = cls(backend=backend, **{**checkpoint.model, "hidden": tuple(checkpoint.model["hidden"])})
+    except UsageError as error:
+        raise (
+            error if str(error).startswith(str(source)) else UsageError(f"{source}: {schema.one_line(error)}")
+        ) from None
+    except (TypeError, ValueError) as error:
+        message = schema.one_line(error)
+        raise UsageError(f"{source}: the description of the model makes no sense: {message}") from None
+    vae.passes = checkpoint.training.get("passes", 0)
+    put_tensors(vae, checkpoint.tensors, vae.buffer.state, prefix, source)
+    broken = [name for name in vae.buffer.shapes if not np.isfinite(checkpoint.tensors[prefix + name]).all()]
+    if broken:
+        message = f"{source}: {prefix + broken[0]!r} holds NaN or infinite values, and so will all that it computes"
+        warnings.warn(message, UsageWarning, stacklevel=3)
     return vae
+
+
+def _shapes(model: dict[str, Any], backend: Backend) -> dict[str, Shape]:
+    """The tensors of the model that a file describes, name → shape; nothing of their size is allocated."""
+    described = msgspec.convert(model, schema.Architecture)
+    likelihood = likelihoods.make(described.likelihood, backend, described.features)
+    widths = [described.features, *described.hidden, 2 * described.latent_dim]
+    back = [described.latent_dim, *reversed(described.hidden), likelihood.width]
+    layers = {"encoder": widths, "decoder": back}
+    parts = [MLP(backend, Workspace(backend), name, layers[name], described.activation) for name in layers]
+    own = [(f"likelihood.{name}", shape) for name, shape in likelihood.parameters() + likelihood.fitted()]
+    return dict([*parts[0].parameters(), *parts[1].parameters(), *own])
 
 
 def load_model(cls: type[M], path: str | os.PathLike, backend: Any, kernels: str | None, dtype: Any, which: str) -> M:
@@ -160,7 +194,3 @@ def load_model(cls: type[M], path: str | os.PathLike, backend: Any, kernels: str
             stacklevel=3,
         )
     return build(cls, held, path, backend, kernels, dtype, which)
-
-
-def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import math
 import os
@@ -10,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..disk import write_whole
 from ..errors import UsageError
+from . import schema
 
 HISTORY_FILE = "history.csv"
 
@@ -95,30 +97,29 @@ def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read_history(folder: str | os.PathLike, before: int | None = None) -> list[dict[str, Any]]:
-    """The rows of a run's history.csv, numbers as numbers; only those of epochs below `before`."""
+    """The rows of a run's history.csv, numbers as numbers; only those of epochs below `before`.
+
+    A last line that a kill has cut off is left out.
+    """
     path = Path(folder) / HISTORY_FILE
     if before == 1:  # no epoch is done: the file may not be there yet, or be that of the run before
         return []
     if not path.exists():
         raise UsageError(f"{path}: no such file")
     rows: list[dict[str, Any]] = []
-    with open(path, newline="") as file:
-        for text in csv.DictReader(file):
-            try:
-                row = {name: _number(text[name]) for name in COLUMNS}
-                ours = before is None or row["epoch"] < before
-            except (KeyError, TypeError):  # a line cut off by a kill
-                break
-            if not ours:
-                break
-            rows.append(row)
+    fault = ""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for text in csv.DictReader(file):
+                row = msgspec.convert({k: v or None for k, v in text.items() if k}, schema.HistoryRow, strict=False)
+                if before is not None and row.epoch >= before:
+                    break
+                held = msgspec.structs.asdict(row)
+                rows.append({name: "" if held[name] is None else held[name] for name in COLUMNS})
+    except (msgspec.ValidationError, csv.Error, UnicodeDecodeError) as error:
+        fault = f" ({schema.one_line(error)})"
     if before is not None and [row["epoch"] for row in rows] != list(range(1, before)):
-        raise UsageError(f"{path}: expected the epochs 1 … {before - 1}, as the checkpoint has them; found {len(rows)}")
+        raise UsageError(
+            f"{path}: expected the epochs 1 … {before - 1}, as the checkpoint has them; found {len(rows)}{fault}"
+        )
     return rows
-
-
-def _number(text: str) -> Any:
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return text

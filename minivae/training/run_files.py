@@ -24,9 +24,10 @@ import numpy as np
 from ..disk import clear_temporaries, locked, sync
 from ..errors import UsageError
 from . import checkpoint as files
+from . import schema
 from .batches import CHECK_ROWS, Batches
 from .guard import clamped, diagnose, finite
-from .history import HISTORY_FILE, append, read_history, write_history
+from .history import HISTORY_FILE, Position, append, read_history, write_history
 
 if TYPE_CHECKING:
     from .state import State
@@ -73,9 +74,7 @@ class RunFiles:
             yield
             return
         if self.folder.exists() and not self.folder.is_dir():
-            raise UsageError(
-                f"{self.folder}: expected a folder for the run; a file of that name exists: choose another"
-            )
+            raise UsageError(f"{self.folder}: a file of that name exists; choose another folder for the run")
         if not self.training.options.resume:
             self.folder.mkdir(parents=True, exist_ok=True)
         elif not self.folder.is_dir():
@@ -148,49 +147,51 @@ class RunFiles:
 
     def _restore(self) -> None:
         """Take up the run where its last checkpoint left it, and cut its history back to there."""
+        training, vae = self.training, self.training.vae
         saved = files.read(self.model)
-        try:
-            self._take_up(saved)
-        except UsageError:
-            raise
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-            raise UsageError(f"{self.model}: a model, but not one that a run left to be resumed ({error!r})") from None
-
-    def _take_up(self, saved: files.Checkpoint) -> None:
-        training, vae, state = self.training, self.training.vae, saved.training
-        if state["position"].keys() != asdict(training.at).keys():
-            raise UsageError(
-                f"{self.folder} was begun by another version of minivae, which kept other things of a run: its model "
-                "can be loaded and evaluated, and a run to go on with has to be begun in another folder"
-            )
+        state = saved.training
+        position, settings = state["position"], state["options"]
+        if position is None or settings is None:
+            raise UsageError(f"{self.model}: a model, but not one that a run left to be resumed")
         for name, value in json.loads(json.dumps(self.settings)).items():
-            if state["options"][name] != value:
+            if settings.get(name) != value:
                 if name == DATA:
                     raise UsageError(
                         f"the data have changed since {self.folder} was begun: give the same, or begin another run"
                     )
-                was, now = _difference(name, state["options"][name], value)
+                was, now = _difference(name, settings.get(name), value)
                 raise UsageError(f"{self.folder} was begun with {was}, and now it is {now}: only --epochs may change")
-        files.put_tensors(vae, saved.tensors, vae.buffer.state, "", self.model)
-        position = state["position"]
         done = position["epoch"] - 1
         if done > training.options.epochs:
             raise UsageError(
                 f"{self.folder} has {done} epochs behind it, and {training.options.epochs} were asked for: ask for more"
             )
-        at = training.at = type(training.at)(**{**position, "best_bound": float(position["best_bound"])})
+        at = Position(**{**position, "sums": list(position["sums"]), "best_bound": float(position["best_bound"])})
+        if at.step >= training.steps_per_epoch or at.total_steps != done * training.steps_per_epoch + at.step:
+            raise UsageError(
+                f"{self.model}: step {at.step} of epoch {at.epoch} is said to be step {at.total_steps} in all, and an "
+                f"epoch has {training.steps_per_epoch}: it is damaged"
+            )
+        rows = read_history(self.folder, before=at.epoch)
+        files.put_tensors(vae, saved.tensors, vae.buffer.state, "", self.model)
         if at.best_epoch is not None:
             files.put_tensors(vae, saved.tensors, training.best, "best.", self.model)
-        training.first_pass, vae.passes = state["first_pass"], state["passes"]
-        training.optimizer.steps = state["optimizer_steps"]
-        training.optimizer.state = {}
-        if training.optimizer.steps:
-            for slot in training.optimizer.slots:
-                array = training.optimizer.state[slot] = vae.backend.zeros(vae.buffer.data.shape)
+        optimizer = training.optimizer
+        optimizer.state = {}
+        if state["optimizer_steps"]:
+            shapes = {f"optimizer.{slot}": vae.buffer.data.shape for slot in optimizer.slots}
+            files.check_tensors(shapes, saved.tensors, "", self.model)
+            optimizer.state = {slot: vae.backend.zeros(vae.buffer.data.shape) for slot in optimizer.slots}
+            for slot, array in optimizer.state.items():
                 vae.backend.assign(array, saved.tensors[f"optimizer.{slot}"])
+        for name, array in {"parameters": vae.buffer.state, "best": training.best, **optimizer.state}.items():
+            if not finite(vae.backend, array):
+                raise UsageError(f"{self.model} holds NaN or infinite {name}, from which no training goes on")
+        optimizer.steps = state["optimizer_steps"]
+        training.at, training.history.rows = at, rows
+        training.first_pass, vae.passes = state["first_pass"], state["passes"]
         if vae.likelihood.clamped is not None:
             vae.likelihood.clamped[...] = state["clamped"]
-        rows = training.history.rows = read_history(self.folder, before=at.epoch)
         if rows:
             at.seconds = float(rows[-1]["seconds"])
         write_history(self.history, rows)
@@ -217,5 +218,10 @@ def _difference(name: str, was: Any, now: Any) -> tuple[str, str]:
     if isinstance(was, dict) and isinstance(now, dict):
         for key in now:
             if was.get(key) != now[key]:
-                return f"{name} {key} {was.get(key)}", f"{now[key]}"
-    return f"{name} {was}", f"{now}"
+                return f"{name} {key} {_shown(was.get(key))}", f"{now[key]}"
+    return f"{name} {_shown(was)}", f"{now}"
+
+
+def _shown(value: Any) -> str:
+    """A value from a file, to be shown."""
+    return schema.one_line(ValueError(str(value)))[:80]
