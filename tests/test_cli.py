@@ -722,6 +722,54 @@ def test_an_output_file_is_not_overwritten(run, tmp_path):
     ok("sample", run, "-o", tmp_path / "s.npy", "--force")
 
 
+OUTPUTS = {
+    "a.npy": ["sample"], "a.png": ["sample"], "b.npy": ["reconstruct"], "b.png": ["reconstruct"], "c.npz": ["encode"],
+    "d.csv": ["evaluate", "--importance", 2, "-n", 5], "d.npz": ["evaluate", "--importance", 2, "-n", 5],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_an_output_goes_to_a_new_file_or_where_force_sends_it(run, tmp_path, name):
+    """Neither over a file, nor through a link to nothing, nor over what has come while the command computed."""
+    command, *options = OUTPUTS[name]
+    arguments = [command, run, *options, "--per-row" if command == "evaluate" else "-o"]
+    path, target = tmp_path / name, tmp_path / "target"
+    path.symlink_to(target)
+    assert "--force" in one_line(*arguments, path)
+    assert path.is_symlink() and not target.exists()
+    ok(*arguments, path, "--force")
+    assert path.is_symlink() and target.stat().st_size > 0
+    written = target.read_bytes()
+    assert "--force" in one_line(*arguments, path) and target.read_bytes() == written
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "target"])
+
+
+def test_a_file_that_comes_while_a_command_computes_stays(run, tmp_path, monkeypatch):
+    from minivae.vae import VAE
+
+    path, sample = tmp_path / "x.npy", VAE.sample
+
+    def slow_sample(self, *arguments, **options):
+        path.write_text("mine")
+        return sample(self, *arguments, **options)
+
+    monkeypatch.setattr(VAE, "sample", slow_sample)
+    assert "exists by now" in one_line("sample", run, "-o", path)
+    assert path.read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["x.npy"]
+
+
+def test_an_output_that_fails_leaves_what_was_there(run, tmp_path, monkeypatch):
+    def full_disk(file, *_, **__):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "x.npy").write_text("mine")
+    monkeypatch.setattr(np, "save", full_disk)
+    assert "x.npy: No space left" in one_line("sample", run, "-o", tmp_path / "x.npy", "--force")
+    assert "y.npy: No space left" in one_line("sample", run, "-o", tmp_path / "y.npy")
+    assert (tmp_path / "x.npy").read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["x.npy"]
+
+
 RUN_MISTAKES = {
     "no run": (["evaluate", "no/such/run"], "does not exist"),
     "not a run": (["evaluate", "."], "no config.json"),

@@ -152,7 +152,8 @@ def test_what_an_encoding_lacks_has_a_name_in_ascii():
 def test_no_label_in_a_table_is_a_formula(tmp_path, labels, cells):
     n = len(labels)
     part = Part(np.zeros((n, 1)), np.array(labels), np.arange(n), "x")
-    write_rows(tmp_path / "x.csv", part, {"log_px": np.full(n, -1.5)})
+    with open(tmp_path / "x.csv", "wb") as file:
+        write_rows(file, ".csv", part, {"log_px": np.full(n, -1.5)})
     with open(tmp_path / "x.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["y"] for row in rows] == cells

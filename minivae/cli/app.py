@@ -6,9 +6,11 @@ mistake is a UsageError: `__main__.py` prints it as one line and exits with stat
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -210,7 +212,8 @@ def evaluate(
     part = opened.part(data, split).first(n)
     figures, rows = assess(opened, part, importance, ais, chains, bidirectional, report)
     if per_row is not None:
-        write_rows(per_row, part, rows)
+        with _writing(per_row, force) as file:
+            write_rows(file, per_row.suffix, part, rows)
     if as_json:
         print_json(figures)
         return
@@ -268,7 +271,7 @@ def sample(
 
     _check_out(out, (".png", ".npy"), force)
     opened = open_run(run, backend, kernels)
-    _write_rows(out, opened.scale.undo(opened.vae.sample(n, seed=seed, draw=draw)), None, opened.shape)
+    _write_rows(out, force, opened.scale.undo(opened.vae.sample(n, seed=seed, draw=draw)), None, opened.shape)
 
 
 @app.command()
@@ -300,7 +303,7 @@ def reconstruct(
     X = model_rows(opened.vae, part, opened.scale, opened.binarize, n)
     Y = opened.scale.undo(opened.vae.reconstruct(X))
     limits = None if opened.shape else (part.X.min(axis=0), part.X.max(axis=0))
-    _write_rows(out, Y, opened.scale.undo(X), opened.shape, limits)
+    _write_rows(out, force, Y, opened.scale.undo(X), opened.shape, limits)
 
 
 @app.command()
@@ -329,7 +332,8 @@ def encode(
     arrays = {"mean": mean, "logvar": logvar, "rows": part.rows}
     if part.y is not None:
         arrays["y"] = part.y
-    np.savez(out, **arrays)
+    with _writing(out, force) as file:
+        np.savez(file, **arrays)
     _say(f"{out}: mean and logvar {mean.shape}, {part.name}")
 
 
@@ -383,7 +387,7 @@ def _check_out(path: Path, suffixes: tuple[str, ...], force: bool, flag: str = "
         raise UsageError(f"{flag} {path}: expected a name that ends in {' or '.join(suffixes)}")
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"{flag} {path}: expected a file in a folder that exists")
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:  # a link to nothing is something, too
         raise UsageError(f"{flag} {path} exists: choose another name, or --force to replace it")
     if path.suffix == ".png":
         from .. import plots
@@ -391,16 +395,29 @@ def _check_out(path: Path, suffixes: tuple[str, ...], force: bool, flag: str = "
         plots.require()
 
 
-def _write_rows(out: Path, Y: Any, X: Any, shape: tuple[int, int] | None, limits: Any = None) -> None:
+@contextlib.contextmanager
+def _writing(path: Path, force: bool) -> Iterator[Any]:
+    """A file that becomes `path` once it is whole; without `force` nothing that came there meanwhile is replaced."""
+    from ..disk import writing
+
+    try:
+        with writing(path.resolve() if force else path, replace=force) as file:
+            yield file
+    except FileExistsError:
+        raise UsageError(f"{path} exists by now: choose another name, or --force to replace it") from None
+
+
+def _write_rows(out: Path, force: bool, Y: Any, X: Any, shape: tuple[int, int] | None, limits: Any = None) -> None:
     """Y (n, D) as an array, or as a picture, with the data X above it where there are some."""
     import numpy as np
 
     from .. import plots
 
-    if out.suffix == ".npy":
-        np.save(out, Y, allow_pickle=False)
-    elif X is None:
-        plots.grid(Y, shape, out)
-    else:
-        plots.reconstructions(X, Y, shape, out, limits=limits)
+    with _writing(out, force) as file:
+        if out.suffix == ".npy":
+            np.save(file, Y, allow_pickle=False)
+        elif X is None:
+            plots.grid(Y, shape, file)
+        else:
+            plots.reconstructions(X, Y, shape, file, limits=limits)
     _say(f"{out}: {len(Y)} rows")

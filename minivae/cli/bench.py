@@ -5,6 +5,7 @@ Only typer is imported here; everything else when it is asked for. `cli.py` regi
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,7 +94,7 @@ def _path(out: Path | None, figures: Figures, resume: bool, force: bool) -> Path
         raise UsageError(f"--out {out}: expected a name that ends in .json, in a folder that exists")
     if resume and not out.exists():
         raise UsageError(f"--out {out}: there is no such file to go on with")
-    if out.exists() and not (resume or force):
+    if os.path.lexists(out) and not (resume or force):
         raise UsageError(f"{out} exists: --resume goes on with it, --force replaces it, --out names another")
     return out
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -125,18 +125,19 @@ def _describe_report(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def write_rows(path: Path, part: Part, rows: dict[str, np.ndarray]) -> None:
+def write_rows(file: IO[bytes], suffix: str, part: Part, rows: dict[str, np.ndarray]) -> None:
     """ln p(x) of each row with its error, its number in the data and its label: a table (.csv) or arrays (.npz)."""
     columns: dict[str, np.ndarray] = {"row": part.rows, **rows}
     if part.y is not None:
         columns["y"] = part.y
-    if path.suffix == ".npz":
-        np.savez(path, **columns)  # type: ignore[arg-type]
+    if suffix == ".npz":
+        np.savez(file, **columns)  # type: ignore[arg-type]
         return
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*(map(_cell, column.tolist()) for column in columns.values()), strict=True))
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(map(_cell, column.tolist()) for column in columns.values()), strict=True))
+    text.detach()  # flushes, and leaves the file open
 
 
 def _cell(value: Any) -> Any:

@@ -5,6 +5,7 @@ Only typer is imported here; everything else when it is asked for. `cli.py` regi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,7 +111,7 @@ def gradcheck(
     if sweep:
         from ..gradcheck import sweep as sweep_curve
 
-        if output is not None and output.exists() and not force:
+        if output is not None and os.path.lexists(output) and not force:
             raise UsageError(f"{output} exists: --force overwrites it")
         curve = sweep_curve.run(problems[0], settings)
         if output is not None:

@@ -153,7 +153,7 @@ def picture(curve: Curve, path: Path) -> None:
     axes.set_ylim(1e-17, 10)
     axes.set_xlabel("step h")
     axes.set_ylabel("median relative error")
-    axes.set_title(curve.target)
+    axes.set_title(curve.target, parse_math=False)
     axes.legend(fontsize=8, loc="upper center")
     axes.grid(alpha=0.25)
     try:

@@ -1,7 +1,8 @@
 """plots: the pictures a run leaves. Matplotlib, imported when the first one is drawn (extra `viz`).
 
-Every function takes arrays on the host and a path, draws one figure and writes it. Rows that are pictures are written
-as their own pixels, enlarged by a whole factor; rows of a table are heat maps, a row of the data to a row of the map.
+Every function takes arrays on the host and a path or a binary file, draws one figure and writes it. Rows that are
+pictures are written as their own pixels, enlarged by a whole factor; rows of a table are heat maps, a row of the data
+to a row of the map.
 
 Colours. Two curves: blue and vermilion of Okabe & Ito. Up to ten classes: Petroff's ten (arXiv:2107.02270), each with a
 marker of its own; under Machado's simulations (2009) of the three colour blindnesses no two are nearer than ΔE = 17.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import os
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..training.history import History
 
 Shape = tuple[int, int]
+Target = str | os.PathLike | BinaryIO  # a path, or a file that takes a .png
 Limits = tuple[np.ndarray, np.ndarray]
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#777777"
 TEN = (
@@ -59,10 +61,19 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def _save(figure: Any, path: Target, dpi: int) -> None:
+    figure.savefig(path, dpi=dpi, format=_format(path))
+
+
+def _format(path: Target) -> str | None:
+    """None where the path's ending says it."""
+    return None if isinstance(path, str | os.PathLike) else "png"
+
+
 # ---- curves ---------------------------------------------------------------------------------------------------------
 
 
-def loss(history: History, path: str | os.PathLike) -> None:
+def loss(history: History, path: Target) -> None:
     """Total, NLL and KL against epochs: the total is the indicator, its parts pull against each other."""
     from matplotlib.ticker import MaxNLocator
 
@@ -96,7 +107,7 @@ def loss(history: History, path: str | os.PathLike) -> None:
     panels[-1].xaxis.set_major_locator(MaxNLocator(**WHOLE))
     panels[-1].set_xlabel("epoch")
     figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside upper left", ncols=2)
-    figure.savefig(path, dpi=120)
+    _save(figure, path, 120)
 
 
 def _runs(epochs: list[int], flags: list[bool]) -> list[tuple[int, int]]:
@@ -156,7 +167,7 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
 def grid(
     X: np.ndarray,
     shape: Shape | None,
-    path: str | os.PathLike,
+    path: Target,
     columns: int | None = None,
     limits: Limits | None = None,
 ) -> None:
@@ -173,7 +184,7 @@ def grid(
 
 
 def reconstructions(
-    X: np.ndarray, Y: np.ndarray, shape: Shape | None, path: str | os.PathLike, limits: Limits | None = None
+    X: np.ndarray, Y: np.ndarray, shape: Shape | None, path: Target, limits: Limits | None = None
 ) -> None:
     """Data X (n, D), and below each row its reconstruction Y (n, D); beside it where they are no pictures.
 
@@ -232,15 +243,15 @@ def _word(text: str, size: int) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., 0].copy()
 
 
-def _write(pixels: np.ndarray, path: str | os.PathLike) -> None:
+def _write(pixels: np.ndarray, path: Target) -> None:
     """Write bytes as a grey picture, a byte to a pixel."""
     require()
     from matplotlib.image import imsave
 
-    imsave(path, np.dstack([pixels] * 3))
+    imsave(path, np.dstack([pixels] * 3), format=_format(path))
 
 
-def _heat_maps(parts: list[tuple[str, np.ndarray]], limits: Limits | None, path: str | os.PathLike) -> None:
+def _heat_maps(parts: list[tuple[str, np.ndarray]], limits: Limits | None, path: Target) -> None:
     """Tables beside each other, each column in units of its range in the data: columns may differ by 10⁶ and more.
 
     Without `limits` the data are the first part; a single row then has no range, and its values share one scale.
@@ -282,13 +293,13 @@ def _heat_maps(parts: list[tuple[str, np.ndarray]], limits: Limits | None, path:
     panels[0].set_ylabel("row")
     bar = figure.colorbar(image, ax=list(panels), location="bottom", extend=extend, shrink=0.5, aspect=30)
     bar.set_label(label, fontsize=8)
-    figure.savefig(path, dpi=120)
+    _save(figure, path, 120)
 
 
 # ---- the plane of two latent dimensions -----------------------------------------------------------------------------
 
 
-def manifold(vae: Model, shape: Shape, path: str | os.PathLike, undo: Any = None) -> None:
+def manifold(vae: Model, shape: Shape, path: Target, undo: Any = None) -> None:
     """For L = 2: decoded means on a grid of z at the prior's quantiles (inverse CDF), so that area is probability."""
     from scipy.stats import norm
 
@@ -314,10 +325,10 @@ def manifold(vae: Model, shape: Shape, path: str | os.PathLike, undo: Any = None
     axes.set_xlabel("z₁", fontsize=9)
     axes.set_ylabel("z₂", fontsize=9)
     axes.set_title("E[x|z] on a grid of the prior's quantiles: area is probability", loc="left", fontsize=8)
-    figure.savefig(path, dpi=DPI)
+    _save(figure, path, DPI)
 
 
-def latent(mean: np.ndarray, y: np.ndarray | None, path: str | os.PathLike, rows: str = "") -> None:
+def latent(mean: np.ndarray, y: np.ndarray | None, path: Target, rows: str = "") -> None:
     """For L = 2: posterior means (n, 2), coloured by label where there are labels.
 
     rows   which rows they are, for the title: "360 rows of the test part of digits"
@@ -345,7 +356,7 @@ def latent(mean: np.ndarray, y: np.ndarray | None, path: str | os.PathLike, rows
     axes.set_ylabel("z₂")
     title = fill(printable("posterior means" + (f" of {rows}" if rows else "")), 64)
     axes.set_title(title, loc="left", fontsize=10, parse_math=False)
-    figure.savefig(path, dpi=120)
+    _save(figure, path, 120)
 
 
 def _label(name: Any) -> str:
