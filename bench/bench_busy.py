@@ -1,27 +1,34 @@
-"""A training step of 784-500-20 beside no, one and two busy processes on the same two cores.
+"""A training step of 784-500-20 beside no, one and two busy processes on the same two cores: a race (`busy.py`).
 
-`best_over_ours` in extra_info is the fastest of PyTorch, JAX and ours on one thread, over ours as it comes: it is to be
-at least 1/1.2 beside busy processes. The contenders are those of `minivae/bench/busy.py`.
+    python bench/bench_busy.py [--smoke]
+
+`best / ours` is the fastest of PyTorch, JAX and minivae on one thread, over minivae as it comes: at least 1/1.2 is
+asked for beside busy processes.
 """
 
-import pytest
-from racing import raced, replay
+import argparse
 
 from minivae.bench.busy import CONTENDERS, NEIGHBOURS
+from minivae.bench.machine import threads
+from minivae.bench.race import race
 
-SEEN = (1, 20)  # where a smoke run has all of them race
+WARM_UP = {"units": 1000, "seconds": 3.0}
 
 
-@raced
-@pytest.mark.parametrize("contender", CONTENDERS)
-@pytest.mark.parametrize("batch", (20, 128, 512))
-@pytest.mark.parametrize("neighbours", NEIGHBOURS)
-def bench_train_step_beside(benchmark, races, smoke, neighbours, batch, contender):
-    case = {"kind": "busy", "widths": [784, 500, 20], "batch": batch, "neighbours": neighbours, "rows": 2 * batch}
-    warm_up, seen = {"units": 1000, "seconds": 3.0}, (neighbours, batch) == SEEN
-    result = races.result(case, list(CONTENDERS), contender, turns=11, block=1.0, warm_up=warm_up, seen=seen)
-    benchmark.group = f"train_step 784-500-20, batch {batch}, beside {neighbours}"
-    replay(benchmark, result)
-    if benchmark.stats is not None:
-        others = [races.ratio(name, "minivae") for name in CONTENDERS if name != "minivae"]
-        benchmark.extra_info["best_over_ours"] = min(filter(None, others), default=None)
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--smoke", action="store_true")
+    smoke = parser.parse_args().smoke
+    pace = (1, 0.0, None) if smoke else (11, 1.0, WARM_UP)
+    for neighbours in (1,) if smoke else NEIGHBOURS:
+        for batch in (20,) if smoke else (20, 128, 512):
+            case = {"kind": "busy", "widths": [784, 500, 20], "batch": batch, "neighbours": neighbours}
+            found = race({**case, "rows": 2 * batch, "threads": threads()}, list(CONTENDERS), *pace)
+            times = {name: result.median for name, result in found.items() if result.seconds}
+            best = min((t for name, t in times.items() if name != "minivae"), default=float("nan"))
+            told = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in times.items())
+            print(f"batch {batch}, {neighbours} busy: {told}; best / ours {best / times['minivae']:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,18 +1,12 @@
-"""ln p(x) by importance sampling: 784-200-200-50, K = 5000, 100 rows, against PyTorch and the decoder's products."""
+"""ln p(x) of 100 rows by importance sampling with K = 5000 samples each, 784-200-200-50."""
 
-import pytest
-from racing import raced, replay
-
-from minivae.bench.evaluations import CONTENDERS
+from minivae.bench import evaluations, machine
 
 
-@raced
-@pytest.mark.parametrize("contender", CONTENDERS)
-def bench_log_likelihood(benchmark, races, smoke, contender):
+def bench_log_likelihood(benchmark, smoke):
     sizes = {"rows": 5, "samples": 200} if smoke else {"rows": 100, "samples": 5000}
-    case = {"kind": "evaluate", "widths": [784, 200, 200, 50], **sizes}
-    result = races.result(case, list(CONTENDERS), contender, turns=5, block=0.0)
+    case = {"kind": "evaluate", "widths": [784, 200, 200, 50], **sizes, "threads": machine.threads()}
+    evaluation = evaluations.Ours(case, evaluations.prepare(case))
+    evaluation.wake()
     benchmark.group = f"ln p(x) of {case['rows']} rows, K = {case['samples']}"
-    replay(benchmark, result)
-    if benchmark.stats is not None:
-        benchmark.extra_info["times_the_floor"] = races.ratio(contender, "floor-mkl" if "mkl" in contender else "floor")
+    benchmark.pedantic(evaluation.run, rounds=5)

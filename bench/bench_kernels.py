@@ -1,4 +1,4 @@
-"""Every op, fused against reference, on the same arguments; and the likelihoods against PyTorch and JAX.
+"""Every op, fused against reference, on the same arguments.
 
 extra_info: the bytes that one pass over memory moves, GB/s, and what share that is of a copy of as many bytes on all
 threads (over 1 is possible: a copy writes as much as it reads); floating-point operations, an exp or a log counted as
@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from racing import THREADS, raced, replay
 
 import minivae as mv
 from minivae import kernels
-from minivae.bench.losses import CONTENDERS
+from minivae.bench import machine
 from minivae.bench.race import race
 from minivae.kernels.dense import ACTIVATIONS, KEEPS_A, scratch
 from minivae.kernels.negative_binomial import TABLE_ROWS
@@ -263,20 +262,6 @@ def bench_op(benchmark, smoke, name, kind):
         _rates(benchmark, case.bytes, case.flops * case.elements)
 
 
-@raced
-@pytest.mark.parametrize("contender", CONTENDERS)
-@pytest.mark.parametrize("rows", [128, 8192])
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-def bench_loss(benchmark, races, smoke, likelihood, rows, contender):
-    case = {"kind": "kernel", "likelihood": likelihood, "rows": rows, "features": D}
-    names, warm_up = list(CONTENDERS), {"units": 500, "seconds": 1.0}
-    result = races.result(case, names, contender, turns=9, block=0.2, warm_up=warm_up, seen=rows == 128)
-    benchmark.group = f"loss and gradient, {likelihood}, {rows} rows"
-    replay(benchmark, result)
-    if benchmark.stats is not None:
-        benchmark.extra_info["times_the_floor"] = races.ratio(contender, "floor")
-
-
 def _rates(benchmark, nbytes, flops):
     """Bytes and operations a second, and their share of what this machine can do."""
     seconds, (copy, gemm) = benchmark.stats["median"], _machine(1 << (nbytes - 1).bit_length())
@@ -288,6 +273,8 @@ def _rates(benchmark, nbytes, flops):
 @cache
 def _machine(nbytes):
     """(GB/s of a copy that moves so many bytes, GFLOP/s of a matrix product)."""
-    found = race({"kind": "rate", "bytes": nbytes, "size": 1024, "threads": THREADS}, ["copy", "gemm"], 3, 0.1)
+    found = race(
+        {"kind": "rate", "bytes": nbytes, "size": 1024, "threads": machine.threads()}, ["copy", "gemm"], 3, 0.1
+    )
     copy, gemm = found["copy"], found["gemm"]
     return copy.facts["bytes"] / copy.median / 1e9, gemm.facts["flops"] / gemm.median / 1e9

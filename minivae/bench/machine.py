@@ -38,6 +38,11 @@ def cores(threads: int) -> list[int]:
     return (first + rest)[:threads]
 
 
+def threads() -> int:
+    """The number of cores that a benchmark uses where none is asked for."""
+    return min(2, len(available()))
+
+
 def pin(threads: int) -> bool:
     """Run this process on so many cores. False where the system has no such thing (macOS, Windows): there the number of
     threads is all that is set (`race.COUNTS`)."""
