@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,11 +48,35 @@ def instance(name: str, value: Any, kind: type, expected: str) -> Any:
     return value
 
 
-def scale(value: Any) -> Any:
-    """None, or what maps the data's units to the model's."""
-    if value is not None and not hasattr(value, "log_jacobian"):
-        raise UsageError(f"scale={value!r}: expected a mv.Scale, as mv.Scale.fit('standard', X) makes one")
+BINARIZE = ("none", "threshold", "static", "dynamic")
+
+
+def binarize(value: Any) -> str:
+    """One of BINARIZE."""
+    if value not in BINARIZE:
+        raise UsageError(f"binarize={value!r}: expected one of {', '.join(BINARIZE)}")
     return value
+
+
+def scale(value: Any, features: int | None = None) -> Any:
+    """None, or a map from the data's units to the model's, of `features` columns."""
+    if value is None:
+        return None
+    if not hasattr(value, "log_jacobian"):
+        raise UsageError(f"scale={value!r}: expected a mv.Scale, as mv.Scale.fit('standard', X) makes one")
+    if features is not None and len(value.shift) != features:
+        raise UsageError(f"scale: expected one for {features} features; this one was fitted to {len(value.shift)}")
+    return value
+
+
+def unscaled(vae: Any) -> Any:
+    """A model without a scale: where a tool reads encoder and decoder directly, their units are the data's."""
+    if vae.scale is not None:
+        raise UsageError(
+            f"vae: expected a model without a scale, whose units are the data's; this one has {vae.scale.kind!r}: "
+            "set vae.scale = None and give rows that are scaled already"
+        )
+    return vae
 
 
 def array(name: str, X: Any, width: int, what: str = "rows") -> Any:
@@ -70,6 +94,35 @@ def array(name: str, X: Any, width: int, what: str = "rows") -> Any:
     if np.dtype(X.dtype).kind not in "biuf":
         raise UsageError(f"{name}: expected real numbers; got dtype {X.dtype}")
     return X
+
+
+def finite(
+    name: str,
+    x: Any,
+    first: int = 0,
+    columns: Sequence[str] | None = None,
+    to_host: Callable[[Any], np.ndarray] = np.asarray,
+) -> Any:
+    """An array without NaN and infinities, which `to_host` brings to the host.
+
+    first, columns   the number of its first row and the names of its columns, for the message
+    """
+    if np.dtype(x.dtype).kind != "f":
+        return x
+    with np.errstate(all="ignore"):
+        total = x.sum()  # allocates nothing; that of finite values may overflow, and is then looked into
+        if math.isfinite(to_host(total)):
+            return x
+        bad = ~np.isfinite(to_host(x))
+        if not bad.any():
+            return x
+    *before, row, column = (int(index[0]) for index in bad.nonzero())
+    where = "".join(f"sample {sample}, " for sample in before) + f"row {first + row}, column {column}"
+    where += f" ({columns[column]})" if columns else ""
+    raise UsageError(
+        f"{name}: {int(bad.sum())} of {x.size} values are NaN or infinite, the first in {where}: leave such rows out, "
+        "or fill them"
+    )
 
 
 def row_numbers(name: str, rows: Any, n: int) -> Any:

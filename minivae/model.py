@@ -17,8 +17,7 @@ means over rows. `logvar` = ln σ².
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from .noise import Noise
 from .objectives import Terms
 
 if TYPE_CHECKING:
+    from .datasets.scale import Scale
     from .optim import Optimizer
 
 BATCH_ROWS = 1024  # rows at a time where a method streams over many
@@ -81,6 +81,9 @@ class Model:
         self.backend = resolve(backend, kernels, dtype)
         self.workspace = Workspace(self.backend)
         self.noise = Noise(self.backend, seed)
+        self._scale: Scale | None = None
+        self._binarize = "none"
+        self._columns: tuple[str, ...] | None = None
         self.passes = 0  # epochs of `fit` and bare training steps so far: the noise counter's `pass`
 
         self.likelihood = likelihoods.make(likelihood, self.backend, features)
@@ -118,6 +121,50 @@ class Model:
     @property
     def seed(self) -> int:
         return self.noise.seed
+
+    @property
+    def scale(self) -> Scale | None:
+        """The map from the data's units to those of encoder and decoder; None: they are the same. `fit` sets it."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, scale: Scale | None) -> None:
+        self._scale = self.checked_scale(scale)
+
+    def checked_scale(self, scale: Scale | None) -> Scale | None:
+        """The scale, None for the identity; UsageError for one that this model cannot have."""
+        if checks.scale(scale, self.features) is None or scale is None or scale.kind == "none":
+            return None
+        if self.likelihood.whole:
+            raise UsageError(
+                f"likelihood {self.likelihood.name!r} explains whole numbers, and the scaling {scale.kind!r} makes "
+                "them others: leave it out (--scale none)"
+            )
+        return scale
+
+    @property
+    def binarize(self) -> str:
+        """How rows become 0 or 1 after scaling: "none", "threshold", "static" or "dynamic". `fit(binarize=)` sets it.
+
+        Evaluation binarises alike, by the evaluation stream; a single pass, as `encode`, applies "threshold" alone.
+        """
+        return self._binarize
+
+    @binarize.setter
+    def binarize(self, how: str) -> None:
+        self._binarize = checks.binarize(how)
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The names of the D columns, for messages and the model's file; None where nobody has named them."""
+        return self._columns
+
+    @columns.setter
+    def columns(self, names: Sequence[str] | None) -> None:
+        listed = None if names is None or isinstance(names, str) or not hasattr(names, "__iter__") else tuple(names)
+        if names is not None and (listed is None or len(listed) != self.features or {*map(type, listed)} - {str}):
+            raise UsageError(f"columns={names!r}: expected {self.features} names, one for each column")
+        self._columns = listed
 
     def config(self) -> dict[str, Any]:
         """The arguments that build this model again, as JSON knows them: all but the backend."""
@@ -178,27 +225,28 @@ class Model:
     def objective(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
         """The loss of a training step and its parts for X (B, D) (eq. 13, 24); with "iwae" they are `WeightedTerms`.
 
+        X          in the data's units; the terms are nats of the scaled data (evaluation adds the log-Jacobian)
         eps        (B, L), or (S, B, L) for S samples; None draws it from the evaluation stream, always the same
         beta       weight of the KL
         free_bits  nats of KL that each latent dimension has for nothing; not with objective "iwae"
         Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain. Under
         'gaussian:optimal' σ² is this batch's own, as in training; `evaluate` takes the model's.
         """
-        X = self._batch(X)
-        self.likelihood.check(X)
-        self.loss_fn.check(beta, free_bits)
-        eps = self.epsilon(eps, X.shape[0], "evaluation", None, 0)
+        X, eps = self._checked(X, eps, beta, free_bits)
         return self.forward(X, eps, beta, free_bits, training=True).copy()
 
     def objective_and_grad(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
         """`objective`, and `gradients` overwritten with the gradient of its loss (eq. 13, 24)."""
-        X = self._batch(X)
-        self.likelihood.check(X)
-        self.loss_fn.check(beta, free_bits)
-        eps = self.epsilon(eps, X.shape[0], "evaluation", None, 0)
+        X, eps = self._checked(X, eps, beta, free_bits)
         terms = self.forward(X, eps, beta, free_bits, self.uncounted_d_params, training=True)
         self.backward()
         return terms.copy()
+
+    def _checked(self, X: Any, eps: Any, beta: float, free_bits: float) -> tuple[Array, Array]:
+        X = self.rows_in("X", X)
+        self.likelihood.check(X)
+        self.loss_fn.check(beta, free_bits)
+        return X, self.epsilon(eps, X.shape[0], "evaluation", None, 0)
 
     def train_step(
         self,
@@ -213,19 +261,35 @@ class Model:
     ) -> Terms:
         """Noise, forward, backward, update: what `fit` repeats (eq. 24 for one sample).
 
-        X        (B, D); its values are taken to lie in the likelihood's domain (`fit` and `objective` check)
+        X        (B, D) in the data's units; the values are taken to lie in the likelihood's domain (`fit` and
+                 `objective` check), and on a device to be finite, for looking would wait
         rows     (B,) the rows' numbers in the data set, which choose their noise; None means 0 … B − 1
         eps      (B, L) or (S, B, L): the noise itself, instead
         clip     the gradient's largest global norm
         pass_    the pass over the data, which chooses the noise too; None counts this model's own calls
-        Returns terms that are views, valid until the next call.
+        Returns terms of the scaled data that are views, valid until the next call.
         """
-        if pass_ is None:
-            self.passes += 1
-            pass_ = self.passes
-        X = self._batch(X)
+        X = self.rows_in("X", X, look=self.backend.name == "numpy")
         self.loss_fn.check(beta, free_bits)
         checks.able("optimizer", optimizer, "update", "an optimizer, such as mv.Adam(1e-3)")
+        number = self.passes + 1 if pass_ is None else pass_
+        terms = self.step(X, optimizer, rows, eps, beta, free_bits, clip, number)
+        if pass_ is None:
+            self.passes = number
+        return terms
+
+    def step(
+        self,
+        X: Array,
+        optimizer: Optimizer,
+        rows: Any,
+        eps: Any,
+        beta: float,
+        free_bits: float,
+        clip: float | None,
+        pass_: int,
+    ) -> Terms:
+        """`train_step` for rows X (B, D) that are in the model's units, and checked: what `fit` calls."""
         eps = self.epsilon(eps, X.shape[0], "posterior", rows, pass_)
         terms = self.forward(X, eps, beta, free_bits, self.d_params, training=True)
         if self.likelihood.closed_form:
@@ -240,33 +304,32 @@ class Model:
     # ---- using the model ----------------------------------------------------------------------------------------
 
     def encode(self, X: Any, device: bool = False) -> tuple[Array, Array]:
-        """X (N, D) → the posterior's mean and logvar, (N, L) each (eq. 15); on the host unless device=True."""
+        """X (N, D) → mean and logvar of q(z|x), (N, L) each (eq. 15); on the host unless device=True."""
         L = self.latent_dim
-
-        def heads(batch: Any) -> Array:
-            return self.encoder.forward(self._batch(batch))
-
-        H = self._stream(heads, checks.array("X", X, self.features), device)
+        checks.array("X", X, self.features)
+        H = self._stream(lambda block, first: self.encoder.forward(self.rows_in("X", block, first)), X, device)
         return H[:, :L], H[:, L:]
 
     def decode(self, Z: Any, draw: bool = False, device: bool = False, seed: int | None = None) -> Array:
-        """Z (N, L) → E[x|z] (N, D); draw=True: x ~ p(x|z), with the noise of `seed` (the model's, unless given)."""
-        rows = count(0, BATCH_ROWS)
-        Z = checks.array("Z", Z, self.latent_dim)
-        return self._stream(lambda batch: self._decode(self._latents(batch), draw, next(rows), seed), Z, device)
+        """Z (N, L) → E[x|z] (N, D); draw=True: x ~ p(x|z), with the noise of `seed` (the model's, unless given).
+
+        In the data's units: with a scale, float64.
+        """
+        checks.array("Z", Z, self.latent_dim)
+        return self._stream(lambda z, first: self.in_data_units(self.decode_rows(z, draw, first, seed)), Z, device)
 
     def reconstruct(self, X: Any, device: bool = False) -> Array:
-        """X (N, D) → E[x|z] at the posterior's mean, (N, D)."""
+        """X (N, D) → E[x|z] at the mean of q(z|x), (N, D), in the data's units."""
         L = self.latent_dim
 
-        def there_and_back(batch: Any) -> Array:
-            H = self.encoder.forward(self._batch(batch))
-            return self._decode(self.backend.xp.ascontiguousarray(H[:, :L]))
+        def there_and_back(block: Any, first: int) -> Array:
+            H = self.encoder.forward(self.rows_in("X", block, first))
+            return self.in_data_units(self.decode_rows(self.backend.xp.ascontiguousarray(H[:, :L])))
 
         return self._stream(there_and_back, checks.array("X", X, self.features), device)
 
     def sample(self, n: int, seed: int | None = None, draw: bool = False, device: bool = False) -> Array:
-        """n rows from the model: z ~ N(0, I), then E[x|z] (n, D), or x ~ p(x|z) with draw=True.
+        """n rows from the model: z ~ N(0, I), then E[x|z] (n, D), or x ~ p(x|z) with draw=True, in the data's units.
 
         The same n rows each time, for one seed: the model's, unless given.
         """
@@ -276,16 +339,36 @@ class Model:
         noise.normal(Z, "prior", noise.rows(0, n), pass_=0)
         return self.decode(Z[0], draw=draw, device=device, seed=seed)
 
-    # ---- at the door --------------------------------------------------------------------------------------------
+    # ---- from the data's units to the model's, and back ---------------------------------------------------------
 
-    def _batch(self, X: Any) -> Array:
-        """X checked, and as a C-contiguous array of the backend in the model's dtype."""
-        return self.as_own("X", checks.array("X", X, self.features))
+    def rows_in(self, name: str, X: Any, first: int = 0, look: bool = True) -> Array:
+        """X (B, D) in the data's units, checked → as the encoder takes it: scaled, thresholded, the backend's, C order.
 
-    def _latents(self, Z: Any) -> Array:
-        return self.as_own("Z_given", checks.array("Z", Z, self.latent_dim))
+        first   the number of X's first row, for messages;  look: whether the values are checked
+        """
+        checks.array(name, X, self.features)
+        if self.scale is not None:
+            X = self.scale.apply(self.backend.to_host(X), self.backend.dtype)
+        X = self.native(name, X)
+        if look:
+            checks.finite(name, X, first, self.columns, self.backend.to_host)
+        if self.binarize == "threshold":
+            out = self.workspace.take(name, X.shape)
+            out[...] = X >= 0.5
+            return out
+        return X
 
-    def as_own(self, name: str, x: Any) -> Array:
+    def in_model_units(self, X: Any) -> np.ndarray:
+        """X (N, D) in the data's units → as the encoder takes it, on the host: scaled, and thresholded."""
+        checks.array("X", X, self.features)
+        return self._stream(lambda block, first: self.rows_in("X", block, first), X, device=False)
+
+    def in_data_units(self, X: Array) -> Array:
+        """X (N, D) in the model's units → in the data's; with a scale, in float64 on the host."""
+        return X if self.scale is None else self.scale.undo(self.backend.to_host(X))
+
+    def native(self, name: str, x: Any) -> Array:
+        """x as a C-contiguous array of the backend in the model's dtype: itself, or scratch of that name."""
         if self.backend.owns(x) and x.dtype == self.backend.dtype and x.flags.c_contiguous:
             return x
         out = self.workspace.take(name, x.shape)
@@ -311,30 +394,31 @@ class Model:
             eps = eps.reshape(1, B, L)
         elif len(shape) != 3 or shape[0] == 0 or shape[1:] != (B, L):
             raise UsageError(f"eps: expected ({B}, {L}), or (S, {B}, {L}) for S samples; got {shape}")
-        return self.as_own("eps", eps)
+        return self.native("eps", checks.finite("eps", eps) if isinstance(eps, np.ndarray) else eps)
 
     # ---- streaming ----------------------------------------------------------------------------------------------
 
-    def _decode(self, Z: Array, draw: bool = False, start: int = 0, seed: int | None = None) -> Array:
-        out = self.decoder.forward(Z)
+    def decode_rows(self, Z: Any, draw: bool = False, first: int = 0, seed: int | None = None) -> Array:
+        """Z (B, L), rows `first` … of the whole → E[x|z] or a draw (B, D), in the model's units."""
+        out = self.decoder.forward(self.native("Z_given", checks.finite("Z", Z, first, to_host=self.backend.to_host)))
         if not draw:
             return self.likelihood.mean(out)
         noise = self.noise if seed is None else Noise(self.backend, seed)
         u = self.workspace.take("draw", (1, Z.shape[0], self.features))
         fill = noise.uniform if self.likelihood.noise == "uniform" else noise.normal
-        fill(u, "prior", noise.rows(start, start + Z.shape[0]), pass_=1)
+        fill(u, "prior", noise.rows(first, first + Z.shape[0]), pass_=1)
         return self.likelihood.draw(out, u[0])
 
-    def _stream(self, function: Callable[[Any], Array], X: Any, device: bool) -> Array:
-        """`function` over blocks of rows, its results copied into one array."""
-        rows = X.shape[0]
+    def _stream(self, function: Callable[[Any, int], Array], X: Any, device: bool) -> Array:
+        """`function` of (block of rows, number of its first row), its results copied into one array."""
         result: Any = None
-        for start, block in blocks(X):
-            part = function(block)
+        for first, block in blocks(X):
+            part = function(block, first)
+            part = self.backend.asarray(part) if device else self.backend.to_host(part)
             if result is None:
-                shape = (rows, part.shape[1])
-                result = self.backend.empty(shape) if device else np.empty(shape, self.backend.dtype)
-            result[start : start + block.shape[0]] = part if device else self.backend.to_host(part)
+                shape = (X.shape[0], part.shape[1])
+                result = self.backend.empty(shape, part.dtype) if device else np.empty(shape, part.dtype)
+            result[first : first + block.shape[0]] = part
         return result
 
 

@@ -127,4 +127,4 @@ class VAE(Model):
 
         print(vae.trace(X)) is a table; .steps and ["encoder.0.Y"] are its parts. The model is left as it is.
         """
-        return recorder.trace(self, X, eps, beta, free_bits)
+        return recorder.trace(self, self.rows_in("X", X), eps, beta, free_bits)

@@ -26,7 +26,7 @@ def exact_model(**more):
 
 
 def path_of(vae, X, T=20, C=8, leapfrog=5):
-    return AnnealedPath(vae, vae.as_own("X", X), vae.noise.rows(0, len(X)), T, C, leapfrog)
+    return AnnealedPath(vae, vae.native("X", X), vae.noise.rows(0, len(X)), T, C, leapfrog)
 
 
 def test_ais_and_importance_sampling_find_the_exact_marginal_within_their_errors():

@@ -196,12 +196,17 @@ def test_a_folder_is_no_model_file_and_the_file_inside_is_named(tmp_path):
         model().save(tmp_path)
 
 
-def test_loading_a_model_of_scaled_data_says_so(tmp_path):
+@pytest.mark.parametrize("saved", ["by save", "by the run"])
+def test_a_models_file_keeps_its_scale_binarisation_and_column_names(tmp_path, saved):
     X = np.random.default_rng(0).normal(5, 2, (40, 6))
-    vae = mv.VAE(6, 2, (5,), likelihood="gaussian", backend="numpy")
-    vae.fit(X, epochs=1, scale=mv.Scale.fit("standard", X), run=tmp_path / "r", progress=False)
-    with pytest.warns(mv.UsageWarning, match="scaled by 'standard'"):
-        mv.VAE.load(tmp_path / "r/model.safetensors")
+    vae = mv.VAE(6, 2, (5,), likelihood="continuous-bernoulli", backend="numpy")
+    vae.columns = list("abcdef")
+    vae.fit(X, epochs=1, scale=mv.Scale.fit("minmax", X), binarize="none", run=tmp_path / "r", progress=False)
+    vae.save(tmp_path / "m")
+    loaded = mv.VAE.load(tmp_path / ("m" if saved == "by save" else "r/model.safetensors"), backend="numpy")
+    assert (loaded.scale.kind, loaded.binarize, loaded.columns) == ("minmax", "none", tuple("abcdef"))
+    np.testing.assert_array_equal(loaded.encode(X), vae.encode(X))
+    np.testing.assert_array_equal(loaded.sample(5), vae.sample(5))
 
 
 def test_which_is_best_or_last(tmp_path):

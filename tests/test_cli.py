@@ -501,10 +501,10 @@ def test_evaluate_anneals_in_the_units_of_the_data(tmp_path):
     ok("train", "x.npy", "--out", "r", *SMALL, *options, cwd=tmp_path)
     figures = json.loads(ok("evaluate", "r", "--ais", "3", "--bidirectional", "--json", cwd=tmp_path))
     opened = open_run(tmp_path / "r")
-    both = enclose(opened.vae, 16, 3, 16, 10, scale=opened.scale)
-    assert opened.scale.log_jacobian != 0
+    both = enclose(opened.vae, 16, 3, 16, 10)
+    assert opened.vae.scale.log_jacobian != 0
     part = opened.part()
-    found = annealed(opened.vae, part.X, 3, 16, 10, rows=part.rows, scale=opened.scale, binarize=opened.binarize)
+    found = annealed(opened.vae, part.X, 3, 16, 10, rows=part.rows)
     assert figures["ais"]["log_likelihood"] == pytest.approx(found.log_px.mean(), rel=1e-9)
     for side in ("lower", "upper"):
         shown = figures["ais"]["bidirectional"][side]["log_likelihood"]

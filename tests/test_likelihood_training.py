@@ -82,7 +82,7 @@ class Stop(Exception):
 )
 def test_a_resumed_run_ends_with_the_same_bytes(name, at_step, tmp_path, monkeypatch):
     """Cut inside an epoch, and at its end; and taken up where nothing is left to do."""
-    X, real, steps = DATA[name], mv.VAE.train_step, 0
+    X, real, steps = DATA[name], mv.VAE.step, 0
     options = {"validation": X[:40], "epochs": 3, "save_seconds": 0.0}
     fit(model(name), X, run=tmp_path / "whole", **options)
 
@@ -94,7 +94,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(name, at_step, tmp_path, monkeyp
         return real(self, *args, **kwargs)
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(mv.VAE, "train_step", step)
+        patch.setattr(mv.VAE, "step", step)
         fit(model(name), X, run=tmp_path / "cut", **options)
     fit(model(name), X, run=tmp_path / "cut", resume=True, **options)
     fit(model(name), X, run=tmp_path / "cut", resume=True, **options)

@@ -72,11 +72,11 @@ def test_validation_is_evaluate():
 
 def test_an_epoch_visits_every_row_once_in_another_order_each_time(monkeypatch):
     seen = []
-    real = mv.VAE.train_step
+    real = mv.VAE.step
     monkeypatch.setattr(
         mv.VAE,
-        "train_step",
-        lambda self, X, o, rows=None, **k: (seen.append(rows.copy()), real(self, X, o, rows=rows, **k))[1],
+        "step",
+        lambda self, X, o, rows, *more: (seen.append(rows.copy()), real(self, X, o, rows, *more))[1],
     )
     fit(epochs=2)
     first, second = np.concatenate(seen[:5]), np.concatenate(seen[5:])
@@ -88,13 +88,13 @@ def test_an_epoch_visits_every_row_once_in_another_order_each_time(monkeypatch):
 @pytest.mark.parametrize("kind", ["dynamic", "static", "threshold"])
 def test_binarisation(kind, monkeypatch):
     seen = []
-    real = mv.VAE.train_step
+    real = mv.VAE.step
 
-    def watch(self, X, optimizer, rows=None, **more):
+    def watch(self, X, optimizer, rows, *more):
         seen.append(dict(zip(rows.tolist(), X.copy(), strict=True)))
-        return real(self, X, optimizer, rows=rows, **more)
+        return real(self, X, optimizer, rows, *more)
 
-    monkeypatch.setattr(mv.VAE, "train_step", watch)
+    monkeypatch.setattr(mv.VAE, "step", watch)
     grey = RNG.random((50, 16)).astype(np.float32)
     fit(data=grey, epochs=2, binarize=kind)
     first, second = (np.array([batch[i] for i in range(50)]) for batch in seen)
@@ -378,7 +378,7 @@ class Stop(Exception):
 def interrupted_fit(folder, at_step, **options):
     """Fit until a given step, checkpointing after each; then die as a killed process does: nothing more is written."""
     vae, steps = model(samples=2), 0
-    real = mv.VAE.train_step
+    real = mv.VAE.step
 
     def step(self, *args, **kwargs):
         nonlocal steps
@@ -387,13 +387,13 @@ def interrupted_fit(folder, at_step, **options):
         steps += 1
         return real(self, *args, **kwargs)
 
-    mv.VAE.train_step = step
+    mv.VAE.step = step
     try:
         fit(vae, run=folder, **{"save_seconds": 0.0} | OPTIONS | options)
     except Stop:
         pass
     finally:
-        mv.VAE.train_step = real
+        mv.VAE.step = real
 
 
 OPTIMIZERS = {

@@ -264,7 +264,10 @@ MISTAKES = {
     "free bits of fit": (lambda v: v.fit(X46, free_bits=-1), "free_bits=-1: expected a number"),
     "optimizer a name": (lambda v: v.train_step(X46, "adam"), "optimizer='adam': expected an optimizer, such as"),
     "optimizer a class": (lambda v: v.train_step(X46, mv.Adam), "expected an optimizer, such as mv.Adam"),
-    "NaN": (lambda v: v.objective(np.full((4, 6), np.nan)), "a value is NaN or infinite"),
+    "NaN": (
+        lambda v: v.objective(np.full((4, 6), np.nan)),
+        "X: 24 of 24 values are NaN or inf.* row 0, column 0",
+    ),
     "another model's optimizer": (lambda v: _two_models(), "another model"),
 }
 

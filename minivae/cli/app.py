@@ -237,14 +237,14 @@ def trace(
 
     Example: minivae trace run -n 128
     """
+    from ..trace.recorder import trace as trace_pass
     from ..training.batches import Batches
     from .runs import open_run
 
     opened = open_run(run, backend, kernels)
     part, options = opened.part(data, split).first(n), opened.config["options"]
-    batches = Batches(opened.vae, part.X, part.rows, opened.scale, opened.binarize)
-    _, X, _ = next(batches.in_order(len(part.X)))
-    traced = opened.vae.trace(X.copy(), beta=options.get("beta", 1.0), free_bits=options.get("free_bits", 0.0))
+    _, X, _ = next(Batches(opened.vae, part.X, part.rows).in_order(len(part.X)))  # in the model's units
+    traced = trace_pass(opened.vae, X.copy(), beta=options.get("beta", 1.0), free_bits=options.get("free_bits", 0.0))
     if as_json:
         print_json({"part": part.name, **traced.to_dict()})
         return
@@ -271,7 +271,7 @@ def sample(
 
     _check_out(out, (".png", ".npy"), force)
     opened = open_run(run, backend, kernels)
-    _write_rows(out, force, opened.scale.undo(opened.vae.sample(n, seed=seed, draw=draw)), None, opened.shape)
+    _write_rows(out, force, opened.vae.sample(n, seed=seed, draw=draw), None, opened.shape)
 
 
 @app.command()
@@ -292,7 +292,6 @@ def reconstruct(
     Example: minivae reconstruct run -o reconstructions.png
     """
     from .runs import open_run
-    from .train import model_rows
 
     _check_out(out, (".png", ".npy"), force)
     opened = open_run(run, backend, kernels)
@@ -300,10 +299,10 @@ def reconstruct(
     if n is not None and n < 1:
         raise UsageError(f"-n {n}: expected a whole number of at least 1")
     n = n or (24 if out.suffix == ".png" else len(part.X))
-    X = model_rows(opened.vae, part, opened.scale, opened.binarize, n)
-    Y = opened.scale.undo(opened.vae.reconstruct(X))
+    X = part.X[:n]
     limits = None if opened.shape else (part.X.min(axis=0), part.X.max(axis=0))
-    _write_rows(out, force, Y, opened.scale.undo(X), opened.shape, limits)
+    seen = opened.vae.in_data_units(opened.vae.in_model_units(X))
+    _write_rows(out, force, opened.vae.reconstruct(X), seen, opened.shape, limits)
 
 
 @app.command()
@@ -323,12 +322,11 @@ def encode(
     import numpy as np
 
     from .runs import open_run
-    from .train import model_rows
 
     _check_out(out, (".npz",), force)
     opened = open_run(run, backend, kernels)
     part = opened.part(data, split)
-    mean, logvar = opened.vae.encode(model_rows(opened.vae, part, opened.scale, opened.binarize, len(part.X)))
+    mean, logvar = opened.vae.encode(part.X)
     arrays = {"mean": mean, "logvar": logvar, "rows": part.rows}
     if part.y is not None:
         arrays["y"] = part.y

@@ -41,22 +41,21 @@ def assess(
     for option, value in (("--importance", importance), ("--ais", ais), ("--chains", chains)):
         if value is not None:
             checks.whole(option, value)
-    units: dict[str, Any] = {"rows": part.rows, "scale": run.scale, "binarize": run.binarize}
-    figures: dict[str, Any] = {"part": part.name, **evaluate(run.vae, part.X, **units).to_dict()}
+    figures: dict[str, Any] = {"part": part.name, **evaluate(run.vae, part.X, rows=part.rows).to_dict()}
     rows: dict[str, np.ndarray] = {}
     if report:
-        figures["report"] = usage(run.vae, part.X, **units).to_dict()
+        figures["report"] = usage(run.vae, part.X, rows=part.rows).to_dict()
     if importance is not None:
-        log_px, error = log_likelihood(run.vae, part.X, importance, **units)
+        log_px, error = log_likelihood(run.vae, part.X, importance, rows=part.rows)
         figures |= {"importance_samples": importance, **_mean(log_px, error)}
         rows = {"log_px": log_px, "standard_error": error}
     if ais is not None:
-        found = annealed(run.vae, part.X, ais, chains, LEAPFROG, **units)
+        found = annealed(run.vae, part.X, ais, chains, LEAPFROG, rows=part.rows)
         figures["ais"] = {"temperatures": ais, "chains": chains, **_mean(found.log_px, found.error)}
         figures["ais"]["acceptance"] = found.acceptance
         rows = {"log_px": found.log_px, "standard_error": found.error}
         if bidirectional:
-            both = enclose(run.vae, SIMULATED, ais, chains, LEAPFROG, run.scale)
+            both = enclose(run.vae, SIMULATED, ais, chains, LEAPFROG)
             lower, upper = _mean(both.lower, both.lower_error), _mean(both.upper, both.upper_error)
             figures["ais"]["bidirectional"] = {"rows": SIMULATED, "lower": lower, "upper": upper, "gap": both.gap}
     return figures, rows

@@ -23,7 +23,6 @@ from msgspec import Meta
 from .. import checks
 from ..datasets.load import Dataset, load
 from ..datasets.named import NAMED
-from ..datasets.scale import Scale
 from ..disk import LOCK_FILE, TEMPORARY, write_whole
 from ..errors import UsageError, UsageWarning
 from ..training import checkpoint as files
@@ -62,8 +61,6 @@ class Run:
     folder: Path
     config: dict[str, Any]
     vae: VAE
-    scale: Scale
-    binarize: str
 
     @property
     def shape(self) -> tuple[int, int] | None:
@@ -128,15 +125,7 @@ def open_run(folder: str | os.PathLike, backend: str = "auto", kernels: str | No
             f"{folder / CONFIG_FILE} says {config['features']} features, and the model beside it takes {vae.features}: "
             "they are of different runs"
         )
-    kind = saved.extra.get("scale", "none")
-    if kind == "none":
-        scale = Scale("none", np.zeros(vae.features), np.ones(vae.features))
-    else:
-        arrays = {
-            name: saved.tensors[f"scale.{name}"] for name in ("shift", "factor") if f"scale.{name}" in saved.tensors
-        }
-        scale = Scale.from_arrays(kind, arrays)
-    return Run(folder, config, vae, scale, saved.extra.get("binarize", "none"))
+    return Run(folder, config, vae)
 
 
 class TrainOptions(msgspec.Struct):

@@ -74,7 +74,7 @@ class Session:
         )  # fmt: skip
         training = Training(vae, part.X, training_options)
         if data.X_test is not None:  # what would fail after the training fails before it
-            Batches(vae, data.X_test, None, scale, binarize, "test rows")
+            Batches(vae, data.X_test, name="test rows")
         if vae.likelihood.is_density and scale.kind == "none":
             self.advise(*training.batches.range)
 
@@ -92,11 +92,11 @@ class Session:
             self.begun = True
             self.introduce(training, data, why, say)
             history = training.run()
-            self.report(vae, data, scale, binarize, history, say)
+            self.report(vae, data, history, say)
 
     def introduce(self, training: Training, data: Dataset, why: str, say: Callable[[str], None]) -> None:
         """Say what is about to be trained on what."""
-        o, vae, scale, binarize = self.options, training.vae, training.batches.scale, training.batches.binarize
+        o, vae, scale, binarize = self.options, training.vae, training.vae.scale, training.vae.binarize
         pictures = f", pictures of {data.shape[0]}×{data.shape[1]}" if data.shape else ""
         counts = [f"{len(training.batches):,} to train on"]
         counts += [f"{len(training.validation):,} to validate"] if training.validation else []
@@ -153,9 +153,7 @@ class Session:
             "minivae": __version__,
         }
 
-    def report(
-        self, vae: VAE, data: Dataset, scale: Scale, binarize: str, history: History, say: Callable[[str], None]
-    ) -> None:
+    def report(self, vae: VAE, data: Dataset, history: History, say: Callable[[str], None]) -> None:
         """The figure on the test rows, and the pictures."""
         if history.stopped == "patience":
             say(f"stopped     no better validation {vae.loss_fn.name.upper()} for {self.options['patience']} epochs")
@@ -163,45 +161,35 @@ class Session:
             say(f"kept        the parameters of epoch {history.best_epoch}, the best on the validation rows")
         shown = runs.split_of(data, "test" if data.X_test is not None else "train", self.options)
         if data.X_test is not None:
-            result = evaluate(vae, shown.X, rows=shown.rows, scale=scale, binarize=binarize)
+            result = evaluate(vae, shown.X, rows=shown.rows)
             iwae = "" if result.iwae is None else f"iwae {result.iwae:.3f}  "
             say(f"test        {iwae}elbo {result.elbo:.3f}  nll {result.nll:.3f}  kl {result.kl:.3f}  nats a row")
         if not plots.available():
             say(f"pictures    none: they need Matplotlib: {how_to_install('viz')}")
             return
-        drawn = draw_pictures(self.folder, vae, shown, data.shape, scale, binarize, history)
+        drawn = draw_pictures(self.folder, vae, shown, data.shape, history)
         say(f"run         {self.folder}: config.json, history.csv, model.safetensors, {', '.join(drawn)}")
 
 
-def draw_pictures(
-    folder: Path, vae: VAE, part: runs.Part, shape: Any, scale: Scale, binarize: str, history: History
-) -> list[str]:
+def draw_pictures(folder: Path, vae: VAE, part: runs.Part, shape: Any, history: History) -> list[str]:
     """Write a run's pictures; their names."""
-    X = model_rows(vae, part, scale, binarize, SHOWN)
+    X = part.X[:SHOWN]
     limits = None if shape is not None else (part.X.min(axis=0), part.X.max(axis=0))
     plots.loss(history, folder / "loss.png")
-    reconstructed = scale.undo(vae.reconstruct(X))
-    plots.reconstructions(scale.undo(X), reconstructed, shape, folder / "reconstructions.png", limits=limits)
-    plots.grid(scale.undo(vae.sample(SAMPLED)), shape, folder / "samples.png", limits=limits)
+    seen = vae.in_data_units(vae.in_model_units(X))
+    plots.reconstructions(seen, vae.reconstruct(X), shape, folder / "reconstructions.png", limits=limits)
+    plots.grid(vae.sample(SAMPLED), shape, folder / "samples.png", limits=limits)
     drawn = ["loss.png", "reconstructions.png", "samples.png"]
     if vae.latent_dim == 2:
-        mean, _ = vae.encode(model_rows(vae, part, scale, binarize, DOTS))
+        mean, _ = vae.encode(part.X[:DOTS])
         rows = f"{len(mean):,} rows" if len(mean) == len(part.X) else f"the first {len(mean):,} of {len(part.X):,} rows"
         y = None if part.y is None else part.y[:DOTS]
         plots.latent(mean, y, folder / "latent.png", rows=f"{rows} of the {part.name}")
         drawn.append("latent.png")
         if shape is not None:
-            plots.manifold(vae, shape, folder / "manifold.png", scale.undo)
+            plots.manifold(vae, shape, folder / "manifold.png")
             drawn.append("manifold.png")
     return drawn
-
-
-def model_rows(vae: VAE, part: runs.Part, scale: Scale, binarize: str, n: int) -> np.ndarray:
-    """The first n rows of a part in the model's units, to be looked at or encoded: scaled, and thresholded where the
-    run was. A run that drew its pixels is shown the probabilities themselves, the grey pictures, and no draw of them.
-    """
-    X = scale.apply(part.X[:n], vae.backend.dtype)
-    return (X >= 0.5).astype(X.dtype) if binarize == "threshold" else X
 
 
 def _save_seconds() -> float:

@@ -78,7 +78,7 @@ def annealed(
     leapfrog: int = 10,
     rows: Any = None,
     scale: Scale | None = None,
-    binarize: str = "none",
+    binarize: str | None = None,
 ) -> Annealed:
     """ln p(x) for each row of X (N, D) by annealed importance sampling from the prior.
 
@@ -108,13 +108,14 @@ def enclose(
 ) -> Enclosed:
     """The bidirectional check on n rows that the model draws itself; the other arguments as in `annealed`.
 
-    scale   of the run: the model draws in its own units, and nats are given in the data's
+    scale   None: the model's own. The model draws in its own units, and nats are given in the data's
     """
     settings = _settings(temperatures, chains, leapfrog)
-    n, jacobian = checks.whole("n", n), log_jacobian(vae, checks.scale(scale))
+    scale = vae.scale if scale is None else vae.checked_scale(scale)
+    n, jacobian = checks.whole("n", n), log_jacobian(vae, scale)
     Z = vae.backend.empty((1, n, vae.latent_dim))
     vae.noise.normal(Z, "prior", vae.noise.rows(0, n), pass_=0)
-    X = vae.decode(Z[0], draw=True, device=True)
+    X = vae.decode_rows(Z[0], draw=True)
     size, parts = max(1, TILE_ROWS // chains), []
     for start in range(0, n, size):
         part = slice(start, min(start + size, n))

@@ -60,7 +60,9 @@ def log_jacobian(vae: Model, scale: Scale | None) -> float:
     return scale.log_jacobian if scale is not None and vae.likelihood.is_density else 0.0
 
 
-def evaluate(vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str = "none") -> Evaluation:
+def evaluate(
+    vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str | None = None
+) -> Evaluation:
     """ELBO, NLL and KL of the model on X (N, D).
 
     rows, scale, binarize   as in `Batches`; binarisation and ε come from the evaluation stream, so that the figure is
@@ -104,7 +106,7 @@ def log_likelihood(
     rows: Any = None,
     eps: Any = None,
     scale: Scale | None = None,
-    binarize: str = "none",
+    binarize: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """ln p(x) (eq. 7) by importance sampling with the posterior: (log_px (N,), its standard error (N,)), float64.
 
@@ -117,12 +119,12 @@ def log_likelihood(
     N, L = len(batches), vae.latent_dim
     if eps is not None and tuple(getattr(eps, "shape", ())) != (samples, N, L):
         raise UsageError(f"eps: expected ({samples}, {N}, {L}); got {getattr(eps, 'shape', type(eps).__name__)}")
-    log_px, error = np.empty(N), np.empty(N)
+    log_px, error, host = np.empty(N), np.empty(N), vae.backend.to_host
     for part, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
-        own = None if eps is None else vae.as_own("importance.given", eps[:, part])
+        own = None if eps is None else vae.native("importance.given", checks.finite("eps", eps[:, part], to_host=host))
         estimate, se = _log_likelihood(vae, batch, samples, numbers, own)
-        log_px[part], error[part] = vae.backend.to_host(estimate), vae.backend.to_host(se)
-    return log_px - log_jacobian(vae, scale), error
+        log_px[part], error[part] = host(estimate), host(se)
+    return log_px - log_jacobian(vae, batches.scale), error
 
 
 def _log_likelihood(vae: Model, X: Array, K: int, rows: Array, eps: Array | None) -> tuple[Array, Array]:

@@ -71,7 +71,7 @@ class Usage:
         }
 
 
-def usage(vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str = "none") -> Usage:
+def usage(vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str | None = None) -> Usage:
     """How much of its latent space the model uses on X (N, D), N ≥ 2; arguments as in `evaluate`."""
     batches = Batches(vae, X, rows, scale, binarize)
     N, L = len(batches), vae.latent_dim

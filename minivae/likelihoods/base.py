@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..backend import Array, Backend
 from ..buffers import Shape
 from ..errors import UsageError
@@ -83,9 +84,8 @@ class Likelihood:
         number = self.backend.to_host
         ends = np.array([[float(number(end)) for end in (block.min(), block.max())] for block in blocks(X)])
         if not np.isfinite(ends).all():
-            raise UsageError(
-                "a value is NaN or infinite, which no likelihood explains: leave such rows out, or fill them"
-            )
+            for start, block in enumerate(blocks(X)):
+                checks.finite("X", block, start * BLOCK_ROWS, to_host=number)
         return float(ends[:, 0].min()), float(ends[:, 1].max())
 
     def nll_and_grad(

@@ -299,7 +299,7 @@ def _heat_maps(parts: list[tuple[str, np.ndarray]], limits: Limits | None, path:
 # ---- the plane of two latent dimensions -----------------------------------------------------------------------------
 
 
-def manifold(vae: Model, shape: Shape, path: Target, undo: Any = None) -> None:
+def manifold(vae: Model, shape: Shape, path: Target) -> None:
     """For L = 2: decoded means on a grid of z at the prior's quantiles (inverse CDF), so that area is probability."""
     from scipy.stats import norm
 
@@ -308,8 +308,7 @@ def manifold(vae: Model, shape: Shape, path: Target, undo: Any = None) -> None:
 
     quantiles = norm.ppf((np.arange(GRID) + 0.5) / GRID)
     Z = np.array([(a, b) for b in quantiles[::-1] for a in quantiles])
-    X = vae.decode(Z)
-    tiles = _tiles(X if undo is None else undo(X), shape, GRID)
+    tiles = _tiles(vae.decode(Z), shape, GRID)
     pixels = _enlarge(tiles, max(1, round(SIDE / max(tiles.shape))))
     (height, width), (left, right, bottom, top) = pixels.shape, (76, 24, 66, 40)
     inches = np.array([left + width + right, bottom + height + top])

@@ -28,7 +28,7 @@ from .steps import STEPS, Kind, equation_of, flops, product
 
 
 def trace(vae: Model, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
-    """`VAE.trace`: the steps of `vae.objective_and_grad` with the same arguments."""
+    """`VAE.trace`: the steps of `vae.objective_and_grad`, for rows X (B, D) in the model's units."""
     recorder = Recorder(vae.backend)
     twin = recorder.twin(vae)
     with np.errstate(all="ignore"):  # a model that holds NaN is what this is for

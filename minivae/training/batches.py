@@ -23,7 +23,6 @@ from ..model import Model
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
 
-BINARIZE = ("none", "threshold", "static", "dynamic")
 STATIC_PASS = 0  # of the stream 'binarise'; epochs count from 1
 EVALUATION_PASS = 1  # of the stream 'evaluation'; pass 0 is the posterior's ε
 DEVICE_BYTES = 2**31  # larger data stay on the host and go to a device batch by batch
@@ -34,9 +33,9 @@ class Batches:
     """X (N, D) as batches for one model.
 
     rows      (N,) each row's number in its data set, which chooses its noise; None means 0 … N − 1
-    scale     what maps the data's units to the model's; None leaves them
+    scale     what maps the data's units to the model's; None: the model's own
     binarize  "none"; "threshold": 1 where x ≥ ½; "static": one Bernoulli draw for each row; "dynamic": one for each
-              row and epoch
+              row and epoch; None: the model's own
     name      what errors call it
     """
 
@@ -46,26 +45,18 @@ class Batches:
         X: Any,
         rows: Any = None,
         scale: Scale | None = None,
-        binarize: str = "none",
+        binarize: str | None = None,
         name: str = "X",
     ):
         self.name = name
         checks.array(name, X, vae.features)
-        if binarize not in BINARIZE:
-            raise UsageError(f"binarize={binarize!r}: expected one of {', '.join(BINARIZE)}")
         if rows is not None:
             checks.row_numbers("rows", rows, X.shape[0])
-        checks.scale(scale)
-        if vae.likelihood.whole and scale is not None and scale.kind != "none":
-            raise UsageError(
-                f"{name}: likelihood {vae.likelihood.name!r} explains whole numbers, and the scaling {scale.kind!r} "
-                "makes them others: leave it out (--scale none)"
-            )
         self.backend, self.noise, self.workspace = vae.backend, vae.noise, vae.workspace
-        self.binarize = binarize
+        self.binarize = vae.binarize if binarize is None else checks.binarize(binarize)
         self.X = X
         self.rows = None if rows is None else self.backend.asarray(rows)
-        self.scale = scale if scale is not None and scale.kind != "none" else None
+        self.scale = vae.scale if scale is None else vae.checked_scale(scale)
         if self.scale is None and type(X) is np.ndarray and X.nbytes <= DEVICE_BYTES:
             self.X = self.backend.asarray(X)  # once, where there is a device
         self._check(vae)
@@ -113,11 +104,8 @@ class Batches:
             if self.scale is not None:
                 block = self.scale.apply(block, self.backend.dtype)
                 between = between or bool(((block > 0) & (block < 1)).any())
+            checks.finite(self.name, block, start, vae.columns)
             low, high = min(low, float(block.min())), max(high, float(block.max()))
-            if not (math.isfinite(float(block.min())) and math.isfinite(float(block.max()))):
-                raise UsageError(
-                    f"{self.name}: a value among the rows {start} … {start + len(block) - 1} is NaN or infinite"
-                )
         self.range = (low, high)  # of the values, in the model's units
         if self.binarize in ("static", "dynamic") and not (low >= 0 and high <= 1):
             raise UsageError(

@@ -24,6 +24,7 @@ import numpy as np
 from .. import __version__, likelihoods
 from ..backend import Backend, resolve
 from ..buffers import Shape, Workspace
+from ..datasets.scale import Scale
 from ..disk import write_whole
 from ..errors import UsageError, UsageWarning
 from ..layers import MLP
@@ -126,13 +127,23 @@ def put_tensors(vae: Model, tensors: dict[str, np.ndarray], flat: Any, prefix: s
         vae.backend.assign(vae.buffer.view(flat, name), tensors[prefix + name])
 
 
+def describe(vae: Model) -> Checkpoint:
+    """All that a model is: its arguments, tensors, scale, binarisation and column names."""
+    tensors = tensors_of(vae)
+    if vae.scale is not None:
+        tensors |= {f"scale.{name}": array for name, array in vae.scale.to_arrays().items()}
+    kind, columns = "none" if vae.scale is None else vae.scale.kind, None if vae.columns is None else list(vae.columns)
+    extra = {"scale": kind, "binarize": vae.binarize, "columns": columns}
+    return Checkpoint(vae.config(), vae.backend.dtype.name, tensors, {"passes": vae.passes}, extra)
+
+
 def save_model(vae: Model, path: str | os.PathLike) -> None:
     """`VAE.save`: the parameters alone."""
     if Path(path).is_dir():
         raise UsageError(f"{path} is a folder: name a file, such as {Path(path) / 'model.safetensors'}")
     if not Path(path).parent.is_dir():
         raise UsageError(f"{path}: there is no folder {Path(path).parent}; make it first")
-    write(path, Checkpoint(vae.config(), vae.backend.dtype.name, tensors_of(vae), {"passes": vae.passes}))
+    write(path, describe(vae))
 
 
 def build(
@@ -168,7 +179,21 @@ def build(
     if broken:
         message = f"{source}: {prefix + broken[0]!r} holds NaN or infinite values, and so will all that it computes"
         warnings.warn(message, UsageWarning, stacklevel=3)
+    _put_units(vae, checkpoint, source)
     return vae
+
+
+def _put_units(vae: Model, checkpoint: Checkpoint, source: Any) -> None:
+    """The scale, binarisation and column names of a file; an older bare model has none."""
+    extra, tensors = checkpoint.extra, checkpoint.tensors
+    try:
+        if extra.get("scale", "none") != "none":
+            arrays = {key: tensors[f"scale.{key}"] for key in ("shift", "factor") if f"scale.{key}" in tensors}
+            vae.scale = Scale.from_arrays(extra["scale"], arrays)
+        vae.binarize = extra.get("binarize", "none")
+        vae.columns = extra.get("columns")
+    except UsageError as error:
+        raise UsageError(f"{source}: {schema.one_line(error)}") from None
 
 
 def _shapes(model: dict[str, Any], backend: Backend) -> dict[str, Shape]:
@@ -186,10 +211,10 @@ def _shapes(model: dict[str, Any], backend: Backend) -> dict[str, Shape]:
 def load_model(cls: type[M], path: str | os.PathLike, backend: Any, kernels: str | None, dtype: Any, which: str) -> M:
     """`VAE.load`."""
     held = read(path)
-    if held.extra.get("scale", "none") != "none":
+    if held.extra.get("scale", "none") != "none" and "columns" not in held.extra:
         warnings.warn(
-            f"{path} was trained on data scaled by {held.extra['scale']!r}: scale what you give it, or open the run's "
-            "folder with minivae.cli.runs.open_run, which knows the scale",
+            f"{path} was written by an older minivae, whose models took rows that had been scaled "
+            f"({held.extra['scale']!r}): this one takes rows in the data's own units, and scales them itself",
             UsageWarning,
             stacklevel=3,
         )

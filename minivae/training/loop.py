@@ -87,15 +87,14 @@ class Training(State):
 
     def _steps(self, order: Any, plan: list[tuple[float, float]], pass_: int) -> Any:
         """The steps of the plan, their losses to `recent` → the last batch X."""
-        size = self.options.batch_size
+        o, size = self.options, self.options.batch_size
         first = self.at.step * size
         if self.graphs is not None:
             return self.graphs.run(order, plan, pass_, first, size)
-        more: dict[str, Any] = {"free_bits": self.options.free_bits, "clip": self.options.clip, "pass_": pass_}
         for k, (lr, beta) in enumerate(plan):
             self.optimizer.lr = lr
             X, rows = self.batches.take(order[first + k * size : first + (k + 1) * size], "binarise", pass_)
-            terms = self.vae.train_step(X, self.optimizer, rows=rows, beta=beta, **more)
+            terms = self.vae.step(X, self.optimizer, rows, None, beta, o.free_bits, o.clip, pass_)
             self.recent[k] = terms.sums()
         return X
 

@@ -116,15 +116,13 @@ class RunFiles:
         training, vae, at = self.training, self.training.vae, self.training.at
         if not finite(vae.backend, vae.buffer.state):
             raise diagnose(training, at.total_steps, "the loss is finite, the parameters are not")
-        tensors = files.tensors_of(vae)
+        checkpoint = files.describe(vae)
+        tensors = checkpoint.tensors
         if at.best_epoch is not None:
-            tensors |= files.tensors_of(vae, training.best, "best.")
+            tensors.update(files.tensors_of(vae, training.best, "best."))
         for slot, state in training.optimizer.state.items():
             tensors[f"optimizer.{slot}"] = vae.backend.to_host(state)
-        scale = training.batches.scale
-        if scale is not None:
-            tensors |= {f"scale.{name}": array for name, array in scale.to_arrays().items()}
-        state = {
+        checkpoint.training = {
             "passes": vae.passes,
             "first_pass": training.first_pass,
             "optimizer_steps": training.optimizer.steps,
@@ -136,8 +134,7 @@ class RunFiles:
         if self._unsynced:  # a checkpoint never counts a row that a power cut can take
             sync(self.history)
             self._unsynced = False
-        extra = {"scale": scale.kind if scale else "none", "binarize": training.batches.binarize}
-        files.write(self.model, files.Checkpoint(vae.config(), vae.backend.dtype.name, tensors, state, extra))
+        files.write(self.model, checkpoint)
         self.last_save = time.monotonic()
 
     def save_if_due(self) -> None:

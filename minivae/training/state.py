@@ -31,7 +31,8 @@ class State:
         if options.validation is not None:
             held = (options.validation, options.validation_rows)
             self.validation = Batches(vae, *held, options.scale, options.binarize, "validation")
-        self.jacobian = log_jacobian(vae, self.batches.scale)
+        vae.scale, vae.binarize = self.batches.scale, self.batches.binarize
+        self.jacobian = log_jacobian(vae, vae.scale)
         self.steps_per_epoch = -(-len(self.batches) // options.batch_size)
         shown = options.progress is True or (options.progress is None and sys.stderr.isatty())
         self.progress = Progress() if shown else options.progress

@@ -33,7 +33,7 @@ class LinearGaussian:
     @classmethod
     def of(cls, vae: VAE) -> LinearGaussian:
         """The decoder of a linear VAE, hidden=(), with a Gaussian of one σ, given or learned (eq. 22)."""
-        checks.instance("vae", vae, VAE, "a mv.VAE")
+        checks.unscaled(checks.instance("vae", vae, VAE, "a mv.VAE"))
         likelihood, D = vae.likelihood, vae.features
         if vae.hidden or not likelihood.is_density or likelihood.width != D or "gaussian" not in likelihood.name:
             raise UsageError(
