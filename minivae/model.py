@@ -18,7 +18,10 @@ means over rows. `logvar` = ln σ².
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from functools import wraps
+from threading import RLock
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -36,6 +39,20 @@ if TYPE_CHECKING:
     from .optim import Optimizer
 
 BATCH_ROWS = 1024  # rows at a time where a method streams over many
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def locked(call: Callable[P, R]) -> Callable[P, R]:
+    """Let one thread at a time into a method of a model, or a function whose first argument is one."""
+
+    @wraps(call)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        model: Any = args[0] if args else kwargs.get("vae")
+        with getattr(model, "lock", nullcontext()):  # what is no model is an error of the call's own
+            return call(*args, **kwargs)
+
+    return alone
 
 
 class Model:
@@ -81,6 +98,7 @@ class Model:
         self.backend = resolve(backend, kernels, dtype)
         self.workspace = Workspace(self.backend)
         self.noise = Noise(self.backend, seed)
+        self.lock = RLock()  # held by every public call
         self._scale: Scale | None = None
         self._binarize = "none"
         self._columns: tuple[str, ...] | None = None
@@ -222,6 +240,7 @@ class Model:
 
     # ---- the objective, and a step down it ----------------------------------------------------------------------
 
+    @locked
     def objective(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
         """The loss of a training step and its parts for X (B, D) (eq. 13, 24); with "iwae" they are `WeightedTerms`.
 
@@ -235,6 +254,7 @@ class Model:
         X, eps = self._checked(X, eps, beta, free_bits)
         return self.forward(X, eps, beta, free_bits, training=True).copy()
 
+    @locked
     def objective_and_grad(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
         """`objective`, and `gradients` overwritten with the gradient of its loss (eq. 13, 24)."""
         X, eps = self._checked(X, eps, beta, free_bits)
@@ -248,6 +268,7 @@ class Model:
         self.loss_fn.check(beta, free_bits)
         return X, self.epsilon(eps, X.shape[0], "evaluation", None, 0)
 
+    @locked
     def train_step(
         self,
         X: Any,
@@ -267,7 +288,7 @@ class Model:
         eps      (B, L) or (S, B, L): the noise itself, instead
         clip     the gradient's largest global norm
         pass_    the pass over the data, which chooses the noise too; None counts this model's own calls
-        Returns terms of the scaled data that are views, valid until the next call.
+        Returns terms of the scaled data that are views, valid until the next call of the model, by any thread.
         """
         X = self.rows_in("X", X, look=self.backend.name == "numpy")
         self.loss_fn.check(beta, free_bits)
@@ -303,6 +324,7 @@ class Model:
 
     # ---- using the model ----------------------------------------------------------------------------------------
 
+    @locked
     def encode(self, X: Any, device: bool = False) -> tuple[Array, Array]:
         """X (N, D) → mean and logvar of q(z|x), (N, L) each (eq. 15); on the host unless device=True."""
         L = self.latent_dim
@@ -310,6 +332,7 @@ class Model:
         H = self._stream(lambda block, first: self.encoder.forward(self.rows_in("X", block, first)), X, device)
         return H[:, :L], H[:, L:]
 
+    @locked
     def decode(self, Z: Any, draw: bool = False, device: bool = False, seed: int | None = None) -> Array:
         """Z (N, L) → E[x|z] (N, D); draw=True: x ~ p(x|z), with the noise of `seed` (the model's, unless given).
 
@@ -318,6 +341,7 @@ class Model:
         checks.array("Z", Z, self.latent_dim)
         return self._stream(lambda z, first: self.in_data_units(self.decode_rows(z, draw, first, seed)), Z, device)
 
+    @locked
     def reconstruct(self, X: Any, device: bool = False) -> Array:
         """X (N, D) → E[x|z] at the mean of q(z|x), (N, D), in the data's units."""
         L = self.latent_dim
@@ -328,6 +352,7 @@ class Model:
 
         return self._stream(there_and_back, checks.array("X", X, self.features), device)
 
+    @locked
     def sample(self, n: int, seed: int | None = None, draw: bool = False, device: bool = False) -> Array:
         """n rows from the model: z ~ N(0, I), then E[x|z] (n, D), or x ~ p(x|z) with draw=True, in the data's units.
 
@@ -358,6 +383,7 @@ class Model:
             return out
         return X
 
+    @locked
     def in_model_units(self, X: Any) -> np.ndarray:
         """X (N, D) in the data's units → as the encoder takes it, on the host: scaled, and thresholded."""
         checks.array("X", X, self.features)

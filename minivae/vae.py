@@ -13,7 +13,7 @@ import numpy as np
 
 from .backend import Backend
 from .evaluation import bounds
-from .model import Model
+from .model import Model, locked
 from .optim import Optimizer
 from .trace import recorder
 from .training import checkpoint
@@ -45,6 +45,7 @@ class VAE(Model):
     `parameters` and `gradients` map names to views of the flat buffers: "encoder.0.W" (D, H), "encoder.0.b" …
     """
 
+    @locked
     def fit(
         self,
         X: Any,
@@ -96,6 +97,7 @@ class VAE(Model):
         )  # fmt: skip
         return Training(self, X, options).run()
 
+    @locked
     def save(self, path: str | os.PathLike) -> None:
         """Write one safetensors file, whole or not at all."""
         checkpoint.save_model(self, path)
@@ -116,12 +118,14 @@ class VAE(Model):
         """
         return checkpoint.load_model(cls, path, backend, kernels, dtype, which)
 
+    @locked
     def log_likelihood(
         self, X: Any, samples: int = 1000, rows: Any = None, eps: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """ln p(x) of each row of X by importance sampling: (log_px (N,), standard error (N,)), nats (`evaluation/`)."""
         return bounds.log_likelihood(self, X, samples, rows=rows, eps=eps)
 
+    @locked
     def trace(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
         """What `objective_and_grad` does, step by step: arrays, times, norms, and what is not finite (`trace/`).
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from .. import checks
 from ..backend import Array
-from ..model import Model
+from ..model import Model, locked
 from ..training.batches import Batches
 from .bounds import TILE_ROWS, log_jacobian
 
@@ -70,6 +70,7 @@ class Enclosed:
         return float((self.upper - self.lower).mean())
 
 
+@locked
 def annealed(
     vae: Model,
     X: Any,
@@ -98,6 +99,7 @@ def annealed(
     return Annealed(log_px - log_jacobian(vae, batches.scale), error, float(accepted.mean()))
 
 
+@locked
 def enclose(
     vae: Model,
     n: int = 16,

@@ -20,7 +20,7 @@ import numpy as np
 from .. import checks
 from ..backend import Array
 from ..errors import UsageError
-from ..model import BATCH_ROWS, Model
+from ..model import BATCH_ROWS, Model, locked
 from ..training.batches import Batches
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def log_jacobian(vae: Model, scale: Scale | None) -> float:
     return scale.log_jacobian if scale is not None and vae.likelihood.is_density else 0.0
 
 
+@locked
 def evaluate(
     vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str | None = None
 ) -> Evaluation:
@@ -99,6 +100,7 @@ def fit_closed_form(vae: Model, batches: Batches) -> None:
         vae.likelihood.fit({name: total / len(batches) for name, total in totals.items()})
 
 
+@locked
 def log_likelihood(
     vae: Model,
     X: Any,

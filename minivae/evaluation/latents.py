@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UsageError
-from ..model import BATCH_ROWS, Model
+from ..model import BATCH_ROWS, Model, locked
 from ..training.batches import Batches
 from .bounds import log_jacobian
 
@@ -71,6 +71,7 @@ class Usage:
         }
 
 
+@locked
 def usage(vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str | None = None) -> Usage:
     """How much of its latent space the model uses on X (N, D), N ≥ 2; arguments as in `evaluate`."""
     batches = Batches(vae, X, rows, scale, binarize)
