@@ -44,6 +44,11 @@ def most_threads() -> int:
     return import_module(f"{__name__}._threads").most()
 
 
+def kept_on_disk() -> bool:
+    """Whether compiled kernels are kept for the next process (`_cache.py`)."""
+    return import_module(f"{__name__}._cache").CACHE
+
+
 def files() -> dict[str, ModuleType]:
     """Import the op files (and with them Numba): file name → module."""
     return {name: import_module(f"{__name__}.{name}") for name in FILES}

@@ -20,9 +20,11 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
+from ._cache import CACHE
+
 # For the loops of the op files: division as IEEE has it (Numba's default tests every divisor and vectorises nothing),
 # and sums in any order, so that a row's loss is added up in vector lanes. NaN and ±inf keep their meaning.
-kernel = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, cache=True, nogil=True)
+kernel = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, cache=CACHE, nogil=True)
 _SCALAR: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 _scalar = njit(**_SCALAR)
 

@@ -27,6 +27,8 @@ from llvmlite import ir
 from numba import cfunc, extending, njit, types
 from numba.core import cgutils
 
+from ._cache import CACHE
+
 intrinsic: Any = extending.intrinsic  # it takes fewer arguments than the function that it is given
 
 # Words that different threads write lie 128 bytes apart: the pair of cache lines that processors fetch together.
@@ -39,7 +41,7 @@ PATIENCE = 50_000  # a caller looks so long for the end of the last shares; it m
 REGRET = 16  # after a longer wait it computes alone for so many times as long: waits cost 6 % of the time at the most
 LOOKS = 32  # between two readings of the clock
 
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "cache": True, "nogil": True}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "cache": CACHE, "nogil": True}
 
 
 def _address(function):
@@ -191,7 +193,7 @@ def _wake(pool, bed):
         call(_load(pool + 8 * RELEASE), (_load(bed + 8),))
 
 
-@cfunc(types.void(*[types.int64] * 4), cache=True)
+@cfunc(types.void(*[types.int64] * 4), cache=CACHE)
 def _hand_over(pool, task, data, shares):
     """Compute all shares of a task, with the workers if they can be had."""
     start = _now(pool)

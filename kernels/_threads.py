@@ -24,6 +24,7 @@ from numba import njit, types
 from numba.core import cgutils
 
 from . import _pool
+from ._cache import CACHE
 
 LINE = 16  # a share of a flat array is a multiple of this many elements: whole cache lines of float32
 GRAIN = 1 << 14  # elements worth a share: some 10 µs of work, against 1 µs for the hand-over
@@ -122,7 +123,7 @@ class shared:
         scope = {"_task": _task, "_pool": _pool, "_kernel": self.kernel}
         launch = FunctionType(code, scope, function.__name__)
         launch.__qualname__, launch.__module__ = function.__qualname__, function.__module__
-        self.launch = njit(**_OPTIONS, cache=True)(launch)
+        self.launch = njit(**_OPTIONS, cache=CACHE)(launch)
 
 
 def run(kernel, elements, *arguments, grain=GRAIN, per_thread=PER_THREAD):

@@ -11,6 +11,7 @@ import contextlib
 import math
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels as kernel_files
-from .errors import UsageError, how_to_install
+from .errors import UsageError, UsageWarning, how_to_install
 from .matmul import cpu as products
 from .matmul import gpu as cublas
 
@@ -28,6 +29,18 @@ Array = Any  # an array of the backend's module: numpy.ndarray or cupy.ndarray
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector load
 DTYPES = ("float32", "float64")
 MOST_THREADS = 1024
+
+
+def _see_to_numba() -> None:
+    """Raise UsageError where a variable keeps Numba from compiling. It reads them when it is imported."""
+    number = os.environ.get("NUMBA_NUM_THREADS", "")
+    if re.fullmatch(r" *(-[0-9]+|[-+]?0+) *", number):
+        raise UsageError(f"NUMBA_NUM_THREADS={number[:20]}: Numba expects a number of at least 1: set one, or unset it")
+    if os.environ.get("NUMBA_DISABLE_JIT", "0").strip() not in ("", "0"):
+        raise UsageError("NUMBA_DISABLE_JIT is set, and Numba then compiles nothing, which the kernels need: unset it")
+
+
+_see_to_numba()
 
 
 class Backend:
@@ -75,6 +88,8 @@ class Backend:
             )
         self.xp = np if self.name == "numpy" else _cupy()
         self.special = import_module("scipy.special" if self.name == "numpy" else "cupyx.scipy.special")
+        if self.name == "numpy":
+            _warn_of_no_cache()
         self.ops = kernel_files.load(self.name, kernels, self.xp)
         self.provider, self.threads = None, 1
         if self.name == "numpy":
@@ -167,6 +182,17 @@ def resolve(backend: str | Backend, kernels: str | None, dtype: Any) -> Backend:
     if dtype is not None and np.dtype(dtype) != backend.dtype:
         raise UsageError(f"dtype={dtype!r} contradicts the {backend!r} given: leave one of the two out")
     return backend
+
+
+@cache
+def _warn_of_no_cache() -> None:
+    if not kernel_files.kept_on_disk():
+        warnings.warn(
+            "compiled kernels are not kept for the next process: Numba may write neither beside them nor to your cache "
+            "folder; set NUMBA_CACHE_DIR to a folder that it may write to",
+            UsageWarning,
+            stacklevel=4,
+        )
 
 
 @cache

@@ -13,6 +13,7 @@ READ = {
     "MINIVAE_SAVE_SECONDS": "the least time between two checkpoints of a run; unset: 10",
     "MINIVAE_THREADS": "the number of threads; unset: the processors this process may use, or a limit below",
     "NO_COLOR": "set to anything: no colour and no bold text",
+    "NUMBA_DISABLE_JIT": "other than 0: refused, for the kernels are compiled; unset: 0",
     "NUMBA_NUM_THREADS": "the most threads where MINIVAE_THREADS is not set",
     "OMP_NUM_THREADS": "the most threads where neither MINIVAE_THREADS nor OPENBLAS_NUM_THREADS is set",
     "OPENBLAS_NUM_THREADS": "the threads of NumPy's OpenBLAS; the most of ours where MINIVAE_THREADS is not set",

@@ -238,6 +238,7 @@ def assert_it_runs(script, **environment):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
 
 
 # ---- users' mistakes --------------------------------------------------------------------------------------------
@@ -316,6 +317,56 @@ def test_the_number_of_threads_stays_what_it_was_first(monkeypatch):
     monkeypatch.setenv("MINIVAE_THREADS", str(first + 1))
     with threadpool_limits(1):
         assert mv.Backend("numpy").threads == backend.threads() == first
+
+
+STEP = """
+    import numpy as np, minivae as mv
+    try:
+        vae = mv.VAE(10, 2, (8,), backend=mv.Backend("numpy"))
+        for _ in range(2): mv.Backend("numpy")
+        print(vae.train_step(np.ones((4, 10), np.float32), mv.Adam()).loss)
+    except mv.UsageError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        ("NUMBA_NUM_THREADS", "0", "NUMBA_NUM_THREADS=0: Numba expects a number of at least 1"),
+        ("NUMBA_NUM_THREADS", "-3", "NUMBA_NUM_THREADS=-3: Numba expects a number of at least 1"),
+        ("NUMBA_DISABLE_JIT", "1", "NUMBA_DISABLE_JIT is set, and Numba then compiles nothing"),
+    ],
+)
+def test_a_variable_that_keeps_numba_from_compiling_is_one_line(name, text, said):
+    out, err = assert_it_runs(STEP, **{name: text})
+    assert out.startswith(said) and out.count("\n") == 1
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"NUMBA_CPU_NAME": "generic"}, {"NUMBA_THREADING_LAYER": "workqueue"}, {"NUMBA_NUM_THREADS": "1"}],
+    ids=str,
+)
+def test_it_runs_with_any_processor_and_pool_of_numbas(environment):
+    """Nothing of Numba's own pool, OpenMP's or another, is used."""
+    out, err = assert_it_runs(STEP, MINIVAE_THREADS="2", **environment)
+    assert float(out) > 0 and err == ""
+
+
+def test_a_folder_that_cannot_be_written_to_costs_one_warning():
+    script = """
+        from numba.core import caching
+        class ReadOnly:
+            @classmethod
+            def from_function(cls, function, file): return None
+        for kind in vars(caching).values():
+            if hasattr(kind, "_locator_classes"): kind._locator_classes = [ReadOnly]
+    """
+    out, err = assert_it_runs(textwrap.dedent(script) + textwrap.dedent(STEP))
+    assert float(out) > 0
+    assert err.count("Warning") == err.count("compiled kernels are not kept for the next process") == 1
 
 
 @_threads.shared

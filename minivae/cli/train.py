@@ -222,7 +222,8 @@ def describe_machine() -> dict[str, Any]:
 
     facts: dict[str, Any] = {"minivae": __version__, "python": platform.python_version(), "platform": sys.platform}
     try:
-        facts["backend"] = str(Backend())
+        backend = Backend()
+        facts["backend"], facts["threads"] = str(backend), str(backend.threads)
     except UsageError as error:
         facts["backend"] = f"unavailable: {error}"
     for name in ("numpy", "mkl"):
