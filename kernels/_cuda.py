@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parent
-HEADERS = ("_numbers.cuh", "_vectors.cuh", "_sums.cuh")
+HEADERS = ("_numbers.cuh", "_vectors.cuh", "_sums.cuh", "_likelihood.cuh")
 REAL = {"float32": "float", "float64": "double"}
 THREADS = 256  # of a block
 WARP = 32

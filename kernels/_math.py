@@ -25,6 +25,8 @@ from ._cache import CACHE
 # For the loops of the op files: division as IEEE has it (Numba's default tests every divisor and vectorises nothing),
 # and sums in any order, so that a row's loss is added up in vector lanes. NaN and ±inf keep their meaning.
 kernel = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, cache=CACHE, nogil=True)
+# For the formulas of one element that a loop calls: part of it, with its flags.
+point = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
 _SCALAR: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 _scalar = njit(**_SCALAR)
 

@@ -11,11 +11,11 @@ Shapes: rows R = S·B, sample by sample; logits, d_logits (R, D); X (B, D), row 
 X; nll_rows (R,); weight a number, or (R,) or (S, B). dtype: float32 or float64, all the same, C-contiguous.
 """
 
-from . import _cuda
-from ._math import exp, like, log1p_unit
+from . import _likelihood
+from ._likelihood import one_output
+from ._math import exp, like, log1p_unit, point
 from ._op import WEIGHTS, Op, normal, poison, row_weight, uniform
-from ._rows import as_column, as_vector
-from ._threads import run, share, shared
+from ._rows import as_column
 
 
 def reference(xp, nll_rows, d_logits, logits, X, weight):
@@ -37,40 +37,17 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     d_logits.reshape(-1, B, D)[...] = weight * (rho - X)
 
 
-@shared
-def _bernoulli(nll_rows, d_logits, logits, X, weight, weight_step, t, shares):
-    B, D = X.shape
-    zero, one = like(X, 0.0), like(X, 1.0)
-    start, stop = share(t, shares, logits.shape[0], 1)
-    for r in range(start, stop):
-        b = r % B
-        w = weight[r * weight_step]
-        nll = zero
-        for j in range(D):
-            l, x = logits[r, j], X[b, j]
-            e = exp(-abs(l))
-            nll += (zero if l < zero else l) - l * x + log1p_unit(e)
-            d_logits[r, j] = w * ((one if l >= zero else e) / (one + e) - x)
-        nll_rows[r] = nll
+@point
+def _bernoulli(l, x):
+    """(loss, slope by ℓ) of one feature."""
+    zero, one = like(x, 0.0), like(x, 1.0)
+    e = exp(-abs(l))
+    loss = (zero if l < zero else l) - l * x + log1p_unit(e)
+    return loss, (one if l >= zero else e) / (one + e) - x
 
 
-def fused(nll_rows, d_logits, logits, X, weight):
-    """The fused `reference`."""
-    weight, step = as_vector(weight, X.dtype)
-    run(_bernoulli, logits.size, nll_rows, d_logits, logits, X, weight, step)
-
-
-# ---- CUDA -----------------------------------------------------------------------------------------------------------
-
-
-def cuda(nll_rows, d_logits, logits, X, weight):
-    """The kernel of `bernoulli.cu`; arguments as `reference`."""
-    _cuda.check(X.dtype, nll_rows, d_logits, logits)
-    R, (B, D) = logits.shape[0], X.shape
-    _cuda.launch(
-        "bernoulli", "bernoulli", X.dtype, _cuda.rows(R, D),
-        nll_rows, d_logits, logits, X, _cuda.row_weight(weight, X.dtype), R, B, D,
-    )  # fmt: skip
+fused = one_output(_bernoulli)
+cuda = _likelihood.cuda("bernoulli", "bernoulli")
 
 
 def example(rng, dtype, S, B, D, case):

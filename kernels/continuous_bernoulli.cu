@@ -34,25 +34,10 @@ extern "C" __global__ void continuous_bernoulli(
     const real* __restrict__ logits,  // (R, D)
     const real* __restrict__ X,       // (B, D)
     row_weight weight, unsigned R, unsigned B, int D) {
-    const bool wide = D % WIDE == 0 && aligned<WIDE>(d_logits, logits, X);
-    for (unsigned r = first_row(); r < R; r += next_rows()) {
-        const size_t mine = (size_t)r * D, its = (size_t)(r % B) * D;
-        const real w = weight[r];
-        real nll = 0;
-        along(D, wide, [&](auto N, int j) {
-            const auto l = load(N, logits + mine + j), x = load(N, X + its + j);
-            auto d = l;
-            for (int k = 0; k < N; ++k) {
-                real a = abs(l[k]);
-                a = a < SMALLEST ? SMALLEST : a;  // NaN stays NaN
-                const real t = -expm1(-a);
-                const real above = a < NEAR ? real(0.5) + mean_near(a) : (a - t) / (a * t);
-                nll += real(0.5) * a + log(t / a) + l[k] * (real(0.5) - x[k]);
-                d[k] = w * ((l[k] < 0 ? 1 - above : above) - x[k]);
-            }
-            store(d_logits + mine + j, d);
-        });
-        nll = row_sum(nll);
-        if (threadIdx.x == 0) nll_rows[r] = nll;
-    }
+    rows_of_one_output(nll_rows, d_logits, nullptr, logits, X, weight, R, B, D, [](real l, real x) {
+        real a = abs(l);
+        a = a < SMALLEST ? SMALLEST : a;  // NaN stays NaN
+        const real t = -expm1(-a), above = a < NEAR ? real(0.5) + mean_near(a) : (a - t) / (a * t);
+        return one_output<real>{real(0.5) * a + log(t / a) + l * (real(0.5) - x), (l < 0 ? 1 - above : above) - x};
+    });
 }

@@ -23,12 +23,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from . import _cuda
-from ._math import expm1_negative, like
+from . import _likelihood
+from ._likelihood import one_output
+from ._math import expm1_negative, like, point
 from ._op import WEIGHTS, Op, normal, poison, row_weight, uniform
-from ._rows import as_column, as_vector
+from ._rows import as_column
 from ._special import _inlined, log
-from ._threads import run, share, shared
 
 NEAR = 2.0  # below it, the series
 
@@ -105,45 +105,21 @@ def _series(q):
     return g * q + like(q, SERIES[0])
 
 
-@shared
-def _continuous_bernoulli(nll_rows, d_logits, logits, X, weight, weight_step, t, shares):
-    B, D = X.shape
-    zero, half, one = like(X, 0.0), like(X, 0.5), like(X, 1.0)
-    smallest, near = like(X, SMALLEST), like(X, NEAR)
-    start, stop = share(t, shares, logits.shape[0], 1)
-    for r in range(start, stop):
-        b = r % B
-        w = weight[r * weight_step]
-        nll = zero
-        for j in range(D):
-            l, x = logits[r, j], X[b, j]
-            a = abs(l)
-            a = smallest if a < smallest else a  # NaN stays NaN
-            m = -expm1_negative(-a)
-            inverse = one / (a * m)
-            mu = half + _series(a * a) * a if a < near else (a - m) * inverse
-            nll += half * a + log(m * m * inverse) + l * (half - x)
-            d_logits[r, j] = w * ((one - mu if l < zero else mu) - x)
-        nll_rows[r] = nll
+@point
+def _continuous_bernoulli(l, x):
+    """(loss, slope by ℓ) of one feature."""
+    half, one, smallest = like(x, 0.5), like(x, 1.0), like(x, SMALLEST)
+    a = abs(l)
+    a = smallest if a < smallest else a  # NaN stays NaN
+    m = -expm1_negative(-a)
+    inverse = one / (a * m)
+    mu = half + _series(a * a) * a if a < like(x, NEAR) else (a - m) * inverse
+    loss = half * a + log(m * m * inverse) + l * (half - x)
+    return loss, (one - mu if l < like(x, 0.0) else mu) - x
 
 
-def fused(nll_rows, d_logits, logits, X, weight):
-    """The fused `reference`."""
-    weight, step = as_vector(weight, X.dtype)
-    run(_continuous_bernoulli, logits.size, nll_rows, d_logits, logits, X, weight, step)
-
-
-# ---- CUDA -----------------------------------------------------------------------------------------------------------
-
-
-def cuda(nll_rows, d_logits, logits, X, weight):
-    """The kernel of `continuous_bernoulli.cu`; arguments as `reference`."""
-    _cuda.check(X.dtype, nll_rows, d_logits, logits)
-    R, (B, D) = logits.shape[0], X.shape
-    _cuda.launch(
-        "continuous_bernoulli", "continuous_bernoulli", X.dtype, _cuda.rows(R, D),
-        nll_rows, d_logits, logits, X, _cuda.row_weight(weight, X.dtype), R, B, D,
-    )  # fmt: skip
+fused = one_output(_continuous_bernoulli)
+cuda = _likelihood.cuda("continuous_bernoulli", "continuous_bernoulli")
 
 
 def example(rng, dtype, S, B, D, case):

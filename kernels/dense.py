@@ -20,8 +20,9 @@ Source of the stable forms: `_math.py`. At a = 0 relu's gradient is 0, the conve
 import numpy as np
 
 from . import _cuda
-from ._math import expm1_negative, kernel, like, sigmoid, softplus, tanh
+from ._math import expm1_negative, kernel, like, point, sigmoid, softplus, tanh
 from ._op import Op, normal, poison
+from ._specialise import specialised
 from ._threads import run, share, shared
 
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "softplus", "silu")
@@ -95,47 +96,78 @@ def backward_reference(xp, dA, db, partial, Y, A, activation):
 
 
 # ---- fused: one pass forward, one pass backward -----------------------------------------------------------------
-# Two kernels each way, told apart by a number inside: for the activations of straight lines, and for the curved ones. A
-# kernel made by a function that takes f would be compiled anew in every process: Numba's cache does not know it again.
-_IDENTITY, _RELU, _TANH, _SIGMOID, _SOFTPLUS, _SILU = range(len(ACTIVATIONS))
-_NUMBER = {name: number for number, name in enumerate(ACTIVATIONS)}
+# For each activation f(a), and slope(d, y, a) = d f′: y = f(a), and a itself where it is kept.
 
 
-@shared
-def _straight_forward(Y, b, activation, t, shares):
-    zero = like(b, 0.0)
+@point
+def _identity(a):
+    return a
+
+
+@point
+def _identity_slope(d, y, a):
+    return d
+
+
+@point
+def _relu(a):
+    return like(a, 0.0) if a < like(a, 0.0) else a  # NaN stays NaN
+
+
+@point
+def _relu_slope(d, y, a):
+    return d if y > like(y, 0.0) else like(y, 0.0)
+
+
+@point
+def _tanh(a):
+    return tanh(a)
+
+
+@point
+def _tanh_slope(d, y, a):
+    return d * (like(y, 1.0) - y * y)
+
+
+@point
+def _sigmoid(a):
+    return sigmoid(a)
+
+
+@point
+def _sigmoid_slope(d, y, a):
+    return d * (y * (like(y, 1.0) - y))
+
+
+@point
+def _softplus(a):
+    return softplus(a)
+
+
+@point
+def _softplus_slope(d, y, a):
+    return d * -expm1_negative(-y)
+
+
+@point
+def _silu(a):
+    return a * sigmoid(a)
+
+
+@point
+def _silu_slope(d, y, a):
+    s = sigmoid(a)
+    return d * (s + y * (like(y, 1.0) - s))
+
+
+def _forward(Y, A, b, t, shares):
     start, stop = share(t, shares, Y.shape[0], 1)
     for i in range(start, stop):
-        if activation == _RELU:
-            for j in range(Y.shape[1]):
-                a = Y[i, j] + b[j]
-                Y[i, j] = zero if a < zero else a  # NaN stays NaN
-        else:
-            for j in range(Y.shape[1]):
-                Y[i, j] += b[j]
-
-
-@shared
-def _curved_forward(Y, A, b, activation, t, shares):
-    start, stop = share(t, shares, Y.shape[0], 1)
-    for i in range(start, stop):
-        if activation == _TANH:
-            for j in range(Y.shape[1]):
-                Y[i, j] = tanh(Y[i, j] + b[j])
-        elif activation == _SIGMOID:
-            for j in range(Y.shape[1]):
-                Y[i, j] = sigmoid(Y[i, j] + b[j])
-        elif activation == _SOFTPLUS:
-            for j in range(Y.shape[1]):
-                Y[i, j] = softplus(Y[i, j] + b[j])
-        else:
-            for j in range(Y.shape[1]):
-                a = Y[i, j] + b[j]
+        for j in range(Y.shape[1]):
+            a = Y[i, j] + b[j]
+            if A is not None:
                 A[i, j] = a
-                Y[i, j] = a * sigmoid(a)
-
-
-# Backward, a share is whole blocks of rows, so that the sums do not depend on the number of shares.
+            Y[i, j] = f(a)  # noqa: F821
 
 
 @kernel
@@ -147,62 +179,40 @@ def _add_rows(total, X):
             total[j] += X[i, j]
 
 
-@shared
-def _straight_backward(dA, partial, Y, activation, t, shares):
+def _backward(dA, partial, Y, A, t, shares):
+    """A share is whole blocks of rows, so that the sums do not depend on the number of shares."""
     B, H = dA.shape
-    zero = like(dA, 0.0)
-    blocks = (B + BLOCK_ROWS - 1) // BLOCK_ROWS
-    first, last = share(t, shares, blocks, 1)
-    for block in range(first, last):
-        start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
-        if activation == _RELU:
-            for i in range(start, stop):
-                for j in range(H):
-                    dA[i, j] = dA[i, j] if Y[i, j] > zero else zero
-        _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
-
-
-@shared
-def _curved_backward(dA, partial, Y, A, activation, t, shares):
-    B, H = dA.shape
-    one = like(dA, 1.0)
     blocks = (B + BLOCK_ROWS - 1) // BLOCK_ROWS
     first, last = share(t, shares, blocks, 1)
     for block in range(first, last):
         start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
         for i in range(start, stop):
-            if activation == _TANH:
-                for j in range(H):
-                    dA[i, j] *= one - Y[i, j] * Y[i, j]
-            elif activation == _SIGMOID:
-                for j in range(H):
-                    dA[i, j] *= Y[i, j] * (one - Y[i, j])
-            elif activation == _SOFTPLUS:
-                for j in range(H):
-                    dA[i, j] *= -expm1_negative(-Y[i, j])
-            else:
-                for j in range(H):
-                    s = sigmoid(A[i, j])
-                    dA[i, j] *= s + Y[i, j] * (one - s)
+            for j in range(H):
+                y = Y[i, j]
+                dA[i, j] = slope(dA[i, j], y, y if A is None else A[i, j])  # noqa: F821
         _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
+
+
+_POINTS = {
+    "identity": (_identity, _identity_slope),
+    "relu": (_relu, _relu_slope),
+    "tanh": (_tanh, _tanh_slope),
+    "sigmoid": (_sigmoid, _sigmoid_slope),
+    "softplus": (_softplus, _softplus_slope),
+    "silu": (_silu, _silu_slope),
+}
+_FORWARD = {name: shared(specialised(_forward, f"{name}_forward", f=f)) for name, (f, _) in _POINTS.items()}
+_BACKWARD = {name: shared(specialised(_backward, f"{name}_backward", slope=g)) for name, (_, g) in _POINTS.items()}
 
 
 def forward(Y, A, b, activation):
     """The fused `forward_reference`."""
-    number = _NUMBER[activation]
-    if number <= _RELU:
-        run(_straight_forward, Y.size, Y, b, number)
-    else:
-        run(_curved_forward, Y.size, Y, Y if A is None else A, b, number)
+    run(_FORWARD[activation], Y.size, Y, A, b)
 
 
 def backward(dA, db, partial, Y, A, activation):
     """The fused `backward_reference`."""
-    number = _NUMBER[activation]
-    if number <= _RELU:
-        run(_straight_backward, dA.size, dA, partial, Y, number)
-    else:
-        run(_curved_backward, dA.size, dA, partial, Y, Y if A is None else A, number)
+    run(_BACKWARD[activation], dA.size, dA, partial, Y, A)
     _add_rows(db, partial[: scratch(*dA.shape)].reshape(-1, dA.shape[1]))
 
 

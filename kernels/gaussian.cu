@@ -10,33 +10,14 @@ extern "C" __global__ void gaussian(
     const real* __restrict__ out,   // (R, 2D)  mean, then log-variance
     const real* __restrict__ X,     // (B, D)
     row_weight weight, unsigned R, unsigned B, int D) {
-    const bool wide = D % WIDE == 0 && aligned<WIDE>(d_out, out, X);
-    int outside = 0;
-    for (unsigned r = first_row(); r < R; r += next_rows()) {
-        const size_t mine = (size_t)r * 2 * D, its = (size_t)(r % B) * D;
-        const real w = weight[r];
-        real nll = 0;
-        along(D, wide, [&](auto N, int j) {
-            const auto m = load(N, out + mine + j), s = load(N, out + mine + D + j), x = load(N, X + its + j);
-            auto dm = m, ds = s;
-            for (int k = 0; k < N; ++k) {
-                real c = s[k] < LOGVAR_MIN ? LOGVAR_MIN : s[k];  // NaN stays NaN
-                c = c > LOGVAR_MAX ? LOGVAR_MAX : c;
-                const bool inside = c == s[k];
-                const real precision = exp(-c), delta = m[k] - x[k], squared = delta * delta * precision;
-                nll += squared + c + LN_2PI;
-                dm[k] = w * delta * precision;
-                ds[k] = inside ? w * real(0.5) * (1 - squared) : real(0);
-                outside += !inside;
-            }
-            store(d_out + mine + j, dm);
-            store(d_out + mine + D + j, ds);
-        });
-        nll = real(0.5) * row_sum(nll);
-        if (threadIdx.x == 0) nll_rows[r] = nll;
-    }
-    outside = warp_sum(outside);
-    if (threadIdx.x % 32 == 0 && outside) atomicAdd(clamped, (counter)outside);
+    rows_of_two_outputs(nll_rows, d_out, clamped, out, X, weight, R, B, D, [](real m, real s, real x) {
+        real c = s < LOGVAR_MIN ? LOGVAR_MIN : s;  // NaN stays NaN
+        c = c > LOGVAR_MAX ? LOGVAR_MAX : c;
+        const bool inside = c == s;
+        const real precision = exp(-c), delta = m - x, squared = delta * delta * precision;
+        const real loss = real(0.5) * (squared + c + LN_2PI);
+        return two_outputs<real>{loss, delta * precision, inside ? real(0.5) * (1 - squared) : real(0), inside};
+    });
 }
 
 extern "C" __global__ void gaussian_fixed(
@@ -45,25 +26,9 @@ extern "C" __global__ void gaussian_fixed(
     const real* __restrict__ mean,  // (R, D)
     const real* __restrict__ X,     // (B, D)
     row_weight weight,
-    real precision,                 // 1/σ²
-    real constant,                  // D ln 2πσ²
+    real factor,                    // 1/2σ²
+    real constant,                  // D ½ ln 2πσ²
     unsigned R, unsigned B, int D) {
-    const bool wide = D % WIDE == 0 && aligned<WIDE>(d_mean, mean, X);
-    for (unsigned r = first_row(); r < R; r += next_rows()) {
-        const size_t mine = (size_t)r * D, its = (size_t)(r % B) * D;
-        const real w = weight[r] * precision;
-        real squared = 0;
-        along(D, wide, [&](auto N, int j) {
-            const auto m = load(N, mean + mine + j), x = load(N, X + its + j);
-            auto dm = m;
-            for (int k = 0; k < N; ++k) {
-                const real delta = m[k] - x[k];
-                squared += delta * delta;
-                dm[k] = w * delta;
-            }
-            store(d_mean + mine + j, dm);
-        });
-        squared = row_sum(squared);
-        if (threadIdx.x == 0) nll_rows[r] = real(0.5) * (squared * precision + constant);
-    }
+    const auto point = [](real m, real x) { return one_output<real>{(m - x) * (m - x), 2 * (m - x)}; };
+    rows_of_one_output(nll_rows, d_mean, nullptr, mean, X, weight, R, B, D, point, factor, constant);
 }

@@ -19,11 +19,11 @@ Nats. dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 
 import math
 
-from . import _cuda
-from ._math import exp, like
+from . import _likelihood
+from ._likelihood import one_output, two_clamped_outputs
+from ._math import exp, like, point
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
-from ._rows import as_column, as_vector
-from ._threads import add, run, share, shared
+from ._rows import as_column
 
 LOGVAR_MIN, LOGVAR_MAX = -10.0, 10.0
 LN_2PI = math.log(2 * math.pi)
@@ -72,89 +72,45 @@ def fixed_reference(xp, nll_rows, d_mean, mean, X, weight, sigma):
     d_mean.reshape(-1, B, D)[...] = weight * delta / sigma**2
 
 
-@shared
-def _gaussian(nll_rows, d_out, clamped, out, X, weight, weight_step, t, shares):
-    B, D = X.shape
-    zero, half, one = like(X, 0.0), like(X, 0.5), like(X, 1.0)
-    low, high, ln_2pi = like(X, LOGVAR_MIN), like(X, LOGVAR_MAX), like(X, LN_2PI)
-    count = 0
-    start, stop = share(t, shares, out.shape[0], 1)
-    for r in range(start, stop):
-        b = r % B
-        w = weight[r * weight_step]
-        nll = zero
-        outside = 0
-        for j in range(D):
-            s = out[r, D + j]
-            c = low if s < low else s  # NaN stays NaN
-            c = high if c > high else c
-            inside = c == s
-            precision = exp(-c)
-            delta = out[r, j] - X[b, j]
-            squared = delta * delta * precision
-            nll += squared + c + ln_2pi
-            d_out[r, j] = w * delta * precision
-            d_out[r, D + j] = w * half * (one - squared) if inside else zero
-            outside += not inside
-        nll_rows[r] = half * nll
-        count += outside
-    add(clamped, count)
+@point
+def _gaussian(m, s, x):
+    """(loss, slopes by m and s, whether s is not clamped) of one feature."""
+    half, one = like(x, 0.5), like(x, 1.0)
+    low, high = like(x, LOGVAR_MIN), like(x, LOGVAR_MAX)
+    c = low if s < low else s  # NaN stays NaN
+    c = high if c > high else c
+    inside = c == s
+    precision, delta = exp(-c), m - x
+    squared = delta * delta * precision
+    ds = half * (one - squared) if inside else like(x, 0.0)
+    return half * (squared + c + like(x, LN_2PI)), delta * precision, ds, inside
 
 
-@shared
-def _gaussian_fixed(nll_rows, d_mean, mean, X, weight, weight_step, precision, constant, t, shares):
-    B, D = X.shape
-    zero, half = like(X, 0.0), like(X, 0.5)
-    start, stop = share(t, shares, mean.shape[0], 1)
-    for r in range(start, stop):
-        b = r % B
-        w = weight[r * weight_step] * precision
-        squared = zero
-        for j in range(D):
-            delta = mean[r, j] - X[b, j]
-            squared += delta * delta
-            d_mean[r, j] = w * delta
-        nll_rows[r] = half * (squared * precision + constant)
+@point
+def _squared(m, x):
+    """(x − m)² and its slope by m."""
+    delta = m - x
+    return delta * delta, like(x, 2.0) * delta
 
 
-def fused(nll_rows, d_out, clamped, out, X, weight):
-    """The fused `reference`."""
-    weight, step = as_vector(weight, X.dtype)
-    run(_gaussian, out.size // 2, nll_rows, d_out, clamped, out, X, weight, step)
+fused = two_clamped_outputs(_gaussian)
+cuda = _likelihood.cuda("gaussian", "gaussian")
+_fixed_fused, _fixed_cuda = one_output(_squared), _likelihood.cuda("gaussian", "gaussian_fixed")
+
+
+def _numbers(features, sigma):
+    """1/2σ² and D ½ ln 2πσ²: the loss of a row is Σ (x − m)² times the one, plus the other."""
+    return 0.5 * sigma**-2, features * (0.5 * LN_2PI + math.log(sigma))
 
 
 def fixed_fused(nll_rows, d_mean, mean, X, weight, sigma):
     """The fused `fixed_reference`."""
-    weight, step = as_vector(weight, X.dtype)
-    number = X.dtype.type
-    constant = X.shape[1] * (LN_2PI + 2 * math.log(sigma))
-    numbers = (number(sigma**-2), number(constant))
-    run(_gaussian_fixed, mean.size, nll_rows, d_mean, mean, X, weight, step, *numbers)
-
-
-# ---- CUDA -----------------------------------------------------------------------------------------------------------
-
-
-def cuda(nll_rows, d_out, clamped, out, X, weight):
-    """The kernel of `gaussian.cu`; arguments as `reference`."""
-    _cuda.check(X.dtype, nll_rows, d_out, out)
-    _cuda.check("int64", clamped)
-    R, (B, D) = out.shape[0], X.shape
-    _cuda.launch(
-        "gaussian", "gaussian", X.dtype, _cuda.rows(R, D),
-        nll_rows, d_out, clamped, out, X, _cuda.row_weight(weight, X.dtype), R, B, D,
-    )  # fmt: skip
+    _fixed_fused(nll_rows, d_mean, mean, X, weight, *_numbers(X.shape[1], sigma))
 
 
 def fixed_cuda(nll_rows, d_mean, mean, X, weight, sigma):
     """The kernel of `gaussian.cu`; arguments as `fixed_reference`."""
-    _cuda.check(X.dtype, nll_rows, d_mean, mean)
-    R, (B, D), number = mean.shape[0], X.shape, X.dtype.type
-    precision, constant = number(sigma**-2), number(D * (LN_2PI + 2 * math.log(sigma)))
-    _cuda.launch(
-        "gaussian", "gaussian_fixed", X.dtype, _cuda.rows(R, D),
-        nll_rows, d_mean, mean, X, _cuda.row_weight(weight, X.dtype), precision, constant, R, B, D,
-    )  # fmt: skip
+    _fixed_cuda(nll_rows, d_mean, mean, X, weight, *_numbers(X.shape[1], sigma))
 
 
 def example(rng, dtype, S, B, D, case):

@@ -10,31 +10,12 @@ extern "C" __global__ void laplace(
     const real* __restrict__ out,   // (R, 2D)  mean, then log-scale
     const real* __restrict__ X,     // (B, D)
     row_weight weight, unsigned R, unsigned B, int D) {
-    const bool wide = D % WIDE == 0 && aligned<WIDE>(d_out, out, X);
-    int outside = 0;
-    for (unsigned r = first_row(); r < R; r += next_rows()) {
-        const size_t mine = (size_t)r * 2 * D, its = (size_t)(r % B) * D;
-        const real w = weight[r];
-        real nll = 0;
-        along(D, wide, [&](auto N, int j) {
-            const auto m = load(N, out + mine + j), s = load(N, out + mine + D + j), x = load(N, X + its + j);
-            auto dm = m, ds = s;
-            for (int k = 0; k < N; ++k) {
-                real c = s[k] < LOGSCALE_MIN ? LOGSCALE_MIN : s[k];  // NaN stays NaN
-                c = c > LOGSCALE_MAX ? LOGSCALE_MAX : c;
-                const bool inside = c == s[k];
-                const real rate = exp(-c), delta = m[k] - x[k], error = abs(delta) * rate;
-                nll += error + c + LN_2;
-                dm[k] = delta == 0 ? real(0) : w * (delta < 0 ? -rate : rate);
-                ds[k] = inside ? w * (1 - error) : real(0);
-                outside += !inside;
-            }
-            store(d_out + mine + j, dm);
-            store(d_out + mine + D + j, ds);
-        });
-        nll = row_sum(nll);
-        if (threadIdx.x == 0) nll_rows[r] = nll;
-    }
-    outside = warp_sum(outside);
-    if (threadIdx.x % 32 == 0 && outside) atomicAdd(clamped, (counter)outside);
+    rows_of_two_outputs(nll_rows, d_out, clamped, out, X, weight, R, B, D, [](real m, real s, real x) {
+        real c = s < LOGSCALE_MIN ? LOGSCALE_MIN : s;  // NaN stays NaN
+        c = c > LOGSCALE_MAX ? LOGSCALE_MAX : c;
+        const bool inside = c == s;
+        const real rate = exp(-c), delta = m - x, error = abs(delta) * rate;
+        const real dm = delta == 0 ? real(0) : delta < 0 ? -rate : rate;
+        return two_outputs<real>{error + c + LN_2, dm, inside ? 1 - error : real(0), inside};
+    });
 }

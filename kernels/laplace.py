@@ -15,11 +15,11 @@ dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 
 import math
 
-from . import _cuda
-from ._math import exp, like
+from . import _likelihood
+from ._likelihood import two_clamped_outputs
+from ._math import exp, like, point
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
-from ._rows import as_column, as_vector
-from ._threads import add, run, share, shared
+from ._rows import as_column
 from .gaussian import LOGVAR_MAX, LOGVAR_MIN
 
 LOGSCALE_MIN, LOGSCALE_MAX = LOGVAR_MIN / 2, LOGVAR_MAX / 2
@@ -52,55 +52,22 @@ def reference(xp, nll_rows, d_out, clamped, out, X, weight):
     d_out[:, :, D:] = xp.where(inside, weight * (1 - error), 0)
 
 
-@shared
-def _laplace(nll_rows, d_out, clamped, out, X, weight, weight_step, t, shares):
-    B, D = X.shape
-    zero, one, ln_2 = like(X, 0.0), like(X, 1.0), like(X, LN_2)
-    low, high = like(X, LOGSCALE_MIN), like(X, LOGSCALE_MAX)
-    count = 0
-    start, stop = share(t, shares, out.shape[0], 1)
-    for r in range(start, stop):
-        b = r % B
-        w = weight[r * weight_step]
-        nll = zero
-        outside = 0
-        for j in range(D):
-            s = out[r, D + j]
-            c = low if s < low else s  # NaN stays NaN
-            c = high if c > high else c
-            inside = c == s
-            rate = exp(-c)
-            delta = out[r, j] - X[b, j]
-            error = abs(delta) * rate
-            nll += error + c + ln_2
-            slope = w * rate
-            slope = -slope if delta < zero else slope
-            d_out[r, j] = zero if delta == zero else slope
-            d_out[r, D + j] = w * (one - error) if inside else zero
-            outside += not inside
-        nll_rows[r] = nll
-        count += outside
-    add(clamped, count)
+@point
+def _laplace(m, s, x):
+    """(loss, slopes by m and s, whether s is not clamped) of one feature."""
+    zero, low, high = like(x, 0.0), like(x, LOGSCALE_MIN), like(x, LOGSCALE_MAX)
+    c = low if s < low else s  # NaN stays NaN
+    c = high if c > high else c
+    inside = c == s
+    rate, delta = exp(-c), m - x
+    error = abs(delta) * rate
+    dm = -rate if delta < zero else rate
+    ds = like(x, 1.0) - error if inside else zero
+    return error + c + like(x, LN_2), zero if delta == zero else dm, ds, inside
 
 
-def fused(nll_rows, d_out, clamped, out, X, weight):
-    """The fused `reference`."""
-    weight, step = as_vector(weight, X.dtype)
-    run(_laplace, out.size // 2, nll_rows, d_out, clamped, out, X, weight, step)
-
-
-# ---- CUDA -----------------------------------------------------------------------------------------------------------
-
-
-def cuda(nll_rows, d_out, clamped, out, X, weight):
-    """The kernel of `laplace.cu`; arguments as `reference`."""
-    _cuda.check(X.dtype, nll_rows, d_out, out)
-    _cuda.check("int64", clamped)
-    R, (B, D) = out.shape[0], X.shape
-    _cuda.launch(
-        "laplace", "laplace", X.dtype, _cuda.rows(R, D),
-        nll_rows, d_out, clamped, out, X, _cuda.row_weight(weight, X.dtype), R, B, D,
-    )  # fmt: skip
+fused = two_clamped_outputs(_laplace)
+cuda = _likelihood.cuda("laplace", "laplace")
 
 
 def example(rng, dtype, S, B, D, case):

@@ -18,9 +18,10 @@ import threading
 import numpy as np
 
 from . import _cuda
-from ._math import kernel, like
+from ._math import kernel, like, point
 from ._normal import cos_sin_of_turn, radius
 from ._op import Op, poison, uniform
+from ._specialise import specialised
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # the multipliers
 W0, W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by each round: the golden ratio, and √3 − 1
@@ -139,69 +140,66 @@ def _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed
         words[3, i] = c3
 
 
+def _tiles(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
+    R, D = out.shape
+    blocks = (D + 3) // 4
+    for start in range(0, R, tile):
+        stop = min(start + tile, R)
+        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
+        values = prepare(words, normals, (stop - start) * blocks)  # noqa: F821
+        for r in range(start, stop):
+            own = values[:, (r - start) * blocks : (r - start + 1) * blocks]
+            for j in range(D):
+                out[r, j] = point(own[j & 3, j >> 2], out[r, j])
+
+
 @kernel
+def _words_alone(words, normals, n):
+    return words
+
+
+@kernel
+def _pairs(words, normals, n):
+    """normals (4, …) ← Box–Muller on the first and second word of n blocks, and on the third and fourth."""
+    for pair in (0, 2):
+        for i in range(n):
+            length = radius(np.int64(words[pair, i] >> np.uint32(8)))
+            cos, sin = cos_sin_of_turn(np.int64(words[pair + 1, i] >> np.uint32(8)))
+            normals[pair, i] = length * cos
+            normals[pair + 1, i] = length * sin
+    return normals
+
+
+# From a word, or a normal, and what stands in its place → what will.
+
+
+@point
+def _bit(word, x):
+    return word
+
+
+@point
 def _uniform_of(word, x):
-    """A word's 24-bit uniform in x's dtype."""
+    """The word's 24-bit uniform in x's dtype."""
     return like(x, np.int32(word >> np.uint32(8))) * like(x, 2.0**-24)
 
 
-@kernel
-def _bits(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
-    R, D = out.shape
-    blocks = (D + 3) // 4
-    for start in range(0, R, tile):
-        stop = min(start + tile, R)
-        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
-        for r in range(start, stop):
-            own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
-            for j in range(D):
-                out[r, j] = own[j & 3, j >> 2]
+@point
+def _drawn(word, x):
+    return like(x, 1.0) if _uniform_of(word, x) < x else like(x, 0.0)
 
 
-@kernel
-def _uniforms(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
-    R, D = out.shape
-    blocks = (D + 3) // 4
-    for start in range(0, R, tile):
-        stop = min(start + tile, R)
-        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
-        for r in range(start, stop):
-            own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
-            for j in range(D):
-                out[r, j] = _uniform_of(own[j & 3, j >> 2], out)
+@point
+def _normal(value, x):
+    return value
 
 
-@kernel
-def _normals(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
-    R, D = out.shape
-    blocks = (D + 3) // 4
-    for start in range(0, R, tile):
-        stop = min(start + tile, R)
-        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
-        for pair in (0, 2):
-            for i in range((stop - start) * blocks):
-                length = radius(np.int64(words[pair, i] >> np.uint32(8)))
-                cos, sin = cos_sin_of_turn(np.int64(words[pair + 1, i] >> np.uint32(8)))
-                normals[pair, i] = length * cos
-                normals[pair + 1, i] = length * sin
-        for r in range(start, stop):
-            own = normals[:, (r - start) * blocks : (r - start + 1) * blocks]
-            for j in range(D):
-                out[r, j] = own[j & 3, j >> 2]
-
-
-@kernel
-def _binarize(X, words, normals, tile, B, rows, stream, sample, pass_, seed):
-    R, D = X.shape
-    blocks = (D + 3) // 4
-    one, zero = like(X, 1.0), like(X, 0.0)
-    for start in range(0, R, tile):
-        stop = min(start + tile, R)
-        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
-        for r in range(start, stop):
-            own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
-            for j in range(D):
-                X[r, j] = one if _uniform_of(own[j & 3, j >> 2], X) < X[r, j] else zero
+_bits, _uniforms, _binarize, _normals = (
+    kernel(specialised(_tiles, f"{function.py_func.__name__}_tiles", point=function, prepare=prepare))
+    for function, prepare in (
+        (_bit, _words_alone), (_uniform_of, _words_alone), (_drawn, _words_alone), (_normal, _pairs)
+    )
+)  # fmt: skip
 
 
 _scratch = threading.local()  # grown to the widest row seen; one for each thread, since the kernels release the GIL

@@ -9,22 +9,9 @@ extern "C" __global__ void poisson(
     const real* __restrict__ lograte,  // (R, D)
     const real* __restrict__ X,        // (B, D)  counts
     row_weight weight, unsigned R, unsigned B, int D) {
-    int outside = 0;
-    for (unsigned r = first_row(); r < R; r += next_rows()) {
-        const size_t mine = (size_t)r * D, its = (size_t)(r % B) * D;
-        const double w = weight[r];
-        double nll = 0;
-        for (int j = threadIdx.x; j < D; j += blockDim.x) {
-            const double s = lograte[mine + j], x = X[its + j], c = s > LOGRATE_MAX ? LOGRATE_MAX : s;  // NaN stays NaN
-            const bool inside = c == s;
-            const double rate = exp(c);
-            nll += rate - x * c + lgamma(x + 1);
-            d_lograte[mine + j] = inside ? real(w * (rate - x)) : real(0);
-            outside += !inside;
-        }
-        nll = row_sum(nll);
-        if (threadIdx.x == 0) nll_rows[r] = real(nll);
-    }
-    outside = warp_sum(outside);
-    if (threadIdx.x % 32 == 0 && outside) atomicAdd(clamped, (counter)outside);
+    rows_of_one_output(nll_rows, d_lograte, clamped, lograte, X, weight, R, B, D, [](double s, double x) {
+        const double c = s > LOGRATE_MAX ? LOGRATE_MAX : s, rate = exp(c);  // NaN stays NaN
+        const bool inside = c == s;
+        return one_output<double>{rate - x * c + lgamma(x + 1), inside ? rate - x : 0, inside};
+    });
 }

@@ -20,12 +20,12 @@ import math
 
 import numpy as np
 
-from . import _cuda
-from ._math import exp
+from . import _likelihood
+from ._likelihood import one_clamped_output
+from ._math import exp, point
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
-from ._rows import as_column, as_vector
+from ._rows import as_column
 from ._special import log_factorial, special
-from ._threads import add, run, share, shared
 
 LOGRATE_MAX = 20.0
 
@@ -50,47 +50,18 @@ def reference(xp, nll_rows, d_lograte, clamped, lograte, X, weight):
     d_lograte.reshape(-1, B, D)[...] = xp.where(inside, as_column(weight, B) * (rate - X), 0)
 
 
-@shared
-def _poisson(nll_rows, d_lograte, clamped, lograte, X, weight, weight_step, t, shares):
-    B, D = X.shape
-    count = 0
-    start, stop = share(t, shares, lograte.shape[0], 1)
-    for r in range(start, stop):
-        b = r % B
-        w = float(weight[r * weight_step])
-        nll = 0.0
-        outside = 0
-        for j in range(D):
-            s, x = float(lograte[r, j]), float(X[b, j])
-            c = LOGRATE_MAX if s > LOGRATE_MAX else s  # NaN stays NaN
-            inside = c == s
-            rate = exp(c)
-            nll += rate - x * c + log_factorial(x)
-            d_lograte[r, j] = w * (rate - x) if inside else 0.0
-            outside += not inside
-        nll_rows[r] = nll
-        count += outside
-    add(clamped, count)
+@point
+def _poisson(s, x):
+    """(loss, slope by s, whether s is not clamped) of one feature, in float64."""
+    s, x = float(s), float(x)
+    c = LOGRATE_MAX if s > LOGRATE_MAX else s  # NaN stays NaN
+    inside = c == s
+    rate = exp(c)
+    return rate - x * c + log_factorial(x), rate - x if inside else 0.0, inside
 
 
-def fused(nll_rows, d_lograte, clamped, lograte, X, weight):
-    """The fused `reference`."""
-    weight, step = as_vector(weight, X.dtype)
-    run(_poisson, lograte.size, nll_rows, d_lograte, clamped, lograte, X, weight, step)
-
-
-# ---- CUDA -----------------------------------------------------------------------------------------------------------
-
-
-def cuda(nll_rows, d_lograte, clamped, lograte, X, weight):
-    """The kernel of `poisson.cu`; arguments as `reference`."""
-    _cuda.check(X.dtype, nll_rows, d_lograte, lograte)
-    _cuda.check("int64", clamped)
-    R, (B, D) = lograte.shape[0], X.shape
-    _cuda.launch(
-        "poisson", "poisson", X.dtype, _cuda.rows(R, D),
-        nll_rows, d_lograte, clamped, lograte, X, _cuda.row_weight(weight, X.dtype), R, B, D,
-    )  # fmt: skip
+fused = one_clamped_output(_poisson)
+cuda = _likelihood.cuda("poisson", "poisson")
 
 
 def counts(rng, dtype, B, D, case):

@@ -62,6 +62,6 @@ def test_an_index_out_of_bounds_is_seen(old, new, D):
 
 
 def test_a_misaligned_vector_is_seen():
-    fine, text = outcome("&& aligned<WIDE>(d_logits, logits, X)", "", shift=1, D=8)
+    fine, text = outcome("&& aligned<WIDE>(d_out, out, X)", "", shift=1, D=8)
     assert not fine
     assert "misaligned address" in text, text

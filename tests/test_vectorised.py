@@ -1,7 +1,7 @@
 """The loops of the fused kernels run in vector lanes: what makes them fast, and what one call, one test for zero or
 one inner loop that LLVM does not unroll takes away, ten times over, with every result still right."""
 
-import inspect
+import dis
 import re
 
 import ops
@@ -20,21 +20,26 @@ SCALAR = {
 
 
 def loops(module):
-    """name → the compiled function of every loop in an op file, on one thread."""
-    found = {}
+    """name → (function, the types that it was compiled for last) of every loop that an op file's launchers run."""
+    named = dict(vars(module))
     for name, value in vars(module).items():
-        function = getattr(value, "kernel", value)
-        if getattr(function, "__module__", "") == module.__name__ and hasattr(function, "py_func"):
-            found[f"{module.__name__.rpartition('.')[2]}.{name}"] = function
-    return found
-
-
-def signatures(module, loop):
-    """The last types that a loop was compiled for; of a shared one, those that its launcher was."""
-    for shared in vars(module).values():
-        if getattr(shared, "kernel", None) is loop:
-            return [(*shared.launch.signatures[-1][3], types.int64, types.int64)]
-    return loop.signatures[-1:]
+        if isinstance(value, dict) and name.isupper():  # loops by the name of what they are specialised for
+            named |= {f"{name}[{key}]": loop for key, loop in value.items()}
+    found = {}
+    for name, value in named.items():
+        loop = getattr(value, "loop", value)  # of a launcher
+        function = getattr(loop, "kernel", loop)
+        compiled = hasattr(function, "py_func") and function.__module__ == module.__name__
+        if compiled and any(step.opname == "FOR_ITER" for step in dis.get_instructions(function.py_func)):
+            found[name] = loop, function
+    called = {name for _, function in found.values() for name in function.py_func.__code__.co_names}
+    result = {}
+    for name, (loop, function) in found.items():
+        if loop is not function:  # shared: its launcher takes the pool, the arguments as a tuple, the shares
+            result[name] = function, (*loop.launch.signatures[-1][3], types.int64, types.int64)
+        elif name not in called:
+            result[name] = function, function.signatures[-1]
+    return result
 
 
 @pytest.fixture
@@ -51,14 +56,10 @@ def test_products_are_of_vectors(one_thread, file):
     for op, record in module.OPS.items():
         for case in record.cases:
             record.fused(*ops.example(op, case, "float32", (2, 3, 37)))
-    for name, loop in loops(module).items():
-        flags = {key: value for key, value in loop.targetoptions.items() if key in ("error_model", "fastmath")}
-        anew = njit(**flags)(loop.py_func)  # Numba shows no code of what it had in its cache
-        has_loop = "for " in inspect.getsource(loop.py_func)
-        for signature in (
-            signatures(module, loop) if has_loop else ()
-        ):  # none: another loop calls it, and that one was in the cache
-            anew.compile(signature)
-            code = next(iter(anew.inspect_llvm().values()))
-            vectors = re.search(r"= f(mul|add|sub) [a-z ]*<\d+ x (float|double)>", code)
-            assert vectors or name in SCALAR, name
+    for name, (function, signature) in loops(module).items():
+        flags = {key: value for key, value in function.targetoptions.items() if key in ("error_model", "fastmath")}
+        anew = njit(**flags)(function.py_func)  # Numba shows no code of what it had in its cache
+        anew.compile(signature)
+        code = next(iter(anew.inspect_llvm().values()))
+        vectors = re.search(r"= f(mul|add|sub) [a-z ]*<\d+ x (float|double)>", code)
+        assert vectors or f"{file}.{name}" in SCALAR, name

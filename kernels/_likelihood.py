@@ -1,0 +1,128 @@
+"""_likelihood: the loops over rows and features, for likelihoods that are a sum of one formula over the features.
+
+The file of such a likelihood has a *point*, a compiled function of one feature: raw outputs and x → the loss and its
+slopes. `one_output`, `one_clamped_output` and `two_clamped_outputs` make a fused kernel of it, `cuda` launches the
+kernel in its `.cu`, where `_likelihood.cuh` has the same loops.
+
+Shapes: rows R = S·B, sample by sample; out, d_out (R, D), or (R, 2D): the first outputs of all features, then the
+second; X (B, D), row r of `out` belongs to row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B);
+clamped (1,) int64, counts the outputs that were clamped. Nats. dtype: float32 or float64, all the same but `clamped`,
+C-contiguous. A point may compute in float64 whatever the dtype.
+"""
+
+from . import _cuda
+from ._math import like
+from ._rows import as_vector
+from ._specialise import specialised
+from ._threads import add, run, share, shared
+
+
+def _one(nll_rows, d_out, out, X, weight, weight_step, factor, constant, t, shares):
+    B, D = X.shape
+    factor, constant = like(X, factor), like(X, constant)
+    start, stop = share(t, shares, out.shape[0], 1)
+    for r in range(start, stop):
+        b = r % B
+        w = weight[r * weight_step] * factor
+        nll = like(X, 0.0)
+        for j in range(D):
+            loss, slope = point(out[r, j], X[b, j])  # noqa: F821
+            nll += loss
+            d_out[r, j] = w * slope
+        nll_rows[r] = factor * nll + constant
+
+
+def _one_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, t, shares):
+    B, D = X.shape
+    start, stop = share(t, shares, out.shape[0], 1)
+    count = 0
+    for r in range(start, stop):
+        b = r % B
+        w = weight[r * weight_step]
+        nll = like(X, 0.0)
+        outside = 0
+        for j in range(D):
+            loss, slope, inside = point(out[r, j], X[b, j])  # noqa: F821
+            nll += loss
+            d_out[r, j] = w * slope
+            outside += not inside
+        nll_rows[r] = nll
+        count += outside
+    add(clamped, count)
+
+
+def _two_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, t, shares):
+    B, D = X.shape
+    start, stop = share(t, shares, out.shape[0], 1)
+    count = 0
+    for r in range(start, stop):
+        b = r % B
+        w = weight[r * weight_step]
+        nll = like(X, 0.0)
+        outside = 0
+        for j in range(D):
+            loss, first, second, inside = point(out[r, j], out[r, D + j], X[b, j])  # noqa: F821
+            nll += loss
+            d_out[r, j] = w * first
+            d_out[r, D + j] = w * second
+            outside += not inside
+        nll_rows[r] = nll
+        count += outside
+    add(clamped, count)
+
+
+def _loop(loop, point):
+    return shared(specialised(loop, f"{point.py_func.__name__}_rows", point=point))
+
+
+def one_output(point):
+    """The fused kernel of point(output, x) → (loss, slope).
+
+    factor, constant   for a point whose loss is factor × its own, plus the constant (for all features together)
+    """
+    loop = _loop(_one, point)
+
+    def fused(nll_rows, d_out, out, X, weight, factor=1.0, constant=0.0):
+        """The fused `reference`."""
+        weight, step = as_vector(weight, X.dtype)
+        run(loop, out.size, nll_rows, d_out, out, X, weight, step, factor, constant)
+
+    fused.loop = loop
+    return fused
+
+
+def one_clamped_output(point):
+    """The fused kernel of point(output, x) → (loss, slope, whether the output is inside its range)."""
+    return _clamping(_loop(_one_clamped, point))
+
+
+def two_clamped_outputs(point):
+    """The fused kernel of point(first, second, x) → (loss, slopes by both, whether the second is inside its range)."""
+    return _clamping(_loop(_two_clamped, point))
+
+
+def _clamping(loop):
+    def fused(nll_rows, d_out, clamped, out, X, weight):
+        """The fused `reference`."""
+        weight, step = as_vector(weight, X.dtype)
+        run(loop, out.shape[0] * X.shape[1], nll_rows, d_out, clamped, out, X, weight, step)
+
+    fused.loop = loop
+    return fused
+
+
+def cuda(file, name):
+    """The launcher of the kernel `name` of `<file>.cu`; arguments as its reference, `numbers` behind the weight."""
+
+    def launch(nll_rows, d_out, *others):
+        *counter, out, X, weight = others[: 3 + (others[0].dtype == "int64")]
+        numbers = [X.dtype.type(x) for x in others[3 + len(counter) :]]
+        _cuda.check(X.dtype, nll_rows, d_out, out)
+        _cuda.check("int64", *counter)
+        R, (B, D) = out.shape[0], X.shape
+        weight = _cuda.row_weight(weight, X.dtype)
+        _cuda.launch(
+            file, name, X.dtype, _cuda.rows(R, D), nll_rows, d_out, *counter, out, X, weight, *numbers, R, B, D
+        )
+
+    return launch
