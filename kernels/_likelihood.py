@@ -10,11 +10,15 @@ clamped (1,) int64, counts the outputs that were clamped. Nats. dtype: float32 o
 C-contiguous. A point may compute in float64 whatever the dtype.
 """
 
+from typing import Any
+
 from . import _cuda
 from ._math import like
 from ._rows import as_vector
 from ._specialise import specialised
 from ._threads import add, run, share, shared
+
+point: Any = None  # in each copy of a loop, the formula of one feature
 
 
 def _one(nll_rows, d_out, out, X, weight, weight_step, factor, constant, t, shares):
@@ -26,7 +30,7 @@ def _one(nll_rows, d_out, out, X, weight, weight_step, factor, constant, t, shar
         w = weight[r * weight_step] * factor
         nll = like(X, 0.0)
         for j in range(D):
-            loss, slope = point(out[r, j], X[b, j])  # noqa: F821
+            loss, slope = point(out[r, j], X[b, j])
             nll += loss
             d_out[r, j] = w * slope
         nll_rows[r] = factor * nll + constant
@@ -42,7 +46,7 @@ def _one_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, t, share
         nll = like(X, 0.0)
         outside = 0
         for j in range(D):
-            loss, slope, inside = point(out[r, j], X[b, j])  # noqa: F821
+            loss, slope, inside = point(out[r, j], X[b, j])
             nll += loss
             d_out[r, j] = w * slope
             outside += not inside
@@ -61,7 +65,7 @@ def _two_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, t, share
         nll = like(X, 0.0)
         outside = 0
         for j in range(D):
-            loss, first, second, inside = point(out[r, j], out[r, D + j], X[b, j])  # noqa: F821
+            loss, first, second, inside = point(out[r, j], out[r, D + j], X[b, j])
             nll += loss
             d_out[r, j] = w * first
             d_out[r, D + j] = w * second
@@ -73,6 +77,11 @@ def _two_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, t, share
 
 def _loop(loop, point):
     return shared(specialised(loop, f"{point.py_func.__name__}_rows", point=point))
+
+
+def _launcher(fused, loop):
+    fused.loop = loop  # for tests, which look at the code that it runs
+    return fused
 
 
 def one_output(point):
@@ -87,8 +96,7 @@ def one_output(point):
         weight, step = as_vector(weight, X.dtype)
         run(loop, out.size, nll_rows, d_out, out, X, weight, step, factor, constant)
 
-    fused.loop = loop
-    return fused
+    return _launcher(fused, loop)
 
 
 def one_clamped_output(point):
@@ -107,8 +115,7 @@ def _clamping(loop):
         weight, step = as_vector(weight, X.dtype)
         run(loop, out.shape[0] * X.shape[1], nll_rows, d_out, clamped, out, X, weight, step)
 
-    fused.loop = loop
-    return fused
+    return _launcher(fused, loop)
 
 
 def cuda(file, name):

@@ -17,6 +17,8 @@ Shapes: Y, A, dA (B, H); b, db (H,); partial (P·H,). dtype: float32 or float64,
 Source of the stable forms: `_math.py`. At a = 0 relu's gradient is 0, the convention of torch and JAX.
 """
 
+from typing import Any
+
 import numpy as np
 
 from . import _cuda
@@ -53,7 +55,7 @@ _F = {
 }
 
 
-def _silu_slope(xp, Y, A):
+def _silu_slope_reference(xp, Y, A):
     s = _sigmoid_reference(xp, A)
     return s + Y * (1 - s)
 
@@ -64,7 +66,7 @@ _F_PRIME = {
     "tanh": lambda xp, Y, A: 1 - Y * Y,
     "sigmoid": lambda xp, Y, A: Y * (1 - Y),
     "softplus": lambda xp, Y, A: -xp.expm1(-Y),
-    "silu": _silu_slope,
+    "silu": _silu_slope_reference,
 }
 
 
@@ -160,6 +162,10 @@ def _silu_slope(d, y, a):
     return d * (s + y * (like(y, 1.0) - s))
 
 
+f: Any = None  # in each copy of `_forward`, the activation
+slope: Any = None  # in each copy of `_backward`, its slope
+
+
 def _forward(Y, A, b, t, shares):
     start, stop = share(t, shares, Y.shape[0], 1)
     for i in range(start, stop):
@@ -167,7 +173,7 @@ def _forward(Y, A, b, t, shares):
             a = Y[i, j] + b[j]
             if A is not None:
                 A[i, j] = a
-            Y[i, j] = f(a)  # noqa: F821
+            Y[i, j] = f(a)
 
 
 @kernel
@@ -189,7 +195,7 @@ def _backward(dA, partial, Y, A, t, shares):
         for i in range(start, stop):
             for j in range(H):
                 y = Y[i, j]
-                dA[i, j] = slope(dA[i, j], y, y if A is None else A[i, j])  # noqa: F821
+                dA[i, j] = slope(dA[i, j], y, y if A is None else A[i, j])
         _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
 
 

@@ -14,6 +14,7 @@ Source: Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 
 
 import math
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -140,17 +141,21 @@ def _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed
         words[3, i] = c3
 
 
+prepare: Any = None  # in each copy of `_tiles`: what it makes of a tile's words
+use: Any = None  # and what of a value, and of the element that stands in its place
+
+
 def _tiles(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
     R, D = out.shape
     blocks = (D + 3) // 4
     for start in range(0, R, tile):
         stop = min(start + tile, R)
         _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
-        values = prepare(words, normals, (stop - start) * blocks)  # noqa: F821
+        values = prepare(words, normals, (stop - start) * blocks)
         for r in range(start, stop):
             own = values[:, (r - start) * blocks : (r - start + 1) * blocks]
             for j in range(D):
-                out[r, j] = point(own[j & 3, j >> 2], out[r, j])
+                out[r, j] = use(own[j & 3, j >> 2], out[r, j])
 
 
 @kernel
@@ -195,7 +200,7 @@ def _normal(value, x):
 
 
 _bits, _uniforms, _binarize, _normals = (
-    kernel(specialised(_tiles, f"{function.py_func.__name__}_tiles", point=function, prepare=prepare))
+    kernel(specialised(_tiles, f"{function.py_func.__name__}_tiles", use=function, prepare=prepare))
     for function, prepare in (
         (_bit, _words_alone), (_uniform_of, _words_alone), (_drawn, _words_alone), (_normal, _pairs)
     )
