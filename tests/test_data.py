@@ -757,6 +757,14 @@ def test_text_tables_are_read(tmp_path, name, text):
     assert d.X.tolist() == TABLE and d.X.dtype == np.float64 and d.y is None and d.shape is None
 
 
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_a_later_block_of_another_width_is_an_error(tmp_path, monkeypatch, width):
+    """NumPy would repeat a block of one column over all of them."""
+    monkeypatch.setattr(formats, "_BLOCK", 12)
+    (tmp_path / "x.txt").write_text("1 2 3\n" * 8 + " ".join("4" * width) + "\n")
+    check_error(tmp_path / "x.txt", "line 9", "expected 3 columns", f"it has {width}")
+
+
 def test_a_single_column_and_a_single_row_are_tables(tmp_path):
     (tmp_path / "x.csv").write_text("my title\n1\n2\n")
     assert load(tmp_path / "x.csv").X.tolist() == [[1], [2]]
