@@ -73,12 +73,7 @@ class Backend:
     ):
         if kernels not in ("fused", "reference"):
             raise UsageError(f"kernels={kernels!r}: expected 'fused' or 'reference'")
-        try:
-            self.dtype = np.dtype(dtype)
-        except TypeError:
-            raise UsageError(f"dtype={dtype!r}: expected {' or '.join(DTYPES)}") from None
-        if self.dtype.name not in DTYPES:
-            raise UsageError(f"dtype={self.dtype.name!r}: expected {' or '.join(DTYPES)}")
+        self.dtype = _dtype(dtype)
         self.kernels = kernels
         self.name = _choose(name, kernels)
         if kernels not in kernel_files.AVAILABLE[self.name]:
@@ -173,13 +168,24 @@ class Backend:
             self.ops.gather(out, X, rows)
 
 
+def _dtype(dtype: Any) -> np.dtype:
+    """float32 or float64 in the machine's byte order; UsageError for anything else."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:  # NumPy parses "f4,," as Python
+        found = None
+    if found is None or found.name not in DTYPES:
+        raise UsageError(f"dtype={dtype!r}: expected {' or '.join(DTYPES)}")
+    return found
+
+
 def resolve(backend: str | Backend, kernels: str | None, dtype: Any) -> Backend:
     """The Backend that `VAE(backend=, kernels=, dtype=)` asks for; a contradiction is an error."""
     if not isinstance(backend, Backend):
         return Backend(backend, "fused" if kernels is None else kernels, "float32" if dtype is None else dtype)
     if kernels is not None and kernels != backend.kernels:
         raise UsageError(f"kernels={kernels!r} contradicts the {backend!r} given: leave one of the two out")
-    if dtype is not None and np.dtype(dtype) != backend.dtype:
+    if dtype is not None and _dtype(dtype) != backend.dtype:
         raise UsageError(f"dtype={dtype!r} contradicts the {backend!r} given: leave one of the two out")
     return backend
 

@@ -95,6 +95,8 @@ def test_a_batch_that_does_not_fit_is_an_error_that_says_what_to_do(device, allo
         ({"kernels": "fast"}, "expected 'fused' or 'reference'"),
         ({"dtype": "float16"}, "expected float32 or float64"),
         ({"dtype": "nonsense"}, "expected float32 or float64"),
+        ({"dtype": "f4,,"}, "dtype='f4,,': expected float32 or float64"),
+        ({"dtype": ">f4"}, "expected float32 or float64"),
     ],
 )
 def test_unknown_choices_are_refused(arguments, match):
