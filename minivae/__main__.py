@@ -2,33 +2,52 @@
 
 0    done            2    a mistake of the user's: one line says what was expected, what came, what to do
 1    training diverged, or a gradient is wrong                130  Ctrl-C; a run is saved first
+143  SIGTERM, 129  SIGHUP: likewise
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import warnings
+from types import FrameType
 from typing import Any
 
 
 def main() -> None:
     """Run the command line and exit."""
-    from .cli.app import app
-    from .console import write_in_any_encoding
-    from .errors import UsageError
-
-    write_in_any_encoding()
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
-        app()
-    except UsageError as error:
-        _fail(str(error), 2)
-    except OSError as error:
-        _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
-    except ArithmeticError as error:
-        _fail(str(error), 1)
-    except MemoryError as error:
-        _fail(f"out of memory: {error}; take a smaller --batch-size, or memory-map the data as .npy", 2)
+        from .cli.app import app
+        from .console import write_in_any_encoding
+        from .errors import UsageError
+
+        write_in_any_encoding()
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        try:
+            app()
+        except UsageError as error:
+            _fail(str(error), 2)
+        except OSError as error:
+            _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
+        except ArithmeticError as error:
+            _fail(str(error), 1)
+        except MemoryError as error:
+            _fail(f"out of memory: {error or 'a smaller model or --batch-size needs less'}", 2)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """Ctrl-C: KeyboardInterrupt; but the end at once while a module is imported, where some swallow or print it."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            os.write(2, b"minivae: interrupted\n")
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _fail(message: str, status: int) -> None:

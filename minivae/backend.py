@@ -23,6 +23,7 @@ from . import kernels as kernel_files
 from .errors import UsageError, UsageWarning, how_to_install
 from .matmul import cpu as products
 from .matmul import gpu as cublas
+from .memory import memory
 
 Array = Any  # an array of the backend's module: numpy.ndarray or cupy.ndarray
 
@@ -111,7 +112,14 @@ class Backend:
         if self.name != "numpy":
             with self._enough_memory(shape, dtype):
                 return self.xp.empty(shape, dtype)  # CuPy aligns to 512 bytes
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape if isinstance(shape, tuple) else (shape,)) * dtype.itemsize
+        if (
+            size > 2**30 and size > memory()
+        ):  # an absurd one: where it would fit, Linux gives it and ends the process later
+            raise MemoryError(
+                f"an array of {size / 2**30:,.0f} GiB was asked for, and there are {memory() / 2**30:,.0f}: take "
+                "narrower layers, fewer latent dimensions or samples, or smaller batches"
+            )
         raw = np.empty(size + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
         return raw[start : start + size].view(dtype).reshape(shape)

@@ -89,7 +89,7 @@ class VAE(Model):
         save_seconds   the run's checkpoint is written at most this often
 
         Raises UsageError for a mistake, `mv.Diverged` when a loss is NaN or infinite, and KeyboardInterrupt after
-        Ctrl-C, with the run saved.
+        Ctrl-C, with the run saved. With `run`, SIGTERM and SIGHUP save it too and raise SystemExit (143, 129).
         """
         options = Options(
             epochs, batch_size, optimizer, validation, beta, binarize, patience, clip, run, callback, schedule,

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "minivae"
 
 # Each floor may import from those before it, and from its own. (errors and checks belong to everyone.)
 FLOORS = [
-    {"errors", "checks", "console", "disk", "environment", "__init__"},
+    {"errors", "checks", "console", "disk", "memory", "environment", "__init__"},
     {"kernels"},
     {"matmul"},
     {"backend"},

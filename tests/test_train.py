@@ -38,7 +38,7 @@ X = stripes()
 
 
 def model(**more):
-    return mv.VAE(16, 2, (12,), backend="numpy", **{"seed": 3} | more)
+    return mv.VAE(16, **{"latent_dim": 2, "hidden": (12,), "backend": "numpy", "seed": 3} | more)
 
 
 def fit(vae=None, data=X, **options):
@@ -310,6 +310,54 @@ def test_a_first_step_that_overflows_is_told_to_scale_and_not_to_slow_down():
     vae = mv.VAE(3, 1, (4,), likelihood="gaussian", backend="numpy")
     with pytest.raises(mv.Diverged, match=r"values, from 0 to 1e\+30, want scaling"):
         fit(vae, data=np.array([[0.0, 1e30, 1.0]] * 60))
+
+
+def test_the_advice_after_a_first_step_is_one_that_can_be_followed():
+    """Counts take no scale, and values in [0, 1] need none."""
+    vae = mv.VAE(3, 1, (4,), likelihood="poisson", backend="numpy")
+    with pytest.raises(mv.Diverged, match=r"counts, up to 1e\+30, are too large for 'poisson'") as caught:
+        fit(vae, data=np.array([[0.0, 1e30, 1.0]] * 60, np.float32))
+    assert "scale" not in str(caught.value)
+    with pytest.raises(mv.Diverged, match=r"with init='normal:1e30': try 'glorot'") as caught:
+        fit(model(init="normal:1e30"))
+    assert "scal" not in str(caught.value)
+
+
+def test_a_divergence_says_whether_the_saved_state_is_trained(tmp_path):
+    with pytest.raises(mv.Diverged, match=r"r/model\.safetensors holds the untrained model\."):
+        fit(optimizer=mv.SGD(1e30), run=tmp_path / "r")
+    with pytest.raises(mv.Diverged, match=r"s/model\.safetensors holds the state after step \d+\."):
+        fit(optimizer=mv.SGD(1e5), run=tmp_path / "s", epochs=200, save_seconds=0.0)
+
+
+def test_a_model_that_is_not_finite_is_refused_before_a_run_begins(tmp_path):
+    vae = model()
+    vae.parameters["decoder.0.W"][0] = np.nan
+    with pytest.raises(mv.Diverged, match=r"step 0 .*parameter decoder\.0\.W\. The model was not finite before"):
+        fit(vae, run=tmp_path / "r")
+    assert list((tmp_path / "r").iterdir()) == []
+
+
+def test_resuming_with_another_number_of_threads_is_said(ended, tmp_path):
+    folder = shutil.copytree(ended, tmp_path / "r")
+    held = checkpoint.read(folder / "model.safetensors")
+    assert held.training["threads"] == model().backend.threads
+    held.training["threads"] = 77
+    checkpoint.write(folder / "model.safetensors", held)
+    with pytest.warns(UsageWarning, match=r"was trained on 77 threads and goes on with \d+: its last digits"):
+        fit(model(), run=folder, resume=True, **OPTIONS)
+
+
+@pytest.mark.parametrize("absurd", [{"latent_dim": 2**40}, {"latent_dim": 2**63}, {"hidden": (2**33, 2**33)}])
+def test_a_model_larger_than_the_memory_is_one_line(absurd):
+    with pytest.raises(MemoryError, match=r"an array of [\d,]+ GiB was asked for, and there are") as caught:
+        model(**absurd)
+    assert "\n" not in str(caught.value)
+
+
+def test_samples_larger_than_the_memory_are_one_line():
+    with pytest.raises(MemoryError, match="fewer latent dimensions or samples"):
+        fit(model(samples=10**12))
 
 
 MISTAKES = {

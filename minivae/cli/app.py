@@ -131,6 +131,7 @@ def train(
 
     Example: minivae train mnist --out run --hidden 500 --latent 20 --epochs 10
     """
+    from ..training.signals import Terminated
     from . import runs
     from .train import Session
 
@@ -148,11 +149,11 @@ def train(
     session = Session(out, source, options)
     try:
         session.train(resume=resume, force=force, say=_say_if_heard)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as error:
         again = shlex.join(["minivae", "train", data, "--out", str(out), "--resume"])
         hint = f"{out} is saved; go on with: {again}" if session.begun else "nothing was begun"
-        typer.echo(printable(f"minivae: interrupted; {hint}"), err=True)
-        raise typer.Exit(130) from None
+        _say_error(printable(f"minivae: interrupted; {hint}"))
+        raise typer.Exit(error.status if isinstance(error, Terminated) else 130) from None
 
 
 def _resumed_options(out: Path, source: str, options: dict[str, Any], given: set[str]) -> dict[str, Any]:
@@ -369,6 +370,12 @@ app.command()(bench)
 def _say(text: str) -> None:
     """A line on standard output."""
     print(printable(text))
+
+
+def _say_error(text: str) -> None:
+    """A line on standard error, where a terminal still listens (it does not after SIGHUP)."""
+    with contextlib.suppress(OSError):
+        typer.echo(text, err=True)
 
 
 def _say_if_heard(text: str) -> None:

@@ -25,6 +25,7 @@ from ..errors import UsageError, UsageWarning, how_to_install
 from ..evaluation.bounds import evaluate
 from ..matmul import cpu as products
 from ..training.batches import Batches
+from ..training.guard import LARGE
 from ..training.history import History
 from ..training.loop import Training
 from ..training.options import SAVE_SECONDS, Options
@@ -33,7 +34,6 @@ from ..training.schedules import Beta, parse
 from ..vae import VAE
 from . import runs
 
-LARGE = 100.0  # values beyond it are warned of
 SHOWN = 24  # rows in a picture of reconstructions
 SAMPLED = 64  # rows in a picture of samples
 DOTS = 5000  # points in a picture of the latent plane

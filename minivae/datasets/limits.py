@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import UsageError
+from ..memory import memory
 
 COPY_LIMIT = 1 << 30  # a memory map up to this size may be copied in order to choose its rows at random
-UNKNOWN_MEMORY = 1 << 33  # taken for the memory where the system does not tell
 
 
 def max_bytes() -> int:
@@ -23,17 +21,6 @@ def max_bytes() -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) > 0):
         raise UsageError(f"MINIVAE_MAX_BYTES={text[:40]!r}: expected a whole number of bytes, such as 8000000000")
     return int(text)
-
-
-def memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or its container's where that is less."""
-    total = UNKNOWN_MEMORY
-    with suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # "max" where there is no limit
-            total = min(total, int(Path(file).read_text()))
-    return total
 
 
 def loading_bytes(shape: tuple[int, ...], dtype: np.dtype, mapped: bool = False, copied: bool = True) -> int:

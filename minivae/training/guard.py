@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ..backend import Backend
 from ..model import Model
-from .checkpoint import MODEL_FILE
 
 if TYPE_CHECKING:
     from .state import State
+
+
+LARGE = 100.0  # values beyond it are large for a network, which starts at the scale of 1
 
 
 class Diverged(ArithmeticError):
@@ -25,23 +28,38 @@ def diagnose(training: State, step: int, found: str, X: Any = None) -> Diverged:
     """The error to raise: which step, which tensor, and what to do. X: the step's batch, where it is still there."""
     vae = training.vae
     suspects: dict[str, Any] = {} if X is None else {"X": X}
-    suspects |= {f"{layer.name} output": layer.Y for layer in vae.encoder.layers}
-    suspects |= {"latent z": vae.posterior.Z}
-    suspects |= {f"{layer.name} output": layer.Y for layer in vae.decoder.layers}
+    suspects |= {f"{layer.name} output": getattr(layer, "Y", None) for layer in vae.encoder.layers}
+    suspects |= {"latent z": getattr(vae.posterior, "Z", None)}
+    suspects |= {f"{layer.name} output": getattr(layer, "Y", None) for layer in vae.decoder.layers}
     suspects |= {f"gradient of {name}": grad for name, grad in vae.gradients.items()}
     suspects |= {f"parameter {name}": view for name, view in vae.parameters.items()}
-    first = next((name for name, x in suspects.items() if not finite(vae.backend, x)), "none that is still held")
-    if step == 1:
-        low, high = training.batches.range
-        advice = f"No update was made yet: the values, from {low:g} to {high:g}, want scaling (--scale standard)."
-    else:
-        advice = "Try a smaller learning rate, or a clip (--lr, --clip)."
-        if training.options.run:
-            advice += f" {training.options.run / MODEL_FILE} holds the last good state."
+    held = {name: x for name, x in suspects.items() if x is not None}  # before the first step there is no output
+    first = next((name for name, x in held.items() if not finite(vae.backend, x)), "none that is still held")
     return Diverged(
         f"training diverged at step {step} (epoch {training.at.epoch}): {found}; the first tensor with a NaN or an "
-        f"infinity is: {first}. {advice}"
+        f"infinity is: {first}. {_advice(training, step)}"
     )
+
+
+def _advice(training: State, step: int) -> str:
+    """What to do about a divergence at this step, and what the run's file holds."""
+    vae, (low, high) = training.vae, training.batches.range
+    large = max(abs(low), abs(high)) > LARGE
+    if step > 1:
+        advice = "Try a smaller learning rate, or a clip (--lr, --clip)."
+    elif step == 0:
+        advice = "The model was not finite before it was trained: make or load another."
+    elif large and not vae.likelihood.whole:
+        advice = f"No update was made yet: the values, from {low:g} to {high:g}, want scaling (--scale standard)."
+    elif large:
+        advice = f"No update was made yet: the counts, up to {high:g}, are too large for {vae.likelihood.name!r}."
+    else:
+        advice = f"No update was made yet: the model begins too far off with init={vae.init!r}: try 'glorot' (--init)."
+    files = training.files
+    if files is not None and files.last_save > -math.inf:
+        what = f"the state after step {files.saved_step}" if files.saved_step else "the untrained model"
+        advice += f" {files.model} holds {what}."
+    return advice
 
 
 def clamped(vae: Model, reset: bool = False) -> int:

@@ -7,7 +7,6 @@ A training is a function of its data, its options and its seed: shuffles, binari
 from __future__ import annotations
 
 import math
-import threading
 import time
 from contextlib import nullcontext
 from typing import Any
@@ -23,7 +22,7 @@ from .guard import clamped, diagnose
 from .history import History, epoch_row
 from .options import Options
 from .run_files import RunFiles
-from .signals import interrupts
+from .signals import noting, stopped_by
 from .state import State
 
 
@@ -35,15 +34,15 @@ class Training(State):
         given = (vae, self.batches, self.optimizer, self.recent, options.free_bits, options.clip)
         self.graphs = cuda_graph.Graphs(*given) if cuda_graph.possible(vae, self.batches) else None
         self.files = None if options.run is None else RunFiles(options.run, self)
-        self.interrupted = threading.Event()
+        self.asked: list[int] = []  # the signals that ask to stop
 
     def run(self) -> History:
-        """Train to the end. Ctrl-C saves the run and raises KeyboardInterrupt."""
+        """Train to the end. A signal that asks to stop saves the run first (`signals.py`)."""
         with self.files.locked() if self.files else nullcontext():
             if self.files:
                 self.files.open()
             # an overflow is not warned of on the way: the guard names the step and the tensor
-            with interrupts(self.interrupted), np.errstate(all="ignore"):
+            with noting(self.asked, self.files is not None), np.errstate(all="ignore"):
                 self._epochs()
             self.history.stopped = "patience" if self.out_of_patience() else "finished"
             self.history.best_epoch = self.at.best_epoch
@@ -139,9 +138,9 @@ class Training(State):
         return {"val_elbo": result.elbo, "val_nll": result.nll, "val_kl": result.kl, "val_iwae": iwae}
 
     def _stop_or_save(self) -> None:
-        if self.interrupted.is_set():
+        if self.asked:
             if self.files:
                 self.files.save()
-            raise KeyboardInterrupt
+            raise stopped_by(self.asked[0])
         if self.files:
             self.files.save_if_due()

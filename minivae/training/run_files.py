@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..disk import clear_temporaries, locked, sync
-from ..errors import UsageError
+from ..errors import UsageError, UsageWarning
 from . import checkpoint as files
 from . import schema
 from .batches import CHECK_ROWS, Batches
@@ -43,7 +44,7 @@ class RunFiles:
         self.folder, self.model, self.history = folder, folder / files.MODEL_FILE, folder / HISTORY_FILE
         self.training = training
         self.settings = self._settings()
-        self.last_save = -math.inf
+        self.last_save, self.saved_step = -math.inf, 0
         self._locked = self._unsynced = False
 
     def _settings(self) -> dict[str, Any]:
@@ -115,7 +116,7 @@ class RunFiles:
         """Write the checkpoint; raises Diverged, and leaves the old one, where a parameter is not finite."""
         training, vae, at = self.training, self.training.vae, self.training.at
         if not finite(vae.backend, vae.buffer.state):
-            raise diagnose(training, at.total_steps, "the loss is finite, the parameters are not")
+            raise diagnose(training, at.total_steps, "a parameter is not finite")
         checkpoint = files.describe(vae)
         tensors = checkpoint.tensors
         if at.best_epoch is not None:
@@ -127,6 +128,7 @@ class RunFiles:
             "first_pass": training.first_pass,
             "optimizer_steps": training.optimizer.steps,
             "clamped": clamped(vae),
+            "threads": vae.backend.threads,
             "options": self.settings,
             # times would make two runs differ that do not; −inf is no JSON
             "position": {**asdict(at), "seconds": 0.0, "best_bound": repr(at.best_bound)},
@@ -135,7 +137,7 @@ class RunFiles:
             sync(self.history)
             self._unsynced = False
         files.write(self.model, checkpoint)
-        self.last_save = time.monotonic()
+        self.last_save, self.saved_step = time.monotonic(), at.total_steps
 
     def save_if_due(self) -> None:
         """Write the checkpoint where the last one is older than `save_seconds`."""
@@ -170,6 +172,14 @@ class RunFiles:
                 f"epoch has {training.steps_per_epoch}: it is damaged"
             )
         rows = read_history(self.folder, before=at.epoch)
+        if state["threads"] not in (None, vae.backend.threads):
+            warnings.warn(
+                f"{self.folder} was trained on {state['threads']} threads and goes on with {vae.backend.threads}: its "
+                "last digits may differ from those of a run that was never interrupted (MINIVAE_THREADS="
+                f"{state['threads']} keeps them)",
+                UsageWarning,
+                stacklevel=2,
+            )
         files.put_tensors(vae, saved.tensors, vae.buffer.state, "", self.model)
         if at.best_epoch is not None:
             files.put_tensors(vae, saved.tensors, training.best, "best.", self.model)
@@ -192,7 +202,7 @@ class RunFiles:
         if rows:
             at.seconds = float(rows[-1]["seconds"])
         write_history(self.history, rows)
-        self.last_save = time.monotonic()
+        self.last_save, self.saved_step = time.monotonic(), at.total_steps
 
 
 def _digest(*sets: Batches | None) -> str:

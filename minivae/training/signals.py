@@ -1,4 +1,4 @@
-"""signals: Ctrl-C asks a training to stop between two steps."""
+"""signals: Ctrl-C, SIGTERM and SIGHUP ask a training to stop between two steps, with its run saved."""
 
 from __future__ import annotations
 
@@ -9,20 +9,44 @@ from collections.abc import Iterator
 from typing import Any
 
 
+class Terminated(SystemExit):
+    """SIGTERM or SIGHUP has stopped a training, its run saved. Uncaught, the process exits with 128 + its number."""
+
+    def __init__(self, signum: int):
+        self.status = 128 + signum
+        super().__init__(self.status)
+
+
+def stopped_by(signum: int) -> BaseException:
+    """The exception of a training that a signal has stopped."""
+    return KeyboardInterrupt() if signum == signal.SIGINT else Terminated(signum)
+
+
 @contextlib.contextmanager
-def interrupts(interrupted: threading.Event) -> Iterator[None]:
-    """Ctrl-C sets the event, for the loop to stop between two steps; a second one stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def noting(asked: list[int], run: bool) -> Iterator[None]:
+    """Inside, append each signal to `asked`, for the loop to stop between two steps; a second Ctrl-C stops at once.
 
-    def handle(signum: int, frame: Any) -> None:
-        if interrupted.is_set():
+    run   whether there is a run to save: without one SIGTERM and SIGHUP do what they did
+
+    A signal that is ignored stays ignored, and a handler that the user has set for SIGTERM or SIGHUP stays in place.
+    Outside the main thread Python sets no handlers: nothing is noted.
+    """
+
+    def note(signum: int, frame: Any) -> None:
+        asked.append(signum)
+        if signum == signal.SIGINT and asked.count(signum) > 1:
             raise KeyboardInterrupt
-        interrupted.set()
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = {}
     try:
+        if threading.current_thread() is threading.main_thread():
+            if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
+                before[signal.SIGINT] = signal.signal(signal.SIGINT, note)
+            for name in ("SIGTERM", "SIGHUP") if run else ():
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                    before[number] = signal.signal(number, note)
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

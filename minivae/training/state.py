@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,11 +15,16 @@ from .history import History, Position
 from .options import Options
 from .progress import Progress
 
+if TYPE_CHECKING:
+    from .run_files import RunFiles
+
 LOOK_EVERY = {"numpy": 1, "cupy": 100}  # steps between two looks at the losses: on a device each look is a wait
 
 
 class State:
     """The state of one training of `vae` on X (N, D)."""
+
+    files: RunFiles | None = None
 
     def __init__(self, vae: Model, X: Any, options: Options):
         vae.loss_fn.check(1.0, options.free_bits)
