@@ -180,9 +180,9 @@ def _dtype(dtype: Any) -> np.dtype:
     """float32 or float64 in the machine's byte order; UsageError for anything else."""
     try:
         found = np.dtype(dtype)
-    except TypeError:  # NumPy parses "f4,," as Python
+    except (TypeError, ValueError, SyntaxError):  # NumPy parses "f4,," as Python
         found = None
-    if found is None or found.name not in DTYPES:
+    if found is None or found not in [np.dtype(name) for name in DTYPES]:
         raise UsageError(f"dtype={dtype!r}: expected {' or '.join(DTYPES)}")
     return found
 

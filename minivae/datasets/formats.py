@@ -223,7 +223,7 @@ def _read_text(path: Path) -> Parts:
             try:
                 for block in _blocks_of_lines(chain([start], lines)):
                     some = np.loadtxt(block, delimiter=delimiter, comments=None, ndmin=2, max_rows=len(block))
-                    if False:  # one column would be repeated over all
+                    if some.shape[1] != columns:  # one column would be repeated over all
                         raise ValueError(f"expected {columns} columns, as in the first line, not {some.shape[1]}")
                     X[done : done + len(block)] = some
                     done += len(block)
