@@ -54,14 +54,19 @@ def files() -> dict[str, ModuleType]:
     return {name: import_module(f"{__name__}.{name}") for name in FILES}
 
 
-_registered: dict[str, Op] = {}
+_registered: dict[str, Op] = {}  # ops of files outside this folder
 
 
 def register(name: str, op: Op) -> None:
-    """Add an op of another file; ValueError if the name belongs to another op."""
-    if ops().get(name, op) is not op:
+    """Add an op of another file, or replace one; ValueError for a name of this folder's."""
+    if name not in _registered and name in ops():
         raise ValueError(f"there is an op {name!r} already")
     _registered[name] = op
+
+
+def unregister(name: str) -> None:
+    """Forget an op that `register` added."""
+    del _registered[name]
 
 
 def ops() -> dict[str, Op]:

@@ -20,6 +20,7 @@ _HOME = {
     "UsageError": "errors",
     "UsageWarning": "errors",
     "LIKELIHOODS": "likelihoods",
+    "register_likelihood": "likelihoods",
     "SGD": "optim",
     "Adagrad": "optim",
     "RMSprop": "optim",
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from .datasets.load import Dataset, load
     from .datasets.scale import Scale
     from .errors import UsageError, UsageWarning
-    from .likelihoods import LIKELIHOODS
+    from .likelihoods import LIKELIHOODS, register_likelihood
     from .objectives import Terms
     from .optim import SGD, Adagrad, Adam, AdamW, RMSprop
     from .training.guard import Diverged

@@ -21,6 +21,7 @@ from ..errors import UsageError, printable
 from .bench import bench
 from .explain import explain
 from .gradcheck import gradcheck
+from .plugin import Plugin
 from .verify import verify
 
 app = typer.Typer(
@@ -126,6 +127,7 @@ def train(
     kernels: KernelKind = "fused",
     dtype: Annotated[str, typer.Option(metavar="T", help="float32 or float64.")] = "float32",
     tf32: Annotated[bool, typer.Option("--tf32", help="Coarser, faster products of float32 on a GPU.")] = False,
+    plugin: Plugin = None,
 ) -> None:
     """Train a VAE and leave a run: config, history, model, pictures.
 
@@ -197,6 +199,7 @@ def evaluate(
     as_json: Json = False,
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
+    plugin: Plugin = None,
 ) -> None:
     """ELBO, NLL and KL of a run's model, in nats a row.
 
@@ -233,6 +236,7 @@ def trace(
     as_json: Json = False,
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
+    plugin: Plugin = None,
 ) -> None:
     """One forward and backward pass, step by step: shapes, bytes, FLOPs, times, norms, and what is not finite.
 
@@ -263,6 +267,7 @@ def sample(
     force: Force = False,
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
+    plugin: Plugin = None,
 ) -> None:
     """Sample new rows from a run's model: a picture (.png), or an array (.npy) in the data's own units.
 
@@ -287,6 +292,7 @@ def reconstruct(
     force: Force = False,
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
+    plugin: Plugin = None,
 ) -> None:
     """Encode and decode rows: a picture of data above reconstructions (.png), or an array (.npy) in the data's units.
 
@@ -315,6 +321,7 @@ def encode(
     force: Force = False,
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
+    plugin: Plugin = None,
 ) -> None:
     """Write the posterior of each row (.npz): mean and logvar (n, L), rows (n,), and y (n,) where there are labels.
 

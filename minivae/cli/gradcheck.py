@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .plugin import Plugin
+
 if TYPE_CHECKING:
     from ..gradcheck.problem import Problem, Settings
 
@@ -60,6 +62,7 @@ def gradcheck(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the -o file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (docs/gradients.md has the schema).")] = False,
+    plugin: Plugin = None,
 ) -> None:
     """Check hand-written gradients, ours or yours, against numerical derivatives.
 

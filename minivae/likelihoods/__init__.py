@@ -11,9 +11,11 @@ Shapes: R = S·B rows, sample by sample; D features; out (R, width); X (B, D). N
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
+from .. import kernels
 from ..backend import Backend
 from ..errors import UsageError
 from .base import Likelihood
@@ -35,6 +37,7 @@ __all__ = [
     "NegativeBinomial",
     "Poisson",
     "make",
+    "register_likelihood",
 ]
 
 # How each is asked for: name → class. A letter of ARGUMENTS stands for a number of the caller's.
@@ -50,25 +53,71 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "poisson": Poisson,
     "negative-binomial": NegativeBinomial,
 }
+_registered: dict[str, str] = {}  # the names of users' likelihoods → those of their ops
 ARGUMENTS: dict[str, Callable[[str], Any]] = {"σ": float, "K": int}
 
 
-def make(name: str, backend: Backend, features: int) -> Likelihood:
-    """The likelihood called `name`: "bernoulli", "gaussian:shared", "gaussian:0.5"."""
+def register_likelihood(name: str, cls: type[Likelihood], op: kernels.Op) -> None:
+    """Add a likelihood of your own: `mv.VAE(likelihood=name)`, `--likelihood name`, gradcheck and traces then know it.
+
+    name   lower-case letters, digits and hyphens, such as "student-t"; cls.name is the same
+    cls    a `minivae.likelihoods.Likelihood`; it calls `self.backend.ops.<name>`, with _ for each hyphen
+    op     a `minivae.kernels.Op`; without a CUDA kernel (None) a GPU runs its reference, and says so once
+    A model's file holds the name alone: register it, or give its file to --plugin, before loading one. Registering a
+    name again replaces it. Raises UsageError for a name of minivae's own.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise UsageError(f"likelihood {name!r}: expected lower-case letters, digits and hyphens, such as 'student-t'")
+    op_name = name.replace("-", "_")
+    if name not in _registered and (name in LIKELIHOODS or op_name in kernels.op_names()):
+        raise UsageError(f"likelihood {name!r}: minivae has one of that name; choose another")
+    if not (isinstance(cls, type) and issubclass(cls, Likelihood)):
+        raise UsageError(f"likelihood {name!r}: expected a subclass of minivae.likelihoods.Likelihood, and got {cls!r}")
+    if getattr(cls, "name", None) != name:
+        raise UsageError(f"likelihood {name!r}: expected {cls.__name__}.name to be the same name")
+    if not isinstance(op, kernels.Op):
+        raise UsageError(f"likelihood {name!r}: expected a minivae.kernels.Op, and got {op!r}")
+    kernels.register(op_name, op)
+    LIKELIHOODS[name], _registered[name] = cls, op_name
+
+
+def unregister_likelihood(name: str) -> None:
+    """Forget a likelihood that `register_likelihood` added."""
+    kernels.unregister(_registered.pop(name))
+    del LIKELIHOODS[name]
+
+
+def _find(name: str) -> tuple[Any, tuple[Any, ...]] | None:
+    """The class that a name means, and its arguments behind the features; None for an unknown name."""
     kind, colon, argument = name.partition(":")
-    cls: Any
     for form, cls in LIKELIHOODS.items():
         own, _, letter = form.partition(":")
         if letter not in ARGUMENTS:
             if form == name:
-                return cls(backend, features)
+                return cls, ()
         elif colon and own == kind:
             try:
-                number = ARGUMENTS[letter](argument)
+                return cls, (ARGUMENTS[letter](argument),)
             except ValueError:
                 continue
-            return cls(backend, features, number)
-    raise UsageError(
-        f"likelihood={name!r}: expected one of {', '.join(LIKELIHOODS)}, with a number > 0 for σ, as in "
-        "'gaussian:0.5', and the number of classes for K, as in 'categorical:10'"
-    )
+    return None
+
+
+def is_known(name: str) -> bool:
+    """Whether `name` is one of minivae's likelihoods, or a registered one."""
+    return _find(name) is not None
+
+
+def make(name: str, backend: Backend, features: int) -> Likelihood:
+    """The likelihood called `name`: "bernoulli", "gaussian:shared", "gaussian:0.5"."""
+    found = _find(name)
+    if found is None:
+        raise UsageError(
+            f"likelihood={name!r}: expected one of {', '.join(LIKELIHOODS)}, with a number > 0 for σ, as in "
+            "'gaussian:0.5', and the number of classes for K, as in 'categorical:10'. One of your own has to be "
+            "registered first: mv.register_likelihood, or --plugin FILE.py"
+        )
+    if name in _registered and not hasattr(backend.ops, _registered[name]):
+        raise UsageError(f"likelihood {name!r} was registered after this Backend was made: make a new one")
+    cls, arguments = found
+    return cls(backend, features, *arguments)

@@ -199,6 +199,11 @@ def _put_units(vae: Model, checkpoint: Checkpoint, source: Any) -> None:
 def _shapes(model: dict[str, Any], backend: Backend) -> dict[str, Shape]:
     """The tensors of the model that a file describes, name → shape; nothing of their size is allocated."""
     described = msgspec.convert(model, schema.Architecture)
+    if not likelihoods.is_known(described.likelihood):
+        raise UsageError(
+            f"no likelihood is called {described.likelihood!r}: register it first, by mv.register_likelihood or "
+            "--plugin FILE.py"
+        )
     likelihood = likelihoods.make(described.likelihood, backend, described.features)
     widths = [described.features, *described.hidden, 2 * described.latent_dim]
     back = [described.latent_dim, *reversed(described.hidden), likelihood.width]
