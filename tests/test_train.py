@@ -372,6 +372,7 @@ MISTAKES = {
     "float rows": ({"rows": np.arange(230.0)}, "integer array"),
     "negative rows": ({"rows": np.arange(230) - 5}, "from -5"),
     "epochs": ({"epochs": 0}, "epochs=0"),
+    "epochs without end": ({"epochs": 2**63}, "at most 4294967295"),
     "batch": ({"batch_size": 2.5}, "batch_size=2.5"),
     "clip": ({"clip": -1.0}, "clip=-1.0"),
     "patience alone": ({"patience": 3}, "validation"),

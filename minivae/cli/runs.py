@@ -128,7 +128,7 @@ def open_run(folder: str | os.PathLike, backend: str = "auto", kernels: str | No
     return Run(folder, config, vae)
 
 
-class TrainOptions(msgspec.Struct):
+class TrainOptions(msgspec.Struct, forbid_unknown_fields=True):
     """The options of `minivae train` as config.json has them: those of the command, with its defaults."""
 
     likelihood: Text = "auto"
@@ -162,7 +162,7 @@ class TrainOptions(msgspec.Struct):
     tf32: bool = False
 
 
-class Config(msgspec.Struct):
+class Config(msgspec.Struct, forbid_unknown_fields=True):
     """What config.json holds."""
 
     data: Annotated[str, Meta(max_length=4096)]
@@ -183,6 +183,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = schema.decode(path.read_bytes(), Config)
         if config.shape is not None and math.prod(config.shape) != config.features:
             raise ValueError(f"pictures of {config.shape[0]}×{config.shape[1]} have not {config.features} features")
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
     except ValueError as error:
         raise UsageError(
             f"{path}: expected the config.json that `minivae train` wrote; it is damaged: {error}"

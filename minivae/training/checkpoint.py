@@ -33,7 +33,6 @@ from . import schema
 
 M = TypeVar("M", bound=Model)
 MODEL_FILE = "model.safetensors"  # in the folder of a run
-VERSION = 1  # of the format; raised when an older minivae would misread a file
 DTYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")  # those of NumPy
 
 
@@ -61,7 +60,7 @@ def write(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
 
     text = json.dumps(
         {
-            "version": VERSION,
+            "version": schema.VERSION,
             "minivae": __version__,
             "model": checkpoint.model,
             "dtype": checkpoint.dtype,
@@ -87,7 +86,7 @@ def read(path: str | os.PathLike) -> Checkpoint:
             text = (file.metadata() or {}).get("minivae")
             if text is None:
                 raise UsageError("a safetensors file, but not one that minivae wrote")
-            held = schema.decode(text, schema.Metadata, VERSION)
+            held = schema.decode(text, schema.Metadata)
             tensors = {}
             for name in file.keys():  # noqa: SIM118
                 if file.get_slice(name).get_dtype() not in DTYPES:

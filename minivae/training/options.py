@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SAVE_SECONDS = 10.0  # a run's checkpoint is written at most this often, and at its end
 
+MOST_EPOCHS = 2**32 - 1
+
 
 @dataclass
 class Options:
@@ -43,6 +45,10 @@ class Options:
 
     def __post_init__(self) -> None:
         self.epochs = checks.whole("epochs", self.epochs)
+        if self.epochs > MOST_EPOCHS:
+            raise UsageError(
+                f"epochs={str(self.epochs)[:30]}: expected at most {MOST_EPOCHS}, the noise's counter of passes"
+            )
         self.batch_size = checks.whole("batch_size", self.batch_size)
         optimizer = Adam() if self.optimizer is None else self.optimizer
         self.optimizer = checks.instance("optimizer", optimizer, Optimizer, "an optimizer, such as mv.Adam(1e-3)")

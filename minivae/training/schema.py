@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -11,6 +12,7 @@ from .. import __version__
 from ..errors import UsageError
 
 T = TypeVar("T")
+VERSION = 1  # of the format of a model's file; raised when an older minivae would misread one
 LARGEST = 1.7976931348623157e308
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Natural = Annotated[int, Meta(ge=1, le=2**53)]
@@ -63,7 +65,7 @@ class Architecture(msgspec.Struct):
 class Metadata(msgspec.Struct):
     """The description in a model's file."""
 
-    version: int
+    version: Annotated[int, Meta(ge=1, le=VERSION)]
     model: dict[str, Any]
     dtype: Literal["float32", "float64"]
     training: Training
@@ -91,28 +93,37 @@ class HistoryRow(msgspec.Struct):
     val_iwae: Number | None = None
 
 
-def decode(text: str | bytes, kind: type[T], newest: int | None = None) -> T:
-    """JSON as a `kind`; ValueError says in one line what is wrong with it, and where.
+def decode(text: str | bytes, kind: type[T]) -> T:
+    """JSON as a `kind`; ValueError says in one line what is wrong, and where.
 
-    newest   the newest format that is known: UsageError for a later one
+    Raises UsageError where it is wrong because a newer version of minivae wrote it.
     """
     try:
-        if newest is not None:
-            refuse_newer(msgspec.json.decode(text, type=dict[str, Any]), newest)
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        writer = _writer(text)
+        if _release(writer) > _release(__version__):
+            message = f"written by a newer minivae {writer}; this is {__version__}: update this one"
+            raise UsageError(message) from None
         raise ValueError(one_line(error)) from None
 
 
-def refuse_newer(held: dict[str, Any], newest: int) -> None:
-    """Raise UsageError for what a newer version of minivae wrote in a format that this one does not know."""
-    version, writer = held.get("version"), held.get("minivae")
-    if isinstance(version, int) and version > newest:
-        by = f"minivae {writer}" if isinstance(writer, str) and len(writer) < 20 else "minivae"
-        raise UsageError(
-            f"written by a newer {by}, in format {version}; this is {__version__}, which reads formats up to {newest}: "
-            "update this one"
-        )
+class Writer(msgspec.Struct):
+    """The version of minivae that wrote a file, as every file says it."""
+
+    minivae: Annotated[str, Meta(pattern=r"^\d{1,4}(\.\d{1,4}){1,3}[a-z0-9.+]{0,12}$")] = "0.0"
+
+
+def _writer(text: str | bytes) -> str:
+    try:
+        return msgspec.json.decode(text, type=Writer).minivae
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return "0.0"
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """(0, 2, 1) of "0.2.1" and of "0.2.1.dev3"."""
+    return tuple(int(number) for number in re.findall(r"\d+", re.split(r"[^\d.]", version)[0]))
 
 
 def one_line(error: BaseException) -> str:
