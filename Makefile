@@ -22,12 +22,14 @@ help:
 	@echo "make notebooks  run the notebooks of examples/, quickly; with WRITE=1 in full, and keep what they show (minutes)"
 	@echo "make clean    remove .venv, demo/ and caches"
 
-# One stamp for each set of extras: made again when pyproject.toml changes.
+# One stamp for each set of extras: made again when pyproject.toml changes. Without --no-compile, pip compiles every file
+# of every package, on one core; Python compiles what it imports, once.
 $(VENV)/.%: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "minivae needs Python 3.11 or later; name one: make PYTHON=python3.12 …"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e ".[$*]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --config-settings editable_mode=compat \
+	  -e ".[$*]"
 	@touch $@
 
 demo: $(VENV)/.digits,viz
