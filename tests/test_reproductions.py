@@ -2,6 +2,7 @@
 
 import math
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,6 +194,13 @@ def test_the_gradient_passes_through_softplus():
         assert gradient[i] == pytest.approx((losses[0] - losses[1]) / (2 * h), rel=1e-6)
 
 
+def test_a_very_negative_output_leaves_softplus_finite():
+    vae, X, eps = softplus_model()
+    vae.parameters["encoder.1.b"][3:] = -1e4
+    assert np.isfinite(vae.objective_and_grad(X, eps).loss)
+    assert all(np.isfinite(gradient).all() for gradient in vae.gradients.values())
+
+
 def test_the_first_weights_and_biases_of_pythae_are_uniform_to_one_over_the_root():
     vae = pythae.build(0, 1, 64, 5)
     for name, fan in (("encoder.0.W", 784), ("decoder.1.b", 64)):
@@ -269,6 +277,40 @@ def figures(folder, name):
     ]
 
 
+def run_counted(monkeypatch, script, folder, **stops):
+    """Run a script in short; (calls of step, of log_likelihood). Call number `stops[name]` is a Ctrl-C."""
+    calls = {"step": 0, "log_likelihood": 0}
+
+    def counted(name, method):
+        def call(*args, **options):
+            if calls[name] + 1 == stops.get(name):
+                raise KeyboardInterrupt
+            calls[name] += 1
+            return method(*args, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in calls:
+            patch.setattr(mv.VAE, name, counted(name, getattr(mv.VAE, name)))
+        with pytest.raises(KeyboardInterrupt) if stops else nullcontext():
+            script.main(["--quick", "--runs", str(folder)])
+    return np.array(list(calls.values()))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_an_interrupted_script_goes_on_and_computes_nothing_twice(made_up, monkeypatch, tmp_path, name):
+    script, straight, broken = SCRIPTS[name], tmp_path / "straight", tmp_path / "broken"
+    monkeypatch.setattr(paper, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(paper, "BLOCK", 120)
+    stops = [{"step": 13}] if name == "kingma" else [{"step": 4}, {"log_likelihood": 2}]
+    once = run_counted(monkeypatch, script, straight)
+    parts = [run_counted(monkeypatch, script, broken, **stop) for stop in (*stops, {})]
+    assert figures(broken, name) == figures(straight, name)
+    assert any(ours is not None for _, ours, *_ in figures(straight, name))
+    np.testing.assert_array_equal(sum(parts), once)
+
+
 def test_an_estimate_of_another_model_or_other_rows_is_not_taken_up(tmp_path):
     vae, X = mv.VAE(784, 2, (4,)), bits().train
     first, _ = paper.log_likelihood(vae, X, 3, tmp_path)
@@ -278,6 +320,13 @@ def test_an_estimate_of_another_model_or_other_rows_is_not_taken_up(tmp_path):
     vae.parameters["decoder.1.b"][...] = 1
     changed, _ = paper.log_likelihood(vae, 1 - X, 3, tmp_path)
     np.testing.assert_array_equal(changed, vae.log_likelihood(1 - X, 3)[0])
+
+
+def test_blocks_of_an_estimate_share_no_noise(monkeypatch, tmp_path):
+    monkeypatch.setattr(paper, "BLOCK", 3)
+    vae, X = mv.VAE(784, 2, (4,)), bits().train
+    in_blocks, _ = paper.log_likelihood(vae, X, 5, tmp_path)
+    np.testing.assert_allclose(in_blocks, vae.log_likelihood(X, 5)[0], atol=1e-3)  # with other noise: 0.1 apart
 
 
 def test_the_elbo_of_each_row_is_below_its_likelihood_and_averages_to_the_objective():
