@@ -55,10 +55,11 @@ def cuda(out, X, rows):
 
 def example(rng, dtype, S, B, D, case):
     """Rows of several dtypes, some more than once; "integers": row numbers of rows."""
-    rows = rng.integers(0, 29, B)
+    N = 2 * B + 27
+    rows = rng.integers(0, N, B)
     if case == "integers":
-        return np.full(B, -1), rng.integers(0, 2**40, 29), rows
-    return poison(dtype, B, D), (100 * rng.random((29, D))).astype(case), rows
+        return np.full(B, -1), rng.integers(0, 2**40, N), rows
+    return poison(dtype, B, D), (100 * rng.random((N, D), np.float32)).astype(case), rows
 
 
 OPS = {
