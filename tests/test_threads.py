@@ -384,28 +384,35 @@ def test_little_work_is_one_share(two_threads):
 
 
 @_threads.shared
-def _count(counts, total, t, shares):
-    counts[t] += 1
-    _threads.add(total, t)
+def _count(counts, total, ones, t, shares):
+    for one in ones:
+        counts[t] += one
+        _threads.add(total, one)
 
 
 @pytest.mark.filterwarnings("ignore:Cannot cache compiled function")
 @needs_pool
-@pytest.mark.parametrize("callers", [1, 8])
-def test_every_share_is_computed_once_whoever_calls(two_threads, callers):
+@pytest.mark.parametrize("callers, most, work", [(1, 64, 20_000), (8, 64, 20_000), (1, 2**18, 1)])
+def test_every_share_is_computed_once_whoever_calls(callers, most, work):
     """Eight threads of Python's ask at once: one has the workers, the others compute their shares themselves."""
-    rounds, failures = 2000, []
+    before, rounds, failures = _threads.most(), 40, []
+    kernels.limit_threads(4)
+    words, ones = _threads._start().words, np.ones(work, np.int64)
 
     def ask(seed):
-        for shares in np.random.default_rng(seed).integers(1, 5, rounds):
-            counts, total = np.zeros(4, np.int64), np.zeros(1, np.int64)
-            _threads.run(_count, int(shares) * _threads.GRAIN, counts, total)
-            if counts.tolist() != [1] * shares + [0] * (4 - shares) or total[0] != shares * (shares - 1) // 2:
+        for shares in np.random.default_rng(seed).integers(1, most + 1, rounds):
+            counts, total = np.zeros(most, np.int64), np.zeros(1, np.int64)
+            words[_pool.ALONE_UNTIL] = 0  # the workers are asked again, however long they were waited for
+            _threads.run(_count, shares * _threads.GRAIN, counts, total, ones, per_thread=most // 4)
+            if (counts != work * (np.arange(most) < shares)).any() or total[0] != work * shares:
                 failures.append((counts, total))
 
-    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(callers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(callers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        kernels.limit_threads(before)
     assert not failures
