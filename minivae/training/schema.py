@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -99,13 +100,22 @@ def decode(text: str | bytes, kind: type[T]) -> T:
     Raises UsageError where it is wrong because a newer version of minivae wrote it.
     """
     try:
-        return msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return _read(text, kind)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         writer = _writer(text)
         if _release(writer) > _release(__version__):
             message = f"written by a newer minivae {writer}; this is {__version__}: update this one"
             raise UsageError(message) from None
         raise ValueError(one_line(error)) from None
+
+
+def _read(text: str | bytes, kind: type[T]) -> T:
+    """By json: msgspec.json refuses a file's name that is no UTF-8 (PEP 383), which train writes by an escape."""
+    return msgspec.convert(json.loads(text, parse_constant=_no_constant), kind)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"JSON has no {name}")
 
 
 class Writer(msgspec.Struct):
@@ -116,8 +126,8 @@ class Writer(msgspec.Struct):
 
 def _writer(text: str | bytes) -> str:
     try:
-        return msgspec.json.decode(text, type=Writer).minivae
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _read(text, Writer).minivae
+    except (msgspec.MsgspecError, RecursionError, ValueError):
         return "0.0"
 
 
