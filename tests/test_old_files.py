@@ -2,7 +2,9 @@
 
 tests/fixtures/f21def9: x.npy, `run` (minivae train x.npy --hidden 5 --latent 2 --epochs 2 --batch-size 20
 --backend numpy --validation 0.2), `scaled` (vae.fit of a Gaussian model with scale=), and expected.npz: what that
-version encoded and sampled with run's model.
+version encoded and sampled with run's model; bare.safetensors (`vae.save` of a 'gaussian:optimal' model that was
+trained without a scale) and bare_expected.npz; scaled_expected.npz: codes and reconstructions of rows that were scaled
+by hand, as that version wanted it.
 """
 
 import json
@@ -46,6 +48,26 @@ def test_an_old_model_computes_what_it_did(old):
     assert_close(mean, expected["mean"], "float32")
     assert_close(logvar, expected["logvar"], "float32")
     assert_close(vae.sample(3), expected["sample"], "float32")
+
+
+def test_an_old_bare_model_has_no_scale_and_takes_rows_as_before(old):
+    vae, expected = mv.VAE.load(old / "bare.safetensors", backend="numpy"), np.load(old / "bare_expected.npz")
+    assert (vae.scale, vae.binarize, vae.columns) == (None, "none", None)
+    mean, logvar = vae.encode(X[:5])
+    found = {"mean": mean, "logvar": logvar, "decoded": vae.decode(mean), "log_px": vae.log_likelihood(X[:5], 20)[0]}
+    found["objective"] = vae.objective(X[:5]).loss
+    for name, value in found.items():
+        size = np.abs(expected[name]).max()
+        assert_close(value, expected[name], "float32", scale=8 * size)
+
+
+def test_an_old_scaled_runs_model_takes_the_datas_units_and_says_so(old):
+    with pytest.warns(mv.UsageWarning, match="rows in the data's own units"):
+        vae = mv.VAE.load(old / "scaled/model.safetensors", backend="numpy")
+    expected = np.load(old / "scaled_expected.npz")
+    assert vae.scale.kind == "standard"
+    assert_close(vae.encode(X[:5])[0], expected["mean"], "float32")
+    assert_close(vae.reconstruct(X[:5]), expected["reconstructed"], "float32", scale=np.abs(X).max())
 
 
 def test_an_old_run_evaluates_to_what_its_history_says(old):
