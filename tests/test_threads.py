@@ -390,6 +390,13 @@ def _count(counts, total, ones, t, shares):
         _threads.add(total, one)
 
 
+def place(threads, cores):
+    """Let threads run on these cores alone, if any: on a busy machine a thread that is woken stays beside its waker."""
+    if cores:
+        for thread in threads:
+            os.sched_setaffinity(thread, cores)
+
+
 @pytest.mark.filterwarnings("ignore:Cannot cache compiled function")
 @needs_pool
 @pytest.mark.parametrize("callers, most, work", [(1, 64, 20_000), (8, 64, 20_000), (1, 2**18, 1)])
@@ -398,8 +405,12 @@ def test_every_share_is_computed_once_whoever_calls(callers, most, work):
     before, rounds, failures = _threads.most(), 40, []
     kernels.limit_threads(4)
     words, ones = _threads._start().words, np.ones(work, np.int64)
+    workers = [thread.native_id for thread in _threads._running.threads]
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    place(workers, cores[1:])
 
     def ask(seed):
+        place([0], cores[:1])
         for shares in np.random.default_rng(seed).integers(1, most + 1, rounds):
             counts, total = np.zeros(most, np.int64), np.zeros(1, np.int64)
             words[_pool.ALONE_UNTIL] = 0  # the workers are asked again, however long they were waited for
@@ -414,5 +425,6 @@ def test_every_share_is_computed_once_whoever_calls(callers, most, work):
         for thread in threads:
             thread.join()
     finally:
+        place(workers, cores)
         kernels.limit_threads(before)
     assert not failures
