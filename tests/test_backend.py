@@ -138,8 +138,7 @@ def test_the_stand_in_refuses_what_a_device_array_refuses():
 
 # ---- the whole model on the stand-in --------------------------------------------------------------------------------
 
-LIKELIHOODS = ["bernoulli", "continuous-bernoulli", "gaussian", "gaussian:0.5", "gaussian:shared", "gaussian:optimal"]
-LIKELIHOODS += ["laplace", "categorical:2", "poisson", "negative-binomial"]
+LIKELIHOODS = [form.replace("σ", "0.5").replace("K", "2") for form in mv.LIKELIHOODS]
 FUSED = pytest.param("fused", marks=pytest.mark.skipif(hostcuda.compiler() is None, reason="needs g++ for the kernels"))
 KERNELS = ["reference", FUSED]  # of the device, against the reference on the host
 OPTIMIZERS = {

@@ -25,11 +25,7 @@ REAL = _real()
 UNIT = (1 / (1 + np.exp(-2 * REAL))).astype(np.float32)
 DATA = {
     "bernoulli": (REAL > 0).astype(np.float32),
-    "gaussian": REAL,
-    "gaussian:0.5": REAL,
-    "gaussian:shared": REAL,
-    "gaussian:optimal": REAL,
-    "laplace": REAL,
+    **{name.replace("σ", "0.5"): REAL for name, cls in mv.LIKELIHOODS.items() if cls.domain == "real"},
     "continuous-bernoulli": UNIT,
     "categorical:4": np.digitize(REAL, [-1, 0, 1]).astype(np.float32),
     "poisson": RNG.poisson(np.exp(1 + REAL)).astype(np.float32),

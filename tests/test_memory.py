@@ -10,8 +10,7 @@ import pytest
 
 import minivae as mv
 
-LIKELIHOODS = ["bernoulli", "continuous-bernoulli", "gaussian", "gaussian:0.5", "gaussian:shared", "gaussian:optimal"]
-LIKELIHOODS += ["laplace", "categorical:2", "poisson", "negative-binomial"]
+LIKELIHOODS = [form.replace("σ", "0.5").replace("K", "2") for form in mv.LIKELIHOODS]
 OPTIMIZERS = {
     "adam": lambda: mv.Adam(1e-3),
     "sgd": lambda: mv.SGD(1e-3, momentum=0.9),

@@ -81,8 +81,8 @@ def train(
         str,
         typer.Option(
             metavar="S",
-            help="auto, bernoulli, continuous-bernoulli, gaussian, gaussian:σ (such as gaussian:0.5), "
-            "gaussian:shared, gaussian:optimal, laplace, categorical:K, poisson or negative-binomial.",
+            help="auto, or a name such as bernoulli, gaussian, gaussian:0.5 or poisson; a name that does not exist "
+            "lists all of them.",
         ),
     ] = "auto",
     scale: Annotated[

@@ -25,6 +25,7 @@ class Likelihood:
 
     name        as it is asked for, such as "gaussian:0.5"
     is_density  whether p(x|z) is a density (nats depend on the data's units) or a probability
+    domain      where x lives: "real", "unit" ([0, 1]), "binary", "classes" (0 … K − 1) or "counts"
     noise       the kind of noise `draw` takes: "uniform" or "normal"
     clamps      whether it clamps outputs of the decoder
     clamped     (1,) int64: how many outputs training steps have clamped since someone set it to 0; None without clamps
@@ -34,6 +35,7 @@ class Likelihood:
 
     name: str
     is_density: bool
+    domain = "real"
     noise: str
     clamps = False
     clamped: Array | None = None

@@ -43,6 +43,8 @@ class Categorical(_Whole):
     draws are classes.
     """
 
+    domain = "classes"
+
     def __init__(self, backend: Backend, features: int, classes: int):
         super().__init__(backend, features)
         if not 2 <= classes <= MOST_CLASSES:
@@ -93,6 +95,7 @@ class Categorical(_Whole):
 
 
 class _Counts(_Whole):
+    domain = "counts"
     clamps = True
 
     def check(self, X: Any) -> None:

@@ -37,6 +37,7 @@ class Bernoulli(_Unit):
 
     name = "bernoulli"
     is_density = False
+    domain = "binary"
     noise = "uniform"
 
     def warn(self, between, ends):
@@ -68,6 +69,7 @@ class ContinuousBernoulli(_Unit):
 
     name = "continuous-bernoulli"
     is_density = True
+    domain = "unit"
     noise = "uniform"
 
     def warn(self, between, ends):
