@@ -11,7 +11,7 @@ Exercise: mend `loss` until the command exits with 0. Then break it in a way of 
 
 import numpy as np
 
-LABELS = np.array([0, 2, 1, 1, 3])  # integers stay out of the inputs: there is no derivative by them
+LABELS = np.array([0, 2, 1, 1, 3])  # not an input: integers have no derivatives
 
 
 def loss(X, W, b):

@@ -1,1 +1,1 @@
-"""evaluation: bounds on ln p(x), importance sampling, annealing, and what the latent dimensions hold."""
+"""evaluation: bounds on ln p(x), importance sampling, annealed importance sampling, use of the latent dimensions."""

@@ -1,20 +1,21 @@
-"""annealing: ln p(x) by annealed importance sampling (AIS), and how far it may be off. It asks nothing of the encoder.
+"""annealing: estimate ln p(x) by annealed importance sampling (AIS), and bound its error. The encoder is not used.
 
 A path of distributions leads from the prior to the posterior of eq. 14:
 
     f_t(z) = p(z) p(x|z)^{τ_t},   0 = τ_0 < … < τ_T = 1
 
 A chain starts at z_0 ~ p(z). For t = 1 … T its weight grows by ln w += (τ_t − τ_{t−1}) ln p(x|z_{t−1}), and z_{t−1}
-moves to z_t by a Hamiltonian transition that leaves f_t as it is. Then E[w] = p(x), and ln (1/C) Σ w of C chains is
-below ln p(x) on average, the less so the more temperatures (Neal 2001).
+moves to z_t by a Hamiltonian transition that leaves f_t invariant. Then E[w] = p(x), and ln (1/C) Σ w of C chains is
+below ln p(x) on average; more temperatures narrow the gap (Neal 2001).
 
-**Both ways.** Where x was drawn from the model, its z is an exact draw of the posterior. Chains that start there and
-walk the path back give E[1/w] = 1/p(x), so −ln (1/C) Σ 1/w is above ln p(x) on average. The two enclose it on simulated
-data, and their gap bounds the error of the first (Grosse, Ancha & Roy 2016; Wu, Burda, Salakhutdinov & Grosse 2017).
+**Both directions.** If x was drawn from the model, its z is an exact draw from the posterior. Chains that start there
+and run the path in reverse give E[1/w] = 1/p(x), so −ln (1/C) Σ 1/w is above ln p(x) on average. On simulated data the
+two enclose ln p(x), and their gap bounds the error of the first (Grosse, Ancha & Roy 2016; Wu, Burda, Salakhutdinov &
+Grosse 2017).
 
-The step of a transition is chosen for each row and temperature by a pilot run of a few chains of its own, and then
-held: steps that adapted to the chains they move would not leave f_t as it is. The gradient with respect to z is the
-decoder's own backward pass. Every number drawn is counted (`noise.py`), so that a figure is one number.
+A pilot run of a few chains chooses the step size for each row and temperature; the step is then fixed. A step that
+adapted to the chains that it moves would not leave f_t invariant. The gradient with respect to z is the decoder's
+backward pass. All noise comes from counters (`noise.py`), so that repeated calls give the same figure.
 
 Shapes: C chains, b rows, L latent dimensions. Nats in the units of the data.
 """
@@ -37,17 +38,17 @@ if TYPE_CHECKING:
     from ..datasets.scale import Scale
 
 PILOTS = 4  # chains of the pilot run
-ACCEPTED = 0.65  # the share of transitions that it aims at (Neal 2011)
+ACCEPTED = 0.65  # target share of accepted transitions (Neal 2011)
 FIRST_STEP, LARGEST_STEP = 0.5, 1.5  # of the leapfrog; beyond 2 it is unstable on the prior itself
 RATE = 0.1  # of adaptation: ln step += RATE · (share accepted − ACCEPTED)
-JITTER = 0.2  # each transition's step is up to so much shorter or longer: equal ones may circle (Neal 2011)
+JITTER = 0.2  # each step is varied by up to this share: trajectories of equal length may be periodic (Neal 2011)
 SLOPE = 4.0  # of the sigmoid along which τ rises: small steps at both ends (Wu et al. 2017)
-FORTH, BACK, PILOT = 0, 2**30, 2**31  # the number of the first chain, so that no two runs share noise
+FORTH, BACK, PILOT = 0, 2**30, 2**31  # number of the first chain of each run, so that no two runs share noise
 
 
 @dataclass(frozen=True)
 class Annealed:
-    """ln p(x) for each row: log_px (N,) and its standard error (N,), float64; the share of transitions accepted."""
+    """ln p(x) of each row: log_px (N,) and its standard error (N,), float64; the share of accepted transitions."""
 
     log_px: np.ndarray
     error: np.ndarray
@@ -56,7 +57,7 @@ class Annealed:
 
 @dataclass(frozen=True)
 class Enclosed:
-    """ln p(x) of N rows drawn from the model, from below and from above, with standard errors, (N,) float64 each."""
+    """Lower and upper estimates of ln p(x) for N rows drawn from the model, with standard errors, (N,) float64 each."""
 
     lower: np.ndarray
     lower_error: np.ndarray
@@ -66,7 +67,7 @@ class Enclosed:
 
     @property
     def gap(self) -> float:
-        """Mean of upper − lower: what AIS with these settings may be off by, on the model's own data."""
+        """Mean of upper − lower: a bound on the error of AIS with these settings, on data drawn from the model."""
         return float((self.upper - self.lower).mean())
 
 
@@ -81,13 +82,13 @@ def annealed(
     scale: Scale | None = None,
     binarize: str | None = None,
 ) -> Annealed:
-    """ln p(x) for each row of X (N, D) by annealed importance sampling from the prior.
+    """Estimate ln p(x) for each row of X (N, D) by annealed importance sampling from the prior.
 
-    temperatures  T, the steps of the path
-    chains        C for each row; the standard error (delta method) needs two and is NaN for one
+    temperatures  T, the number of steps of the path
+    chains        C chains a row; the standard error (delta method) needs two and is NaN for one
     leapfrog      steps of the integrator in each transition
     rows, scale, binarize   as in `Batches`
-    It takes (C + 4) · T · leapfrog passes through the decoder and back for each row. `vae.gradients` stay as they are.
+    Each row costs (C + 4) · T · leapfrog forward and backward passes of the decoder. `vae.gradients` do not change.
     """
     settings = _settings(temperatures, chains, leapfrog)
     batches = Batches(vae, X, rows, scale, binarize)
@@ -108,9 +109,9 @@ def enclose(
     leapfrog: int = 10,
     scale: Scale | None = None,
 ) -> Enclosed:
-    """The bidirectional check on n rows that the model draws itself; the other arguments as in `annealed`.
+    """Run AIS in both directions on n rows drawn from the model; the other arguments are those of `annealed`.
 
-    scale   None: the model's own. The model draws in its own units, and nats are given in the data's
+    scale   None: the model's. Rows are drawn in the model's units; results are nats in the data's units
     """
     settings = _settings(temperatures, chains, leapfrog)
     scale = vae.scale if scale is None else vae.checked_scale(scale)
@@ -138,14 +139,14 @@ def _settings(temperatures: int, chains: int, leapfrog: int) -> tuple[int, int, 
 
 
 def schedule(T: int) -> np.ndarray:
-    """τ_0 = 0 … τ_T = 1, (T + 1,): a sigmoid, whose ends are flat because there ln p(x|z) changes the most."""
+    """τ_0 = 0 … τ_T = 1, (T + 1,), along a sigmoid: steps are small at both ends, where ln p(x|z) changes most."""
     s = 1 / (1 + np.exp(-SLOPE * np.linspace(-1, 1, T + 1)))
     return (s - s[0]) / (s[-1] - s[0])
 
 
 @dataclass
 class State:
-    """Where the chains stand: Z (C, b, L), nll (C, b) = −ln p(x|z) in float64, d_nll (C, b, L) its gradient by z."""
+    """State of the chains: Z (C, b, L), nll (C, b) = −ln p(x|z) in float64, d_nll (C, b, L) = ∂nll/∂z."""
 
     Z: Array
     nll: Array
@@ -153,7 +154,7 @@ class State:
 
 
 class AnnealedPath:
-    """The path of a few rows X (b, D), whose numbers in the data are `rows` (b,), and the chains that walk it."""
+    """The annealing path of a few rows X (b, D), with row numbers `rows` (b,), and the chains that follow it."""
 
     def __init__(self, vae: Model, X: Array, rows: Array, T: int, C: int, leapfrog: int):
         self.vae, self.X, self.rows, self.C, self.leapfrog = vae, X, rows, C, leapfrog
@@ -162,7 +163,7 @@ class AnnealedPath:
         self.steps = self._pilot()
 
     def forth(self) -> Array:
-        """ln w (C, b) of chains from the prior to the posterior."""
+        """Return ln w (C, b) of chains from the prior to the posterior."""
         state = self.start(self.C, FORTH)
         log_w = self.xp.zeros((self.C, self.X.shape[0]))
         self.accepted[...] = 0
@@ -174,7 +175,7 @@ class AnnealedPath:
         return log_w
 
     def back(self, Z: Array) -> Array:
-        """ln w (C, b) of chains from exact draws Z (b, L) of the posterior to the prior."""
+        """Return ln w (C, b) of chains from exact draws Z (b, L) of the posterior to the prior."""
         log_w = self.xp.zeros((self.C, self.X.shape[0]))
         state = self.explain(self.xp.ascontiguousarray(self.xp.zeros((self.C, 1, 1), self.vae.backend.dtype) + Z))
         for t in range(len(self.tau) - 1, 0, -1):
@@ -184,7 +185,7 @@ class AnnealedPath:
         return log_w
 
     def log_mean(self, log_w: Array) -> tuple[np.ndarray, np.ndarray]:
-        """ln of the mean of w over the chains, and its standard error by the delta method, (b,) each on the host."""
+        """Return ln of the mean of w over the chains and its standard error (delta method), (b,) each, on the host."""
         log_w = self.vae.backend.to_host(log_w)
         C, largest = len(log_w), log_w.max(axis=0)
         with np.errstate(all="ignore"):  # a model with NaN in it gives NaN
@@ -194,11 +195,11 @@ class AnnealedPath:
             return largest + np.log(mean), error
 
     def acceptance(self) -> np.ndarray:
-        """The share of transitions accepted in `forth`, (b,)."""
+        """Return the share of transitions accepted in `forth`, (b,)."""
         return self.vae.backend.to_host(self.accepted) / max(1, len(self.tau) - 2)
 
     def _pilot(self) -> list[Array]:
-        """The step (b,) of each transition t = 0 … T: that of a pilot run, which adapts on its way."""
+        """Return the step (b,) of each transition t = 0 … T, adapted in a pilot run."""
         b, xp = self.X.shape[0], self.xp
         log_step, steps = xp.full(b, math.log(FIRST_STEP)), []
         state = self.start(PILOTS, PILOT)
@@ -210,21 +211,21 @@ class AnnealedPath:
         return steps
 
     def start(self, C: int, first: int) -> State:
-        """Chains at draws from the prior."""
+        """Start C chains at draws from the prior."""
         Z = self.vae.backend.empty((C, self.X.shape[0], self.vae.latent_dim))
         self.vae.noise.normal(Z, "AIS", self.rows, 0, sample=first)
         return self.explain(Z)
 
     def explain(self, Z: Array) -> State:
-        """The state at Z (C, b, L)."""
+        """Compute nll and its gradient at Z (C, b, L)."""
         vae, (C, b, L) = self.vae, Z.shape
-        with np.errstate(all="ignore"):  # a trajectory may leave for infinity: refused
+        with np.errstate(all="ignore"):  # a diverging trajectory gives NaN or ∞, which `move` rejects
             nll, d_out = vae.nll_and_grad(vae.decoder.forward(Z.reshape(C * b, L)), self.X, 1.0)
             d_nll: Any = vae.decoder.backward(d_out, need_dW=False)
         return State(Z, nll.reshape(C, b).astype("float64"), d_nll.reshape(C, b, L).copy())
 
     def move(self, state: State, t: int, first: int, step: Array) -> tuple[State, Array]:
-        """A Hamiltonian transition at τ_t → where the chains stand then, and the share (b,) that was accepted.
+        """One Hamiltonian transition at τ_t → the new state and the share (b,) of accepted proposals.
 
         The potential is U(z) = ½ ‖z‖² + τ nll, its gradient z + τ d_nll; leapfrog with steps (b,) and unit masses.
         """
@@ -241,7 +242,7 @@ class AnnealedPath:
                 new.Z += step * P
                 new = self.explain(new.Z)
                 P -= (step if k < self.leapfrog - 1 else 0.5 * step) * (new.Z + tau * new.d_nll)
-            # NaN accepts nothing
+            # a comparison with NaN is False: such a proposal is rejected
             accept = xp.log(u[:, :, 0].astype("float64") + 2.0**-25) < before - self.energy(new, P, tau)
         which = accept.reshape(*accept.shape, 1)
         after = State(

@@ -1,12 +1,12 @@
-"""evaluate: how good is the model? The ELBO, and ln p(x) by importance sampling. Nothing here changes the model.
+"""bounds: estimate the ELBO, and ln p(x) by importance sampling. Only `fit_closed_form` changes the model.
 
     ln p(x) ≈ ln (1/K) Σ_k w_k,   ln w_k = ln p(x|z_k) + ln p(z_k) − ln q(z_k|x),   z_k ~ q(z|x)     (eq. 7)
 
-The estimate is below ln p(x) on average, and the closer the more samples; K = 1 gives the ELBO on average. Samples
-stream in tiles: the largest array holds TILE_ROWS rows of the decoder, never K × D for a row.
+The estimate is below ln p(x) on average, and more samples narrow the gap; K = 1 gives the ELBO on average. Samples are
+processed in tiles: the largest array holds TILE_ROWS rows of the decoder, never K × D for a row.
 
-Figures do not depend on the batch size or the backend: a row's noise is its own. Nats in the units of the data: where
-they were scaled, the log-Jacobian is added for densities.
+Results do not depend on the batch size or the backend, because noise is keyed by row. They are nats in the data's
+units: if the data were scaled, densities include the log-Jacobian.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from ..training.batches import Batches
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
 
-TILE_ROWS = 2048  # decoder rows held at a time in importance sampling
-IMPORTANCE_ROWS = 64  # data rows that share a tile
+TILE_ROWS = 2048  # decoder rows in memory at a time in importance sampling
+IMPORTANCE_ROWS = 64  # data rows in a tile
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Means over `rows` rows, in nats: elbo = −(nll + kl).
 
-    iwae   the importance-weighted bound with the model's S samples, where that is its objective; else None
+    iwae   the importance-weighted bound with the model's S samples if that is its objective, else None
 
-    The expectation over z is taken with S samples a row (one, unless the model has more), so on few rows the ELBO may
-    come out above an estimate of ln p(x) that it bounds on average.
+    The expectation over z uses S samples a row (one, unless the model has more). On few rows the ELBO may therefore
+    exceed an estimate of ln p(x), although it is a lower bound on average.
     """
 
     elbo: float
@@ -48,7 +48,7 @@ class Evaluation:
 
     @property
     def bound(self) -> float:
-        """The bound on ln p(x) that the model's objective raises."""
+        """The bound on ln p(x) that the model's objective maximises."""
         return self.elbo if self.iwae is None else self.iwae
 
     def to_dict(self) -> dict[str, float]:
@@ -56,7 +56,7 @@ class Evaluation:
 
 
 def log_jacobian(vae: Model, scale: Scale | None) -> float:
-    """What scaling adds to a row's negative log-density; 0 for probabilities and unscaled data."""
+    """Return the term that scaling adds to a row's −ln p(x); 0 for probabilities and for unscaled data."""
     return scale.log_jacobian if scale is not None and vae.likelihood.is_density else 0.0
 
 
@@ -64,16 +64,16 @@ def log_jacobian(vae: Model, scale: Scale | None) -> float:
 def evaluate(
     vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str | None = None
 ) -> Evaluation:
-    """ELBO, NLL and KL of the model on X (N, D).
+    """Compute ELBO, NLL and KL of the model on X (N, D).
 
-    rows, scale, binarize   as in `Batches`; binarisation and ε come from the evaluation stream, so that the figure is
-                            one number
+    rows, scale, binarize   as in `Batches`; binarisation and ε come from the evaluation stream, so that repeated calls
+                            give the same figures
     """
     return evaluate_batches(vae, Batches(vae, X, rows, scale, binarize))
 
 
 def evaluate_batches(vae: Model, batches: Batches) -> Evaluation:
-    """`evaluate` for batches that are there already."""
+    """`evaluate` for rows that are `Batches` already."""
     sums = np.zeros(3)
     for _, X, numbers in batches.in_order(BATCH_ROWS):
         eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
@@ -85,10 +85,10 @@ def evaluate_batches(vae: Model, batches: Batches) -> Evaluation:
 
 
 def fit_closed_form(vae: Model, batches: Batches) -> None:
-    """Fit what the likelihood knows in closed form (gaussian:optimal: its σ²) by one pass over the training rows.
+    """Fit the likelihood's closed-form parameters (gaussian:optimal: σ²) to all training rows in one pass.
 
-    `fit` does it after each epoch; a loop of your own over `train_step` leaves the last batch's, until it calls
-    `fit_closed_form(vae, Batches(vae, X))`.
+    `fit` does so after each epoch. After a loop of your own over `train_step` they are those of the last batch, until
+    you call `fit_closed_form(vae, Batches(vae, X))`.
     """
     if vae.likelihood.closed_form:
         totals = {name: vae.backend.zeros(shape, np.float64) for name, shape in vae.likelihood.statistics()}
@@ -110,10 +110,10 @@ def log_likelihood(
     scale: Scale | None = None,
     binarize: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """ln p(x) (eq. 7) by importance sampling with the posterior: (log_px (N,), its standard error (N,)), float64.
+    """Estimate ln p(x) (eq. 7) by importance sampling from q(z|x) → (log_px (N,), its standard error (N,)), float64.
 
     samples   K ≥ 1; the standard error (delta method) needs K ≥ 2 and is NaN for 1
-    eps       (K, N, L), the noise itself; None draws it from the importance stream
+    eps       (K, N, L), the noise; None draws it from the importance stream
     rows, scale, binarize   as in `evaluate`
     """
     samples = checks.whole("samples", samples)
@@ -130,7 +130,7 @@ def log_likelihood(
 
 
 def _log_likelihood(vae: Model, X: Array, K: int, rows: Array, eps: Array | None) -> tuple[Array, Array]:
-    """For a few rows X (b, D): a running Σ w and Σ w², relative to the largest ln w so far."""
+    """ln p(x) and its standard error for a few rows X (b, D): running Σ w and Σ w², relative to the largest ln w."""
     xp, take, (b, L) = vae.backend.xp, vae.workspace.take, (X.shape[0], vae.latent_dim)
     H = vae.encoder.forward(X)
     half_logvar = 0.5 * H[:, L:].sum(axis=1, dtype="float64")
@@ -146,7 +146,7 @@ def _log_likelihood(vae: Model, X: Array, K: int, rows: Array, eps: Array | None
         Z, *_ = vae.posterior.forward(H, noise)
         out = vae.decoder.forward(Z.reshape(k * b, L))
         nll, _ = vae.nll_and_grad(out, X, 0.0)
-        # ln p(z) − ln q(z|x) = ½ (Σ ε² − Σ z² + Σ ln σ²): the ln 2π of the two cancel
+        # ln p(z) − ln q(z|x) = ½ (Σ ε² − Σ z² + Σ ln σ²): the terms in ln 2π cancel
         gap = 0.5 * ((noise * noise) - (Z * Z)).sum(axis=2, dtype="float64") + half_logvar
         vae.backend.ops.log_sum_exp(largest, total, squares, gap - nll.reshape(k, b))
     estimate = largest + xp.log(total) - math.log(K)

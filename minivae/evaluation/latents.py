@@ -1,7 +1,7 @@
-"""collapse: which latent dimensions does a model use, and for how much? What to look at when samples ignore the data.
+"""latents: measure which latent dimensions a model uses, and how much. Read this when samples ignore the data.
 
-A dimension that the decoder ignores costs nothing once its posterior is the prior for every row, and the KL drives it
-there: posterior collapse. What tells:
+If the decoder ignores a dimension, the KL drives its posterior to the prior for every row, where it costs nothing:
+posterior collapse. These quantities show it:
 
     rate, distortion   KL(q(z|x) ‖ p(z)) and E[−ln p(x|z)], means over rows: their sum is −ELBO (Alemi et al. 2018)
     KL per dimension   eq. 16 without its sum; near 0 where the posterior is the prior
@@ -28,16 +28,16 @@ from .bounds import log_jacobian
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
 
-ACTIVE = 0.01  # variance of a posterior mean above which its dimension counts as used
+ACTIVE = 0.01  # a dimension counts as used if the variance of its posterior mean is above this
 INFORMATION_ROWS = 1000  # M: the cost is M² L
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What `usage` found, over `rows` rows, in nats.
+    """Use of the latent dimensions, over `rows` rows, in nats.
 
-    kl_dims, variances   (L,): mean KL, and the variance over rows of the posterior's mean, of each dimension
-    information          I(x; z) over the first `information_rows` rows, at most their logarithm
+    kl_dims, variances   (L,): each dimension's mean KL, and the variance over rows of its posterior mean
+    information          I(x; z) over the first `information_rows` rows; at most the logarithm of their number
     """
 
     rate: float
@@ -50,12 +50,12 @@ class Usage:
 
     @property
     def active(self) -> list[int]:
-        """The dimensions in use."""
+        """The dimensions that are used."""
         return np.flatnonzero(self.variances > ACTIVE).tolist()
 
     @property
     def unused(self) -> list[int]:
-        """The others."""
+        """The dimensions that are not used."""
         return np.flatnonzero(~(self.variances > ACTIVE)).tolist()
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Usage:
 
 @locked
 def usage(vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str | None = None) -> Usage:
-    """How much of its latent space the model uses on X (N, D), N ≥ 2; arguments as in `evaluate`."""
+    """Measure how much of its latent space the model uses on X (N, D), N ≥ 2; arguments as in `evaluate`."""
     batches = Batches(vae, X, rows, scale, binarize)
     N, L = len(batches), vae.latent_dim
     if N < 2:
@@ -99,9 +99,12 @@ def usage(vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, bina
 
 
 def mutual_information(Z: np.ndarray, mean: np.ndarray, logvar: np.ndarray) -> float:
-    """I(x; z) from a draw Z (M, L) of each row's posterior N(mean, e^logvar): the rows are all the x there are."""
+    """Estimate I(x; z) from one draw Z (M, L) of each row's posterior N(mean, e^logvar).
+
+    The data distribution is taken to be uniform over these M rows.
+    """
     M, L = Z.shape
-    log_p = np.zeros((M, M))  # [i, j]: ln q(z_i | x_j), less what all share
+    log_p = np.zeros((M, M))  # [i, j]: ln q(z_i | x_j), without the constant that all entries share
     for l in range(L):
         log_p -= 0.5 * ((Z[:, l, None] - mean[:, l]) ** 2 * np.exp(-logvar[:, l]) + logvar[:, l])
     largest = log_p.max(axis=1)

@@ -4,10 +4,10 @@
     report = gradcheck.check(MyLayer, [X, W, b])
     report.ok, report.worst_error, report.hints;  print(report)
 
-Reading order: problem (the one form), numeric (the derivative measured), trust and compare (what is compared, and when
-it can be trusted), diagnose (what a wrong pattern suggests), behaviour, results, report; user and adapter (your code);
-seeds and sweep. It imports nothing of minivae but `errors` and `console`, so that it can be borrowed alone. `ours/` has
-minivae's own targets, the mutants that prove that the checker can fail, and the parity of backends.
+Reading order: problem (the form of every check), numeric (measures derivatives), trust and compare (when gradients can
+be compared, and the comparison), diagnose (suggests causes of a wrong gradient), behaviour, results, report; user and
+adapter (your code); seeds and sweep. The package imports only `errors` and `console` from minivae, so that it can be
+used alone. `ours/` has minivae's own targets, mutants that prove that the checker can fail, and the parity of backends.
 docs/gradients.md explains the method.
 """
 

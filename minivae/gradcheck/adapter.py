@@ -1,6 +1,6 @@
-"""adapter: calling your code. Arrays on the host in, arrays on the host out, and one clear line when it raises.
+"""adapter: call your code with host arrays and return host arrays. An exception in it becomes one clear line.
 
-`user.py` says what the code may be and where its inputs come from.
+`user.py` describes the code that can be checked and where its inputs come from.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def is_layer(fn: Any) -> bool:
 
 
 def module_of(x: Any) -> Any:
-    """The array module that x belongs to: numpy, cupy; None if it is no array."""
+    """Return the array module of x: numpy or cupy; None if x is not an array."""
     module = sys.modules.get(type(x).__module__.split(".")[0])
     return np if isinstance(x, (np.ndarray, np.generic)) else module if hasattr(module, "asnumpy") else None
 
 
 def describe(error: BaseException) -> str:
-    """One line: the kind of error, what it says, and where in the user's code."""
+    """Describe an error in one line: its type, its message and the line of the user's code."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__ and f.filename[0] != "<"]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     if isinstance(error, SyntaxError):
@@ -39,12 +39,12 @@ def describe(error: BaseException) -> str:
 
 
 class Adapter:
-    """Arrays on the host in, arrays on the host out, whatever the code's own array module."""
+    """Calls a target with host arrays and returns host arrays, whatever array module its code uses."""
 
     def __init__(self, title: str, target: Any, modules: list[Any], by_name: bool):
         self.title, self.target, self.modules, self.by_name = title, target, modules, by_name
         self.layer = is_layer(target)
-        self.is_value = False  # a number came back: the upstream gradient is 1
+        self.is_value = False  # forward returned a number: the upstream gradient is 1
         self.is_tuple = False
 
     def forward(self, inputs: Arrays) -> Arrays:
@@ -106,7 +106,7 @@ class Adapter:
 
     @staticmethod
     def _write_back(inputs: Arrays, given: list[Any]) -> None:
-        """A change in place on the device is seen on the host."""
+        """Copy changes made in place on the device back to the host arrays."""
         for x, array in zip(inputs, given, strict=True):
             if array is not x:
                 x[...] = to_host(array)
@@ -154,7 +154,7 @@ def call(title: str, what: str, function: Any, *args: Any) -> Any:
 
 @contextmanager
 def _poisoned() -> Iterator[None]:
-    """np.empty and np.empty_like hand out NaN: a buffer that is not written whole shows."""
+    """Make np.empty and np.empty_like return NaN, so that a buffer that is not fully written is detected."""
     empty, empty_like = np.empty, np.empty_like
 
     def fill(out: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""behaviour: what a gradient must also do beside being right at one point: non-contiguous inputs, one row, float32.
+"""behaviour: check gradients for non-contiguous inputs, for one row and in float32, beside the numbers at one point.
 
-Each check gives one `Finding`. Poisoned buffers and the calls made twice are not here: they are part of `compare.py`,
-because the numbers cannot be trusted without them.
+Each check gives one `Finding`. NaN-filled buffers and repeated calls are in `compare.py`, because the numbers cannot be
+trusted without them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .results import Finding, Result
 
 EPS_32 = float(np.finfo(np.float32).eps)
 SINGLE_TOLERANCE = 64 * EPS_32
-SAME = 1e-9  # two orders of summation, one gradient
+SAME = 1e-9  # tolerance for the same gradient summed in another order
 
 
 def findings(
     problem: Problem, settings: Settings, gradients: list[np.ndarray | None], examine: Callable[..., Result]
 ) -> list[Finding]:
-    """Every check that applies to the problem. `examine` is `compare.examine`, which checks the batch of one row."""
+    """Run every check that applies to the problem. `examine` (`compare.examine`) checks the batch of one row."""
     out = []
     if problem.strided and any(x.ndim > 1 for x in problem.inputs):
         out.append(_strided(problem, gradients))
@@ -36,7 +36,7 @@ def findings(
 
 
 def _views(x: np.ndarray) -> list[np.ndarray]:
-    """x as it looks in column order, and as every second element of something larger, NaN between."""
+    """Return x in column order, and x as every second element of a larger array with NaN between."""
     if x.ndim == 0:
         return [x, x]
     wide = np.full(tuple(2 * n for n in x.shape), np.nan)
@@ -66,7 +66,7 @@ def _strided(problem: Problem, gradients: list[np.ndarray | None]) -> Finding:
 
 
 def _one_row(problem: Problem, settings: Settings, examine: Callable[..., Result]) -> Finding:
-    """A batch of one: the shape on which squeezes, means and broadcasts go wrong."""
+    """Check a batch of one row, the shape on which squeezes, means and broadcasts go wrong."""
     few = replace(settings, behaviour=False, max_entries=0, directions=4, complex_step=False)
     try:
         assert problem.one_row is not None
@@ -86,11 +86,11 @@ def _one_row(problem: Problem, settings: Settings, examine: Callable[..., Result
 
 
 def _single(problem: Problem, single: Problem) -> Finding:
-    """The float32 gradient against the float64 shadow of the same code, at inputs that both can hold.
+    """Compare the float32 gradient with the float64 gradient of the same code, at inputs that both can represent.
 
-    What rounding may do is measured, not guessed: the shadow at inputs moved by ε₃₂ at random, as if they had been
-    rounded once more. round-off = 4 ε₃₂ · the tensor's largest + 16 · what that changes (a model rounds some ten times
-    in a row), tolerance = 64 ε₃₂.
+    The effect of rounding is measured: it is the change of the float64 gradient when the inputs move by ε₃₂ at random,
+    as if they were rounded once more. round-off = 4 ε₃₂ · the tensor's largest entry + 16 · that change (a model rounds
+    some ten times in a row), tolerance = 64 ε₃₂.
     """
     inputs = [x.astype(np.float32).astype(np.float64) for x in problem.inputs]
     upstream = [u.astype(np.float32).astype(np.float64) for u in problem.upstream]

@@ -1,7 +1,7 @@
-"""compare: one problem through all its tests, and the public `check` for one function.
+"""compare: run all tests of a problem, and the public `check` for one function.
 
-The order is that of trust: first that the value is a function of its inputs at all, and backward one too (`trust.py`),
-then the numbers, then the awkward cases (`behaviour.py`).
+The tests depend on each other in this order: the value and the gradient are functions of the inputs (`trust.py`), then
+the numbers agree, then the awkward cases (`behaviour.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .results import Finding, Hint, Place, Result, Tensor
 from .trust import call_backward, differs, same_twice
 from .user import problem_of
 
-LOCALISE = 64  # entries looked at where a direction disagrees
+LOCALISE = 64  # entries measured when a direction disagrees
 
 
 def check(
@@ -37,11 +37,11 @@ def check(
 
     fn         a layer, `forward(*inputs) → Y or a tuple` and `backward(dY) → gradients`, as a class built without
                arguments or an instance; or a function `fn(*inputs) → (value, gradients)`
-    inputs     the arrays it is differentiated by, in order, or a dict by name; None: its `example_inputs(rng)`
-    name       what the report calls it
+    inputs     the arrays to differentiate with respect to, in order, or a dict by name; None: `example_inputs(rng)`
+    name       its name in the report
     settings   fields of `Settings`: tolerance=1e-7, seed=0, max_entries=256, directions=16 …
 
-    Raises UsageError where it cannot be checked: integers, values that are not finite or not the same twice, …
+    Raises UsageError if it cannot be checked: integer inputs, values that are not finite or not reproducible, …
     """
     unknown = set(settings) - set(Settings.__dataclass_fields__)
     if unknown:
@@ -55,7 +55,7 @@ def check(
 def examine_all(
     problems: Sequence[Problem], settings: Settings, progress: Callable[[str], None] | None = None
 ) -> Report:
-    """`examine` each; `progress` is told the name of what is done."""
+    """`examine` each problem; `progress` is called with the title of each one that is done."""
     start = time.perf_counter()
     results = []
     for problem in problems:
@@ -66,17 +66,17 @@ def examine_all(
 
 
 def examine(problem: Problem, settings: Settings, probe: Probe | None = None) -> Result:
-    """Everything about one problem. `probe`: the measurements of another with the same forward."""
+    """Run every test of one problem. `probe`: measurements of another problem with the same forward, to be reused."""
     start = time.perf_counter()
     findings: list[Finding] = []
     problem = same_twice(problem, findings)
     probe = Probe(problem, settings) if probe is None else probe
 
-    # A little nearer to 0: as likely to lie in the function's domain as the inputs themselves.
+    # Slightly nearer to 0, so that they probably lie in the function's domain, as the inputs do.
     others = [x * (0.97 + 0.02 * np.cos(np.arange(x.size)).reshape(x.shape)) for x in problem.inputs]
     other_upstream = [u[..., ::-1] * 1.25 if u.ndim else u * 1.25 for u in problem.upstream]
     try:
-        previous = call_backward(problem, others, None, other_upstream)  # so that a buffer left over from it shows
+        previous = call_backward(problem, others, None, other_upstream)  # reveals a buffer left over from this call
     except UsageError:
         previous = [None] * len(problem.names)
     inputs = [x.copy() for x in problem.inputs]
@@ -102,7 +102,7 @@ def examine(problem: Problem, settings: Settings, probe: Probe | None = None) ->
 def relative_error(a: float, n: float, largest: float, noise: float, tolerance: float) -> float:
     """|a − n| / max(|a|, |n|, floor), floor = max(10⁻³ largest, noise/tolerance).
 
-    A tiny entry is held to the tensor's scale, and never to less than what round-off lets one see. 0/0 is 0.
+    A tiny entry is compared at the tensor's scale, and never more finely than round-off permits. 0/0 is 0.
     """
     scale = max(abs(a), abs(n), FLOOR * largest, noise / tolerance)
     return abs(a - n) / scale if scale > 0 else 0.0
@@ -120,7 +120,7 @@ def _tensor(
     previous: list[np.ndarray | None],
     hints: list[Hint],
 ) -> Tensor:
-    """Tensor k of the problem compared, and diagnosed where it is wrong."""
+    """Compare tensor k of the problem, and diagnose it if it is wrong."""
     settings, x, a = probe.settings, problem.inputs[k], gradients[k]
     name, tolerance = problem.names[k], settings.tolerance
     if a is None:
@@ -177,7 +177,7 @@ def _tensor(
             )
         ]
     if verdict == "ok" and hints:
-        verdict = "wrong"  # right by luck: it was not the same twice
+        verdict = "wrong"  # these numbers agree, but two calls gave different gradients
     return Tensor(name, x.shape, checked, kinks, method, tolerance, verdict, places[: settings.worst], hints)
 
 
@@ -198,7 +198,7 @@ def _not_finite(a: np.ndarray) -> Hint:
 
 
 def _localise(probe: Probe, k: int, a: np.ndarray, largest: float) -> tuple[list[Place], np.ndarray, np.ndarray]:
-    """A direction disagrees: which entry? A sample of entries; if they are all right, halving until one is left."""
+    """Find the entries that make a direction disagree: a random sample first, then bisection if all of these agree."""
     settings = probe.settings
     rng = np.random.default_rng([settings.seed, k, 1])
     at = np.sort(rng.choice(a.size, min(LOCALISE, a.size), replace=False))
@@ -228,7 +228,7 @@ def _localise(probe: Probe, k: int, a: np.ndarray, largest: float) -> tuple[list
 
 
 def _disagreement(probe: Probe, k: int, a: np.ndarray, half: np.ndarray, rng: np.random.Generator) -> float:
-    """|a − n| along a random direction through these entries only."""
+    """Return |a − n| along a random direction restricted to these entries."""
     v = np.zeros(a.size)
     v[half] = rng.choice([-1.0, 1.0], len(half))
     v = v.reshape(a.shape) / math.sqrt(len(half))

@@ -1,7 +1,7 @@
-"""diagnose: what the pattern of a wrong gradient suggests. It never decides whether a gradient is wrong.
+"""diagnose: suggest the cause of a wrong gradient from its pattern. `compare.py` decides whether it is wrong.
 
-Each pattern is a hypothesis about how the analytic gradient `a` came from the true one, `n`: a factor, a sign, a term
-left out, the right numbers in the wrong places. A hypothesis is named only if it explains every entry measured.
+Each pattern is a hypothesis about how the analytic gradient `a` differs from the true one, `n`: a factor, a sign, a
+missing term, the right numbers in the wrong places. A hypothesis is reported only if it explains every entry measured.
 Legend: a (shape of the tensor), n at the flat indices `at`; d = a[at] − n.
 """
 
@@ -17,13 +17,13 @@ from .numeric import Probe
 from .problem import Arrays, Problem
 from .results import Hint
 
-CLOSE = 1e-5  # a hypothesis explains an entry to within this share of the largest
+CLOSE = 1e-5  # a hypothesis must explain an entry to within this share of the largest one
 MOST = 0.9
 
 
 @dataclass
 class Case:
-    """One wrong tensor: number k of the problem, its analytic gradient, and the true one at the flat indices `at`."""
+    """One wrong tensor: its index k in the problem, its analytic gradient, and the true one at flat indices `at`."""
 
     problem: Problem
     probe: Probe
@@ -43,16 +43,16 @@ class Case:
         return self.problem.names[self.k]
 
     def explains(self, candidate: np.ndarray, of: np.ndarray | None = None, share: float = 1.0) -> bool:
-        """Whether `candidate` equals `of` (the true gradient, unless given) at every entry, and is not all zero.
+        """Whether `candidate` equals `of` (default: the true gradient) at every entry, and is not all zero.
 
-        share: of the entries, that suffice; a slope measured here may have met a kink.
+        share   the share of entries that must agree; below 1 because a slope measured here may cross a kink
         """
         of = self.n if of is None else of
         size = float(np.abs(of).max(initial=0.0))
         return size > 0 and float(np.mean(np.abs(candidate - of) <= CLOSE * size)) >= share
 
     def slopes_of(self, part: Callable[[Arrays], float]) -> np.ndarray:
-        """The derivative of a part of f at the entries `at`: central differences, Richardson."""
+        """Measure the derivative of a part of f at the entries `at`: central differences, Richardson."""
         x = self.probe.inputs[self.k]
         out = np.empty(len(self.at))
         for j, i in enumerate(self.at):
@@ -70,7 +70,7 @@ class Case:
 
 
 def diagnose(case: Case) -> list[Hint]:
-    """The first pattern that explains the case, or a description of where the disagreement lies."""
+    """Return the first pattern that explains the case, or a description of where the gradients disagree."""
     for pattern in (_zero, _factor, _transposed, _order, _missing_term, _suspect, _mask, _offset, _stale, _few):
         for hint in pattern(case):
             return [hint]
@@ -78,7 +78,7 @@ def diagnose(case: Case) -> list[Hint]:
         Hint(
             "unknown",
             "no simple pattern. Check the factors of the chain rule one by one: "
-            "`--sweep` shows whether the numeric side is to be trusted, `--worst 20` where it is worst",
+            "`--sweep` shows whether the numeric derivative can be trusted, `--worst 20` where it is worst",
         )
     ]
 
@@ -185,7 +185,7 @@ def _missing_term(case: Case) -> Iterator[Hint]:
 
 
 def _parts(case: Case) -> dict[str, Callable[[Arrays], float]]:
-    """The parts of f that might have been forgotten: the problem's own, each output, the first and the last row."""
+    """Parts of f that a backward might leave out: those of the problem, each output, the first and the last row."""
     parts = dict(case.problem.parts)
     upstream = case.problem.upstream
 
@@ -213,7 +213,7 @@ def _suspect(case: Case) -> Iterator[Hint]:
 
 
 def _weighted(case: Case, weights: Arrays) -> Callable[[Arrays], float]:
-    """f with other upstream gradients."""
+    """Return f with these upstream gradients."""
 
     def part(inputs: Arrays) -> float:
         return sum(float(np.sum(w * y)) for w, y in zip(weights, case.problem.forward(inputs), strict=True))
@@ -274,13 +274,13 @@ def _few(case: Case) -> Iterator[Hint]:
     many = "1 entry is" if len(wrong) == 1 else f"{len(wrong)} entries are"
     yield Hint(
         "entries",
-        f"only {many} wrong of {len(case.at)} looked at, {first} first: a special case, an edge, or an "
+        f"only {many} wrong of {len(case.at)} measured, {first} first: a special case, an edge, or an "
         "index written twice",
     )
 
 
 def shape_hint(a: np.ndarray, x: np.ndarray) -> Hint:
-    """What a gradient of the wrong shape suggests."""
+    """Suggest the cause of a gradient of the wrong shape."""
     said = f"the gradient has shape {a.shape}, the tensor {x.shape}. "
     if a.shape == x.shape[::-1]:
         return Hint("transposed", said + "It is transposed: dY Xᵀ where Xᵀ dY is meant, or a .T left out")

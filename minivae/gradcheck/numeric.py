@@ -1,21 +1,21 @@
-"""numeric: the derivative measured, without looking at the backward. Central differences, kinks, complex-step.
+"""numeric: measure derivatives from the forward alone: central differences, detection of kinks, complex-step.
 
 Along a line through the point, φ(t) = f(x + t v) − f(x), with v one entry or a random direction:
 
     central       D(h) = [φ(h) − φ(−h)] / 2h                          error ≈ h² f‴/6
-    Richardson    R(h) = [4 D(h) − D(2h)] / 3                         error ≈ h⁴ f⁽⁵⁾/30: what is used
+    Richardson    R(h) = [4 D(h) − D(2h)] / 3                         error ≈ h⁴ f⁽⁵⁾/30: used here
     round-off     4 ε |f| / h                                         grows as h falls: hence the U-curve
     step          h = 2⁻¹⁰ · (the power of two at or below max(1, |x|)) ≈ ε^{1/5} |x|, where the two meet; a power of
                   two, because x + h is then exact
     kink          g(h) = [φ(h) + φ(−h)] / h, the one-sided slopes' difference: ≈ h f″ if smooth, the jump J if kinked.
                   J(h) = 2 g(h) − g(2h): ≈ h³ f⁗/2 if smooth, J at a kink
 
-Where J(h) is not small, or where analytic and numeric disagree, the step is shortened (÷8, four times) until two
-steps agree and no jump is left: that steps back from a kink nearby. If none do, and a jump was there, the point
-lies on a kink (or within 4·10⁻⁶ of one) and has no derivative to compare with: it is reported apart.
+If J(h) is not small, or the analytic and numeric derivatives disagree, the step is shortened (÷8, four times) until two
+steps agree and no jump remains: a shorter step no longer reaches a kink nearby. If no two steps agree and a jump
+remains, the point lies on a kink (or within 4·10⁻⁶ of one). It has no derivative to compare with, and is counted apart.
 
-Complex-step, Im f(x + i h v)/h with h = 10⁻³⁰, subtracts nothing and so has no round-off of that kind; it needs f to
-be analytic code, which is found out by trying: complex, finite, and equal to R(h) within the tolerance.
+Complex-step, Im f(x + i h v)/h with h = 10⁻³⁰, subtracts nothing and so has no cancellation error. It needs f to be
+analytic code. This is tested: the result must be complex, finite, and equal to R(h) within the tolerance.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ STEP = 2.0**-10
 SHORTER = 8.0
 LEVELS = 5
 COMPLEX_STEP = 1e-30
-FLOOR = 1e-3  # an entry is held to at least this share of its tensor's largest
+FLOOR = 1e-3  # the error of an entry is relative to at least this share of its tensor's largest entry
 
 Where = int | np.ndarray  # a flat index, or a direction of the tensor's shape
 
 
 @dataclass(frozen=True)
 class Slope:
-    """A derivative along one line: its value, the step it was measured with, its round-off, and what was found.
+    """A derivative along one line: its value, step, round-off and kind.
 
-    kind    "smooth"; "kink": no derivative; "undefined": f is not finite beside the point
-    jump    the one-sided slopes' difference that remains
+    kind    "smooth"; "kink": no derivative; "undefined": f is not finite near the point
+    jump    the remaining difference of the one-sided slopes
     """
 
     value: float
@@ -57,10 +57,10 @@ class Slope:
 
 
 def _has_jump(found: list[Slope], negligible: float) -> bool:
-    """Whether the one-sided slopes go on differing.
+    """Whether the one-sided slopes still differ at the shortest steps.
 
-    A smooth function's J falls by 8³ a step; noise grows by 8, with either sign. A kink's J stays as it is until the
-    step falls short of the kink; where f itself jumps, J grows by 8 for sure.
+    For a smooth function, J falls by 8³ a step; noise grows by 8, with either sign. At a kink J is constant until the
+    step is too short to reach the kink; if f itself jumps, J grows by 8 with one sign.
     """
     for before, after in pairwise(found):
         big = abs(after.jump) > 16 * after.noise + negligible and before.jump * after.jump > 0
@@ -71,12 +71,12 @@ def _has_jump(found: list[Slope], negligible: float) -> bool:
 
 
 def step_for(x: float) -> float:
-    """The step for an entry of this size."""
+    """Return the step for an entry of this size."""
     return STEP * 2.0 ** math.floor(math.log2(max(1.0, abs(x))))
 
 
 class Probe:
-    """Measures the derivatives of one problem, and remembers them: mutations change the backward only."""
+    """Measures the derivatives of one problem and caches them: mutations change only the backward."""
 
     def __init__(self, problem: Problem, settings: Settings):
         self.problem, self.settings = problem, settings
@@ -89,7 +89,7 @@ class Probe:
     # ---- where ----------------------------------------------------------------------------------------------------
 
     def lines(self, k: int) -> list[Where]:
-        """The lines along which tensor k is checked: every entry, or seeded random directions (±1/√n each)."""
+        """Return the lines along which tensor k is checked: every entry, or seeded random directions (±1/√n each)."""
         x = self.inputs[k]
         if x.size <= self.settings.max_entries:
             return list(range(x.size))
@@ -97,7 +97,7 @@ class Probe:
         return [rng.choice([-1.0, 1.0], x.shape) / math.sqrt(x.size) for _ in range(self.settings.directions)]
 
     def phi(self, k: int, where: Where, t: float) -> float:
-        """f(x + t v) − f(x), output by output: what does not change cancels without a trace."""
+        """Return f(x + t v) − f(x), summed output by output, so that unchanged outputs cancel exactly."""
         x = self.inputs[k]
         if isinstance(where, int):
             kept = x.flat[where]
@@ -117,7 +117,7 @@ class Probe:
         return total
 
     def _outside_too(self) -> Arrays | None:
-        """The outputs at the inputs as they are now; None where the code refuses them, which lie beside the point."""
+        """Return the outputs at the current, shifted inputs; None if the code rejects them."""
         try:
             return self.problem.forward(self.inputs)
         except UsageError:
@@ -126,7 +126,7 @@ class Probe:
     # ---- one line -------------------------------------------------------------------------------------------------
 
     def measure(self, k: int, where: Where, h: float) -> Slope:
-        """R(h) and J(h) from four values of f."""
+        """Compute R(h) and J(h) from four values of f."""
         with np.errstate(all="ignore"):
             p1, m1, p2, m2 = (self.phi(k, where, t) for t in (h, -h, 2 * h, -2 * h))
             central, wide = (p1 - m1) / (2 * h), (p2 - m2) / (4 * h)
@@ -140,7 +140,7 @@ class Probe:
         return step_for(x.flat[where] if isinstance(where, int) else float(np.abs(x).max()))
 
     def second_look(self, k: int, where: Where, first: Slope, scale: float) -> Slope:
-        """Shorten the step until two steps agree and no jump is left; see the top of this file."""
+        """Shorten the step until two steps agree and no jump remains; see the top of this file."""
         allowed = 0.1 * self.settings.tolerance
 
         def clean(slope: Slope) -> bool:
@@ -162,7 +162,7 @@ class Probe:
     # ---- a tensor -------------------------------------------------------------------------------------------------
 
     def slopes(self, k: int) -> list[Slope]:
-        """The derivative along every line of tensor k."""
+        """Measure the derivative along every line of tensor k."""
         found = [self.measure(k, where, self.step(k, where)) for where in self.lines(k)]
         largest = max((abs(s.value) for s in found if s.kind == "smooth"), default=0.0)
         scale = FLOOR * largest
@@ -172,13 +172,13 @@ class Probe:
         return found
 
     def known(self, k: int) -> list[Slope]:
-        """`slopes(k)`, measured once."""
+        """Return `slopes(k)`, measured at the first call."""
         if k not in self._known:
             self._known[k] = self.slopes(k)
         return self._known[k]
 
     def look_again(self, k: int, i: int) -> Slope:
-        """Line i of tensor k disagrees with the backward: make sure of it. Measured once."""
+        """Measure line i of tensor k again with shorter steps, because it disagrees with the backward; cached."""
         slopes = self.known(k)
         if not slopes[i].looked_twice:
             scale = FLOOR * max((abs(s.value) for s in slopes if s.kind == "smooth"), default=0.0)
@@ -186,7 +186,7 @@ class Probe:
         return slopes[i]
 
     def complex_slopes(self, k: int) -> np.ndarray | None:
-        """The complex-step derivative along every line of tensor k; None where the function does not allow it."""
+        """Return the complex-step derivative along every line of tensor k; None if the function does not permit it."""
         if k not in self._complex:
             self._complex[k] = self._try_complex(k) if self.problem.complex_step else None
         return self._complex[k]
@@ -216,7 +216,7 @@ class Probe:
             warnings.simplefilter("ignore")
             try:
                 outputs = self.problem.forward(inputs)
-            except Exception:  # whatever user code says to a complex number means no
+            except Exception:  # user code may reject complex numbers with any exception
                 return None
         if not any(np.iscomplexobj(y) for y in outputs):
             return None

@@ -1,12 +1,12 @@
-"""problem: the one form that everything takes before it is checked. Ours and the user's, a layer and a whole VAE.
+"""problem: the common form of everything that is checked: minivae's code and yours, a layer and a complete VAE.
 
     outputs  = forward(inputs)                     arrays in, arrays out
     gradients = backward(inputs, upstream)         runs the forward itself, then the hand-written backward
     f(inputs) = Σ_k ⟨upstream_k, outputs_k⟩        the number that is differentiated
 
-`upstream` is a fixed random vector with no entry near 0 or 1, so that a backward that forgets it is found; where the
-function is a number already it is 1. Everything here is NumPy on the host: a problem on a GPU converts at its door.
-This is not a layer protocol: that one, for user code, is in `user.py`.
+`upstream` is a fixed random vector with no entry near 0, so that a backward that ignores it is detected; for a function
+that returns a number it is 1. Everything here is NumPy on the host: a problem on a GPU converts inputs and outputs.
+The protocol for layers in user code is in `user.py`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Arrays = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Settings:
-    """How a check is made.
+    """Settings of a check.
 
     tolerance     largest relative error allowed
     max_entries   a tensor with more entries than this is checked along random directions
-    directions    how many
+    directions    number of these directions
     max_kinks     the largest share of entries that may lie on a kink
     seed          of inputs, upstream gradients and directions
-    complex_step  whether to try it
-    behaviour     whether to try non-contiguous and one-row inputs, float32 … beside the numbers
-    worst         how many of the worst entries of a tensor are kept
+    complex_step  whether to try the complex-step derivative
+    behaviour     whether to check non-contiguous inputs, one row and float32 too
+    worst         number of the worst entries of a tensor to report
     """
 
     tolerance: float = 1e-7
@@ -48,19 +48,19 @@ class Settings:
 class Problem:
     """A function with its hand-written gradient, at one point.
 
-    name, kernels      what the report calls it
-    names, inputs      the tensors it is differentiated by, float64
-    forward, backward  as above; `backward` may return None for a tensor that has no gradient
+    name, kernels      its name in the report
+    names, inputs      the tensors to differentiate with respect to, float64
+    forward, backward  as above; `backward` may return None for a tensor without a gradient
     upstream           an array for each output
     parts              name → function of the inputs that gives a part of f, for diagnoses: "the KL" …
     sizes              name → number, for diagnoses: {"B, the number of rows": 5}
-    complex_step       whether forward may be tried with complex inputs
-    complex_tolerance  what is allowed where complex-step applies; None: the settings' tolerance
-    suspects           gives mistake → the gradients it would lead to, where classic mistakes are known: for diagnoses
-    ops                the table of ops that it runs on, where it is ours: mutations replace entries of it
-    single             the same problem computing in float32
+    complex_step       whether forward accepts complex inputs
+    complex_tolerance  tolerance of the complex-step derivative; None: the tolerance of the settings
+    suspects           returns {known mistake: the gradients that it would give}, for diagnoses
+    ops                minivae's table of ops if the problem uses it: mutations replace entries of it
+    single             the same problem computed in float32
     one_row            the same problem with one row
-    rows_apart         whether a row's outputs depend on that row's inputs alone: then one row must be right as well
+    rows_apart         whether a row's outputs depend on that row's inputs alone: then one row must be right too
     strided            whether inputs may be non-contiguous
     """
 
@@ -88,15 +88,15 @@ class Problem:
 
 
 def magnitude(outputs: Arrays, upstream: Arrays) -> float:
-    """|f| as round-off sees it: the sum of the terms' absolute values, for terms that cancel leave their errors."""
+    """Return the scale of f's round-off: the sum of the absolute values of its terms, since cancelling keeps errors."""
     return sum(float(np.sum(np.abs(u * y))) for u, y in zip(upstream, outputs, strict=True))
 
 
 def random_upstream(rng: np.random.Generator, outputs: Arrays) -> Arrays:
-    """A random vector for each output: signs mixed, sizes in [0.5, 1.5)."""
+    """Draw a random vector for each output, with mixed signs and sizes in [0.5, 1.5)."""
     return [rng.choice([-1.0, 1.0], y.shape) * rng.uniform(0.5, 1.5, y.shape) for y in outputs]
 
 
 def with_backward(problem: Problem, backward: Callable[[Arrays, Arrays], list[np.ndarray | None]]) -> Problem:
-    """The problem with another backward, for mutations."""
+    """Return the problem with another backward, for mutations."""
     return replace(problem, backward=backward)

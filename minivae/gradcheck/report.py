@@ -1,7 +1,7 @@
-"""report: what a check found, as JSON and as a table. It measures nothing.
+"""report: the results of a check as JSON and as a table. It measures nothing.
 
-The JSON (`Report.to_json`) is documented in docs/gradients.md; `SCHEMA` is raised when a field changes its meaning or
-goes away, not when one is added.
+The JSON (`Report.to_json`) is documented in docs/gradients.md. `SCHEMA` increases when a field changes its meaning or
+is removed, not when one is added.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..console import as_text, error, number, plain, stdout, table, verdict
 from .problem import Settings
 from .results import SCHEMA, Hint, Result, Tensor
 
-EVERY_TARGET = 6  # up to so many targets, every tensor has a line
+EVERY_TARGET = 6  # with at most this many targets, every tensor has a line
 
 
 @dataclass
@@ -71,15 +71,15 @@ class Report:
         }
 
     def render(self, worst: int = 1, every_tensor: bool | None = None) -> RenderableType:
-        """Draw the report: the tables, the findings, and what a wrong pattern suggests.
+        """Draw the report: the tables, the findings, and suggested causes of wrong gradients.
 
-        worst         how many of the worst places of each tensor to show
-        every_tensor  a line for each tensor, however many targets; None: where there are few targets
+        worst         number of the worst places of each tensor to show
+        every_tensor  whether each tensor has a line; None: if there are few targets
         """
         return _render(self, worst, every_tensor)
 
     def print(self, console: Console | None = None, worst: int = 1) -> None:
-        """Print the table and, where something is wrong, what it suggests."""
+        """Print the table and, if a gradient is wrong, the suggested causes."""
         (console or stdout()).print(self.render(worst))
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ class Report:
 
 
 def _render(report: Report, worst: int, every_tensor: bool | None) -> RenderableType:
-    """The whole report: the tables, what was tried beside the numbers, what is wrong and what it suggests."""
+    """Draw the complete report: tables, findings, suggestions and conclusion."""
     if every_tensor is None:
         every_tensor = len(report.results) <= EVERY_TARGET or not any(result.kernels for result in report.results)
     parts: list[RenderableType] = []
@@ -105,7 +105,7 @@ def _render(report: Report, worst: int, every_tensor: bool | None) -> Renderable
 
 
 def families(results: list[Result]) -> Table:
-    """One line for each family of targets, the worst of each kind of kernel side by side."""
+    """One line for each family of targets, with the worst error of each kind of kernel side by side."""
 
     def family(result: Result) -> str:
         return ".".join(result.name.split(".")[:2]) if not result.name.startswith("likelihoods") else "likelihoods"
@@ -139,7 +139,7 @@ def families(results: list[Result]) -> Table:
 
 
 def tensors(result: Result, worst: int = 1) -> Table:
-    """One line for each tensor of a target; with worst > 1 its worst places below."""
+    """One line for each tensor of a target; with worst > 1, more of its worst places below it."""
     made = table(
         "tensor", "shape", "checked", "error", "worst at", "analytic", "numeric", "", left=(0, 4), title=result.title
     )
@@ -161,7 +161,7 @@ def tensors(result: Result, worst: int = 1) -> Table:
 
 
 def checked(tensor: Tensor) -> str:
-    """How much of a tensor was checked, and how: "42", "42 complex", "16 dirs", "40 + 2 kinks"."""
+    """Return how much of a tensor was checked, and how: "42", "42 complex", "16 dirs", "40 + 2 kinks"."""
     how = {"complex": " complex", "directions": " dirs"}.get(tensor.method, "")
     return f"{tensor.checked}{how}" + (f" + {tensor.kinks} kinks" if tensor.kinks else "")
 
@@ -177,7 +177,7 @@ _TITLES = {
 
 
 def beside(report: Report) -> Table | Text:
-    """What was tried beside the numbers: how often, and what the worst was."""
+    """The findings beside the numbers: how often each was checked, and the worst of each."""
     findings = [(f, r) for r in report.results for f in r.findings]
     if not findings:
         return Text("")
@@ -192,7 +192,7 @@ def beside(report: Report) -> Table | Text:
 
 
 def suggestions(result: Result) -> RenderableType:
-    """What the patterns of a wrong target suggest."""
+    """The suggested causes for a target that is wrong."""
     lines: list[RenderableType] = []
     messages = [hint.text for hint in result.hints]
     for finding in result.findings:
@@ -209,7 +209,7 @@ def suggestions(result: Result) -> RenderableType:
 
 
 def conclusion(report: Report) -> Text:
-    """The last lines: how error is measured, and the verdict."""
+    """The last lines: the definition of the error, and the verdict."""
     tensors = [t for r in report.results for t in r.tensors]
     total, kinks = sum(t.checked for t in tensors), sum(t.kinks for t in tensors)
     by_direction = [t for t in tensors if t.method == "directions"]

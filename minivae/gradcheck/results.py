@@ -1,4 +1,4 @@
-"""results: what a check found about one target, as data. It measures nothing and draws nothing."""
+"""results: the results of checking one target, as data. It measures nothing and draws nothing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ SCHEMA = 1
 
 @dataclass
 class Hint:
-    """What a pattern suggests. code: a stable word for machines; text: a sentence or two for people, about a tensor
-    whose name goes in front."""
+    """A suggested cause of a wrong gradient.
+
+    code   a stable identifier for programs
+    text   a sentence or two for people, to be printed after the tensor's name
+    """
 
     code: str
     text: str
@@ -18,7 +21,7 @@ class Hint:
 
 @dataclass
 class Place:
-    """One entry (or direction) of a tensor: where, and what was compared there."""
+    """One entry (or direction) of a tensor: its index and the two derivatives compared there."""
 
     index: str
     analytic: float
@@ -31,7 +34,7 @@ class Place:
 class Tensor:
     """One tensor of one target.
 
-    checked    entries or directions compared; kinks: entries apart, where there is no derivative
+    checked    entries or directions compared; kinks: entries left out because they have no derivative
     method     "central", "complex" or "directions"
     verdict    "ok"; "wrong"; "kinks": too many to check; "none": declared to have no gradient
     worst      the worst places, worst first
@@ -54,7 +57,7 @@ class Tensor:
 
 @dataclass
 class Finding:
-    """Something beside the numbers: kind, verdict "ok", "wrong" or "note", and a sentence."""
+    """The result of a check beside the numbers: kind, verdict "ok", "wrong" or "note", and a sentence."""
 
     kind: str
     verdict: str
@@ -84,7 +87,7 @@ class Result:
 
     @property
     def hints(self) -> list[Hint]:
-        """What is suggested, each thing once, with the names of its tensors in front."""
+        """The suggestions, each once, with the names of the tensors that it is about in front."""
         names: dict[tuple[str, str], list[str]] = {}
         for tensor in self.tensors:
             for hint in tensor.hints:
@@ -92,5 +95,5 @@ class Result:
         return [Hint(code, f"{', '.join(of)}: {text}") for (code, text), of in names.items()]
 
     def worst(self) -> Tensor | None:
-        """The tensor furthest beyond its tolerance, or nearest to it."""
+        """Return the tensor whose error is the largest multiple of its tolerance, wrong ones first."""
         return max(self.tensors, key=lambda t: (t.verdict == "wrong", t.error / t.tolerance), default=None)

@@ -1,6 +1,6 @@
-"""seeds: the same check with one seed after the other, to see how often a right gradient is called wrong.
+"""seeds: repeat a check with many seeds, to measure how often a right gradient is reported as wrong.
 
-A checker that cries wolf is switched off. minivae's gradients are right, so every failure on them is a false alarm.
+Users ignore a checker that raises false alarms. minivae's gradients are right, so every failure on them is one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .results import SCHEMA, Result
 
 @dataclass
 class Family:
-    """The checks of one target: how many, how many failed, the worst error and its seed."""
+    """Totals over the checks of one target: their number, failures, the worst error and its seed."""
 
     checks: int = 0
     failed: int = 0
@@ -33,7 +33,7 @@ class Family:
 
 @dataclass
 class Outcome:
-    """name (kernels) → what its seeds gave."""
+    """name (kernels) → the totals of that target over all seeds."""
 
     families: dict[str, Family]
     seeds: int
@@ -87,7 +87,7 @@ def run(
     seeds: int,
     progress: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Check everything that `problems_of` builds, with the seeds settings.seed, +1, +2 …"""
+    """Check all problems that `problems_of` builds, with the seeds settings.seed, +1, +2 …"""
     families: dict[str, Family] = {}
     for seed in range(settings.seed, settings.seed + seeds):
         here = replace(settings, seed=seed)

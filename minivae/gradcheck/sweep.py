@@ -1,8 +1,8 @@
-"""sweep: the error against the step, which shows why a step is right. It chooses nothing.
+"""sweep: plot the error of a derivative against the step, to show why the step in use is right.
 
-Too long a step and the function bends between the two points (truncation, falling with h); too short and they differ
-in their last digits only (round-off, growing as 1/h). Between lies the best step, and the curve is a U. Complex-step
-has but one arm: it subtracts nothing.
+If the step is too long, the function bends between the two points (truncation error, falling with h). If it is too
+short, the two values differ only in their last digits (round-off, growing as 1/h). The best step lies between: the
+curve is a U. Complex-step has only the truncation branch, because it subtracts nothing.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .problem import Problem, Settings
 from .results import SCHEMA
 
 STEPS = [2.0**-k for k in range(49)]
-ENTRIES = 12  # of each tensor, seeded
+ENTRIES = 12  # random entries of each tensor, seeded
 METHODS = {
     "forward": "[f(x+h) − f(x)] / h, error ~ h",
     "central": "[f(x+h) − f(x−h)] / 2h, error ~ h²",
     "richardson": "two central differences, error ~ h⁴",
     "complex": "Im f(x+ih) / h, error ~ h², no round-off",
 }
-_DRAWN = ["complex", "richardson", "forward", "central"]  # the later over the earlier, where two meet
+_DRAWN = ["complex", "richardson", "forward", "central"]  # in this order: later marks cover earlier ones
 _MARKS = {"forward": "f", "central": "c", "richardson": "r", "complex": "i"}
 
 
@@ -57,11 +57,11 @@ class Curve:
         }
 
     def best(self, method: str) -> float:
-        """The step with the least error."""
+        """Return the step with the smallest error."""
         return self.steps[int(np.nanargmin(self.errors[method]))]
 
     def render(self) -> RenderableType:
-        """The curve in characters: one column for each factor of 2 in h, one row for each factor of 10 in the error."""
+        """Draw the curve in characters: a column for each factor of 2 in h, a row for each factor of 10 in error."""
         rows = []
         for decade in range(1, -18, -1):
             line = Text(f"{f'1e{decade:+03d}':>6} ┤")
@@ -88,7 +88,7 @@ class Curve:
 
 
 def run(problem: Problem, settings: Settings) -> Curve:
-    """Measure the curve at some entries of every tensor, against the hand-written gradient."""
+    """Measure the curve at some entries of every tensor, relative to the hand-written gradient."""
     probe = Probe(problem, settings)
     gradients = problem.backward([x.copy() for x in problem.inputs], [u.copy() for u in problem.upstream])
     rng = np.random.default_rng(settings.seed)

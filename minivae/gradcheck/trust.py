@@ -1,7 +1,8 @@
-"""trust: whether there is a gradient to compare at all, before any number is.
+"""trust: test whether gradients can be compared at all, before any number is compared.
 
-The value must be finite and the same twice, or nothing can be checked. Backward must leave its inputs alone, and give
-the same twice: what is left over from an earlier call, added to, or redrawn is wrong whatever the numbers say.
+The value must be finite, and the same in two calls; otherwise nothing can be checked. Backward must not change its
+inputs, and must return the same gradient in two calls. A gradient that is left over from an earlier call, accumulated,
+or computed with new noise is wrong even if its numbers agree.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .results import Finding, Hint
 
 
 def same_twice(problem: Problem, findings: list[Finding]) -> Problem:
-    """The forward is called twice: finite, unchanged inputs, the same value, or it cannot be checked."""
+    """Call forward twice: the values must be finite and equal. A forward that changes its inputs is given copies."""
     inputs = [x.copy() for x in problem.inputs]
     first = [y.copy() for y in problem.forward(inputs)]
     touched = [n for n, x, x0 in zip(problem.names, inputs, problem.inputs, strict=True) if not _same(x, x0)]
@@ -75,7 +76,7 @@ def differs(
     previous: np.ndarray | None,
     findings: list[Finding],
 ) -> list[Hint]:
-    """backward a second time on the same inputs: the same, left over from before, added to, or redrawn."""
+    """Compare two calls of backward on the same inputs; if they differ: is the gradient stale, accumulated, redrawn?"""
     if g is None or again is None or g.shape != again.shape:
         return []
     size = float(np.abs(g).max(initial=0.0))

@@ -1,13 +1,13 @@
-"""user: your own code, made a problem. A layer or a function, from an import path or a file, NumPy or CuPy.
+"""user: turn your own code into a problem: a layer or a function, from an import path or a file, NumPy or CuPy.
 
     a layer       class MyLayer: forward(X, W, b) → Y, or a tuple of outputs
                                  backward(dY) → the gradients in the order of forward's inputs; None for one that has
                                  none. dY is a tuple where forward returned one
     a function    f(X, W, b) → (value, gradients): a number, and the gradients in the order of the inputs
 
-Everything that is differentiated is an input, and the rest is the code's own. Where the inputs come from: an
+Every array to differentiate with respect to is an input; anything else belongs to the code. Inputs come from an
 `example_inputs(rng)` on the class or the function or in its module, which returns the arrays (or a dict by name); or
-shapes, filled with normals. Noise is an input, or seeded inside forward. docs/gradients.md is the whole protocol.
+from shapes, filled with normals. Noise is an input, or seeded inside forward. docs/gradients.md has the full protocol.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .problem import Arrays, Problem, Settings, random_upstream
 
 
 def load(target: str) -> Any:
-    """The object that "path/to/file.py:Name" or "package.module:name" means. Imports, and so runs, that code."""
+    """Return the object named by "path/to/file.py:Name" or "package.module:name". Imports, and so runs, that code."""
     where, _, attribute = target.rpartition(":")
     if not where or not attribute:
         raise UsageError(f"{target!r}: expected path/to/file.py:Name or package.module:name")
@@ -46,7 +46,7 @@ def load(target: str) -> Any:
 
 
 class _WithExample:
-    """A target whose `example_inputs` stands beside it in its module."""
+    """A target whose `example_inputs` is a function of its module."""
 
     def __init__(self, target: Any, example_inputs: Any):
         self.target, self.example_inputs = target, example_inputs
@@ -59,7 +59,7 @@ def _load_file(path: Path) -> Any:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with _on_path(str(path.resolve().parent)):
-        sys.modules[spec.name] = module  # dataclasses and pickles look their module up
+        sys.modules[spec.name] = module  # dataclasses and pickle look their module up there
         try:
             spec.loader.exec_module(module)
         except Exception as error:
@@ -126,7 +126,7 @@ def problem_of(
     shapes: list[tuple[int, ...]] | None = None,
     float32: bool = False,
 ) -> Problem:
-    """The problem that a layer or a function poses at these inputs; see `check` and the top of this file."""
+    """Build the problem of a layer or a function at these inputs; see `check` and the top of this file."""
     example = None
     if isinstance(fn, _WithExample):
         fn, example = fn.target, fn.example_inputs
@@ -171,11 +171,11 @@ def _checked(title: str, name: str, x: Any) -> np.ndarray:
     if x.dtype.kind != "f":
         kind = "integers" if x.dtype.kind in "iu" else x.dtype.name
         raise UsageError(
-            f"{title}: input {name} holds {kind} ({x.dtype}): there is no derivative by them. Make it float64; keep "
-            "labels and indices in the code, not among the inputs"
+            f"{title}: input {name} holds {kind} ({x.dtype}), which have no derivatives. Make it float64; keep labels "
+            "and indices in the code, not among the inputs"
         )
     if x.size == 0:
-        raise UsageError(f"{title}: input {name} has shape {x.shape}: no entries to differentiate by")
+        raise UsageError(f"{title}: input {name} has shape {x.shape}: it has no entries")
     if not np.isfinite(x).all():
         raise UsageError(f"{title}: input {name} is not finite everywhere")
     return x.astype(np.float64)
@@ -192,7 +192,7 @@ def _sizes(names: tuple[str, ...], arrays: Arrays) -> dict[str, int]:
 
 
 def _one_row(problem: Problem, rows: int) -> Problem:
-    """The first row of every input that shares the first one's rows; of the first input alone if that does not fit."""
+    """Take the first row of every input with as many rows as the first; of the first input alone if that fails."""
     attempts: list[list[int]] = [[k for k, x in enumerate(problem.inputs) if x.ndim > 0 and len(x) == rows], [0]]
     for which in attempts:
         inputs = [x[:1].copy() if k in which else x for k, x in enumerate(problem.inputs)]

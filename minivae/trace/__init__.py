@@ -1,1 +1,1 @@
-"""trace: one pass through a model, step by step."""
+"""trace: record one forward and backward pass of a model, step by step."""

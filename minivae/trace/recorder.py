@@ -1,14 +1,14 @@
-"""recorder: one forward and backward pass, step by step, in the order they run. A teacher shows it on the screen, and
-the user of a diverging run looks at it first.
+"""recorder: record one forward and backward pass, step by step, in the order of execution. Use it to teach, and to
+find the first NaN of a run that diverges.
 
-The steps are the model's own. A twin of it, with the same parameters, is built on a backend whose matrix product and
-kernels write down what they are given and what they leave; then the twin does what every training step does,
-`objective_and_grad`. Nothing is computed a second time in another way, and the model itself is not touched.
+The recorder copies the model, with the same parameters, onto a backend whose matmul and ops record their arguments and
+results. The copy then runs `objective_and_grad`, as every training step does. So the steps are the model's own: nothing
+is computed a second time in another way, and the model itself does not change.
 
-A step is a call of the backend: a matrix product or an op of `kernels/`; the likelihood is one step, whatever it
-calls. Time is that of the second pass, the first having compiled and allocated. Bytes are those of the arrays that a
-step reads or writes, each once. FLOPs: two for each multiply-add of a product; elsewhere the operations of the
-equation, counted by hand, an elementary function being one.
+A step is one call of the backend: a matmul or an op of `kernels/`. The likelihood counts as one step, however many ops
+it calls. Times are those of the second pass: the first one compiles and allocates. Bytes are the sizes of the arrays
+that a step reads or writes, each once. FLOPs: two for each multiply-add of a matmul; otherwise the operations of the
+equation, counted by hand, an elementary function as one.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from .steps import STEPS, Kind, equation_of, flops, product
 
 
 def trace(vae: Model, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
-    """`VAE.trace`: the steps of `vae.objective_and_grad`, for rows X (B, D) in the model's units."""
+    """Record the steps of `vae.objective_and_grad` for rows X (B, D) in the model's units: `VAE.trace`."""
     recorder = Recorder(vae.backend)
-    twin = recorder.twin(vae)
-    with np.errstate(all="ignore"):  # a model that holds NaN is what this is for
-        twin.objective_and_grad(X, eps, beta, free_bits)
+    watched = recorder.watched_copy(vae)
+    with np.errstate(all="ignore"):  # the parameters may hold NaN: a trace is how to find it
+        watched.objective_and_grad(X, eps, beta, free_bits)
         recorder.on = True
-        terms = twin.objective_and_grad(X, eps, beta, free_bits)
+        terms = watched.objective_and_grad(X, eps, beta, free_bits)
         recorder.on = False
         host = vae.backend.to_host
-        given = {"X": host(twin.encoder.layers[0].X), **{name: host(view) for name, view in vae.parameters.items()}}
+        given = {"X": host(watched.encoder.layers[0].X), **{name: host(view) for name, view in vae.parameters.items()}}
         return Trace(
             tuple(Held.of(name, array.copy()) for name, array in given.items()),
             tuple(recorder.steps),
@@ -47,7 +47,7 @@ def trace(vae: Model, X: Any, eps: Any = None, beta: float = 1.0, free_bits: flo
 
 
 class Recorder:
-    """Writes down the calls of a backend. `places` says where in the model they come from, innermost last."""
+    """Records the calls of a backend. `places` is the stack of parts of the model that made them, innermost last."""
 
     def __init__(self, backend: Backend):
         self.backend = backend
@@ -56,35 +56,35 @@ class Recorder:
         self.places: list[tuple[str, str, Any]] = [("noise", "", None)]
         self.counted: list[int | None] = []  # FLOPs of the ops that the likelihood has called
 
-    def twin(self, vae: Model) -> Model:
-        """A model like `vae`, with its parameters, whose calls are written down."""
+    def watched_copy(self, vae: Model) -> Model:
+        """Copy `vae`, with its parameters, onto a backend whose calls are recorded."""
         backend = copy.copy(vae.backend)
         backend.gemm = self._watched("gemm", vae.backend.gemm)
         ops = vars(vae.backend.ops).items()
         backend.ops = SimpleNamespace(**{name: self._watched(name, op) for name, op in ops})
-        twin = Model(backend=backend, **vae.config())
-        twin.buffer.state[...] = vae.buffer.state
-        explained = equation_of(type(twin.likelihood))
-        for layers, equation in ((twin.encoder.layers, "eq. 15"), (twin.decoder.layers, explained)):
+        model = Model(backend=backend, **vae.config())
+        model.buffer.state[...] = vae.buffer.state
+        explained = equation_of(type(model.likelihood))
+        for layers, equation in ((model.encoder.layers, "eq. 15"), (model.decoder.layers, explained)):
             for layer in layers:
                 self._placed(layer, ("forward", "backward"), layer.name, equation, layer)
-        self._placed(twin.posterior, ("forward", "backward"), "posterior", "", None)
-        self._placed(twin.loss_fn, ("forward",), "objective", equation_of(type(twin.loss_fn)), None)
-        self._placed(twin.loss_fn, ("backward_posterior",), "posterior", equation_of(type(twin.loss_fn)), None)
-        method = "fitted_nll_and_grad" if twin.likelihood.closed_form else "nll_and_grad"
-        setattr(twin.likelihood, method, self._likelihood(twin, method, explained))
-        backward = twin.backward
+        self._placed(model.posterior, ("forward", "backward"), "posterior", "", None)
+        self._placed(model.loss_fn, ("forward",), "objective", equation_of(type(model.loss_fn)), None)
+        self._placed(model.loss_fn, ("backward_posterior",), "posterior", equation_of(type(model.loss_fn)), None)
+        method = "fitted_nll_and_grad" if model.likelihood.closed_form else "nll_and_grad"
+        setattr(model.likelihood, method, self._likelihood(model, method, explained))
+        backward = model.backward
 
         def watched_backward() -> None:
             self.mirror = True
             backward()
             self.mirror = False
 
-        twin.backward = watched_backward  # type: ignore[method-assign]
-        return twin
+        model.backward = watched_backward  # type: ignore[method-assign]
+        return model
 
     def _placed(self, owner: Any, methods: tuple[str, ...], place: str, equation: str, layer: Any) -> None:
-        """Calls from these methods of `owner` are at `place`."""
+        """Label the backend's calls made inside these methods of `owner` with `place`."""
         for name in methods:
             setattr(owner, name, self._inside(getattr(owner, name), place, equation, layer))
 
@@ -99,7 +99,7 @@ class Recorder:
         return method
 
     def _watched(self, op: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        """An op, or the product, that writes itself down."""
+        """Wrap an op, or the matmul, so that its calls are recorded."""
 
         def watched(*args: Any) -> None:
             place, equation, layer = self.places[-1]
@@ -108,7 +108,7 @@ class Recorder:
                 call(*args)
                 return
             counted = flops(op, args)
-            if self.inside:  # the likelihood is the step
+            if self.inside:  # part of the likelihood, which is recorded as one step
                 call(*args)
                 self.counted.append(counted)
             else:
@@ -118,9 +118,9 @@ class Recorder:
 
         return watched
 
-    def _likelihood(self, twin: Model, method: str, equation: str) -> Callable[..., Any]:
-        inner, name = getattr(twin.likelihood, method), twin.likelihood.name
-        learned = [parameter for parameter, _ in twin.likelihood.parameters()]
+    def _likelihood(self, model: Model, method: str, equation: str) -> Callable[..., Any]:
+        inner, name = getattr(model.likelihood, method), model.likelihood.name
+        learned = [parameter for parameter, _ in model.likelihood.parameters()]
 
         def nll_and_grad(
             nll: Array, d_out: Array, d_params: dict[str, Array], out: Array, X: Array, w: Any, *mask: Any

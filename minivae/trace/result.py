@@ -1,4 +1,4 @@
-"""result: what a trace saw, as data and as a table. Nothing is measured here."""
+"""result: a recorded trace as data and as a table. Nothing is measured here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 from ..console import WIDTH, as_text, compact, plain, quantity
 from ..objectives import Terms
 
-WIDE = 112  # columns of a terminal; narrower ones do without WIDE_ONLY
+WIDE = 112  # columns of a terminal; narrower ones leave out WIDE_ONLY
 COLUMNS = {"array": 17, "formula": 22, "eq.": 6, "shape": 9, "bytes": 5, "flop": 5, "time": 6, "norm": 7, "min": 7,
            "max": 7, "NaN, ∞": 6}  # name → width: 80 without WIDE_ONLY  # fmt: skip
 WORDS, WIDE_ONLY = ("array", "formula", "eq.", "shape"), ("formula", "bytes")
@@ -23,9 +23,9 @@ WORDS, WIDE_ONLY = ("array", "formula", "eq.", "shape"), ("formula", "bytes")
 
 @dataclass(frozen=True)
 class Held:
-    """An array as a step left it, on the host: norm, smallest and largest of its finite entries, and how many are not.
+    """An array after a step, on the host: norm, minimum and maximum of its finite entries, and the number of others.
 
-    The three are NaN where no entry is finite.
+    The three are NaN if no entry is finite.
     """
 
     name: str
@@ -56,12 +56,12 @@ class Held:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: where in the model, what it computes, and what it left.
+    """One step: its place in the model, its formula and its results.
 
     place     "noise", "encoder.0", "posterior", "decoder.1", "objective" or the likelihood's name
-    what      its formula;  equation: its number in the article, or ""
-    mirror    whether it belongs to the backward pass (the name is that of the JSON key)
-    flops     None where they are not counted
+    what      the formula;  equation: its number in the article, or ""
+    mirror    whether it belongs to the backward pass (the attribute has the name of the JSON key)
+    flops     None if they are not counted
     """
 
     place: str
@@ -79,9 +79,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Trace:
-    """What `trace` saw: the arrays it was given, the steps in order, and the terms that came of them.
+    """A recorded pass: the batch and parameters given, the steps in order, and the resulting terms.
 
-    trace["encoder.0.Y"]   the array of that name, on the host; the last one, where there are several
+    trace["encoder.0.Y"]   the array of that name, on the host; the last one if there are several
     print(trace)           the table
     """
 
@@ -92,7 +92,7 @@ class Trace:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Name → array, of what was given and of every result."""
+        """Name → array, of the batch, the parameters and every result."""
         return {held.name: held.array for held in self._all()}
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -132,7 +132,7 @@ class Trace:
 
 
 def _render(trace: Trace, width: int) -> RenderableType:
-    """What was given, the forward, the backward, the terms, and the first array that is not finite."""
+    """Draw the given arrays, the forward and backward steps, the terms, and the first array that is not finite."""
     wide = width >= WIDE
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for name, least in COLUMNS.items():
@@ -156,7 +156,7 @@ def _section(table: Table, title: str) -> None:
 
 
 def _row(table: Table, held: Held, step: Step | None, wide: bool) -> None:
-    """One array; `step` where it is the first that the step left."""
+    """Add the line of one array; `step` is given for the first result of a step."""
     cells = {"array": held.name, "shape": "×".join(map(str, held.array.shape)) or "()"}
     if step:
         cells |= {"formula": step.what, "eq.": step.equation.removeprefix("eq. "), "bytes": quantity(step.bytes)}

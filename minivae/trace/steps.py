@@ -1,7 +1,7 @@
 """steps: the name, formula and equation of each step of a trace, and the arrays that it writes.
 
-An op that is not in the table is traced all the same: under its own name, with its first argument as its result. (Ops
-take their outputs first: `kernels/`.) B rows, L latent dimensions, S samples of each row.
+An op that is not in the table is traced too: under its own name, with its first argument as its result, because ops
+take their outputs first (`kernels/`). B rows, L latent dimensions, S samples of each row.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ..kernels import ops
 class Kind:
     """One kind of step.
 
-    what      its formula; {f} stands for the layer's activation
-    results   the names of its leading arguments, which it writes; () for the first, called "out"
-    equation  its number in the article; "" for that of the place where it stands
+    what      the formula; {f} stands for the layer's activation
+    results   names of the leading arguments, which the step writes; () means the first one, named "out"
+    equation  its number in the article; "" means the equation of the part of the model that makes the call
     """
 
     what: str
@@ -27,7 +27,7 @@ class Kind:
     equation: str = ""
 
     def formula(self, layer: Any) -> str:
-        """`what`, with the layer's activation in it."""
+        """Return `what` with the layer's activation filled in."""
         activation = getattr(layer, "activation", "")
         what = self.what
         if activation == "identity":
@@ -47,7 +47,7 @@ STEPS: dict[str, Kind] = {
 
 
 def product(args: tuple[Any, ...], layer: Any) -> Kind:
-    """Which matrix product of a dense layer this is, by what it writes; outside a layer it is any product."""
+    """Identify a dense layer's matmul by the array that it writes; without a layer it is a plain product."""
     out = args[0]
     if layer is None:
         return Kind("A B", ("out",))
@@ -59,7 +59,7 @@ def product(args: tuple[Any, ...], layer: Any) -> Kind:
 
 
 def flops(op: str, args: tuple[Any, ...]) -> int | None:
-    """Floating-point operations of a matrix product, or of an op (`Op.flops`); None where nobody has counted them."""
+    """Return the floating-point operations of a matmul, or of an op (`Op.flops`); None if they are not counted."""
     if op == "gemm":
         out, A, _ = args
         return 2 * out.size * A.shape[1]
@@ -68,6 +68,6 @@ def flops(op: str, args: tuple[Any, ...]) -> int | None:
 
 
 def equation_of(cls: type) -> str:
-    """The numbers of the equations that a class names in its docstring: "eq. 17–19"; "" for none."""
+    """Return the numbers of the equations that a class's docstring names: "eq. 17–19"; "" for none."""
     found = re.search(r"\(eq\. (\d[\d–, ]*\d|\d)", cls.__doc__ or "")
     return f"eq. {found[1]}" if found else ""
