@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from ... import likelihoods
+from ... import kernels, likelihoods
 from ...backend import Array, Backend
 from ...buffers import ParameterBuffer, Workspace
-from ...kernels.dense import KEEPS_A, scratch
 from ...latent import GaussianPosterior
 from ...layers import MLP, Dense
 from ...objectives import Terms, WeightedTerms
@@ -49,27 +49,40 @@ def _finish(backend: Backend, rng: np.random.Generator, problem: Problem) -> Pro
 # ---- ops ------------------------------------------------------------------------------------------------------------
 
 
+def _call(backend: Backend, op: str, shape: tuple[int, int, int], case: str = "", **given: Any) -> dict[str, Any]:
+    """Run an op and return its arguments, by name. Those not given are its example's for shape (S, B, D).
+
+    Where one given is complex, for complex-step, all are.
+    """
+    record = kernels.ops()[op]
+    dtype = complex if any(np.iscomplexobj(x) for x in given.values()) else backend.dtype
+    example = record.example(np.random.default_rng(0), backend.dtype, *shape, case)
+    arguments = dict(zip(record.names, example, strict=True)) | given
+    for name, x in arguments.items():
+        if hasattr(x, "dtype"):
+            arguments[name] = backend.xp.asarray(x, dtype).copy()
+    getattr(backend.ops, op)(*arguments.values())
+    return arguments
+
+
+def _hosts(backend: Backend, arguments: dict[str, Any], *names: str) -> Arrays:
+    return [backend.to_host(arguments[name]) for name in names]
+
+
 def dense_op(activation: str, rows: int = 0) -> Build:
     def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
         n = rows if rows and n > 1 else n
+        call = partial(_call, backend, shape=(1, n, H), case=activation)
 
-        def run(inputs: Arrays) -> tuple[Array, Array, Array]:
-            Y, b = _own(backend, inputs[0]), _own(backend, inputs[1])
-            if np.iscomplexobj(b) and not np.iscomplexobj(Y):
-                Y = Y.astype(b.dtype)
-            A = _poison(backend, Y.shape, Y) if activation in KEEPS_A else None
-            backend.ops.dense_forward(Y, A, b, activation)
-            return Y, A, b
+        def run(inputs: Arrays) -> dict[str, Any]:
+            return call("dense_forward", Y=inputs[0], b=inputs[1])
 
         def forward(inputs: Arrays) -> Arrays:
-            return [backend.to_host(run(inputs)[0])]
+            return _hosts(backend, run(inputs), "Y")
 
         def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
-            Y, A, b = run(inputs)
-            dA, db = _own(backend, upstream[0]), _poison(backend, b.shape)
-            partial = _poison(backend, (scratch(*dA.shape),))
-            backend.ops.dense_backward(dA, db, partial, Y, A, activation)
-            return [backend.to_host(dA), backend.to_host(db)]
+            kept = run(inputs)
+            return [*_hosts(backend, call("dense_backward", dA=upstream[0], Y=kept["Y"], A=kept["A"]), "dA", "db")]
 
         inputs = [1.5 * rng.normal(size=(n, H)), rng.normal(size=H)]
         problem = Problem("", ("XW", "b"), inputs, forward, backward, [], sizes=_sizes(n, H=H))
@@ -81,24 +94,19 @@ def dense_op(activation: str, rows: int = 0) -> Build:
 
 def latent_op(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
     eps = rng.normal(size=(S, n, L))
+    call = partial(_call, backend, shape=(S, n, L))
 
-    def run(inputs: Arrays) -> tuple[Array, ...]:
-        H_, eps_ = _own(backend, inputs[0]), _own(backend, eps)
-        Z, sigma = _poison(backend, eps.shape, H_), _poison(backend, (n, L), H_)
-        kl_rows, kl_dims = _poison(backend, (n,), H_), _poison(backend, (L,), H_)
-        backend.ops.latent_forward(Z, sigma, kl_rows, kl_dims, H_, eps_)
-        return H_, eps_, Z, sigma, kl_dims
+    def run(inputs: Arrays) -> dict[str, Any]:
+        return call("latent_forward", H=inputs[0], eps=eps)
 
     def forward(inputs: Arrays) -> Arrays:
-        *_, Z, _, kl_dims = run(inputs)
-        return [backend.to_host(Z), backend.to_host(kl_dims)]
+        return _hosts(backend, run(inputs), "Z", "kl_dims")
 
     def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
-        H_, eps_, _, sigma, _ = run(inputs)
-        dH = _poison(backend, H_.shape)
-        kl_weight = _own(backend, upstream[1] / n)  # kl_dims is the mean over rows
-        backend.ops.latent_backward(dH, _own(backend, upstream[0]), eps_, sigma, H_, kl_weight)
-        return [backend.to_host(dH)]
+        kept = run(inputs)
+        kl_weight = upstream[1] / n  # kl_dims is the mean over rows
+        kept = {name: kept[name] for name in ("eps", "sigma", "H")}
+        return [*_hosts(backend, call("latent_backward", dZ=upstream[0], kl_weight=kl_weight, **kept), "dH")]
 
     problem = Problem("", ("H",), [rng.normal(size=(n, 2 * L))], forward, backward, [], sizes=_sizes(n, L=L, S=S))
     problem.complex_step = backend.kernels == "reference"
@@ -108,28 +116,24 @@ def latent_op(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
 
 
 def importance_op(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
-    """z and the bound of every row, by H and the samples' nll."""
+    """z and the bound of every row, as functions of H and the samples' nll."""
     eps, beta = rng.normal(size=(S, n, L)), 0.7
+    call = partial(_call, backend, shape=(S, n, L))
 
-    def run(inputs: Arrays) -> tuple[Array, ...]:
-        H_, nll, eps_ = _own(backend, inputs[0]), _own(backend, inputs[1]), _own(backend, eps)
-        like = H_ if np.iscomplexobj(H_) else nll
-        Z, sigma, log_w, weight = (_poison(backend, s, like) for s in (eps.shape, (n, L), (S, n), (S, n)))
-        kl_rows, kl_dims, bound = (_poison(backend, s, like) for s in ((n,), (L,), (n,)))
-        backend.ops.latent_forward(Z, sigma, kl_rows, kl_dims, H_, eps_)
-        backend.ops.importance_forward(log_w, weight, bound, nll, Z, eps_, H_, beta)
-        return eps_, Z, sigma, weight, bound
+    def run(inputs: Arrays) -> dict[str, Any]:
+        latent = call("latent_forward", H=inputs[0], eps=eps)
+        bound = call("importance_forward", nll=inputs[1], Z=latent["Z"], eps=eps, H=inputs[0], beta=beta)
+        return {**bound, "sigma": latent["sigma"]}
 
     def forward(inputs: Arrays) -> Arrays:
-        _, Z, _, _, bound = run(inputs)
-        return [backend.to_host(Z), backend.to_host(bound)]
+        return _hosts(backend, run(inputs), "Z", "bound")
 
     def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
-        eps_, Z, sigma, weight, _ = run(inputs)
-        d_nll = weight * _own(backend, -n * upstream[1])  # the weights are of −mean bound
-        dH = _poison(backend, inputs[0].shape)
-        backend.ops.importance_backward(dH, _own(backend, upstream[0]), eps_, sigma, Z, d_nll, beta)
-        return [backend.to_host(dH), backend.to_host(d_nll)]
+        kept = run(inputs)
+        d_nll = kept["weight"] * _own(backend, -n * upstream[1])  # the weights are of −mean bound
+        kept = {name: kept[name] for name in ("eps", "sigma", "Z")}
+        done = call("importance_backward", dZ=upstream[0], weight=d_nll, beta=beta, **kept)
+        return [*_hosts(backend, done, "dH", "weight")]
 
     inputs = [rng.normal(size=(n, 2 * L)), 2 * rng.normal(size=(S, n))]
     problem = Problem("", ("H", "nll"), inputs, forward, backward, [], sizes=_sizes(n, L=L, S=S))
