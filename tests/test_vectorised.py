@@ -32,7 +32,9 @@ def loops(module):
         compiled = hasattr(function, "py_func") and function.__module__ == module.__name__
         if compiled and any(step.opname == "FOR_ITER" for step in dis.get_instructions(function.py_func)):
             found[name] = loop, function
-    called = {name for _, function in found.values() for name in function.py_func.__code__.co_names}
+    compiled = [value for value in vars(module).values() if hasattr(value, "py_func")]
+    called = {name for function in compiled for name in function.py_func.__code__.co_names}
+    called |= {name for _, function in found.values() for name in function.py_func.__code__.co_names}
     result = {}
     for name, (loop, function) in found.items():
         if loop is not function:  # shared: its launcher takes the pool, the arguments as a tuple, the shares
