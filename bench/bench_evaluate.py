@@ -7,6 +7,6 @@ def bench_log_likelihood(benchmark, smoke):
     sizes = {"rows": 5, "samples": 200} if smoke else {"rows": 100, "samples": 5000}
     case = {"kind": "evaluate", "widths": [784, 200, 200, 50], **sizes, "threads": machine.threads()}
     evaluation = evaluations.Ours(case, evaluations.prepare(case))
-    evaluation.wake()
+    evaluation.before_turn()
     benchmark.group = f"ln p(x) of {case['rows']} rows, K = {case['samples']}"
     benchmark.pedantic(evaluation.run, rounds=5)

@@ -106,7 +106,7 @@ class Clockwork(Plain):
         self.now = 0.0
         time.perf_counter = lambda: self.now
 
-    def wake(self):
+    def before_turn(self):
         self.now += 30
 
     def run(self):

@@ -222,7 +222,7 @@ def test_every_contender_computes_what_float64_does(case, name, threads_and_flag
         got = {name: np.asarray(value, np.float64) for name, value in got.items()}
         disagreement = getattr(room, "disagreement", work.disagreement)
         assert disagreement(case, room.expected(case, arrays), got) is None
-    contender.wake()
+    contender.before_turn()
     contender.run()
     contender.finish()
 
@@ -270,7 +270,7 @@ def test_every_race_of_the_plan_names_contenders_that_exist(quick):
     cells = headline.plan(quick, True, 2)
     for cell in cells:
         if cell.case["kind"] != "scaling":
-            assert set(cell.names) <= set(work.room(cell.case).CONTENDERS)
+            assert set(cell.names) <= set(work.module_of(cell.case).CONTENDERS)
     assert [c.case["batch"] for c in cells if c.case["kind"] == "step"] == [20, 128, 512, 4096]
     assert {c.case["kind"] for c in cells} >= {"step", "kernel", "epoch", "evaluate", "rate"}
     assert not any("torch" in name or name == "jax" for c in headline.plan(quick, False, 2) for name in c.names)

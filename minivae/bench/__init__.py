@@ -1,1 +1,1 @@
-"""minivae.bench: what `minivae bench` and the benchmarks of `bench/` time, and how."""
+"""minivae.bench: the races of `minivae bench`, and the work that the benchmarks of `bench/` time."""

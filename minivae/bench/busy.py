@@ -1,8 +1,8 @@
-"""busy: the training step beside other busy processes: ours as it comes, ours on one thread, PyTorch and JAX.
+"""busy: a training step while other processes are busy: minivae by default and on one thread, PyTorch and JAX.
 
-The neighbours compute without end on the contenders' cores for as long as the contenders take turns (`beside`).
+While the contenders take turns, the busy processes ("neighbours") compute on the contenders' cores (`beside`).
 
-case: as in `steps.py`, and "neighbours", how many there are.
+case: as in `steps.py`, and "neighbours", the number of busy processes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from . import machine, steps
 from .work import Arrays, Work, contender
 
 NEIGHBOURS = (0, 1, 2)
-# It ends with the process that started it, however that ends.
+# It ends when the process that started it has ended in any way.
 NEIGHBOUR = """import os
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {cores})
@@ -34,7 +34,7 @@ def make(case: dict[str, object], arrays: Arrays) -> Work:
 
 @contextlib.contextmanager
 def beside(neighbours: int, threads: int) -> Iterator[list[int]]:
-    """Inside, so many busy processes run on the first `threads` cores, those of the contenders: their numbers."""
+    """Run so many busy processes on the first `threads` cores, those of the contenders; yields their process ids."""
     script = NEIGHBOUR.format(cores=machine.cores(threads), parent=os.getpid())
     processes = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(neighbours)]
     try:

@@ -1,6 +1,6 @@
-"""contender: the other end of `race.py`. `python -m minivae.bench.contender CASE` does one contender's work when asked.
+"""contender: the process that `race.py` starts. `python -m minivae.bench.contender CASE` runs one contender's work.
 
-CASE is JSON: {"kind": "step", "name": "torch", "threads": 2, "problem": "….npz", …}; the rest is up to the kind.
+CASE is JSON: {"kind": "step", "name": "torch", "threads": 2, "problem": "….npz", …}; other keys depend on the kind.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from . import machine
 
 
 def main(case: dict[str, Any]) -> None:
-    """Answer the questions on standard input, a line each, until it is closed."""
+    """Answer each line of standard input until it is closed."""
     machine.pin(case["threads"])  # before any library counts the cores
-    answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
+    answers, sys.stdout = sys.stdout, sys.stderr  # so that a library's output is not taken for an answer
     work: Any = None
     for line in sys.stdin:
         question = json.loads(line)
@@ -37,10 +37,10 @@ def main(case: dict[str, Any]) -> None:
 def _make(case: dict[str, Any]) -> Any:
     import numpy as np
 
-    from .work import room
+    from .work import module_of
 
     with np.load(case["problem"]) as arrays:
-        return room(case).make(case, dict(arrays))
+        return module_of(case).make(case, dict(arrays))
 
 
 def _answer(work: Any, question: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def _answer(work: Any, question: dict[str, Any]) -> dict[str, Any]:
             return _run(work, question["units"], question["seconds"], any)
         case "turn":
             time.sleep(question["pause"])
-            work.wake()
+            work.before_turn()
             work.finish()
             return _run(work, 1, question["seconds"], all)
         case other:
@@ -70,7 +70,7 @@ def _save(results: dict[str, Any] | None, path: str) -> bool:
 
 
 def _run(work: Any, units: int, seconds: float, enough: Any) -> dict[str, Any]:
-    """Work for so many units and seconds: until `enough` (any, all) of the two are reached."""
+    """Run until `enough` (any, all) of the two limits, units and seconds, are reached."""
     done, start = 0, time.perf_counter()
     while True:
         work.run()
@@ -82,9 +82,9 @@ def _run(work: Any, units: int, seconds: float, enough: Any) -> dict[str, Any]:
 
 
 def peak() -> int | None:
-    """The most memory that this process has held since `reset_peak`, in bytes; None where the system does not count it.
+    """Return this process's peak memory since `reset_peak`, in bytes; None if the system does not report it.
 
-    Linux's VmHWM, because getrusage's figure begins at that of the process that started this one.
+    This is Linux's VmHWM, because getrusage's figure starts at that of the parent process.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -99,7 +99,7 @@ def peak() -> int | None:
 
 
 def reset_peak() -> None:
-    """Forget what building and checking took. Where that cannot be done, the peak is that of the whole life."""
+    """Reset the peak, to leave out building and checking. Where that is impossible, the peak is since the start."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

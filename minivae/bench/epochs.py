@@ -1,10 +1,10 @@
-"""epochs: one epoch of training with dynamic binarisation: shuffle, gather, draw the pixels anew, step; the short last
-batch included. minivae's is `fit`'s own loop, PyTorch's the loop that its users write.
+"""epochs: one epoch of training with dynamic binarisation: shuffle, gather, draw the pixels, step; with the short last
+batch. minivae runs `fit`'s loop, PyTorch the usual hand-written loop.
 
-The check is that of `steps.py`, and the mean loss over the first epoch, which everyone reaches on noise of its own.
+The check is that of `steps.py`, and the mean loss over the first epoch, for which each contender draws its own noise.
 
-case: {"widths": [D, hidden …, L], "batch": B, "rows": N, "threads": …}. The grey rows lie in memory as float32 for
-everybody.
+case: {"widths": [D, hidden …, L], "batch": B, "rows": N, "threads": …}. All contenders hold the grey rows in memory as
+float32.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from . import problems, steps, work
 from .work import Arrays, Work
 
-LOSS = 0.03  # of the mean loss of an epoch: what other noise changes
+LOSS = 0.03  # relative difference of an epoch's mean loss that other noise may cause
 
 
 def prepare(case: dict[str, Any]) -> Arrays:
@@ -27,12 +27,12 @@ def prepare(case: dict[str, Any]) -> Arrays:
 
 
 def expected(case: dict[str, Any], arrays: Arrays) -> Arrays:
-    """By the reference kernels in float64."""
+    """Compute the results with the reference kernels in float64."""
     return {name: np.asarray(value) for name, value in Float64(case, arrays).results().items()}
 
 
 def disagreement(case: dict[str, Any], expected: Arrays, got: Arrays) -> str | None:
-    """The first batch as `work.disagreement` has it, and the mean loss of the first epoch within LOSS."""
+    """Compare the first batch as `work.disagreement` does, and the mean loss of the first epoch within LOSS."""
     right = expected["epoch"]
     why = work.disagreement(case, {name: value for name, value in expected.items() if name != "epoch"}, got)
     if why or "epoch" not in got:
@@ -67,8 +67,8 @@ class Ours(Work):
         self.run()
         return first | {"epoch": self.training.history["loss"][-1]}
 
-    def wake(self) -> None:
-        """An epoch is long enough without."""
+    def before_turn(self) -> None:
+        """Do nothing: an epoch is long enough without a warm-up."""
 
     def run(self) -> None:
         self.training.options.epochs += 1
@@ -80,7 +80,7 @@ class OursMkl(Ours):
 
 
 class Float64(Ours):
-    """The judge."""
+    """The float64 reference that the others are checked against."""
 
     step = steps.Float64
 

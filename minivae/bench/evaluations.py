@@ -2,8 +2,8 @@
 
 case: {"widths": [D, hidden …, L], "rows": N, "samples": K, "threads": …}. `floor` is the decoder's matrix products.
 
-The check compares every row's estimate on the same noise (few samples) with float64's, and the mean over rows of the
-estimate that is timed, on noise of the contender's own, with float64's within the standard errors of both.
+The check compares every row's estimate on the same noise (few samples) with that of float64. It also compares the mean
+over rows of the timed estimate, with the contender's own noise, within the standard errors of both.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from . import floors, problems, work
 from .work import Arrays, Work
 
 GIVEN = 20  # samples a row on the same noise
-JUDGED = 200  # samples a row behind float64's mean
+REFERENCE = 200  # samples a row for the mean in float64
 TRIED = 200  # samples a row when PyTorch's tiles are chosen
-ERRORS = 5.0  # standard errors that two means may lie apart
-BENIGN = 0.1  # of Glorot's scale: a posterior so near the prior that K samples are enough for a standard error
+ERRORS = 5.0  # largest distance of two means, in standard errors
+BENIGN = 0.1  # factor on Glorot's scale: the posterior is near the prior, so that K samples give a good standard error
 
 
 def prepare(case: dict[str, Any]) -> Arrays:
-    """A model whose heads are small, the rows, and noise `given` (GIVEN, N, L)."""
+    """Make a model whose last encoder weights are small, the rows, and noise `given` (GIVEN, N, L)."""
     widths, N = case["widths"], case["rows"]
     arrays = problems.model(widths, N, N)
     for name, value in problems.parameters(arrays).items():
@@ -35,13 +35,13 @@ def prepare(case: dict[str, Any]) -> Arrays:
 
 
 def expected(case: dict[str, Any], arrays: Arrays) -> Arrays:
-    """By the reference kernels in float64."""
-    results = Float64({**case, "samples": JUDGED}, arrays).results()
+    """Compute the results with the reference kernels in float64."""
+    results = Float64({**case, "samples": REFERENCE}, arrays).results()
     return {name: np.asarray(value) for name, value in results.items()}
 
 
 def disagreement(case: dict[str, Any], expected: Arrays, got: Arrays) -> str | None:
-    """The rows as `work.disagreement` has it, the means within their standard errors."""
+    """Compare the rows as `work.disagreement` does, the means within their standard errors."""
     why = work.disagreement(case, {"log_px": expected["log_px"]}, got)
     if why or "mean" not in got or "error" not in got:
         return why or "its mean and standard error are missing"
@@ -67,7 +67,7 @@ class Evaluation(Work):
         raise NotImplementedError
 
     def log_likelihood(self, samples: int, eps: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        """(ln p(x), standard error), (N,) each."""
+        """Return (ln p(x), standard error), (N,) each."""
         raise NotImplementedError
 
     def results(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Evaluation(Work):
         alone, _ = self.log_likelihood(len(self.given), self.given)
         return {"log_px": alone, "mean": log_px.mean(), "error": math.sqrt((error**2).sum()) / len(error)}
 
-    def wake(self) -> None:
+    def before_turn(self) -> None:
         self.log_likelihood(len(self.given), self.given)
 
     def run(self) -> None:
@@ -108,7 +108,7 @@ class OursMkl(Ours):
 
 
 class Float64(Ours):
-    """The judge."""
+    """The float64 reference that the others are checked against."""
 
     kernels, dtype = "reference", "float64"
 

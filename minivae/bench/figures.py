@@ -1,4 +1,4 @@
-"""figures: what a run of `minivae bench` leaves: every time that was taken, machine and date, in one JSON file."""
+"""figures: the results of a run of `minivae bench` in one JSON file: every time measured, the machine and the date."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..errors import UsageError
 from . import machine, results, scaling
 from .race import Result
 
-SCHEMA = 1  # raised when a field changes its meaning or goes away
+SCHEMA = 1  # increases when a field changes its meaning or is removed
 
 OURS = ("minivae", "minivae-mkl")
-PEERS = ("torch", "torch.compile", "jax")  # what a ratio's "best peer" is chosen from
+PEERS = ("torch", "torch.compile", "jax")  # "best peer" in a ratio is the fastest of these
 FLOORS = ("floor", "floor-mkl")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One race: its case and contenders, and how long it takes (`race.race`)."""
+    """One race: its case, contenders and durations (`race.race`)."""
 
     case: dict[str, Any]
     names: list[str]
@@ -43,14 +43,14 @@ class Measured:
     results: dict[str, Result]
 
     def median(self, name: str) -> float | None:
-        """Seconds for a unit, or None where the contender did not race."""
+        """Return the seconds for a unit; None if the contender did not race."""
         result = self.results.get(name)
         return result.median if result is not None and result.seconds else None
 
 
 @dataclass
 class Figures:
-    """What a run of `minivae bench` has measured so far."""
+    """The results of a run of `minivae bench` so far."""
 
     quick: bool
     date: str
@@ -59,11 +59,11 @@ class Figures:
     complete: bool = False
 
     def of(self, kind: str) -> list[Measured]:
-        """The races of one kind."""
+        """Return the races of one kind."""
         return [measured for measured in self.cells if measured.cell.case["kind"] == kind]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; `from_json` reads it."""
+        """Return plain data, for `from_json` to read."""
         return {
             "schema": SCHEMA,
             "kind": "bench",
@@ -95,7 +95,7 @@ class Figures:
 
     @classmethod
     def read(cls, path: Path) -> Figures:
-        """Raises UsageError for a file that `minivae bench` did not write."""
+        """Read a file that `minivae bench` wrote; UsageError for any other."""
         try:
             data = json.loads(path.read_text())
             if data["kind"] != "bench" or data["schema"] != SCHEMA:
@@ -110,7 +110,7 @@ def begin(quick: bool) -> Figures:
 
 
 def remaining(figures: Figures, cells: list[Cell]) -> list[Cell]:
-    """The cells of a plan that have not been run yet. Raises UsageError where the figures are of something else."""
+    """Return the cells of a plan that have not been run yet. UsageError if the figures are of others."""
     keys = {cell.key for cell in cells}
     if figures.quick or any(measured.cell.key not in keys for measured in figures.cells):
         raise UsageError("the file holds figures of other races than these: begin another (--out, --force)")
@@ -123,7 +123,7 @@ def remaining(figures: Figures, cells: list[Cell]) -> list[Cell]:
 
 
 def ratios(measured: Measured) -> dict[str, float]:
-    """How often the median of one contender holds that of another: "best peer / minivae", "minivae / floor" …"""
+    """Return the ratios of contenders' medians by name: "best peer / minivae", "minivae / floor" …"""
     found: dict[str, float] = {}
     median = measured.median
     peers = [t for name in PEERS if (t := median(name))]
@@ -141,13 +141,13 @@ def ratios(measured: Measured) -> dict[str, float]:
 
 
 def mean_ratio(cells: list[Measured], name: str) -> float | None:
-    """The geometric mean of a ratio over cells; None where one of them lacks it."""
+    """Return the geometric mean of a ratio over cells; None if a cell lacks it."""
     found = [ratios(cell).get(name) for cell in cells]
     return geometric_mean(r for r in found if r) if found and all(found) else None
 
 
 def title(case: dict[str, Any]) -> str:
-    """A case in a few words."""
+    """Describe a case in a few words."""
     widths = "-".join(map(str, case.get("widths", ())))
     match case["kind"]:
         case "step":

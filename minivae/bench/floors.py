@@ -1,5 +1,5 @@
-"""floors: the matrix products of a work alone, in the order in which it needs them: what no implementation on that BLAS
-can go below. `floor` is on NumPy's BLAS, by minivae's threads or by its own, whichever is faster; `floor-mkl` on MKL.
+"""floors: lower bounds: only the matrix products of each benchmark, in order. An implementation on the same BLAS needs
+at least that time. `floor` uses NumPy's BLAS, with minivae's threads or its own, whichever is faster; `floor-mkl` MKL.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TILE = 2048  # decoder rows of an evaluation at a time
 
 
 class Floor(Work):
-    """Products (out, A, B), `times` over."""
+    """Matrix products (out, A, B), repeated `times` times."""
 
     gemm, times = "numpy", 1
 
@@ -32,7 +32,7 @@ class Floor(Work):
         raise NotImplementedError
 
     def filled(self, *shape: int) -> Any:
-        """An array of small numbers."""
+        """Make an array of small numbers."""
         out = self.backend.empty(shape)
         out[...] = 0.1 * self.rng.standard_normal(shape, np.float32)
         return out
@@ -40,18 +40,18 @@ class Floor(Work):
     def facts(self) -> dict[str, Any]:
         return {"flops": self.times * sum(2 * out.size * A.shape[1] for out, A, _ in self.products)}
 
-    def wake(self) -> None:
+    def before_turn(self) -> None:
         for out, A, B in self.products:
             self.ways[0](out, A, B)
 
     def run(self) -> None:
-        if len(self.ways) > 1:  # in the warm-up, when no other contender works
+        if len(self.ways) > 1:  # chosen in the warm-up, while no other contender runs
             self.ways = [min(self.ways, key=self.seconds)]
         for _ in range(self.times):
-            self.wake()
+            self.before_turn()
 
     def seconds(self, way: Any) -> float:
-        """The least time that all products once took that way."""
+        """Return the shortest time of TRIES runs of all products that way."""
         found = []
         for _ in range(TRIES):
             start = perf_counter()
@@ -66,7 +66,7 @@ def _dot(out: Any, A: Any, B: Any) -> None:
 
 
 class Step(Floor):
-    """A training step: forward Y = XW, layer by layer; backward dW = XᵀdY and dX = dY Wᵀ, from the last one on."""
+    """A training step: forward Y = XW, layer by layer; backward dW = XᵀdY and dX = dY Wᵀ, last layer first."""
 
     def list_products(self, case: dict[str, Any]) -> list[tuple[Any, Any, Any]]:
         (*wide, L), B = case["widths"], case["batch"]

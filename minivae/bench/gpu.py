@@ -1,10 +1,10 @@
 """gpu: a training step on a GPU: minivae captured and uncaptured, PyTorch eager and compiled, jax.jit.
 
-All in float32 on the same model: Bernoulli likelihood, ReLU, one sample of z, Adam, data on the device. minivae gathers
-the rows of each batch, as `fit` does; the others find their batches ready. Steps are queued, and a turn ends when the
-device is done. The check looks at the first CHECKED rows.
+All use float32 and the same model: Bernoulli likelihood, ReLU, one sample of z, Adam, data on the device. minivae
+gathers the rows of each batch, as `fit` does; the others use batches made beforehand. Steps are queued, and a turn ends
+when the device has finished. The check uses the first CHECKED rows.
 
-case: {"widths": [D, hidden …, L], "batch": B, "tf32": bool, "threads": …}; "rows", where there are to be fewer of them.
+case: {"widths": [D, hidden …, L], "batch": B, "tf32": bool, "threads": …}; optionally "rows", for fewer of them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from . import problems, steps, work
 from .work import Arrays, Work
 
 CHECKED = 1024  # rows whose gradients are compared with float64's
-ROWS = 16384  # of the data, at the least
-TF32 = 2e-2  # of an array's largest element: TF32 keeps 10 bits, and a ReLU near 0 may fall on the other side
-TOGETHER = 64  # steps that minivae queues before it looks at the clock
+ROWS = 16384  # smallest number of data rows
+TF32 = 2e-2  # tolerance relative to an array's largest element: TF32 has 10 bits, and a ReLU near 0 may change side
+TOGETHER = 64  # steps that minivae queues between two readings of the clock
 
 
 def prepare(case: dict[str, Any]) -> Arrays:
@@ -28,12 +28,12 @@ def prepare(case: dict[str, Any]) -> Arrays:
 
 
 def expected(case: dict[str, Any], arrays: Arrays) -> Arrays:
-    """Loss and gradients of the checked rows by the reference kernels in float64, on the CPU."""
+    """Compute loss and gradients of the checked rows with the reference kernels in float64, on the CPU."""
     return steps.expected({**case, "batch": len(arrays["eps"])}, arrays)
 
 
 def disagreement(case: dict[str, Any], expected: Arrays, got: Arrays) -> str | None:
-    """As `work.disagreement`; with TF32 to what TF32 keeps."""
+    """`work.disagreement`, with the tolerance TF32 if the case uses it."""
     return work.disagreement(case, expected, got, TF32 if case["tf32"] else work.TOLERANCE)
 
 

@@ -1,4 +1,4 @@
-"""headline: which races `minivae bench` runs, in which order, and how long."""
+"""headline: the races that `minivae bench` runs, their order and their durations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVALUATED = [784, 200, 200, 50]
 LIKELIHOODS, LOSS_ROWS = ("bernoulli", "gaussian"), (128, 8192)
 ALL_PEERS = ("torch", "torch-default", "torch.compile", "jax")
 
-# kind → turns, seconds of a turn, warm-up. A unit of the last ones is long enough for a turn.
+# kind → turns, seconds of a turn, warm-up. In the last ones a turn is one unit.
 ONE = {"units": 1, "seconds": 0.0}
 PACE: dict[str, tuple[int, float, dict[str, Any]]] = {
     "rate": (7, 0.2, ONE),
@@ -30,7 +30,7 @@ QUICK_SIZES = {"step": {"rows": 8192}, "epoch": {"rows": 6000}, "evaluate": {"ro
 
 
 def plan(quick: bool, peers: bool, threads: int) -> list[Cell]:
-    """The races of the headline: quick ones, or those whose figures are worth keeping."""
+    """Return the races: short ones if `quick`, otherwise those for publication."""
     others = list(ALL_PEERS) if peers else []
     eager = [name for name in others if name in ("torch", "torch-default")]
     data = problems.source(MODEL[0])
@@ -56,7 +56,7 @@ def plan(quick: bool, peers: bool, threads: int) -> list[Cell]:
 
 
 def run(figures: Figures, cells: list[Cell], say: Callable[[str], None], done: Callable[[Measured], None]) -> None:
-    """Run the cells; `say` is told what goes on, `done` is called after each."""
+    """Run the cells; `say` receives progress messages, `done` is called after each cell."""
     for number, cell in enumerate(cells, 1):
         tell = partial(_tell, say, f"{number} of {len(cells)}, {title(cell.case)}")
         results = race(cell.case, cell.names, cell.turns, cell.block, cell.warm_up, tell)

@@ -1,5 +1,5 @@
-"""machine: what the figures were measured on, and the cores that contenders share. Light: nothing is imported but what
-Python brings, so that a contender can be pinned before any library counts its cores.
+"""machine: describe the machine of the measurements, and choose the cores that contenders share. It imports only the
+standard library, so that a contender can be pinned before any library counts its cores.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any
 
 PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "mkl", "torch", "jax", "jaxlib", "cupy-cuda12x", "cupy-cuda13x",
             "nvmath-python", "cuda-bindings")  # fmt: skip
-VECTORS = ("avx2", "avx512f", "avx512_bf16", "asimd", "sve")  # /proc/cpuinfo's words
+VECTORS = ("avx2", "avx512f", "avx512_bf16", "asimd", "sve")  # flags in /proc/cpuinfo
 SYSTEM = Path("/sys/devices/system/cpu")
 
 
 def available() -> list[int]:
-    """The numbers of the processors that this process may run on."""
+    """Return the numbers of the processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def cores(threads: int) -> list[int]:
-    """So many of them: one of each core first, because two that share a core share its arithmetic."""
+    """Choose so many processors, one of each core first, because two on one core share its arithmetic units."""
     seen: set[str] = set()
     first: list[int] = []
     rest: list[int] = []
@@ -39,13 +39,13 @@ def cores(threads: int) -> list[int]:
 
 
 def threads() -> int:
-    """The number of cores that a benchmark uses where none is asked for."""
+    """Return the default number of cores for a benchmark."""
     return min(2, len(available()))
 
 
 def pin(threads: int) -> bool:
-    """Run this process on so many cores. False where the system has no such thing (macOS, Windows): there the number of
-    threads is all that is set (`race.COUNTS`)."""
+    """Pin this process to so many cores. False if the system cannot (macOS, Windows): there only the number of threads
+    is set (`race.COUNTS`)."""
     if not hasattr(os, "sched_setaffinity"):
         return False
     os.sched_setaffinity(0, cores(threads))
@@ -53,7 +53,7 @@ def pin(threads: int) -> bool:
 
 
 def describe() -> dict[str, Any]:
-    """Processor, memory, system and versions, as JSON knows them."""
+    """Return processor, memory, system and versions, as JSON data."""
     from .. import __version__
 
     return {
@@ -71,7 +71,7 @@ def describe() -> dict[str, Any]:
 
 
 def gpu() -> dict[str, Any]:
-    """The GPU that CuPy uses, and the versions of CUDA; {"gpu": "none: why"} where there is none."""
+    """Return the GPU that CuPy uses and the versions of CUDA; {"gpu": "none: why"} if there is none."""
     try:
         runtime = import_module("cupy").cuda.runtime
         device = runtime.getDeviceProperties(runtime.getDevice())
@@ -106,7 +106,7 @@ def _vectors() -> list[str]:
 
 
 def _caches() -> dict[str, str]:
-    """{"L1": "32K", "L2": "1024K", …}: what the first processor sees of data caches."""
+    """Return the data caches of the first processor: {"L1": "32K", "L2": "1024K", …}."""
     found = {}
     for index in sorted(SYSTEM.glob("cpu0/cache/index*")):
         if _read(index / "type") != "Instruction":

@@ -1,6 +1,6 @@
-"""page: docs/benchmarks.md and its pictures, made of one file of figures: `python -m minivae.bench.page FILE`.
+"""page: write docs/benchmarks.md and its pictures from one file of figures: `python -m minivae.bench.page FILE`.
 
-The page is generated: a test makes it again from the file it names, and compares.
+A test generates the page again from the file that it names, and compares.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ more, and how to run it.
 
 
 def markdown(figures: Figures, source: str, digest: str) -> str:
-    """The page. source: the file's path as seen from docs/; digest: of its contents."""
+    """Return the page. source: the file's path relative to docs/; digest: the SHA-256 of its contents."""
     parts = [
         "# Benchmarks",
         f"<!-- made by `python -m minivae.bench.page` from {source}, sha256 {digest[:16]}: do not edit -->",
@@ -45,7 +45,7 @@ def markdown(figures: Figures, source: str, digest: str) -> str:
 
 
 def command(figures: Figures) -> str:
-    """What was typed to measure them."""
+    """Return the command that measured the figures."""
     raced = {name for cell in figures.cells for name in cell.cell.names}
     return "minivae bench" + " --quick" * figures.quick + " --peers" * bool(raced & set(PEERS))
 
@@ -59,7 +59,7 @@ def _table(table: Table) -> str:
 
 
 def write(path: Path, docs: Path) -> list[Path]:
-    """Make the page and its pictures in `docs` from the figures in `path`; the files written."""
+    """Write the page and its pictures in `docs` from the figures in `path` → the files written."""
     from . import picture
 
     figures, digest = Figures.read(path), sha256(path)

@@ -1,4 +1,4 @@
-"""picture: the figures as bars, and the step's growth as lines. Matplotlib, imported when the first one is drawn."""
+"""picture: draw the figures as bars, and the scaling of a step as lines. Matplotlib is imported at the first use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = 5  # panels in a row
 
 
 def bars(figures: Figures, path: Path, digest: str) -> None:
-    """A panel for each race, a bar for each contender; the floors are lines. `digest` is written into the file."""
+    """Draw a panel for each race, a bar for each contender; floors are lines. `digest` is written into the file."""
     require()
     from matplotlib.figure import Figure
 
@@ -58,7 +58,7 @@ def _panel(at: Any, cell: Measured, factor: float) -> None:
 
 
 def lines(figures: Figures, path: Path, digest: str) -> None:
-    """A panel for each axis: milliseconds against the value, both logarithmic, and the fitted slope."""
+    """Draw a panel for each axis: milliseconds against the value, both logarithmic, and the fitted slope."""
     require()
     from matplotlib.figure import Figure
 

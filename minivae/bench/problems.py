@@ -1,10 +1,10 @@
-"""problems: the parameters, rows and noise that all contenders are given, a function of their sizes alone.
+"""problems: make the parameters, rows and noise that all contenders receive, as a function of the sizes alone.
 
     parameters   "encoder.0.W" …, by minivae's names
     rows         (n, D) uint8, 0 or 1
     eps          (B, L) noise for the check, on the first B rows
 
-An arrays' dict holds them under these names, the parameters with "parameter." in front.
+A dict of arrays has them under these names, the parameters with the prefix "parameter.".
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ..errors import UsageError
 from .work import Arrays
 
 MNIST_WIDTH, MNIST_ROWS = 784, 60_000
-SHIFTS = np.linspace(-0.05, 0.05, 9)  # of a hidden unit's bias
+SHIFTS = np.linspace(-0.05, 0.05, 9)  # candidate changes of a hidden unit's bias
 
 
 def model(widths: list[int], batch: int, n: int | None = None, real: bool = True) -> Arrays:
-    """A model of widths D, hidden …, L, n rows of 0 and 1, and noise for its first batch.
+    """Make a model of widths D, hidden …, L, n rows of 0 and 1, and noise for the first batch.
 
-    n      None: MNIST's 60,000, or enough for four batches of anything else
-    real   False: made-up rows even where MNIST would fit
+    n      None: MNIST's 60,000, or enough for four batches of other data
+    real   False: synthetic rows even if MNIST would fit
     """
     D, L = widths[0], widths[-1]
     rng = np.random.default_rng(1)
@@ -39,12 +39,12 @@ def model(widths: list[int], batch: int, n: int | None = None, real: bool = True
 
 
 def parameters(arrays: Arrays) -> Arrays:
-    """The parameters among the arrays."""
+    """Select the parameters among the arrays."""
     return {name.partition(".")[2]: value for name, value in arrays.items() if name.startswith("parameter.")}
 
 
 def glorot(widths: list[int]) -> Arrays:
-    """Glorot's initial weights of D, hidden …, L and the decoder, by minivae's names; biases near 0."""
+    """Draw Glorot's initial weights of D, hidden …, L and the decoder, by minivae's names; biases near 0."""
     D, hidden, L = widths[0], widths[1:-1], widths[-1]
     rng = np.random.default_rng(0)
     found = {}
@@ -57,10 +57,10 @@ def glorot(widths: list[int]) -> Arrays:
 
 
 def away_from_kinks(W: Arrays, X: np.ndarray, eps: np.ndarray) -> Arrays:
-    """The same, with biases of hidden units moved a little, so that no ReLU of this batch lies at its kink.
+    """Return W with slightly changed biases of hidden units, so that no ReLU of this batch lies at its kink.
 
-    Among millions of units some come so near 0 that float32 and float64 fall on different sides of it, and then their
-    gradients differ by a whole row, and none of them is wrong.
+    Among millions of units some are so near 0 that float32 and float64 fall on different sides. Their gradients would
+    then differ by a complete row although both are right.
     """
     layers = sum(name.startswith("encoder") for name in W) // 2
 
@@ -81,14 +81,16 @@ def away_from_kinks(W: Arrays, X: np.ndarray, eps: np.ndarray) -> Arrays:
 
 @lru_cache(maxsize=4)
 def rows(D: int, n: int, real: bool = True) -> np.ndarray:
-    """(n, D) rows of 0 and 1 as uint8: grey rows, binarised once."""
+    """Return (n, D) rows of 0 and 1 as uint8: grey rows, binarised once."""
     grey = grey_rows(D, n, real)
     return (np.random.default_rng(2).random(grey.shape, np.float32) < grey).astype(np.uint8)
 
 
 def grey_rows(D: int, n: int, real: bool = True) -> np.ndarray:
-    """(n, D) rows in [0, 1] as float32: MNIST's where D = 784 and it is there; else the same row n times, each feature
-    with a rate of its own between 10⁻⁴ and ½, because real pixels are often off for a long time too."""
+    """Return (n, D) rows in [0, 1] as float32: MNIST's if D = 784 and its files are there; otherwise one row n times.
+
+    Each feature of that row has its own rate between 10⁻⁴ and ½, because real pixels too are 0 in most rows.
+    """
     digits = mnist() if real and D == MNIST_WIDTH else None
     if digits is not None:
         return np.resize(digits, (n, D)) if n > len(digits) else digits[:n]
@@ -98,7 +100,7 @@ def grey_rows(D: int, n: int, real: bool = True) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def mnist() -> np.ndarray | None:
-    """MNIST's training rows from $MINIVAE_DATA; None where they are not, for nothing is downloaded for a benchmark."""
+    """Return MNIST's training rows from $MINIVAE_DATA; None if they are missing: a benchmark downloads nothing."""
     if not os.environ.get("MINIVAE_DATA"):
         return None
     try:
@@ -108,12 +110,12 @@ def mnist() -> np.ndarray | None:
 
 
 def source(D: int) -> str:
-    """What the rows are, in words."""
+    """Name the source of the rows."""
     return "MNIST" if D == MNIST_WIDTH and mnist() is not None else "made-up rows"
 
 
 def backend(gemm: str = "numpy", **options: Any) -> Any:
-    """A NumPy Backend whose matrix products come from `gemm`. Raises UsageError where it cannot be had."""
+    """Make a NumPy Backend that uses the matmul `gemm`. Raises UsageError if it is not available."""
     from ..backend import Backend
 
     return Backend("numpy", gemm=gemm, **options)

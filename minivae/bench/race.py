@@ -1,12 +1,12 @@
-"""race: contenders that take turns, each in a process of its own: A B C A B C …
+"""race: time contenders in turns, each in its own process: A B C A B C …
 
-A ratio of two times is worth something only if both were taken under the same circumstances. So the contenders run in
-one session, block by block in turn, and a ratio is that of their medians: a noisy neighbour meets them all. Each has
-its own process, because libraries disturb each other inside one: thread pools spin on for a while after the work (MKL's
-for 200 ms, which is why a pause stands between two turns), and set processor flags for everybody.
+A ratio of two times is meaningful only if both were measured under the same conditions. So the contenders take turns in
+one session, and a ratio is that of their medians: other load on the machine affects all of them. Each has its own
+process, because libraries in one process disturb each other: thread pools spin for a while after the work (MKL's for
+200 ms, hence the pause between two turns) and set processor flags for the process.
 
-Before it is timed, every contender shows that it computes the same thing: the loss and all gradients on the same
-parameters, data and noise, against float64.
+Before it is timed, every contender is checked against float64: the loss and all gradients, on the same parameters, data
+and noise.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from ..errors import UsageError
 from . import busy, work
 
 PAUSE = 0.25  # seconds between two turns: longer than any thread pool spins
-PATIENCE = 900.0  # seconds that one answer may take
+PATIENCE = 900.0  # longest wait for one answer, in seconds
 COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "MINIVAE_THREADS")
 
 
 @dataclass
 class Result:
-    """What one contender showed: seconds for a unit of work, one number for each of its turns.
+    """The result of one contender: seconds for a unit of work, one number for each of its turns.
 
-    peak_bytes  the most memory it held while it worked; None where the system does not say
-    checked     whether it had something to compare with float64, and agreed
-    left_out    why it did not race; "" where it did
+    peak_bytes  its peak memory while it worked; None if the system does not report it
+    checked     whether it was compared with float64, and agreed
+    left_out    why it did not race; "" if it did
     """
 
     name: str
@@ -55,7 +55,7 @@ class Result:
 
 
 class Contender:
-    """One contender's process: started at once, spoken to a line of JSON at a time (`contender.py` answers)."""
+    """One contender's process, started at once; questions and answers are lines of JSON (`contender.py` answers)."""
 
     def __init__(self, name: str, case: dict[str, Any]):
         self.name, self.late = name, False
@@ -70,7 +70,7 @@ class Contender:
         )
 
     def ask(self, **question: Any) -> dict[str, Any]:
-        """The answer to one question."""
+        """Send one question and return the answer."""
         self.send(**question)
         return self.hear()
 
@@ -80,7 +80,7 @@ class Contender:
             self.process.stdin.write(json.dumps(question) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            pass  # `hear` says why
+            pass  # `hear` reports why
 
     def hear(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -109,7 +109,7 @@ class Contender:
         return f"stopped: {lines[-1]}" if lines else f"stopped with status {status} and no word"
 
     def close(self) -> None:
-        """Let the process end."""
+        """End the process."""
         if self.process.poll() is None:
             assert self.process.stdin is not None
             try:
@@ -124,7 +124,7 @@ class Contender:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """So many threads for every library, and the same modules that this process finds."""
+    """Return the environment that sets so many threads for every library, and this process's import path."""
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     return dict.fromkeys(COUNTS, str(threads)) | {"PYTHONPATH": path}
 
@@ -140,29 +140,29 @@ def race(
 ) -> dict[str, Result]:
     """Time `names` on one case, in turn.
 
-    case     what is done, as JSON (`work.py`); "threads" is how many cores each contender has
-    turns    how often each has its turn; the result holds one time for each
-    block    seconds of a turn, at the least one unit of work
+    case     the work, as JSON (`work.py`); "threads" is the number of cores of each contender
+    turns    number of turns of each contender; the result holds one time for each
+    block    seconds of a turn; a turn is at least one unit of work
     warm_up  units of work before the first turn, {"units": n, "seconds": s}: whichever is reached first
-    strict   False: a contender that stops or computes something else is left out, and the others go on
-    Raises UsageError where a contender stops, or computes something else than float64 does. One that cannot run here
-    is left out, and its result says why.
+    strict   False: a contender that stops or disagrees with float64 is left out, and the others go on
+    Raises UsageError if a contender stops or disagrees with float64. One that cannot run here is left out, and its
+    result says why.
     """
     results = {name: Result(name) for name in names}
     contenders: list[Contender] = []
     with tempfile.TemporaryDirectory(prefix="minivae-bench-") as folder:
         try:
             say("preparing")
-            arrays = work.room(case).prepare(case)
+            arrays = work.module_of(case).prepare(case)
             case = {**case, "problem": str(Path(folder, "problem.npz"))}
             np.savez(case["problem"], **arrays)
             contenders = [Contender(name, case) for name in names]
-            for contender in contenders:  # all start at the same time
+            for contender in contenders:  # they start concurrently
                 contender.send(do="start")
             racing = list(contenders)
 
             def each(act: Callable[[Contender], None]) -> None:
-                """`act` for every contender that still races, in turn."""
+                """Call `act` for every contender that still races, in turn."""
                 for contender in list(racing):
                     result = results[contender.name]
                     try:
@@ -188,13 +188,13 @@ def race(
 
             def timed(contender: Contender) -> None:
                 answer = contender.ask(do="turn", seconds=block, pause=PAUSE)
-                unit = round(answer["seconds"] / answer["units"], 9)  # as it is kept: its median is of these
+                unit = round(answer["seconds"] / answer["units"], 9)  # rounded as in the file, so that medians agree
                 results[contender.name].seconds.append(unit)
                 results[contender.name].peak_bytes = answer["peak_bytes"]
 
             each(started)
             say("checking")
-            if expected := work.room(case).expected(case, arrays):
+            if expected := work.module_of(case).expected(case, arrays):
                 each(checked)
             each(warmed_up)
             with busy.beside(case.get("neighbours", 0), case["threads"]):
@@ -208,12 +208,12 @@ def race(
 
 
 def _check(contender: Contender, case: dict[str, Any], expected: work.Arrays, folder: Path) -> bool:
-    """Compare a contender's results with those of float64. False: it has none. Raises UsageError where they differ."""
+    """Compare a contender's results with those of float64; False if it has none. Raises UsageError if they differ."""
     path = folder / f"{contender.name}.npz"
     if not contender.ask(do="check", path=str(path))["checked"]:
         return False
     with np.load(path) as got:
-        why = getattr(work.room(case), "disagreement", work.disagreement)(case, expected, dict(got))
+        why = getattr(work.module_of(case), "disagreement", work.disagreement)(case, expected, dict(got))
     if why:
         raise UsageError(f"{contender.name} does not compute what it should: {why}, against float64")
     return True

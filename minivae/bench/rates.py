@@ -1,7 +1,7 @@
-"""rates: what this machine can do at the most: bytes copied and multiply-adds of a matrix product, a second.
+"""rates: measure this machine's limits: bytes copied a second, and multiply-adds of a matrix product a second.
 
-case: {"bytes": n, "size": n, "threads": …}. `copy` reads and writes n bytes in all, half each, split over the threads:
-where n fits a cache it is that cache's rate. `gemm` multiplies two float32 matrices of size × size on NumPy's BLAS.
+case: {"bytes": n, "size": n, "threads": …}. `copy` reads n/2 bytes and writes n/2, split over the threads; if n fits a
+cache, this is that cache's rate. `gemm` multiplies two float32 matrices of size × size on NumPy's BLAS.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from . import problems
 from .work import Arrays, Work
 
-TOGETHER = 2**25  # bytes handed over to the threads at a time, so that handing over costs nothing
+TOGETHER = 2**25  # bytes given to the threads at a time, so that starting them costs little
 
 
 def prepare(case: dict[str, Any]) -> Arrays:
@@ -30,7 +30,7 @@ def make(case: dict[str, Any], arrays: Arrays) -> Work:
 
 
 class Copy(Work):
-    """n bytes: half read, half written."""
+    """Copies n/2 bytes: n/2 read, n/2 written."""
 
     def __init__(self, case: dict[str, Any]):
         threads, part = case["threads"], case["bytes"] // 2 // case["threads"]

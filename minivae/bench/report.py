@@ -1,4 +1,4 @@
-"""report: the tables on a terminal, 80 columns or more."""
+"""report: draw the tables for a terminal of 80 columns or more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def render(figures: Figures) -> RenderableType:
-    """Machine, tables, and who did not race."""
+    """Draw the machine, the tables, and the contenders that did not race."""
     kind = "quick figures, of short runs" if figures.quick else "medians of interleaved turns"
     parts: list[RenderableType] = [Text(f"minivae bench, {kind}, {figures.date}", style="bold")]
     parts += [Text(line, style="dim") for line in machine_lines(figures)]

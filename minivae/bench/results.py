@@ -1,4 +1,4 @@
-"""results: the files of bench/results/. Each is JSON, and is written whole or not at all after every measured cell."""
+"""results: the files of bench/results/. Each is JSON, and is replaced atomically after every measured cell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import machine
 
 
 def write(path: Path, data: dict[str, Any]) -> None:
-    """Replace the file by the JSON of `data`; numbers are finite, and the folder is made."""
+    """Replace the file by the JSON of `data`, whose numbers are finite; makes the folder."""
     from ..disk import write_whole
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,7 +21,7 @@ def write(path: Path, data: dict[str, Any]) -> None:
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
-    """A hash of the files' names and contents, in 16 hexadecimal digits."""
+    """Return a hash of the files' names and contents, 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(path.name.encode() + path.read_bytes())
@@ -29,9 +29,9 @@ def fingerprint(paths: Iterable[Path]) -> str:
 
 
 class Cells:
-    """Named cells in one file, which a later run goes on with. A cell of other sources counts as not there.
+    """Named cells in one file, which a later run continues. A cell measured from other sources counts as missing.
 
-    sources   the fingerprint of what the cells are measured from
+    sources   the fingerprint of the files that the cells measure
     """
 
     def __init__(self, path: Path, sources: str):
@@ -45,7 +45,7 @@ class Cells:
         return name in self.cells and bool(self.cells[name].get("ok", True))
 
     def add(self, name: str, **values: Any) -> None:
-        """Keep a cell, and write the file."""
+        """Add a cell and write the file."""
         self.cells[name] = {**values, "sources": self.sources}
         if not self.machine:
             date = datetime.now(UTC).isoformat(timespec="seconds")

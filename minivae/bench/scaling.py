@@ -1,7 +1,7 @@
-"""scaling: how the cost of minivae's training step grows with B, D, H, L and S, one at a time.
+"""scaling: measure how the time of minivae's training step grows with B, D, H, L and S, one at a time.
 
-case: {"axis": "B", "D", "H", "L" or "S", "threads": …}; a contender's name is the value on that axis. All else is as
-in BASE: 784-500-20, batch 128, one sample. The rows are made up, because D changes too.
+case: {"axis": "B", "D", "H", "L" or "S", "threads": …}; a contender's name is the value on that axis. Other sizes are
+those of BASE: 784-500-20, batch 128, one sample. The rows are synthetic, because D changes too.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ AXES = {
     "S": (1, 4, 16, 64),
 }
 WHAT = {"B": "rows a batch", "D": "features", "H": "hidden units", "L": "latent dimensions", "S": "samples of z"}
-FITTED = 3  # the last values of an axis: below them what does not grow still counts
+FITTED = 3  # the last values of an axis are fitted: at smaller ones constant costs matter
 
 
 def prepare(case: dict[str, Any]) -> Arrays:
-    """Every contender has sizes, and so data, of its own."""
+    """Return no arrays: every contender has other sizes and makes its own data."""
     return {}
 
 
@@ -43,7 +43,7 @@ def make(case: dict[str, Any], arrays: Arrays) -> steps.Ours:
 
 
 def exponent(values: Sequence[float], seconds: Sequence[float]) -> float:
-    """The slope of ln t over ln n by least squares through the last FITTED values: 1 is proportional."""
+    """Fit the slope of ln t against ln n through the last FITTED values by least squares; 1 means proportional."""
     x = [math.log(value) for value in values[-FITTED:]]
     y = [math.log(t) for t in seconds[-FITTED:]]
     return linear_regression(x, y).slope

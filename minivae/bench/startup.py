@@ -1,6 +1,6 @@
-"""startup: how long Python, the imports and the first training step take, in fresh processes.
+"""startup: measure Python's start, the imports and the first training step, in fresh processes.
 
-Both wall-clock and processor time are measured: the second is what a busy machine does not change.
+Both wall-clock and processor time are measured; other load on the machine hardly changes the second.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 
 from ..errors import UsageError
 
-HERE = Path(__file__).resolve().parents[2]  # where this minivae lies
-# `minivae train` as it is, ended where its first step is done.
+HERE = Path(__file__).resolve().parents[2]  # the folder that contains this minivae
+# `minivae train`, ended after its first step.
 TO_THE_FIRST_STEP = """
 import os, sys
 from minivae import __main__
@@ -31,27 +31,27 @@ sys.exit("no step was made")
 
 @dataclass
 class Spent:
-    """Seconds: `wall` by the clock, `cpu` of all processors."""
+    """Seconds: `wall` time, and `cpu` time of all processors."""
 
     wall: float
     cpu: float
 
 
 def import_of(module: str) -> Spent:
-    """`import module`."""
+    """Time `import module`."""
     return _run("-c", f"import {module}")
 
 
 def help_page() -> Spent:
-    """`minivae --help`."""
+    """Time `minivae --help`."""
     return _run("-m", "minivae", "--help")
 
 
 def first_step(folder: Path, cache: Path) -> Spent:
-    """`minivae train` to the end of its first step: 784-500-20, batch 128, on 1000 rows of 0 and 1.
+    """Time `minivae train` to the end of its first step: 784-500-20, batch 128, on 1000 rows of 0 and 1.
 
-    folder  for the rows and the run, made anew
-    cache   Numba's: empty, or filled by an earlier call
+    folder  for the rows and the run; made here
+    cache   Numba's cache: empty, or filled by an earlier call
     """
     rows = folder.resolve() / "rows.npy"
     if not rows.exists():

@@ -1,10 +1,10 @@
-"""steps: a training step as minivae, PyTorch and JAX do it: ε, forward, backward, Adam, on the next batch of 0/1 rows.
+"""steps: a training step in minivae, PyTorch and JAX: ε, forward, backward, Adam, on the next batch of 0/1 rows.
 
 All in float32 on the same model, Bernoulli likelihood, ReLU, one sample of z, Adam(1e-3) in the fastest form that each
 library offers; data lie ready as 0/1 batches in the library's own arrays. `floor` is the step's matrix products alone.
 
-case: {"widths": [D, hidden …, L], "batch": B, "threads": …}; "rows", where there are to be fewer of them; "samples",
-for minivae alone.
+case: {"widths": [D, hidden …, L], "batch": B, "threads": …}; optionally "rows", for fewer of them, and "samples", for
+minivae only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def prepare(case: dict[str, Any]) -> Arrays:
 
 
 def expected(case: dict[str, Any], arrays: Arrays) -> Arrays:
-    """Loss and gradients by the reference kernels in float64."""
+    """Compute loss and gradients with the reference kernels in float64."""
     return {name: np.asarray(value) for name, value in Float64(case, arrays).results().items()}
 
 
@@ -50,13 +50,13 @@ class Step(Work):
         raise NotImplementedError
 
     def next(self) -> Any:
-        """The next batch."""
+        """Return the next batch."""
         self.at = (self.at + 1) % len(self.batches)
         return self.batches[self.at]
 
 
 class Ours(Step):
-    """minivae."""
+    """minivae's training step."""
 
     gemm, kernels, dtype = "numpy", "fused", "float32"
 
@@ -88,7 +88,7 @@ class OursMkl(Ours):
 
 
 class Float64(Ours):
-    """The judge."""
+    """The float64 reference that the others are checked against."""
 
     kernels, dtype = "reference", "float64"
 

@@ -1,4 +1,4 @@
-"""tables: figures as tables of words, for a terminal and for a page alike. Nothing is measured here."""
+"""tables: format figures as tables of text, for the terminal and for the page. Nothing is measured here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ORDER = (*OURS, "reference", "torch", "torch-default", "torch.compile", "jax", *
 
 @dataclass
 class Table:
-    """`rows` are (label, one text for each column); `ratios` the same, shown apart; `note` a sentence or two below."""
+    """`rows` are (label, a text for each column); `ratios` likewise, shown separately; `note` is printed below."""
 
     title: str
     corner: str
@@ -29,13 +29,13 @@ class Table:
 
 
 def tables(figures: Figures) -> list[Table]:
-    """All that the figures show, in the order of reading; what was not measured is left out."""
+    """Return the tables of the figures, in reading order; those without measurements are left out."""
     made = [_steps(figures), _losses(figures), _whole(figures), _memory(figures), _growth(figures)]
     return [table for table in made if table is not None and table.columns]
 
 
 def machine_lines(figures: Figures) -> list[str]:
-    """What it was measured on, a line for each thing."""
+    """Describe the machine of the measurements in lines."""
     m = figures.machine
     lines = [
         f"{m['cpu']}, {m['processors']} processors{_listed(m['vectors'])}{_listed(m['caches'].items())}",
@@ -56,7 +56,7 @@ def machine_lines(figures: Figures) -> list[str]:
 
 
 def left_out(figures: Figures) -> dict[str, str]:
-    """Contender → why it did not race."""
+    """Return {contender: why it did not race}."""
     return {r.name: r.left_out for cell in figures.cells for r in cell.results.values() if r.left_out}
 
 
@@ -140,7 +140,7 @@ def _growth(figures: Figures) -> Table | None:
 
 
 def growth(cell: Measured) -> tuple[list[int], list[float]]:
-    """The values of an axis, and the seconds of a step at each."""
+    """Return the values of an axis, and the seconds of a step at each."""
     return [int(name) for name in cell.results], [result.median for result in cell.results.values()]
 
 

@@ -1,15 +1,15 @@
-"""work: what a contender is. `race.py` asks for it, `contender.py` drives it, the rooms below fill it in.
+"""work: the interface of a contender. `race.py` starts it, `contender.py` runs it, the modules of KINDS implement it.
 
-A room is a module with three functions and a table:
+Each kind of case has a module with three functions and a table:
 
     prepare(case)             → arrays that every contender is given: parameters, rows, noise
     expected(case, arrays)    → what float64 computes from them, by name
     make(case, arrays)        → the Work of `case["name"]`
-    CONTENDERS                name → class, or "module:Class" for one that is imported only when it is asked for
+    CONTENDERS                name → class, or "module:Class" for one that is imported only when it races
 
-and, where arrays are not to be compared element by element, `disagreement(case, expected, got)`. A case is JSON,
-{"kind": "step", "threads": 2, …}: `kind` says which room, the rest is the room's own. A kind that is not in ROOMS is
-the name of a module, so that a contender of yours can race against ours.
+and, if arrays are not to be compared element by element, `disagreement(case, expected, got)`. A case is JSON,
+{"kind": "step", "threads": 2, …}: `kind` selects the module, which defines the other keys. A kind that is not in KINDS
+is the name of a module, so that you can race a contender of your own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from ..errors import UsageError
 
-ROOMS = {  # kind of case → who knows its contenders
+KINDS = {  # kind of case → the module with its contenders
     "step": "minivae.bench.steps",
     "busy": "minivae.bench.busy",
     "epoch": "minivae.bench.epochs",
@@ -32,43 +32,43 @@ ROOMS = {  # kind of case → who knows its contenders
     "rate": "minivae.bench.rates",
     "gpu-step": "minivae.bench.gpu",
 }
-TOLERANCE = 2e-5  # of an array's largest element, in float32: the order of the sums differs
+TOLERANCE = 2e-5  # relative to an array's largest element, in float32: sums are taken in another order
 
 Arrays = dict[str, np.ndarray]
 
 
 class Work:
-    """One contender at its work. `each` is how many units one `run` does."""
+    """The work of one contender. `each` is the number of units that one `run` does."""
 
     each = 1
 
     def facts(self) -> dict[str, Any]:
-        """What is worth knowing of it: versions, bytes and operations of a unit."""
+        """Return facts for the report: versions, bytes and operations of a unit."""
         return {}
 
     def results(self) -> dict[str, Any] | None:
-        """What it computes from the arrays that it was given, by name; None where there is nothing to compare."""
+        """Return the results for the given arrays, by name; None if there is nothing to compare."""
         return None
 
-    def wake(self) -> None:
-        """What is done before a turn is timed, to wake up caches and threads."""
+    def before_turn(self) -> None:
+        """Run once before a timed turn, so that caches are filled and threads have started."""
         self.run()
 
     def run(self) -> None:
-        """One unit of work, or `each` of them."""
+        """Do one unit of work, or `each` units."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Wait for whatever `run` left under way."""
+        """Wait until everything that `run` started has finished."""
 
 
-def room(case: dict[str, Any]) -> Any:
-    """The module that knows the contenders of a case."""
-    return import_module(ROOMS.get(case["kind"], case["kind"]))
+def module_of(case: dict[str, Any]) -> Any:
+    """Return the module with the contenders of a case."""
+    return import_module(KINDS.get(case["kind"], case["kind"]))
 
 
 def contender(table: Mapping[str, str | type[Any]], name: str) -> type[Any]:
-    """The class of a contender; the file of PyTorch's or JAX's is imported here, in the process that runs it."""
+    """Return the class of a contender. PyTorch's and JAX's files are imported here, in the process that runs them."""
     found = table[name]
     if isinstance(found, str):
         module, _, attribute = found.partition(":")
@@ -78,7 +78,7 @@ def contender(table: Mapping[str, str | type[Any]], name: str) -> type[Any]:
 
 
 def require(package: str) -> Any:
-    """A contender's library. Raises UsageError where it is not installed."""
+    """Import a contender's library. Raises UsageError if it is not installed."""
     try:
         return import_module(package)
     except ImportError as error:
@@ -86,7 +86,7 @@ def require(package: str) -> Any:
 
 
 def disagreement(case: dict[str, Any], expected: Arrays, got: Arrays, tolerance: float = TOLERANCE) -> str | None:
-    """In what a contender differs from float64 beyond the tolerance; None where it agrees."""
+    """Say where a contender differs from float64 by more than the tolerance; None if it agrees."""
     for name, right in expected.items():
         if name not in got:
             return f"{name} is missing"
@@ -94,6 +94,6 @@ def disagreement(case: dict[str, Any], expected: Arrays, got: Arrays, tolerance:
             return f"{name} has the shape {got[name].shape}, not {right.shape}"
         scale = np.abs(right).max()
         error = np.abs(got[name] - right).max() / (scale if scale > 0 else 1.0)
-        if not error < tolerance:  # NaN is no agreement
+        if not error < tolerance:  # NaN counts as a difference
             return f"{name} differs by {error:.1e} of its largest element"
     return None

@@ -1,1 +1,1 @@
-"""contenders: PyTorch and JAX in the races. A race imports each of these files only in that contender's own process."""
+"""contenders: PyTorch and JAX in the races. Each of these files is imported only in its contender's own process."""

@@ -1,4 +1,4 @@
-"""jax: the VAE in JAX, written as its users write it when it must be fast. Bernoulli, ReLU, float32.
+"""jax: the VAE in JAX, written as a JAX user writes fast code. Bernoulli, ReLU, float32.
 
 The classes are contenders of the races in `steps.py` and `losses.py`. A case with "device": "cuda" runs on the GPU,
 "tf32" says whether products may use TF32.
@@ -17,7 +17,7 @@ from ..work import require
 
 
 def jax_for(case: dict[str, Any]) -> Any:
-    """JAX on the device of the case, its memory taken as it is needed: contenders share a card."""
+    """Import JAX for the device of the case, without preallocating its memory, because contenders share a GPU."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     jax = require("jax")
     if case.get("device") == "cuda":
@@ -28,7 +28,7 @@ def jax_for(case: dict[str, Any]) -> Any:
 
 
 def vae_loss(jax: Any, layers: int) -> Callable[..., Any]:
-    """−ELBO, mean over rows, as a function of (weights by name, X, eps)."""
+    """Make −ELBO, mean over rows, a function of (weights by name, X, eps)."""
     jnp = jax.numpy
 
     def mlp(W: Any, name: str, Y: Any) -> Any:
@@ -47,7 +47,7 @@ def vae_loss(jax: Any, layers: int) -> Callable[..., Any]:
 
 
 class Step(steps.Step):
-    """jax.jit: the whole step compiled, its arrays donated, one step under way while the next is asked for."""
+    """jax.jit: the complete step compiled, its arrays donated; one step runs while the next is dispatched."""
 
     def build(self) -> None:
         jax = self.jax = jax_for(self.case)

@@ -1,4 +1,4 @@
-"""pytorch: the VAE in PyTorch, written as its users write it when it must be fast. Bernoulli, ReLU, float32.
+"""pytorch: the VAE in PyTorch, written as a PyTorch user writes fast code. Bernoulli, ReLU, float32.
 
 The classes are contenders of the races in `steps.py`, `epochs.py`, `losses.py` and `evaluations.py`. A case with
 "device": "cuda" runs on the GPU, "tf32" says whether products may use TF32.
@@ -19,9 +19,9 @@ from ..work import Arrays, Work, require
 
 
 def torch_for(case: dict[str, Any], flush: bool) -> Any:
-    """PyTorch with the threads of the case. `flush`: subnormals count as zero.
+    """Import PyTorch with the threads of the case. `flush`: flush subnormals to zero.
 
-    The flag is set before the threads are made, because a thread takes it over when it starts.
+    The flag is set before the threads start, because a thread inherits it at its start.
     """
     torch = require("torch")
     torch.set_flush_denormal(flush)
@@ -34,7 +34,7 @@ def torch_for(case: dict[str, Any], flush: bool) -> Any:
 
 
 def compiled(torch: Any, function: Callable[..., Any], *example: Any, mode: str | None = None) -> Callable[..., Any]:
-    """torch.compile's form of a function, compiled for the example. Raises UsageError where it cannot be compiled."""
+    """Compile a function for the example with torch.compile. Raises UsageError if it cannot be compiled."""
     fast = torch.compile(function, dynamic=False, mode=mode)
     try:
         fast(*example)
@@ -45,7 +45,7 @@ def compiled(torch: Any, function: Callable[..., Any], *example: Any, mode: str 
 
 
 class VAE:
-    """The model. `weights` are leaves that want gradients."""
+    """The model. `weights` are leaves that require gradients."""
 
     def __init__(self, torch: Any, parameters: Arrays, device: str = "cpu"):
         self.torch, self.F = torch, torch.nn.functional
@@ -60,7 +60,7 @@ class VAE:
         return Y
 
     def loss(self, X: Any, eps: Any) -> Any:
-        """−ELBO, mean over rows."""
+        """Return −ELBO, mean over rows."""
         torch = self.torch
         mean, logvar = self.mlp("encoder", X).chunk(2, dim=1)
         logits = self.mlp("decoder", mean + torch.exp(0.5 * logvar) * eps)
@@ -108,7 +108,7 @@ class Step(steps.Step):
 
 
 class StepDefault(Step):
-    """Eager, as it comes: subnormals kept."""
+    """Eager, with PyTorch's default: subnormals are not flushed."""
 
     flush = False
 
@@ -124,7 +124,7 @@ class StepCompile(Step):
         self.loss = compiled(self.torch, self.vae.loss, X, eps, mode=mode)
 
     def results(self) -> dict[str, Any]:
-        if len(self.eps) < self.batch:  # the compiled form takes whole batches; the race checks the same function
+        if len(self.eps) < self.batch:  # the compiled form takes full batches; the race checks the same function
             return super().results()
         self.adam.zero_grad()
         loss = self.loss(self.batches[0], self.eps)
@@ -149,8 +149,8 @@ class Epoch(Work):
         self.run()
         return first | {"epoch": self.total.item() / len(self.grey)}
 
-    def wake(self) -> None:
-        """An epoch is long enough without."""
+    def before_turn(self) -> None:
+        """Do nothing: an epoch is long enough without a warm-up."""
 
     def run(self) -> None:
         torch, one = self.one.torch, self.one
@@ -169,7 +169,7 @@ class EpochDefault(Epoch):
 
 
 class Loss(losses.Loss):
-    """Eager: the loss of torch.nn.functional where there is one, and autograd."""
+    """Eager: the loss of torch.nn.functional if there is one, and autograd."""
 
     def build(self) -> None:
         self.torch = torch_for(self.case, flush=True)
@@ -207,7 +207,7 @@ class LossCompile(Loss):
 
 
 class Evaluation(evaluations.Evaluation):
-    """Eager, in tiles of decoder rows: of the sizes TILES the one that is fastest here."""
+    """Eager, in tiles of decoder rows, with the fastest of the sizes TILES."""
 
     TILES = (500, 2000, 8000)
     tile: int | None = None
@@ -237,12 +237,12 @@ class Evaluation(evaluations.Evaluation):
             return log_px.numpy(), (w.std(0) / math.sqrt(samples)).numpy()
 
     def run(self) -> None:
-        if self.tile is None:  # chosen in the warm-up, when no other contender works
+        if self.tile is None:  # chosen in the warm-up, while no other contender runs
             self.tile = min(self.TILES, key=self.seconds)
         super().run()
 
     def seconds(self, tile: int) -> float:
-        """The time of a short evaluation with such tiles, the second time."""
+        """Return the time of a short evaluation with such tiles, at its second run."""
         self.tile = tile
         for _ in range(2):
             start = perf_counter()
@@ -250,7 +250,7 @@ class Evaluation(evaluations.Evaluation):
         return perf_counter() - start
 
     def log_weights(self, noise: Any, mean: Any, sigma: Any) -> Any:
-        """ln p(x|z) + ln p(z) − ln q(z|x) − ½ Σ ln σ² for one tile, (k, N)."""
+        """Return ln p(x|z) + ln p(z) − ln q(z|x) − ½ Σ ln σ² for one tile, (k, N)."""
         Z = mean + sigma * noise
         logits = self.vae.mlp("decoder", Z.flatten(0, 1)).unflatten(0, Z.shape[:2])
         X = self.X.expand_as(logits)

@@ -1,1 +1,1 @@
-"""ours: the checker's targets and mutants of minivae itself."""
+"""ours: minivae's own targets for the checker, and the mutants that test the checker."""

@@ -1,6 +1,6 @@
-"""builds: how each kind of target of minivae becomes a problem. Which there are, `targets.py` says.
+"""builds: turn each kind of minivae's targets into a problem. `targets.py` lists the targets.
 
-Every function here returns a `Build`: build(backend, rng, rows) → Problem. Buffers are full of NaN before a backward.
+Every function here returns a `Build`: build(backend, rng, rows) → Problem. Buffers hold NaN before each backward.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ Build = Callable[[Backend, np.random.Generator, int], Problem]
 
 
 def _own(backend: Backend, x: np.ndarray) -> Array:
-    """A copy of x on the backend, in its dtype; complex stays complex."""
+    """Copy x to the backend, in its dtype; complex stays complex."""
     return backend.xp.asarray(x, None if np.iscomplexobj(x) else backend.dtype).copy()
 
 
 def _poison(backend: Backend, shape: tuple[int, ...], like: Array = None) -> Array:
-    """A buffer full of NaN: what is not written shows."""
+    """Make a buffer full of NaN, so that an entry that is not written is detected."""
     return backend.xp.full(shape, np.nan, backend.dtype if like is None else like.dtype)
 
 
 def _finish(backend: Backend, rng: np.random.Generator, problem: Problem) -> Problem:
-    """The upstream vector, the ops, and whether complex-step may be tried: on references alone."""
+    """Set the upstream vector and the ops; complex-step is possible with reference kernels only."""
     if not problem.upstream:
         problem.upstream = random_upstream(rng, problem.forward(problem.inputs))
     problem.ops = backend.ops
@@ -81,8 +81,8 @@ def dense_op(activation: str, rows: int = 0) -> Build:
             return _hosts(backend, run(inputs), "Y")
 
         def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
-            kept = run(inputs)
-            return [*_hosts(backend, call("dense_backward", dA=upstream[0], Y=kept["Y"], A=kept["A"]), "dA", "db")]
+            results = run(inputs)
+            return [*_hosts(backend, call("dense_backward", dA=upstream[0], Y=results["Y"], A=results["A"]), "dA", "db")]
 
         inputs = [1.5 * rng.normal(size=(n, H)), rng.normal(size=H)]
         problem = Problem("", ("XW", "b"), inputs, forward, backward, [], sizes=_sizes(n, H=H))
@@ -103,10 +103,10 @@ def latent_op(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
         return _hosts(backend, run(inputs), "Z", "kl_dims")
 
     def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
-        kept = run(inputs)
+        results = run(inputs)
         kl_weight = upstream[1] / n  # kl_dims is the mean over rows
-        kept = {name: kept[name] for name in ("eps", "sigma", "H")}
-        return [*_hosts(backend, call("latent_backward", dZ=upstream[0], kl_weight=kl_weight, **kept), "dH")]
+        results = {name: results[name] for name in ("eps", "sigma", "H")}
+        return [*_hosts(backend, call("latent_backward", dZ=upstream[0], kl_weight=kl_weight, **results), "dH")]
 
     problem = Problem("", ("H",), [rng.normal(size=(n, 2 * L))], forward, backward, [], sizes=_sizes(n, L=L, S=S))
     problem.complex_step = backend.kernels == "reference"
@@ -129,10 +129,10 @@ def importance_op(backend: Backend, rng: np.random.Generator, n: int) -> Problem
         return _hosts(backend, run(inputs), "Z", "bound")
 
     def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
-        kept = run(inputs)
-        d_nll = kept["weight"] * _own(backend, -n * upstream[1])  # the weights are of −mean bound
-        kept = {name: kept[name] for name in ("eps", "sigma", "Z")}
-        done = call("importance_backward", dZ=upstream[0], weight=d_nll, beta=beta, **kept)
+        results = run(inputs)
+        d_nll = results["weight"] * _own(backend, -n * upstream[1])  # the weights are the gradient of −mean bound
+        results = {name: results[name] for name in ("eps", "sigma", "Z")}
+        done = call("importance_backward", dZ=upstream[0], weight=d_nll, beta=beta, **results)
         return [*_hosts(backend, done, "dH", "weight")]
 
     inputs = [rng.normal(size=(n, 2 * L)), 2 * rng.normal(size=(S, n))]
@@ -153,7 +153,7 @@ def _bound(backend: Backend, module: Dense | MLP) -> ParameterBuffer:
 def _layer_problem(
     backend: Backend, rng: np.random.Generator, n: int, make: Callable[[Workspace], Dense | MLP], **sizes: int
 ) -> Problem:
-    """Dense or MLP: X and every parameter are inputs."""
+    """Build the problem of a Dense or MLP: X and every parameter are inputs."""
     workspace = Workspace(backend)
     module = make(workspace)
     buffer = _bound(backend, module)
@@ -229,9 +229,12 @@ def posterior(beta: float, free_bits: float) -> Build:
 
 
 def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool = True) -> Build:
-    """f = Σ_r weight_r nll_r by the raw outputs and the likelihood's own parameters. weights: "mean" is one number for
-    all rows, "rows" one for each. spread: how far the raw outputs reach. in_training: whether what has a closed form is
-    fitted to the batch."""
+    """f = Σ_r weight_r nll_r as a function of the raw outputs and the likelihood's own parameters.
+
+    weights      "mean": one number for all rows; "rows": one for each row
+    spread       scale of the raw outputs
+    in_training  whether closed-form parameters are fitted to the batch
+    """
 
     def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
         q = likelihoods.make(name, backend, D)
@@ -256,7 +259,7 @@ def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool =
             return nll, d_out
 
         def forward(inputs: Arrays) -> Arrays:
-            return [backend.to_host(run(inputs, weight)[0])]  # weighs no nll, but chooses gaussian:optimal's σ²
+            return [backend.to_host(run(inputs, weight)[0])]  # `weight` affects only the σ² of gaussian:optimal
 
         def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
             _, d_out = run(inputs, upstream[0])
@@ -270,7 +273,7 @@ def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool =
     return build
 
 
-# ---- whole models ---------------------------------------------------------------------------------------------------
+# ---- complete models ------------------------------------------------------------------------------------------------
 
 
 def vae(
@@ -293,7 +296,7 @@ def vae(
             for parameter, value in zip(names, inputs, strict=True):
                 backend.assign(model.parameters[parameter], value)
 
-        put(inputs)  # X is drawn from the model itself, so that the loss is of the size it has in training
+        put(inputs)  # X is drawn from the model, so that the loss is as large as in training
         raw = model.decoder.forward(_own(backend, rng.normal(size=(n, L))))
         X = model.likelihood.draw(raw, backend.asarray(draw(size=(n, D)), backend.dtype))
 
@@ -320,7 +323,7 @@ def vae(
             [np.array(1.0)],
             sizes=_sizes(n, D=D, L=L, S=samples),
         )
-        if objective == "elbo":  # iwae's loss is no sum of the two
+        if objective == "elbo":  # iwae's loss is not the sum of nll and kl
             problem.parts["the KL"] = lambda xs: (t := terms(xs)).loss - t.nll
             problem.parts["the reconstruction"] = lambda xs: terms(xs).nll
         for row in {0, n - 1} if free_bits == 0 else ():
@@ -331,7 +334,7 @@ def vae(
 
 
 def _of_row(terms: Terms, row: int) -> float:
-    """What one row adds to the loss."""
+    """Return the contribution of one row to the loss."""
     if isinstance(terms, WeightedTerms):
         return -float(terms.bound_rows[row]) / len(terms.bound_rows)
     return float(terms.nll_rows[row] + terms.beta * terms.kl_rows[row]) / len(terms.kl_rows)

@@ -1,6 +1,6 @@
-"""mistakes: the wrong gradients that are planted. A new one is a function and a row in OF_GRADIENTS or OF_OPS.
+"""mistakes: wrong gradients for `mutations.py` to plant. A new one is a function and a row in OF_GRADIENTS or OF_OPS.
 
-Each is planted in a backward only, and each would train.
+Each changes a backward only, and a model would still train with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _scaled(factor: float) -> Callable[[Problem, int], Backward | None]:
 
 
 def _with(problem: Problem, k: int, change: Callable[[np.ndarray], np.ndarray]) -> Backward:
-    """The backward with gradient k changed."""
+    """Return a backward whose gradient k is changed."""
 
     def backward(inputs: Arrays, upstream: Arrays) -> Gradients:
         grads = problem.backward(inputs, upstream)
@@ -38,7 +38,7 @@ def _with(problem: Problem, k: int, change: Callable[[np.ndarray], np.ndarray]) 
 
 
 def _if_different(problem: Problem, k: int, change: Callable[[np.ndarray], np.ndarray]) -> Backward | None:
-    """`_with`, unless the change leaves this gradient as it is."""
+    """`_with`, or None if the change would not alter this gradient."""
     g = problem.backward([x.copy() for x in problem.inputs], [u.copy() for u in problem.upstream])[k]
     if g is None or np.allclose(change(g.copy()), g, rtol=1e-6, atol=1e-6 * np.abs(g).max()):
         return None
@@ -150,8 +150,8 @@ def _if_rounding_shows(problem: Problem, k: int) -> Backward | None:
     return _with(problem, k, lambda g: g.astype(np.float16).astype(np.float64))
 
 
-# ---- mistakes inside our ops ----------------------------------------------------------------------------------------
-# Each: op → what is called in its place, which gets the op and its arguments.
+# ---- mistakes inside minivae's ops ----------------------------------------------------------------------------------
+# Each is called in place of the op, with the op and its arguments.
 
 
 def _kl_dropped(op, dH, dZ, eps, sigma, H, kl_weight):
@@ -164,7 +164,7 @@ def _sigma_of_logvar(op, dH, dZ, eps, sigma, H, kl_weight):
 
 
 def _half_dropped(op, dH, dZ, eps, sigma, H, kl_weight):
-    """The ½ of dσ/dv = ½ σ."""
+    """Drop the ½ of dσ/dv = ½ σ."""
     op(dH, dZ, eps, sigma, H, kl_weight)
     L = sigma.shape[1]
     dH[:, L:] += 0.5 * sigma * (eps * dZ).sum(axis=0)
@@ -180,7 +180,7 @@ def _noise_redrawn(seed: list[int]):
 
 
 def _one_sample(op, dH, dZ, eps, sigma, H, kl_weight):
-    """Only the first of S samples."""
+    """Use only the first of S samples."""
     op(dH, dZ[:1], eps[:1], sigma, H, kl_weight)
 
 
@@ -204,46 +204,46 @@ def _bias_not_written(op, dA, db, partial, Y, A, activation):
     db[...] = kept
 
 
-def _kept_not_output(op, dA, db, partial, Y, A, activation):
-    """The slope taken from the input of the activation where it is a function of its output, or the reverse."""
+def _slope_at_other_point(op, dA, db, partial, Y, A, activation):
+    """Compute the slope from the activation's input if it is a function of the output, or the reverse."""
     op(dA, db, partial, 0.5 * Y, None if A is None else 0.5 * A, activation)
 
 
 def _weights_uniform(op, log_w, weight, bound, nll, Z, eps, H, beta):
-    """1/(B·S) for every sample, as the ELBO has it."""
+    """Weight every sample by 1/(B·S), as the ELBO does."""
     op(log_w, weight, bound, nll, Z, eps, H, beta)
     weight[...] = 1 / weight.size
 
 
 def _weights_of_likelihoods(op, log_w, weight, bound, nll, Z, eps, H, beta):
-    """The softmax of ln p(x|z), the ratio of prior and posterior forgotten."""
+    """Use the softmax of ln p(x|z), without the ratio of prior and posterior."""
     op(log_w, weight, bound, nll, Z, eps, H, 0.0)
 
 
 def _prior_dropped(op, dH, dZ, eps, sigma, Z, weight, beta):
-    """The z of −d ln p(z)/dz."""
+    """Drop z, which is −d ln p(z)/dz."""
     op(dH, dZ, eps, sigma, 0 * Z, weight, beta)
 
 
 def _entropy_dropped(op, dH, dZ, eps, sigma, Z, weight, beta):
-    """The −½ of d ln q(z|x)/dv."""
+    """Drop −½, which is d ln q(z|x)/dv."""
     op(dH, dZ, eps, sigma, Z, weight, beta)
     dH[:, sigma.shape[1] :] += 0.5 * beta * weight.sum(axis=0)[:, None]
 
 
 def _normaliser_dropped(op, nll_rows, d_logits, logits, X, weight):
-    """The cross-entropy's gradient, where the continuous Bernoulli's normaliser has one too."""
+    """Drop the gradient of the continuous Bernoulli's normaliser: only the cross-entropy's is left."""
     bernoulli.reference(np, nll_rows, d_logits, logits, X, weight)
 
 
 def _half_of_logvar_dropped(op, nll_rows, d_out, clamped, out, X, weight):
-    """The ½ before ln σ²."""
+    """Drop the ½ before ln σ²."""
     op(nll_rows, d_out, clamped, out, X, weight)
     d_out[:, X.shape[1] :] *= 2
 
 
 def _variance_of_one_row(op, nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
-    """A learned σ whose gradient is the last row's alone."""
+    """Use only the last row's gradient for a learned σ."""
     op(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight)
     last = np.ravel(weight)[-1]
     squared = ((mean[-1] - X[-1]) ** 2).sum() * np.exp(-logvar)
@@ -261,7 +261,7 @@ OF_OPS: dict[str, tuple[str, Callable[..., Any]]] = {
     "prior dropped": ("importance_backward", _prior_dropped),
     "entropy dropped": ("importance_backward", _entropy_dropped),
     "slope omitted": ("dense_backward", _slope_omitted),
-    "slope at another point": ("dense_backward", _kept_not_output),
+    "slope at another point": ("dense_backward", _slope_at_other_point),
     "bias sum missing": ("dense_backward", _bias_of_one_row),
     "bias averaged": ("dense_backward", _bias_averaged),
     "bias not written": ("dense_backward", _bias_not_written),
@@ -282,7 +282,7 @@ def _replaced(ops: Any, name: str, mistake: Callable[..., Any]) -> Iterator[None
 
 
 def of_op(problem: Problem, op: str, mistake: Callable[..., Any]) -> Backward | None:
-    """The backward with one of its ops replaced; None where it does not use that op, or nothing comes of it."""
+    """Return a backward with one of its ops replaced; None if it does not use the op, or its gradients are the same."""
     if not hasattr(problem.ops, op):
         return None
 
@@ -301,8 +301,10 @@ def of_op(problem: Problem, op: str, mistake: Callable[..., Any]) -> Backward | 
 
 
 def mistakes(problem: Problem) -> Iterator[tuple[str, str, Problem]]:
-    """(mistake, tensor, the problem with it planted) for all that apply. A model's tensors take turns, an op's all get
-    each."""
+    """Yield (mistake, tensor, the problem with the mistake planted) for all that apply.
+
+    In an op every tensor gets every mistake; in a model the tensors take turns.
+    """
     count = len(problem.names)
     for number, (name, make) in enumerate(OF_GRADIENTS.items()):
         tried = range(count) if count <= 3 else [(number + i) % count for i in range(count)]

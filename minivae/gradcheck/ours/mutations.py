@@ -1,13 +1,13 @@
-"""mutations: proof that the checker can fail. Known mistakes are planted in every backward, and each must be caught.
+"""mutations: test that the checker detects errors. Known mistakes are planted in every backward; each must be caught.
 
-A mistake is planted in the backward only: the forward stays as it is, for a checker compares one with the other (a
-forward that is wrong in the same way passes, and needs an oracle; docs/gradients.md, "what it cannot see").
+Only the backward is changed, because the checker compares it with the forward. (If the forward is wrong in the same
+way, the check passes; that needs an oracle: docs/gradients.md, "what it cannot see".)
 
-    of the gradient   applied to one tensor at a time, all the others right: a factor of 1.001, 2, ½, B, 1/B, a sign …
-    of an op          inside our own backward kernels: the KL dropped, σ taken for σ², the noise redrawn, the slope of
-                      the activation left out, the bias sum cut short
+    of the gradient   in one tensor at a time, all others right: a factor of 1.001, 2, ½, B, 1/B, a sign …
+    of an op          inside minivae's backward kernels: the KL dropped, σ in place of σ², the noise redrawn, the slope
+                      of the activation left out, the bias sum cut short
 
-What is found numerically depends on the forward alone, and is measured once for all the mistakes in a target.
+Numerical derivatives depend on the forward alone, so they are measured once for all mistakes of a target.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .mistakes import mistakes
 
 @dataclass
 class Planted:
-    """One mistake in one target: in which tensor, caught or not, and the diagnosis given."""
+    """One mistake in one target: the tensor, whether it was caught, and the diagnosis."""
 
     target: str
     kernels: str
@@ -43,7 +43,7 @@ class Planted:
 
 @dataclass
 class Outcome:
-    """All mistakes planted. exit_code 1 if one was not caught."""
+    """All planted mistakes. exit_code is 1 if one was not caught."""
 
     planted: list[Planted]
     settings: Settings
@@ -99,7 +99,7 @@ def is_caught(result: Result) -> bool:
 
 
 def run(problems: Sequence[Problem], settings: Settings, progress: Callable[[str], None] | None = None) -> Outcome:
-    """Plant every mistake in every problem, and see which are caught."""
+    """Plant every mistake in every problem and check each."""
     settings = Settings(**{**asdict(settings), "behaviour": False})
     planted = []
     for problem in problems:

@@ -1,11 +1,12 @@
-"""parity: every op, on every backend and dtype, against the float64 NumPy reference, in ulps.
+"""parity: compare every op, on every backend and dtype, with the float64 NumPy reference, in ulps.
 
-Layers, likelihoods and whole models are run once on the float64 reference with the ops recorded; ops that none of them
-calls are run on their own examples (`Op.example`). Every recorded call is then replayed. Arguments are rounded to
-float32 first, so that all dtypes are given the same numbers. What changed is what is compared.
+Layers, likelihoods and models run once on the float64 reference while their ops are recorded; an op that none of them
+calls runs on its own example (`Op.example`). Every recorded call is then replayed. Arguments are rounded to float32
+first, so that all dtypes receive the same numbers. The arrays that the call changed are compared.
 
-An ulp is the spacing of the dtype at max(|reference|, the tensor's largest / 16): a small entry of a sum that cancels
-is held to the size of its terms. A backend that is not here is shown as such; an op that nothing calls is a failure.
+An ulp is the spacing of the dtype at max(|reference|, the tensor's largest / 16), so that a small entry of a sum that
+cancels is compared at the size of its terms. A missing backend is reported as such; an op that no call uses is a
+failure.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ EXAMPLE = (2, 17, 59)  # S, B, D of an op's own example
 
 @dataclass
 class Call:
-    """One recorded call: the arguments before it."""
+    """One recorded call, with its arguments before the call."""
 
     op: str
     args: tuple[Any, ...]
@@ -43,7 +44,7 @@ class Call:
 
 @dataclass
 class Row:
-    """One op on one backend and dtype: the worst distance, over `calls` calls; or why it was not run."""
+    """One op on one backend and dtype: the largest distance over `calls` calls, or why it was not run."""
 
     op: str
     backend: str
@@ -108,7 +109,7 @@ _SHORT = {"reference": "ref.", "fused": "fused", "float32": "f32", "float64": "f
 
 
 def record(seed: int = 0) -> list[Call]:
-    """Calls of every op, on the float64 reference; arguments rounded to float32."""
+    """Record calls of every op on the float64 reference; arguments are rounded to float32."""
     calls: list[Call] = []
 
     def recording(backend: Backend) -> Backend:
@@ -139,11 +140,11 @@ def _recorder(calls: list[Call], op: str, function: Callable[..., Any]) -> Calla
 
 
 def _rounded(arg: Any) -> Any:
-    """A copy of an argument; floats rounded to float32, NaN of poisoned buffers kept."""
+    """Copy an argument; floats are rounded to float32, the NaN of buffers stays."""
     if isinstance(arg, np.ndarray):
         if arg.dtype.kind != "f":
             return arg.copy()
-        with np.errstate(over="ignore"):  # scratch that nothing has been written to
+        with np.errstate(over="ignore"):  # scratch memory may hold any values
             return arg.astype(np.float32).astype(np.float64)
     return arg
 
@@ -152,7 +153,7 @@ def _rounded(arg: Any) -> Any:
 
 
 def _replay(call: Call, backend: Backend) -> list[np.ndarray]:
-    """The call's array arguments after it ran on this backend."""
+    """Run the call on this backend → its array arguments afterwards."""
     op = kernel_files.ops()[call.op]
     args = [_given(arg, backend, name in op.double) for name, arg in zip(op.names, call.args, strict=True)]
     getattr(backend.ops, call.op)(*args)
@@ -169,7 +170,7 @@ def _given(arg: Any, backend: Backend, double: bool) -> Any:
 
 
 def _distance(call: Call, mine: list[np.ndarray], reference: list[np.ndarray], dtype: np.dtype) -> float:
-    """The largest distance of an output from the reference, in ulps of the dtype."""
+    """Return the largest distance of an output from the reference, in ulps of the dtype."""
     op = kernel_files.ops()[call.op]
     before = [(name, arg) for name, arg in zip(op.names, call.args, strict=True) if isinstance(arg, np.ndarray)]
     worst = 0.0

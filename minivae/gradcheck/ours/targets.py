@@ -1,4 +1,4 @@
-"""targets: everything in minivae that has a gradient, found by walking the tables.
+"""targets: list everything in minivae that has a gradient, from the tables of layers, likelihoods and objectives.
 
     ops.dense.<activation>       kernels/dense.py: bias + activation, and its gradient
     ops.latent                   kernels/latent.py: reparameterisation + KL, and its gradient
@@ -6,12 +6,12 @@
     layers.dense.<activation>    Dense, with its matrix products;  layers.mlp.<activation>
     latent.…                     the Gaussian posterior with β and free bits
     likelihoods.<name>.…         every class in LIKELIHOODS, through its protocol (and so every likelihood op)
-    vae.<likelihood>.<activation>.S1|S3   whole models: each likelihood × samples, and those of EVERY_WAY × activation,
-                                 with β, free bits and depth
+    vae.<likelihood>.<activation>.S1|S3   complete models: each likelihood × samples, and those of EVERY_WAY ×
+                                 activation, with β, free bits and depth
     vae.<likelihood>.iwae        … with every other objective of OBJECTIVES
 
-A name on the command line selects every target that has its parts in a row: "dense", "likelihoods.bernoulli", "relu".
-Shapes are small and all different (B 5, D 7, H 6, L 4, S 3), so that a factor tells where it came from.
+A name on the command line selects every target that contains its parts in sequence: "dense", "likelihoods.bernoulli",
+"relu". Sizes are small and all different (B 5, D 7, H 6, L 4, S 3), so that a wrong factor shows its origin.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .builds import B, Build, H, S, dense, dense_op, importance_op, latent_op, l
 from .mistakes import OF_OPS, of_op
 
 SIGMA, CLASSES = "3", "9"  # for "gaussian:σ" and "categorical:K"; names without a dot
-EVERY_WAY = ("bernoulli", "gaussian", f"gaussian:{SIGMA}")  # the likelihoods whose models are checked in every way
+EVERY_WAY = ("bernoulli", "gaussian", f"gaussian:{SIGMA}")  # likelihoods whose models are checked with every option
 COMPLEX_TOLERANCE = 1e-12
 
 # Op files whose ops nothing is differentiated through: integers and noise, and updates of parameters.
@@ -39,19 +39,19 @@ NOT_DIFFERENTIATED = frozenset({"noise", "sgd", "adagrad", "rmsprop", "adam", "n
 
 @dataclass(frozen=True)
 class Target:
-    """A name and how to build its problem: build(backend, rng, rows)."""
+    """A name and the function that builds its problem: build(backend, rng, rows)."""
 
     name: str
     build: Build
 
 
 def likelihood_names() -> list[str]:
-    """One name for each row of LIKELIHOODS, such as "gaussian:3" for "gaussian:σ"."""
+    """Return a name for each row of LIKELIHOODS, such as "gaussian:3" for "gaussian:σ"."""
     return [name.replace("σ", SIGMA).replace("K", CLASSES) for name in likelihoods.LIKELIHOODS]
 
 
 def walk() -> list[Target]:
-    """Every target, in reading order."""
+    """Return every target, in reading order."""
     found = []
     for activation in ACTIVATIONS:
         found.append(Target(f"ops.dense.{activation}", dense_op(activation)))
@@ -88,7 +88,7 @@ def walk() -> list[Target]:
 
 
 def select(names: list[str]) -> list[Target]:
-    """The targets that the names select, in reading order; all for none."""
+    """Return the targets that the names select, in reading order; no names select all."""
     every = walk()
     chosen = set()
     for name in names:
@@ -113,7 +113,7 @@ def _selects(name: str, target: str) -> bool:
 
 
 def build(target: Target, kernels: str, seed: int, backend: str = "numpy") -> Problem:
-    """The problem of a target in float64, with its float32 and its one-row twins."""
+    """Build the problem of a target in float64, with the same problem in float32 and with one row."""
 
     def make(dtype: str, rows: int) -> Problem:
         problem = target.build(Backend(backend, kernels, dtype), np.random.default_rng(seed), rows)
@@ -129,7 +129,7 @@ def build(target: Target, kernels: str, seed: int, backend: str = "numpy") -> Pr
 
 
 def _suspects(target: Target, seed: int) -> dict[str, list[np.ndarray | None]]:
-    """What the classic mistakes inside an op would make of this target's gradients, on the reference kernels."""
+    """Return {known mistake: the gradients of this target with it}, computed with the reference kernels."""
     problem = target.build(Backend("numpy", "reference", "float64"), np.random.default_rng(seed), B)
     backwards = {name: of_op(problem, op, mistake) for name, (op, mistake) in OF_OPS.items() if "noise" not in name}
     return {name: backward(problem.inputs, problem.upstream) for name, backward in backwards.items() if backward}
