@@ -82,7 +82,8 @@ def dense_op(activation: str, rows: int = 0) -> Build:
 
         def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
             results = run(inputs)
-            return [*_hosts(backend, call("dense_backward", dA=upstream[0], Y=results["Y"], A=results["A"]), "dA", "db")]
+            done = call("dense_backward", dA=upstream[0], Y=results["Y"], A=results["A"])
+            return [*_hosts(backend, done, "dA", "db")]
 
         inputs = [1.5 * rng.normal(size=(n, H)), rng.normal(size=H)]
         problem = Problem("", ("XW", "b"), inputs, forward, backward, [], sizes=_sizes(n, H=H))
