@@ -215,7 +215,7 @@ def threads() -> int:
 
     It is $MINIVAE_THREADS, or else the number of processors that this process may run on, or less where
     $OPENBLAS_NUM_THREADS, or without it $OMP_NUM_THREADS, or $NUMBA_NUM_THREADS says so. NumPy's BLAS is not asked:
-    other code may have lowered its number for a while. Raises UsageError where $MINIVAE_THREADS is not a whole number
+    other code may have lowered its number for a while. Raises UsageError where $MINIVAE_THREADS is not an integer
     from 1 to MOST_THREADS.
     """
     text = os.environ.get("MINIVAE_THREADS")
@@ -223,7 +223,7 @@ def threads() -> int:
         number = int(text) if len(text) <= 9 and text.isdecimal() else 0
         if not 1 <= number <= MOST_THREADS:
             shown = text if len(text) <= 20 else text[:20] + "…"
-            raise UsageError(f"MINIVAE_THREADS={shown!r}: expected a whole number from 1 to {MOST_THREADS}")
+            raise UsageError(f"MINIVAE_THREADS={shown!r}: expected an integer from 1 to {MOST_THREADS}")
     else:
         affinity = getattr(os, "sched_getaffinity", None)
         number = len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""checks: what is looked at once, at the door. Each returns the value as the inside wants it, or raises UsageError."""
+"""checks: validate arguments. Each function returns the converted value or raises UsageError."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ import numpy as np
 from .errors import UsageError
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least `least`; NumPy's count too."""
+def integer(name: str, value: Any, least: int = 1) -> int:
+    """An integer ≥ `least`, Python's or NumPy's; bool is not one."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
-        raise UsageError(f"{name}={value!r}: expected a whole number of at least {least}")
+        raise UsageError(f"{name}={value!r}: expected an integer of at least {least}")
     return int(value)
 
 
-def real(name: str, value: Any, holds: Callable[[float], bool], expected: str) -> float:
-    """A finite real number for which `holds`; `expected` says in words what that is."""
+def finite_float(name: str, value: Any, holds: Callable[[float], bool], expected: str) -> float:
+    """A finite number for which `holds(value)` is true; `expected` describes it in the message."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not holds(float(value)):
         raise UsageError(f"{name}={value!r}: expected {expected}")
     return float(value)
 
 
-def flag(name: str, value: Any) -> bool:
-    """True or False, NumPy's too; nothing else that happens to be truthy."""
+def boolean(name: str, value: Any) -> bool:
+    """True or False, Python's or NumPy's; other truthy values are errors."""
     if not isinstance(value, (bool, np.bool_)):
         raise UsageError(f"{name}={value!r}: expected True or False")
     return bool(value)
 
 
-def able(name: str, value: Any, method: str, expected: str) -> Any:
-    """An object, no class, that has the method."""
+def has_method(name: str, value: Any, method: str, expected: str) -> Any:
+    """An object (not a class) that has the method."""
     if isinstance(value, type) or not hasattr(value, method):
         raise UsageError(f"{name}={value!r}: expected {expected}")
     return value
 
 
-def instance(name: str, value: Any, kind: type, expected: str) -> Any:
-    """An object of the class `kind`."""
+def instance_of(name: str, value: Any, kind: type, expected: str) -> Any:
+    """An instance of the class `kind`."""
     if not isinstance(value, kind):
         came = f"the class {value.__name__} itself" if isinstance(value, type) else repr(value)
         raise UsageError(f"{name}: expected {expected}; got {came[:80]}")
@@ -59,7 +59,7 @@ def binarize(value: Any) -> str:
 
 
 def scale(value: Any, features: int | None = None) -> Any:
-    """None, or a map from the data's units to the model's, of `features` columns."""
+    """None, or a scale from the data's units to the model's with `features` columns."""
     if value is None:
         return None
     if not hasattr(value, "log_jacobian"):
@@ -70,7 +70,7 @@ def scale(value: Any, features: int | None = None) -> Any:
 
 
 def unscaled(vae: Any) -> Any:
-    """A model without a scale: where a tool reads encoder and decoder directly, their units are the data's."""
+    """A model without a scale: for tools that call encoder and decoder directly, in the data's units."""
     if vae.scale is not None:
         raise UsageError(
             f"vae: expected a model without a scale, whose units are the data's; this one has {vae.scale.kind!r}: "
@@ -103,7 +103,7 @@ def finite(
     columns: Sequence[str] | None = None,
     to_host: Callable[[Any], np.ndarray] = np.asarray,
 ) -> Any:
-    """An array without NaN and infinities, which `to_host` brings to the host.
+    """An array without NaN and infinities; `to_host` copies it to the host.
 
     first, columns   the number of its first row and the names of its columns, for the message
     """
@@ -122,7 +122,7 @@ def finite(
 
 
 def row_numbers(name: str, rows: Any, n: int) -> Any:
-    """An integer array (n,) of row numbers, each below 2³² (values are looked at on the host alone)."""
+    """An integer array (n,) of row numbers, each below 2³²; values are checked only if they are on the host."""
     shape, kind = tuple(getattr(rows, "shape", ())), getattr(getattr(rows, "dtype", None), "kind", "")
     if shape != (n,) or kind not in "iu":
         came = f"{rows.dtype} {shape}" if hasattr(rows, "dtype") else type(rows).__name__

@@ -79,16 +79,16 @@ class Model:
         init: str = "glorot",
         antithetic: bool = False,
     ):
-        features, latent_dim = checks.whole("features", features), checks.whole("latent_dim", latent_dim)
-        samples = checks.whole("samples", samples)
+        features, latent_dim = checks.integer("features", features), checks.integer("latent_dim", latent_dim)
+        samples = checks.integer("samples", samples)
         if isinstance(hidden, (str, int)) or not hasattr(hidden, "__iter__"):
             raise UsageError(f"hidden={hidden!r}: expected a tuple of widths, as in (500,), or () for a linear model")
-        self.hidden = tuple(checks.whole(f"hidden[{i}]", width) for i, width in enumerate(hidden))
+        self.hidden = tuple(checks.integer(f"hidden[{i}]", width) for i, width in enumerate(hidden))
         names = {"activation": activation, "likelihood": likelihood, "objective": objective, "init": init}
         for name, text in names.items():
-            checks.instance(name, text, str, "its name")
+            checks.instance_of(name, text, str, "its name")
         loss_class = objectives.find(objective)
-        if checks.flag("antithetic", antithetic) and samples % 2:
+        if checks.boolean("antithetic", antithetic) and samples % 2:
             raise UsageError(
                 f"samples={samples} with antithetic=True: expected an even number, for they come in pairs ε and −ε"
             )
@@ -155,7 +155,7 @@ class Model:
             return None
         if self.likelihood.whole:
             raise UsageError(
-                f"likelihood {self.likelihood.name!r} explains whole numbers, and the scaling {scale.kind!r} makes "
+                f"likelihood {self.likelihood.name!r} explains integers, and the scaling {scale.kind!r} makes "
                 "them others: leave it out (--scale none)"
             )
         return scale
@@ -292,7 +292,7 @@ class Model:
         """
         X = self.rows_in("X", X, look=self.backend.name == "numpy")
         self.loss_fn.check(beta, free_bits)
-        checks.able("optimizer", optimizer, "update", "an optimizer, such as mv.Adam(1e-3)")
+        checks.has_method("optimizer", optimizer, "update", "an optimizer, such as mv.Adam(1e-3)")
         number = self.passes + 1 if pass_ is None else pass_
         terms = self.step(X, optimizer, rows, eps, beta, free_bits, clip, number)
         if pass_ is None:
@@ -358,7 +358,7 @@ class Model:
 
         The same n rows each time, for one seed: the model's, unless given.
         """
-        n = checks.whole("n", n)
+        n = checks.integer("n", n)
         noise = self.noise if seed is None else Noise(self.backend, seed)
         Z = self.backend.empty((1, n, self.latent_dim))
         noise.normal(Z, "prior", noise.rows(0, n), pass_=0)

@@ -34,9 +34,9 @@ MAX_ROWS = 2**32
 
 
 def check_seed(seed: int) -> int:
-    """A seed is a whole number of at most 64 bits."""
+    """A seed is an integer of at most 64 bits."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
-        raise UsageError(f"seed={seed!r}: expected a whole number from 0 to 2⁶⁴ − 1")
+        raise UsageError(f"seed={seed!r}: expected an integer from 0 to 2⁶⁴ − 1")
     return int(seed)
 
 

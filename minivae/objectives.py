@@ -138,8 +138,8 @@ class ELBO:
     def check(self, beta: float, free_bits: float) -> None:
         """Raise UsageError for a β or free bits that mean nothing here; a β on a device is not looked at."""
         if not self.backend.owns(beta):
-            checks.real("beta", beta, lambda x: x >= 0, "a number ≥ 0")
-        checks.real("free_bits", free_bits, lambda x: x >= 0, "a number ≥ 0, nats for each latent dimension")
+            checks.finite_float("beta", beta, lambda x: x >= 0, "a number ≥ 0")
+        checks.finite_float("free_bits", free_bits, lambda x: x >= 0, "a number ≥ 0, nats for each latent dimension")
 
     def is_bound(self, beta: float, samples: int) -> bool:
         """Whether −loss is at most ln p(x) on average."""

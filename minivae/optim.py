@@ -24,8 +24,8 @@ class Optimizer:
     slots: tuple[str, ...] = ()  # names of the state arrays
 
     def __init__(self, lr: float, weight_decay: float):
-        self.lr = checks.real("lr", lr, lambda x: x > 0, "a number > 0")
-        self.weight_decay = checks.real("weight_decay", weight_decay, lambda x: x >= 0, "a number ≥ 0")
+        self.lr = checks.finite_float("lr", lr, lambda x: x > 0, "a number > 0")
+        self.weight_decay = checks.finite_float("weight_decay", weight_decay, lambda x: x >= 0, "a number ≥ 0")
         self._serves: Any = None  # a weak reference to the parameters whose moments it holds
         self.steps = 0
         self.state: dict[str, Array] = {}
@@ -174,8 +174,8 @@ def make(name: str, lr: float, momentum: float | None = None, weight_decay: floa
 
 
 def _share(name: str, value: Any) -> float:
-    return checks.real(name, value, lambda x: 0 <= x < 1, "a number in [0, 1)")
+    return checks.finite_float(name, value, lambda x: 0 <= x < 1, "a number in [0, 1)")
 
 
 def _positive(name: str, value: Any) -> float:
-    return checks.real(name, value, lambda x: x > 0, "a number > 0")
+    return checks.finite_float(name, value, lambda x: x > 0, "a number > 0")

@@ -133,7 +133,7 @@ def numbers(option: str, text: str) -> list[int]:
     except ValueError:
         values = []
     if not values or min(values) < 1:
-        raise mv.UsageError(f"{option} {text!r}: expected whole numbers ≥ 1 with commas between, as in 3,20")
+        raise mv.UsageError(f"{option} {text!r}: expected integers ≥ 1 with commas between, as in 3,20")
     return values
 
 

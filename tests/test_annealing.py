@@ -283,7 +283,7 @@ X4 = np.zeros((4, 6))
 @pytest.mark.parametrize(
     "action, match",
     [
-        (lambda v: annealed(v, X4, temperatures=0), "temperatures=0: expected a whole number of at least 1"),
+        (lambda v: annealed(v, X4, temperatures=0), "temperatures=0: expected an integer of at least 1"),
         (lambda v: annealed(v, X4, chains=0), "chains=0"),
         (lambda v: annealed(v, X4, leapfrog=0), "leapfrog=0"),
         (lambda v: annealed(v, X4[:, :5]), r"\(rows, 6\)"),

@@ -443,7 +443,7 @@ MISTAKES = {
     "text": (lambda: bayes.by_sampling(["1"]), "samples: expected an array of real numbers"),
     "ragged": (lambda: bayes.kl_discrete([[1], [0, 1]], [1]), "p: expected an array of real numbers"),
     "std of 0": (lambda: bayes.two_ways(std=0), "std=0: expected a standard deviation > 0"),
-    "half a sample": (lambda: bayes.sampling_rate(sizes=[8, 8.5]), r"sizes\[1\]=8.5: expected a whole number"),
+    "half a sample": (lambda: bayes.sampling_rate(sizes=[8, 8.5]), r"sizes\[1\]=8.5: expected an integer"),
     "a function": (
         lambda: bayes.by_sampling([1.0, 2.0], lambda x: x[:1]),
         r"a number for each of \(2,\) points; got \(1,\)",

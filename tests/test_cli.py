@@ -772,7 +772,7 @@ RUN_MISTAKES = {
     "encode suffix": (["encode", "RUN", "-o", "x.npy"], ".npz"),
     "folder": (["sample", "RUN", "-o", "no/such/x.npy"], "a folder that exists"),
     "split": (["evaluate", "RUN", "--split", "dev"], "train, validation, test"),
-    "importance": (["evaluate", "RUN", "--importance", "0"], "--importance=0: expected a whole number"),
+    "importance": (["evaluate", "RUN", "--importance", "0"], "--importance=0: expected an integer"),
     "ais": (["evaluate", "RUN", "--ais", "0"], "--ais=0"),
     "chains": (["evaluate", "RUN", "--ais", "3", "--chains", "0"], "--chains=0"),
     "bidirectional alone": (["evaluate", "RUN", "--bidirectional"], "give --ais T as well"),

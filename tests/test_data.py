@@ -684,7 +684,7 @@ def test_floats_that_stay_in_their_file_are_not_limited(tmp_path, monkeypatch, r
 @pytest.mark.parametrize("text", ["", "0", "-1", "1e9", "4 GB", "٣", "9" * 5000])
 def test_a_limit_that_is_no_number_of_bytes_is_an_error(tmp_path, monkeypatch, text):
     monkeypatch.setenv("MINIVAE_MAX_BYTES", text)
-    message = check_error(saved(tmp_path / "x.npy", np.ones((6, 2))), "MINIVAE_MAX_BYTES=", "whole number of bytes")
+    message = check_error(saved(tmp_path / "x.npy", np.ones((6, 2))), "MINIVAE_MAX_BYTES=", "integer number of bytes")
     assert len(message) < 200
 
 

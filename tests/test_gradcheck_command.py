@@ -219,7 +219,7 @@ MISTAKES = [
     (["dense", "--shapes", "5x3"], "--shapes goes with your own code"),
     (["dense", "--kernels", "fast"], "expected fused, reference or both"),
     (["dense", "--tolerance", "2"], "expected a relative error"),
-    (["dense", "--worst", "0"], "expected a whole number of at least 1"),
+    (["dense", "--worst", "0"], "expected an integer of at least 1"),
     (["dense", "--sweep", "--parity"], "one at a time"),
     (["dense", "-o", "curve.png"], "-o goes with --sweep"),
     (["dense", "--backend", "tpu"], "expected 'numpy', 'cupy' or 'auto'"),

@@ -122,7 +122,7 @@ def test_looking_at_a_model_changes_neither_it_nor_its_gradients(name, look):
 
 @pytest.mark.parametrize("name", ["poisson", "negative-binomial", "categorical:4"])
 def test_whole_numbers_are_not_scaled(name):
-    with pytest.raises(UsageError, match=f"'{name}' explains whole numbers.*'minmax'.*--scale none"):
+    with pytest.raises(UsageError, match=f"'{name}' explains integers.*'minmax'.*--scale none"):
         fit(model(name), DATA[name], scale=mv.Scale.fit("minmax", DATA[name]))
     fit(model(name), DATA[name], epochs=1, scale=mv.Scale.fit("none", DATA[name]))
 

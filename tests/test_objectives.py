@@ -284,7 +284,7 @@ MISTAKES = {
     "antithetic by word": (lambda: model(antithetic="no"), "True or False"),
     "objective": (lambda: model("iwea"), "objective='iwea': expected one of elbo, iwae"),
     "objective a class": (lambda: model(int), "objective: expected its name"),
-    "no samples": (lambda: model(samples=0), "samples=0: expected a whole number of at least 1"),
+    "no samples": (lambda: model(samples=0), "samples=0: expected an integer of at least 1"),
     "σ² of the batch": (
         lambda: mv.VAE(D, 2, (), likelihood="gaussian:optimal", objective="iwae"),
         "take 'gaussian:shared'",

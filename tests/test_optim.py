@@ -190,7 +190,7 @@ def test_beta_warms_up_and_cycles():
     warm, cyclic = mv.Beta(2.0, warmup=4), mv.Beta(1.0, cycle=4)
     assert [warm(t) for t in (0, 1, 4, 9)] == [0, 0.5, 2, 2]
     assert [cyclic(t) for t in (0, 1, 2, 3.9, 4, 5)] == [0, 0.5, 1, 1, 0, 0.5]
-    assert [warm.settled(3), warm.settled(4), mv.Beta().settled(0)] == [False, True, True]
+    assert [warm.finished(3), warm.finished(4), mv.Beta().finished(0)] == [False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,7 @@ def reconstruct(
     opened = open_run(run, backend, kernels)
     part = opened.part(data, split)
     if n is not None and n < 1:
-        raise UsageError(f"-n {n}: expected a whole number of at least 1")
+        raise UsageError(f"-n {n}: expected an integer of at least 1")
     n = n or (24 if out.suffix == ".png" else len(part.X))
     X = part.X[:n]
     limits = None if opened.shape else (part.X.min(axis=0), part.X.max(axis=0))

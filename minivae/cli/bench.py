@@ -45,7 +45,7 @@ def bench(
     from ..errors import UsageError
 
     if threads < 1:
-        raise UsageError(f"--threads {threads}: expected a whole number of at least 1")
+        raise UsageError(f"--threads {threads}: expected an integer of at least 1")
     threads = min(threads, len(machine.available()))
     figures = kept.begin(quick)
     path = _path(out, figures, resume, force)

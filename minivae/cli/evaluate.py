@@ -40,7 +40,7 @@ def assess(
         raise UsageError("--bidirectional checks annealed importance sampling: give --ais T as well")
     for option, value in (("--importance", importance), ("--ais", ais), ("--chains", chains)):
         if value is not None:
-            checks.whole(option, value)
+            checks.integer(option, value)
     figures: dict[str, Any] = {"part": part.name, **evaluate(run.vae, part.X, rows=part.rows).to_dict()}
     rows: dict[str, np.ndarray] = {}
     if report:

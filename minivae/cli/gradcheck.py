@@ -154,7 +154,7 @@ def _check_numbers(tolerance: float, seed: int, seeds: int, worst: int, max_entr
         ("--directions", directions, 1),
     ):
         if value < least:
-            raise UsageError(f"{name} {value}: expected a whole number of at least {least}")
+            raise UsageError(f"{name} {value}: expected an integer of at least {least}")
 
 
 def _kernels(kernels: str) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class Part:
         """The first n rows; all for None."""
         if n is None:
             return self
-        checks.whole("-n", n)
+        checks.integer("-n", n)
         y = None if self.y is None else self.y[:n]
         return Part(self.X[:n], y, self.rows[:n], f"first {min(n, len(self.X)):,} rows of the {self.name}")
 

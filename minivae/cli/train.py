@@ -213,7 +213,7 @@ def parse_hidden(text: str) -> tuple[int, ...]:
             return widths
     except ValueError:
         pass
-    raise UsageError(f"--hidden {text!r}: expected whole numbers ≥ 1 with commas between, as in 500,500, or none")
+    raise UsageError(f"--hidden {text!r}: expected integers ≥ 1 with commas between, as in 500,500, or none")
 
 
 def describe_machine() -> dict[str, Any]:

@@ -19,7 +19,7 @@ def max_bytes() -> int:
     if text is None:
         return memory() // 2
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) > 0):
-        raise UsageError(f"MINIVAE_MAX_BYTES={text[:40]!r}: expected a whole number of bytes, such as 8000000000")
+        raise UsageError(f"MINIVAE_MAX_BYTES={text[:40]!r}: expected an integer number of bytes, such as 8000000000")
     return int(text)
 
 

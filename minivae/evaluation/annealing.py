@@ -115,7 +115,7 @@ def enclose(
     """
     settings = _settings(temperatures, chains, leapfrog)
     scale = vae.scale if scale is None else vae.checked_scale(scale)
-    n, jacobian = checks.whole("n", n), log_jacobian(vae, scale)
+    n, jacobian = checks.integer("n", n), log_jacobian(vae, scale)
     Z = vae.backend.empty((1, n, vae.latent_dim))
     vae.noise.normal(Z, "prior", vae.noise.rows(0, n), pass_=0)
     X = vae.decode_rows(Z[0], draw=True)
@@ -132,9 +132,9 @@ def enclose(
 
 def _settings(temperatures: int, chains: int, leapfrog: int) -> tuple[int, int, int]:
     return (
-        checks.whole("temperatures", temperatures),
-        checks.whole("chains", chains),
-        checks.whole("leapfrog", leapfrog),
+        checks.integer("temperatures", temperatures),
+        checks.integer("chains", chains),
+        checks.integer("leapfrog", leapfrog),
     )
 
 

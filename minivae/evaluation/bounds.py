@@ -116,7 +116,7 @@ def log_likelihood(
     eps       (K, N, L), the noise; None draws it from the importance stream
     rows, scale, binarize   as in `evaluate`
     """
-    samples = checks.whole("samples", samples)
+    samples = checks.integer("samples", samples)
     batches = Batches(vae, X, rows, scale, binarize)
     N, L = len(batches), vae.latent_dim
     if eps is not None and tuple(getattr(eps, "shape", ())) != (samples, N, L):

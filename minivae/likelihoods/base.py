@@ -29,7 +29,7 @@ class Likelihood:
     noise       the kind of noise `draw` takes: "uniform" or "normal"
     clamps      whether it clamps outputs of the decoder
     clamped     (1,) int64: how many outputs training steps have clamped since someone set it to 0; None without clamps
-    whole       whether it explains whole numbers, which a scale would change
+    whole       whether it explains integers, which a scale would change
     closed_form whether training fits something of it in closed form: see `fitted_nll_and_grad`
     """
 

@@ -1,4 +1,4 @@
-"""Likelihoods of whole numbers: classes and counts. Probabilities: no unit, no scale, and never below 0 nats.
+"""Likelihoods of integers: classes and counts. Probabilities: no unit, no scale, and never below 0 nats.
 
 Counts are drawn on the host, by SciPy's inverse distribution functions: slow, and the same on every backend.
 """
@@ -17,18 +17,18 @@ from ..kernels.negative_binomial import LOGTHETA_MAX, LOGTHETA_MIN, TABLE_ROWS
 from ..kernels.poisson import LOGRATE_MAX
 from .base import Likelihood, holds_whole_numbers, no_mask
 
-MOST_CLASSES = 1 << 24  # whole numbers that float32 holds
+MOST_CLASSES = 1 << 24  # integers that float32 holds
 
 
 class _Whole(Likelihood):
-    """Of whole numbers from 0 on."""
+    """Of integers from 0 on."""
 
     is_density = False
     noise = "uniform"
     whole = True
 
     def misfit(self, X: Any, end: float) -> tuple[float, float, bool, str] | None:
-        """None where X holds whole numbers in [0, end); else its range, whether they are whole, and that in words."""
+        """None where X holds integers in [0, end); else its range, whether they are whole, and that in words."""
         low, high = self.range(X)
         whole = holds_whole_numbers(self.backend, X)
         if low >= 0 and high < end and whole:
@@ -67,9 +67,7 @@ class Categorical(_Whole):
         fits = "number the classes from 0"
         if whole and low >= 0:
             fits = f"take 'categorical:{high + 1:.0f}'" if high < MOST_CLASSES else "take 'poisson' if they are counts"
-        raise UsageError(
-            f"likelihood {self.name!r} explains the whole numbers 0 … {self.classes - 1}, and {came}: {fits}"
-        )
+        raise UsageError(f"likelihood {self.name!r} explains the integers 0 … {self.classes - 1}, and {came}: {fits}")
 
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
         no_mask(mask)
@@ -105,7 +103,7 @@ class _Counts(_Whole):
         low, high, _, came = found
         fits = "'continuous-bernoulli' or 'gaussian'" if low >= 0 and high <= 1 else "'gaussian' or 'laplace'"
         raise UsageError(
-            f"likelihood {self.name!r} explains counts, the whole numbers from 0 on, and {came}: take likelihood {fits}"
+            f"likelihood {self.name!r} explains counts, the integers from 0 on, and {came}: take likelihood {fits}"
         )
 
     def mean(self, out):

@@ -36,7 +36,7 @@ SIDE = 900  # pixels, about: how long the longer side of a grid of pictures is
 TALL = 8000  # pixels: pictures of many rows are enlarged less, to stay below it
 LABEL = 40  # characters of a label in a legend
 FEW = 10  # fewer epochs than this are dots as well as a line
-WHOLE: dict[str, Any] = {"integer": True, "min_n_ticks": 1, "steps": [1, 2, 5, 10]}  # ticks at whole numbers
+WHOLE: dict[str, Any] = {"integer": True, "min_n_ticks": 1, "steps": [1, 2, 5, 10]}  # ticks at integers
 GAP = 64  # the grey between pictures, of 255
 DPI = 128  # of the manifold: a power of two, so that inches times it are whole pixels again
 

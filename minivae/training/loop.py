@@ -129,7 +129,7 @@ class Training(State):
         at, result = self.at, evaluate_batches(self.vae, rows)
         if not math.isfinite(result.elbo + result.bound):
             raise diagnose(self, at.total_steps, f"validation elbo {result.elbo:g}")
-        if self.options.beta.settled(at.epoch):
+        if self.options.beta.finished(at.epoch):
             at.waited += 1
             if result.bound > at.best_bound:
                 at.best_bound, at.best_epoch, at.waited = result.bound, at.epoch, 0

@@ -44,28 +44,32 @@ class Options:
     save_seconds: float = SAVE_SECONDS
 
     def __post_init__(self) -> None:
-        self.epochs = checks.whole("epochs", self.epochs)
+        self.epochs = checks.integer("epochs", self.epochs)
         if self.epochs > MOST_EPOCHS:
             raise UsageError(
                 f"epochs={str(self.epochs)[:30]}: expected at most {MOST_EPOCHS}, the noise's counter of passes"
             )
-        self.batch_size = checks.whole("batch_size", self.batch_size)
+        self.batch_size = checks.integer("batch_size", self.batch_size)
         optimizer = Adam() if self.optimizer is None else self.optimizer
-        self.optimizer = checks.instance("optimizer", optimizer, Optimizer, "an optimizer, such as mv.Adam(1e-3)")
+        self.optimizer = checks.instance_of("optimizer", optimizer, Optimizer, "an optimizer, such as mv.Adam(1e-3)")
         self.beta = self.beta if isinstance(self.beta, Beta) else Beta(self.beta)
         if self.patience is not None:
-            self.patience = checks.whole("patience", self.patience)
+            self.patience = checks.integer("patience", self.patience)
             if self.validation is None:
                 raise UsageError("patience needs validation rows: give validation=X_val (--validation 0.1)")
         if self.clip is not None:
-            self.clip = checks.real("clip", self.clip, lambda x: x > 0, "a number > 0, the gradient's largest norm")
+            self.clip = checks.finite_float(
+                "clip", self.clip, lambda x: x > 0, "a number > 0, the gradient's largest norm"
+            )
         self.run = None if self.run is None else Path(self.run)
         if self.callback is not None and not callable(self.callback):
             raise UsageError(f"callback={self.callback!r}: expected a function of an epoch's row")
         schedule = parse(self.schedule) if isinstance(self.schedule, str) else self.schedule
-        self.schedule = checks.instance("schedule", schedule, Schedule, "a schedule's name, or a mv.Schedule")
-        self.free_bits = checks.real("free_bits", self.free_bits, lambda x: x >= 0, "a number of nats ≥ 0")
+        self.schedule = checks.instance_of("schedule", schedule, Schedule, "a schedule's name, or a mv.Schedule")
+        self.free_bits = checks.finite_float("free_bits", self.free_bits, lambda x: x >= 0, "a number of nats ≥ 0")
         checks.scale(self.scale)
-        if checks.flag("resume", self.resume) and self.run is None:
+        if checks.boolean("resume", self.resume) and self.run is None:
             raise UsageError("resume=True needs run=: the folder to resume")
-        self.save_seconds = checks.real("save_seconds", self.save_seconds, lambda x: x >= 0, "a number of seconds ≥ 0")
+        self.save_seconds = checks.finite_float(
+            "save_seconds", self.save_seconds, lambda x: x >= 0, "a number of seconds ≥ 0"
+        )

@@ -95,7 +95,7 @@ class Beta:
 
     def __post_init__(self) -> None:
         for name in ("beta", "warmup", "cycle"):
-            value = checks.real(name, getattr(self, name), lambda x: x >= 0, "a number ≥ 0")
+            value = checks.finite_float(name, getattr(self, name), lambda x: x >= 0, "a number ≥ 0")
             object.__setattr__(self, name, value)
         if self.warmup and self.cycle:
             raise UsageError("a linear warm-up and a cycle of the KL's weight exclude each other: leave one out")
@@ -106,6 +106,6 @@ class Beta:
             return self.beta * min(1.0, (t % self.cycle) / (0.5 * self.cycle))
         return self.beta * (min(1.0, t / self.warmup) if self.warmup else 1.0)
 
-    def settled(self, t: float) -> bool:
+    def finished(self, t: float) -> bool:
         """Whether the warm-up, or the first cycle, is over: from here on early stopping counts."""
         return t >= max(self.warmup, self.cycle)

@@ -61,7 +61,7 @@ def no_drop_in(data: Any = (0.5, 0.3, 0.15, 0.05), models: int = 20, seed: int =
     The minimisers are over all models with the exact posterior (eq. 14) as encoder, found by descent.
     """
     p = probabilities("data", data)
-    models = checks.whole("models", models, 2)
+    models = checks.integer("models", models, 2)
     kl_rest, bhattacharyya_rest = [], []
     for other in range(models):
         toy = DiscreteJoint.random(p.size, 3, seed + other)

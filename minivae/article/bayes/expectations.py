@@ -100,9 +100,9 @@ def two_ways(mean: float = 1.5, std: float = 0.5, points: int = 101, samples: in
 
     The mistake converges to ∫ x p(x)² dx = mean / (2 std √π).
     """
-    mean = checks.real("mean", mean, lambda x: True, "a number")
-    std = checks.real("std", std, lambda x: x > 0, "a standard deviation > 0")
-    points, samples = checks.whole("points", points, 2), checks.whole("samples", samples, 2)
+    mean = checks.finite_float("mean", mean, lambda x: True, "a number")
+    std = checks.finite_float("std", std, lambda x: x > 0, "a standard deviation > 0")
+    points, samples = checks.integer("points", points, 2), checks.integer("samples", samples, 2)
 
     def density(x: np.ndarray) -> np.ndarray:
         return np.exp(-0.5 * ((x - mean) / std) ** 2) / (std * math.sqrt(2 * math.pi))
@@ -143,10 +143,10 @@ def sampling_rate(
     """
     if not hasattr(sizes, "__iter__"):
         raise UsageError(f"sizes={sizes!r}: expected at least two numbers of samples, as in (16, 64, 256)")
-    sizes = np.array([checks.whole(f"sizes[{i}]", n) for i, n in enumerate(sizes)])
+    sizes = np.array([checks.integer(f"sizes[{i}]", n) for i, n in enumerate(sizes)])
     if len(set(sizes)) < 2:
         raise UsageError("sizes: expected at least two different numbers of samples")
-    repeats = checks.whole("repeats", repeats, 2)
+    repeats = checks.integer("repeats", repeats, 2)
     rng = np.random.default_rng(seed)
     estimates = np.array([np.asarray(draw(rng, (repeats, n))).mean(axis=1) for n in sizes])
     errors = np.sqrt(((estimates - exact) ** 2).mean(axis=1))

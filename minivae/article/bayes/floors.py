@@ -31,7 +31,7 @@ def discrete_floor(models: int = 1000, seed: int = 0) -> DiscreteFloor:
 
     The perfect model has p(x) = p̃(x) and the exact posterior (eq. 14) as its encoder; the others explain the same data.
     """
-    models, seed = checks.whole("models", models), checks.whole("seed", seed, 0)
+    models, seed = checks.integer("models", models), checks.integer("seed", seed, 0)
     perfect = DiscreteJoint.random(seed=seed).perfect()
     X, Z = perfect.encoder.shape
     excesses = []
@@ -60,8 +60,8 @@ def density_loss(std: float = 0.01, explained: float = 0.5) -> DensityLoss:
 
     explained   w²/std², the share of the variance that z explains, in [0, 1): it moves nats from one term to the other
     """
-    std = checks.real("std", std, lambda x: x > 0, "a standard deviation > 0")
-    explained = checks.real("explained", explained, lambda x: 0 <= x < 1, "a share in [0, 1)")
+    std = checks.finite_float("std", std, lambda x: x > 0, "a standard deviation > 0")
+    explained = checks.finite_float("explained", explained, lambda x: 0 <= x < 1, "a share in [0, 1)")
     w2, sigma2 = explained * std**2, (1 - explained) * std**2
     variance = sigma2 / std**2  # of the posterior, whose mean is w x/std²
     error = (sigma2 / std**2) ** 2 * std**2 + w2 * variance  # E[(x − w z)²]: of the mean, and from its spread
@@ -86,7 +86,7 @@ def antagonists(states: int = 4) -> Antagonists:
     Data spread evenly over the states. `faithful`: z = x, which reconstructs without error and costs ln states of KL;
     `collapsed`: z tells nothing, which costs no KL and ln states of reconstruction. Only the sum tells how good it is.
     """
-    states = checks.whole("states", states, 2)
+    states = checks.integer("states", states, 2)
     even, identity = np.full(states, 1 / states), np.eye(states)
     blank = np.tile(even, (states, 1))
     faithful, collapsed = DiscreteJoint(even, identity, identity, even), DiscreteJoint(even, blank, blank, even)

@@ -167,7 +167,7 @@ def small_encoder_gaps(rows: int = 24, steps: int = 300, seed: int = 0) -> MeanG
 
     residual   the largest |ln p(x) − ELBO − KL(encoder ‖ exact)|, the ELBO by eq. 13 and 16, the KL by eq. 5
     """
-    rows, steps = checks.whole("rows", rows), checks.whole("steps", steps)
+    rows, steps = checks.integer("rows", rows), checks.integer("steps", steps)
     rng = np.random.default_rng(seed)
     angles, places = rng.uniform(0, 2 * np.pi, (max(rows, 128), 1)), np.linspace(0, 2 * np.pi, 12, endpoint=False)
     X = (rng.random((len(angles), 12)) < 1 / (1 + np.exp(-4 * np.cos(angles - places)))).astype(np.float64)  # bumps

@@ -44,7 +44,7 @@ class DiscreteJoint:
     @classmethod
     def random(cls, x: int = 5, z: int = 3, seed: int = 0) -> DiscreteJoint:
         """Four random tables for `x` values of x and `z` of z: no part fits another."""
-        x, z = checks.whole("x", x), checks.whole("z", z)
+        x, z = checks.integer("x", x), checks.integer("z", z)
         rng = np.random.default_rng(seed)
         tables = (rng.dirichlet(np.ones(n), rows) for n, rows in ((x, 1), (z, x), (x, z), (z, 1)))
         data, encoder, decoder, prior = tables
@@ -136,7 +136,7 @@ class JointIdentity:
 
 def joint_identity(toy: DiscreteJoint | None = None) -> JointIdentity:
     """KL(joint) = 𝓛 + E[ln p̃(x)] (eq. 8–11), and both forms of 𝓛 (eq. 12, 13), by summation; None: a random toy."""
-    toy = DiscreteJoint.random() if toy is None else checks.instance("toy", toy, DiscreteJoint, "a DiscreteJoint")
+    toy = DiscreteJoint.random() if toy is None else checks.instance_of("toy", toy, DiscreteJoint, "a DiscreteJoint")
     kl_joint, kl_nested, constant, loss = toy.kl_joint(), toy.kl_nested(), -toy.entropy, toy.loss()
     nll, kl = toy.loss_parts()
     pairs = ((kl_joint, kl_nested), (kl_joint, loss + constant), (loss, nll + kl))

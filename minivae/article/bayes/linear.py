@@ -27,13 +27,13 @@ class LinearGaussian:
         self.W, self.b = numbers("W", W, 2), numbers("b", b, 1)
         if self.W.shape[0] != self.b.size:
             raise UsageError(f"expected W (D, L) and b (D,); got {self.W.shape} and {self.b.shape}")
-        self.sigma2 = checks.real("sigma2", sigma2, lambda x: x > 0, "a variance σ² > 0")
+        self.sigma2 = checks.finite_float("sigma2", sigma2, lambda x: x > 0, "a variance σ² > 0")
         self.M = self.W.T @ self.W + self.sigma2 * np.eye(self.W.shape[1])
 
     @classmethod
     def of(cls, vae: VAE) -> LinearGaussian:
         """The decoder of a linear VAE, hidden=(), with a Gaussian of one σ, given or learned (eq. 22)."""
-        checks.unscaled(checks.instance("vae", vae, VAE, "a mv.VAE"))
+        checks.unscaled(checks.instance_of("vae", vae, VAE, "a mv.VAE"))
         likelihood, D = vae.likelihood, vae.features
         if vae.hidden or not likelihood.is_density or likelihood.width != D or "gaussian" not in likelihood.name:
             raise UsageError(

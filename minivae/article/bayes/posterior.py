@@ -67,9 +67,9 @@ def exact_posterior(vae: VAE, X: Any, reach: float = 10.0, points: int | None = 
 
 def posterior_of(model: ExactModel, X: np.ndarray, reach: float = 10.0, points: int | None = None) -> GridPosterior:
     """`exact_posterior` for a model that is doubled, and rows that are checked, already."""
-    reach = checks.real("reach", reach, lambda x: x > 0, "a number > 0")
+    reach = checks.finite_float("reach", reach, lambda x: x > 0, "a number > 0")
     N, L = X.shape[0], model.latent_dim
-    n = POINTS[L] if points is None else checks.whole("points", points, 3)
+    n = POINTS[L] if points is None else checks.integer("points", points, 3)
     axes, log_density = np.empty((N, L, n)), np.empty((N,) + L * (n,))
     log_px, error, mean, cov = np.empty(N), np.empty(N), np.empty((N, L)), np.empty((N, L, L))
     wide = np.linspace(np.full(L, -reach), np.full(L, reach), SEARCH_POINTS[L], axis=1)

@@ -45,7 +45,7 @@ class PPCA(LinearGaussian):
         """The closed form above, for X (N, D) and 1 ≤ L < D. UsageError where no variance is left for σ²."""
         X = numbers("X", X, 2)
         D = X.shape[1]
-        if checks.whole("latent_dim", latent_dim) >= D:
+        if checks.integer("latent_dim", latent_dim) >= D:
             raise UsageError(f"latent_dim={latent_dim}: expected fewer than the {D} features: σ² needs the rest")
         b = X.mean(axis=0)
         eigenvalues, vectors = np.linalg.eigh((X - b).T @ (X - b) / X.shape[0])
@@ -110,7 +110,7 @@ def fit_linear_vae(vae: VAE, X: Any, steps: int = 3000, lr: float = 0.1) -> VAE:
     points = np.concatenate([np.eye(L), -np.eye(L)]) * np.sqrt(L)
     eps = np.repeat(points[:, None, :], checks.array("X", X, vae.features).shape[0], axis=1)
     optimizer, cosine = Adam(lr), Schedule("cosine")
-    steps, X, eps = checks.whole("steps", steps), vae.backend.asarray(X, vae.backend.dtype), vae.backend.asarray(eps)
+    steps, X, eps = checks.integer("steps", steps), vae.backend.asarray(X, vae.backend.dtype), vae.backend.asarray(eps)
     for step in range(steps):
         optimizer.lr = lr * cosine.factor(step, steps)
         vae.train_step(X, optimizer, eps=eps)
@@ -127,7 +127,7 @@ def linear_vae_is_ppca(likelihood: str | None = None, rows: int = 300, seed: int
     """
     rng = np.random.default_rng(seed)
     basis = np.linalg.qr(rng.standard_normal((6, 6)))[0]
-    X = rng.standard_normal((checks.whole("rows", rows, 10), 6)) * [2.0, 1.2, 0.5, 0.45, 0.4, 0.35] @ basis + 1.0
+    X = rng.standard_normal((checks.integer("rows", rows, 10), 6)) * [2.0, 1.2, 0.5, 0.45, 0.4, 0.35] @ basis + 1.0
     if likelihood is None:
         likelihood = f"gaussian:{np.sqrt(PPCA.fit(X, 2).sigma2)!s}"
     vae = VAE(6, 2, (), likelihood=likelihood, backend="numpy", dtype="float64", seed=seed)

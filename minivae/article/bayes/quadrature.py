@@ -69,7 +69,7 @@ class ExactModel:
     """A copy of a model in float64, on the host, that integrates over z instead of sampling it. L ≤ 2."""
 
     def __init__(self, vae: VAE):
-        checks.unscaled(checks.instance("vae", vae, VAE, "a mv.VAE"))
+        checks.unscaled(checks.instance_of("vae", vae, VAE, "a mv.VAE"))
         self.latent_dim = small(vae.latent_dim)
         self._to_host = vae.backend.to_host
         whole = Checkpoint(vae.config(), vae.backend.dtype.name, tensors_of(vae))

@@ -59,7 +59,7 @@ def two_points_optimum(features: int = 8) -> TwoPoints:
     """
     from scipy.optimize import minimize
 
-    D = checks.whole("features", features)
+    D = checks.integer("features", features)
     starts = ([-0.9, 0.9, -2.0, -2.0], [-0.3, 1.2, 0.0, -1.0], [0.0, 0.0, 0.0, 0.0])  # the last: collapse
     options = {"gtol": 1e-9}
     found = [minimize(lambda h: sum(_parts(h, D)[:2]), start, method="BFGS", options=options) for start in starts]
@@ -124,7 +124,7 @@ def train_two_points(features: int = 8, steps: int = 3000, samples: int = 256, s
     It is linear, which is enough: at the optimum both variances are equal, and the best decoder's logit then is a line
     in z.
     """
-    features, steps = checks.whole("features", features), checks.whole("steps", steps)
+    features, steps = checks.integer("features", features), checks.integer("steps", steps)
     vae = VAE(features, 1, (), likelihood="bernoulli", samples=samples, backend="numpy", dtype="float64", seed=seed)
     X, optimizer, cosine = two_points(features), Adam(LEARNING_RATE, beta2=0.95), Schedule("cosine")
     for step in range(steps):

@@ -71,14 +71,14 @@ def balance(
                likelihood is largest for σ² = mse
     error      how the squared error is reduced over features: "mean", "sum" or "half-sum"
     """
-    D = checks.whole("features", features)
+    D = checks.integer("features", features)
     if error not in DIVISORS:
         raise UsageError(f"error={error!r}: expected one of {', '.join(DIVISORS)}")
     given = {"weight": weight, "sigma": sigma, "mse": mse}
     if sum(value is not None for value in given.values()) != 1:
         raise UsageError("balance: expected exactly one of weight=, sigma= and mse=; the others follow from it")
     name, value = next((name, value) for name, value in given.items() if value is not None)
-    value = checks.real(name, value, lambda x: x > 0, "a number > 0")
+    value = checks.finite_float(name, value, lambda x: x > 0, "a number > 0")
     half = DIVISORS[error](D) / 2
     sigma2 = {"weight": value * half, "sigma": value**2, "mse": value}[name]
     constant = 0.5 * D * math.log(2 * math.pi * sigma2)
