@@ -137,7 +137,7 @@ FIGURES = {
 }  # fmt: skip
 WORDS = """\
 test part of digits, 1,234 rows, nats a row
-  iwae    -100.000   (what it was trained on)
+  iwae    -100.000   (its training objective)
   elbo    -101.500   (−elbo 101.500)
   nll       90.250
   kl        11.250

@@ -1362,7 +1362,7 @@ GREY = MASK * 0.5
             MASK * 3,
             True,
             "gaussian",
-            "from 0 to 3, all of them whole: if they are counts, --likelihood poisson",
+            "from 0 to 3, all integers: if they are counts, use --likelihood poisson",
             "none",
         ),
         (MASK * 3.5, True, "gaussian", "from 0 to 3.5, not in [0, 1]", "none"),

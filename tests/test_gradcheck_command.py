@@ -216,7 +216,7 @@ MISTAKES = [
     (["{path}:Needs", "--shapes", "5x3,3x4,4"], "cannot be built without arguments"),
     (["{path}:Complex", "--shapes", "5x3,3x4,4"], "expected real numbers"),
     (["{path}:constant", "--shapes", "3"], "expected forward and backward, or a function"),
-    (["dense", "--shapes", "5x3"], "--shapes goes with your own code"),
+    (["dense", "--shapes", "5x3"], "--shapes is for your own code"),
     (["dense", "--kernels", "fast"], "expected fused, reference or both"),
     (["dense", "--tolerance", "2"], "expected a relative error"),
     (["dense", "--worst", "0"], "expected an integer of at least 1"),

@@ -202,7 +202,7 @@ def test_columns_of_any_unit_fill_the_colours(figure, tmp_path):
     low, high = TABLE.min(axis=0), TABLE.max(axis=0)
     np.testing.assert_allclose(model[:, :3], ((TABLE * 0.5 - low) / np.where(high > low, high - low, 1))[:, :3])
     assert all(axes.images[0].get_clim() == (0, 1) for axes in figure().axes[:2])
-    assert colour_bar(figure()).startswith("0 and 1: least and greatest of the column in these rows of the data")
+    assert colour_bar(figure()).startswith("0 and 1: minimum and maximum of the column in these rows of the data")
     assert colour_bar(figure()).endswith("; grey: constant there")
     assert [axes.get_title(loc="left") for axes in figure().axes[:2]] == ["data", "model"]
 
@@ -213,7 +213,7 @@ def test_limits_are_the_range_that_the_colours_span(figure, tmp_path):
                  lambda: plots.reconstructions(TABLE, TABLE, None, tmp_path / "x.png", limits=limits)):  # fmt: skip
         draw()
         np.testing.assert_allclose(maps(figure())[0], (TABLE - limits[0]) / (limits[1] - limits[0]))
-        assert colour_bar(figure()) == "0 and 1: least and greatest of the column in the data"
+        assert colour_bar(figure()) == "0 and 1: minimum and maximum of the column in the data"
 
 
 @pytest.mark.parametrize("n", [1, 2, 24])

@@ -143,4 +143,4 @@ def test_ctrl_c_while_data_are_read_is_one_line(tmp_path):
     before = "import minivae.cli.train as t; t.load = lambda *_: os.kill(os.getpid(), signal.SIGINT)"
     result = command(before, tmp_path)
     assert result.returncode == 130
-    assert result.stderr.strip() == "minivae: interrupted; nothing was begun"
+    assert result.stderr.strip() == "minivae: interrupted; training had not begun"

@@ -1,6 +1,6 @@
-"""cli: `minivae …`. Options in, calls of the library, words out; nothing is computed here.
+"""app: the command line `minivae`. It parses options, calls the library and prints; it computes nothing.
 
-Importing it loads typer and nothing heavy: each command imports what it needs, so that `--help` is quick. A user's
+Importing it loads typer and no large package: each command imports what it needs, so that `--help` is quick. A user's
 mistake is a UsageError: `__main__.py` prints it as one line and exits with status 2.
 """
 
@@ -54,17 +54,19 @@ def _options(
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `minivae train` made.")]
 OtherData = Annotated[
-    str | None, typer.Argument(metavar="[DATA]", help="Other data than the run's own: a set's name or a file.")
+    str | None, typer.Argument(metavar="[DATA]", help="Data other than the run's: a set's name or a file.")
 ]
 Split = Annotated[
     str | None,
-    typer.Option(metavar="train|validation|test", help="Which part of the data; the test part unless given."),
+    typer.Option(metavar="train|validation|test", help="Part of the data to use; default: the test part."),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
-BackendName = Annotated[str, typer.Option("--backend", metavar="numpy|cupy|auto", help="Where to compute.")]
-KernelKind = Annotated[str, typer.Option("--kernels", metavar="fused|reference", help="Which kernels.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a machine.")]
+BackendName = Annotated[str, typer.Option("--backend", metavar="numpy|cupy|auto", help="Array library: CPU or GPU.")]
+KernelKind = Annotated[
+    str, typer.Option("--kernels", metavar="fused|reference", help="Fused kernels, or plain array code.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @app.command()
@@ -112,24 +114,26 @@ def train(
     samples: Annotated[int, typer.Option(metavar="S", help="Samples of z for each row.")] = 1,
     antithetic: Annotated[bool, typer.Option("--antithetic", help="Samples in pairs of noise ε and −ε.")] = False,
     free_bits: Annotated[
-        float, typer.Option(metavar="X", help="Nats of KL that each latent dimension has for nothing.")
+        float, typer.Option(metavar="X", help="Nats of KL in each latent dimension that are not penalised.")
     ] = 0.0,
     beta: Annotated[float, typer.Option(metavar="X", help="Weight of the KL.")] = 1.0,
-    kl_warmup: Annotated[float, typer.Option(metavar="N", help="Epochs in which that weight rises from 0.")] = 0.0,
-    beta_cycle: Annotated[float, typer.Option(metavar="N", help="Epochs of a cycle of that weight.")] = 0.0,
+    kl_warmup: Annotated[float, typer.Option(metavar="N", help="Epochs over which that weight rises from 0.")] = 0.0,
+    beta_cycle: Annotated[
+        float, typer.Option(metavar="N", help="Period of that weight in epochs: it rises, then restarts.")
+    ] = 0.0,
     binarize: Annotated[str, typer.Option(metavar="M", help="auto, none, threshold, static or dynamic.")] = "auto",
     validation: Annotated[float, typer.Option(metavar="F", help="Share of the training rows to validate on.")] = 0.0,
     patience: Annotated[
         int | None, typer.Option(metavar="N", help="Stop after N epochs without a better validation bound.")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of every random number.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of all random numbers.")] = 0,
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
     dtype: Annotated[str, typer.Option(metavar="T", help="float32 or float64.")] = "float32",
-    tf32: Annotated[bool, typer.Option("--tf32", help="Coarser, faster products of float32 on a GPU.")] = False,
+    tf32: Annotated[bool, typer.Option("--tf32", help="Faster, less precise float32 matmul on a GPU.")] = False,
     plugin: Plugin = None,
 ) -> None:
-    """Train a VAE and leave a run: config, history, model, pictures.
+    """Train a VAE and write a run's folder: config, history, model, pictures.
 
     Example: minivae train mnist --out run --hidden 500 --latent 20 --epochs 10
     """
@@ -150,16 +154,16 @@ def train(
         options = _resumed_options(out, source, options, given)
     session = Session(out, source, options)
     try:
-        session.train(resume=resume, force=force, say=_say_if_heard)
+        session.train(resume=resume, force=force, say=_say_if_open)
     except (KeyboardInterrupt, Terminated) as error:
         again = shlex.join(["minivae", "train", data, "--out", str(out), "--resume"])
-        hint = f"{out} is saved; go on with: {again}" if session.begun else "nothing was begun"
+        hint = f"{out} is saved; go on with: {again}" if session.begun else "training had not begun"
         _say_error(printable(f"minivae: interrupted; {hint}"))
         raise typer.Exit(error.status if isinstance(error, Terminated) else 130) from None
 
 
 def _resumed_options(out: Path, source: str, options: dict[str, Any], given: set[str]) -> dict[str, Any]:
-    """The options that the run was begun with, and the number of epochs asked for now."""
+    """Return the run's options, with the number of epochs given now."""
     from . import runs
 
     config = runs.read_config(out)
@@ -180,18 +184,20 @@ def evaluate(
     run: RunFolder,
     data: OtherData = None,
     split: Split = None,
-    n: Annotated[int | None, typer.Option("-n", metavar="N", help="The first N rows alone.")] = None,
+    n: Annotated[int | None, typer.Option("-n", metavar="N", help="Use only the first N rows.")] = None,
     importance: Annotated[
         int | None, typer.Option(metavar="K", help="Also ln p(x) by importance sampling with K samples a row.")
     ] = None,
     ais: Annotated[
-        int | None, typer.Option(metavar="T", help="Also by annealed importance sampling, T temperatures: slow.")
+        int | None,
+        typer.Option(metavar="T", help="Also ln p(x) by annealed importance sampling, T temperatures: slow."),
     ] = None,
     chains: Annotated[int, typer.Option(metavar="C", help="Chains of --ais for each row.")] = 16,
     bidirectional: Annotated[
-        bool, typer.Option("--bidirectional", help="Check --ais from above and below, on rows the model draws.")
+        bool,
+        typer.Option("--bidirectional", help="Bound the error of --ais from both sides, on rows drawn from the model."),
     ] = False,
-    report: Annotated[bool, typer.Option("--report", help="Which latent dimensions are used, and how much.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Print how much each latent dimension is used.")] = False,
     per_row: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write ln p(x) of each row: .csv or .npz, for anomaly scores.")
     ] = None,
@@ -201,7 +207,7 @@ def evaluate(
     kernels: KernelKind = "fused",
     plugin: Plugin = None,
 ) -> None:
-    """ELBO, NLL and KL of a run's model, in nats a row.
+    """Compute ELBO, NLL and KL of a run's model, in nats a row.
 
     Example: minivae evaluate run --importance 1000 --report
     """
@@ -238,7 +244,7 @@ def trace(
     kernels: KernelKind = "fused",
     plugin: Plugin = None,
 ) -> None:
-    """One forward and backward pass, step by step: shapes, bytes, FLOPs, times, norms, and what is not finite.
+    """Print one forward and backward pass, step by step: shapes, bytes, FLOPs, times, norms, NaN and infinities.
 
     Example: minivae trace run -n 128
     """
@@ -261,15 +267,15 @@ def trace(
 def sample(
     run: RunFolder,
     out: Out,
-    n: Annotated[int, typer.Option("-n", metavar="N", help="How many.")] = 64,
+    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of rows.")] = 64,
     draw: Annotated[bool, typer.Option("--draw", help="Draw x ~ p(x|z) instead of taking its mean.")] = False,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Another seed than the run's.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed; default: the run's.")] = None,
     force: Force = False,
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
     plugin: Plugin = None,
 ) -> None:
-    """Sample new rows from a run's model: a picture (.png), or an array (.npy) in the data's own units.
+    """Sample new rows from a run's model: a picture (.png), or an array (.npy) in the data's units.
 
     Example: minivae sample run -n 64 -o samples.png
     """
@@ -323,7 +329,7 @@ def encode(
     kernels: KernelKind = "fused",
     plugin: Plugin = None,
 ) -> None:
-    """Write the posterior of each row (.npz): mean and logvar (n, L), rows (n,), and y (n,) where there are labels.
+    """Write the posterior of each row (.npz): mean and logvar (n, L), rows (n,), and labels y (n,) if there are any.
 
     Example: minivae encode run -o codes.npz
     """
@@ -345,7 +351,7 @@ def encode(
 
 @app.command()
 def info(as_json: Json = False) -> None:
-    """What minivae runs on here: versions, backend, BLAS, extras, and the environment variables that it reads.
+    """Describe this installation: versions, backend, BLAS, extras, and the environment variables that minivae reads.
 
     Example: minivae info --json
     """
@@ -375,18 +381,18 @@ app.command()(bench)
 
 
 def _say(text: str) -> None:
-    """A line on standard output."""
+    """Print a line on standard output."""
     print(printable(text))
 
 
 def _say_error(text: str) -> None:
-    """A line on standard error, where a terminal still listens (it does not after SIGHUP)."""
+    """Print a line on standard error; ignore that the terminal is closed (after SIGHUP)."""
     with contextlib.suppress(OSError):
         typer.echo(text, err=True)
 
 
-def _say_if_heard(text: str) -> None:
-    """`_say`, for a training, which goes on when nobody listens any more (`… | head`, a full disk)."""
+def _say_if_open(text: str) -> None:
+    """`_say`, for a training: if standard output is closed or full (`… | head`), training goes on without output."""
     try:
         _say(text)
         sys.stdout.flush()
@@ -399,7 +405,7 @@ def _check_out(path: Path, suffixes: tuple[str, ...], force: bool, flag: str = "
         raise UsageError(f"{flag} {path}: expected a name that ends in {' or '.join(suffixes)}")
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"{flag} {path}: expected a file in a folder that exists")
-    if os.path.lexists(path) and not force:  # a link to nothing is something, too
+    if os.path.lexists(path) and not force:  # a broken link counts as existing
         raise UsageError(f"{flag} {path} exists: choose another name, or --force to replace it")
     if path.suffix == ".png":
         from .. import plots
@@ -409,7 +415,7 @@ def _check_out(path: Path, suffixes: tuple[str, ...], force: bool, flag: str = "
 
 @contextlib.contextmanager
 def _writing(path: Path, force: bool) -> Iterator[Any]:
-    """A file that becomes `path` once it is whole; without `force` nothing that came there meanwhile is replaced."""
+    """Open a file that becomes `path` when complete; without `force`, a file created meanwhile is not replaced."""
     from ..disk import writing
 
     try:
@@ -420,7 +426,7 @@ def _writing(path: Path, force: bool) -> Iterator[Any]:
 
 
 def _write_rows(out: Path, force: bool, Y: Any, X: Any, shape: tuple[int, int] | None, limits: Any = None) -> None:
-    """Y (n, D) as an array, or as a picture, with the data X above it where there are some."""
+    """Write Y (n, D) as an array, or as a picture, below the data X if given."""
     import numpy as np
 
     from .. import plots

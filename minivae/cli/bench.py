@@ -1,6 +1,6 @@
-"""command: the command line `minivae bench`. It reads options, calls `headline.py`, prints, and keeps the figures.
+"""bench: the command `minivae bench`. It parses options, calls `headline.py`, prints and saves the figures.
 
-Only typer is imported here; everything else when it is asked for. `cli.py` registers `bench`.
+At import only typer is loaded; the command imports the rest. `app.py` registers `bench`.
 """
 
 from __future__ import annotations
@@ -20,22 +20,20 @@ RESULTS = Path("bench/results")  # of a checkout
 
 
 def bench(
-    quick: Annotated[bool, typer.Option("--quick", help="Short runs: a look, in less than a minute.")] = False,
-    peers: Annotated[
-        bool, typer.Option("--peers", help="PyTorch and JAX too, on the same machine in the same run.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a machine.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Short runs, in less than a minute.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Race PyTorch and JAX too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="Keep the figures as JSON; in a checkout bench/results/ is where."
+            "--out", "-o", metavar="FILE", help="Save the figures as JSON; default in a checkout: bench/results/."
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the FILE of an interrupted run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the FILE of an interrupted run.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     threads: Annotated[int, typer.Option(metavar="N", help="Cores for each contender.")] = 2,
 ) -> None:
-    """Measure minivae: training step, kernels, epoch, evaluation; contenders take turns, so that ratios hold.
+    """Measure minivae: training step, kernels, epoch, evaluation. Contenders take turns, so that ratios are fair.
 
     Example: minivae bench --quick --peers
     """
@@ -77,7 +75,7 @@ def bench(
 
 
 def _path(out: Path | None, figures: Figures, resume: bool, force: bool) -> Path | None:
-    """Where the figures are kept: --out; else, of a full run in a checkout, a file of that day and machine."""
+    """Return the file for the figures: --out; else, for a full run in a checkout, one named by date and machine."""
     from ..errors import UsageError
 
     if resume and force:
@@ -101,20 +99,20 @@ def _path(out: Path | None, figures: Figures, resume: bool, force: bool) -> Path
 
 def _farewell(path: Path | None, figures: Figures) -> str:
     if path is None or not figures.cells:
-        return "minivae: interrupted; nothing is kept"
+        return "minivae: interrupted; nothing was saved"
     count = len(figures.cells)
     return f"minivae: interrupted; {path} holds {count} races; go on with: minivae bench … --out {path} --resume"
 
 
 class _Watcher:
-    """Says on standard error which race runs: one live line on a terminal, and a line for each race that is done."""
+    """Shows progress on standard error: a live line on a terminal, and a line for each finished race."""
 
     def __init__(self, live: Live):
         self.live = live
         self.told: set[str] = set()
 
     def done(self, measured: Measured) -> None:
-        """Write a line for the race, and one for each contender that could not run, once."""
+        """Print a line for the race and, once, one for each contender that could not run."""
         from ..bench.figures import title
 
         for name, result in measured.results.items():

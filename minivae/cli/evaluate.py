@@ -1,4 +1,4 @@
-"""assessment: what `minivae evaluate` does from its options to its figures: as a dict for machines, and as lines."""
+"""evaluate: the work of `minivae evaluate`, from its options to its figures, as a dict and as lines of text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..evaluation.latents import ACTIVE, usage
 from .runs import Part, Run
 
 LEAPFROG = 10  # steps in each transition of AIS
-SIMULATED = 16  # rows that the check from both sides draws
+SIMULATED = 16  # rows that the bidirectional check draws
 
 
 def assess(
@@ -29,12 +29,12 @@ def assess(
     bidirectional: bool = False,
     report: bool = False,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The figures of a run's model on a part of data; and ln p(x) of each row, where it was asked for.
+    """Compute the figures of a run's model on a part of data, and ln p(x) of each row if an estimate is requested.
 
     importance   K, samples for each row: ln p(x) by importance sampling
     ais          T, temperatures: ln p(x) by annealed importance sampling with `chains` chains
-    bidirectional   the check of AIS from both sides, on rows that the model draws
-    report       which latent dimensions are used
+    bidirectional   bound the error of AIS from both sides, on rows drawn from the model
+    report       measure which latent dimensions are used
     """
     if bidirectional and ais is None:
         raise UsageError("--bidirectional checks annealed importance sampling: give --ais T as well")
@@ -62,7 +62,7 @@ def assess(
 
 
 def _mean(log_px: np.ndarray, error: np.ndarray) -> dict[str, float | None]:
-    """The mean over rows and its standard error: of the estimates alone, not of the choice of rows."""
+    """Return the mean over rows and its standard error: that of the estimates, not that of the choice of rows."""
     error_of_mean = float(np.sqrt((error**2).sum()) / len(error))
     return {
         "log_likelihood": float(log_px.mean()),
@@ -71,10 +71,10 @@ def _mean(log_px: np.ndarray, error: np.ndarray) -> dict[str, float | None]:
 
 
 def describe(figures: dict[str, Any]) -> list[str]:
-    """The figures in words, one line each."""
+    """Format the figures as lines of text."""
     lines = [f"{figures['part']}, {figures['rows']:,} rows, nats a row"]
     if "iwae" in figures:
-        lines.append(f"  iwae  {figures['iwae']:10.3f}   (what it was trained on)")
+        lines.append(f"  iwae  {figures['iwae']:10.3f}   (its training objective)")
     lines.append(f"  elbo  {figures['elbo']:10.3f}   (−elbo {-figures['elbo']:.3f})")
     lines += [f"  nll   {figures['nll']:10.3f}", f"  kl    {figures['kl']:10.3f}"]
     if "importance_samples" in figures:
@@ -125,7 +125,7 @@ def _describe_report(report: dict[str, Any]) -> list[str]:
 
 
 def write_rows(file: IO[bytes], suffix: str, part: Part, rows: dict[str, np.ndarray]) -> None:
-    """ln p(x) of each row with its error, its number in the data and its label: a table (.csv) or arrays (.npz)."""
+    """Write ln p(x) of each row with its error, row number and label as a table (.csv) or arrays (.npz)."""
     columns: dict[str, np.ndarray] = {"row": part.rows, **rows}
     if part.y is not None:
         columns["y"] = part.y
@@ -140,7 +140,7 @@ def write_rows(file: IO[bytes], suffix: str, part: Part, rows: dict[str, np.ndar
 
 
 def _cell(value: Any) -> Any:
-    """A value for a table that a spreadsheet may open: text that it would run as a formula gets an apostrophe first."""
+    """Escape a value for a spreadsheet: text that it would run as a formula gets an apostrophe in front."""
     if not isinstance(value, (str, bytes)):
         return value
     text = printable(value)

@@ -1,4 +1,4 @@
-"""command: the command line `minivae explain`. `cli.py` registers it; only typer is imported before it is called."""
+"""explain: the command `minivae explain`. `app.py` registers it; at import only typer is loaded."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def explain(
     which: Annotated[
         str | None, typer.Argument(metavar="N|NAME", help="1 to 24, or a name: kl, elbo, iwae … Without: the list.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a machine.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Explain an equation: both notations, words, where it stands in the code, its test, its number on a live toy.
+    """Explain an equation: both notations, words, its places in the code, its test, and its value on an example.
 
     Example: minivae explain 16
     """
@@ -25,4 +25,4 @@ def explain(
     if as_json:
         print_json(found.to_dict())
         return
-    typer.echo(found.text(bold=not os.environ.get("NO_COLOR")))  # echo itself leaves a pipe plain
+    typer.echo(found.text(bold=not os.environ.get("NO_COLOR")))  # echo removes colours in a pipe

@@ -1,6 +1,6 @@
-"""command: the command line `minivae gradcheck`. It reads options, calls the library, prints, chooses the exit code.
+"""gradcheck: the command `minivae gradcheck`. It parses options, calls the checker, prints and sets the exit code.
 
-Only typer is imported here; everything else when it is asked for. `cli.py` registers `gradcheck`.
+At import only typer is loaded; the command imports the rest. `app.py` registers `gradcheck`.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ def gradcheck(
         typer.Option(help="Shapes of your code's inputs, filled with normals, such as 5x3,3x4,4.", show_default=False),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest relative error allowed.")] = 1e-7,
-    seed: Annotated[int, typer.Option(help="Of inputs, upstream gradients and directions.")] = 0,
-    seeds: Annotated[int, typer.Option(help="Check with this many seeds, one after the other, from --seed on.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of inputs, upstream gradients and directions.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Repeat the check with this many seeds, from --seed on.")] = 1,
     worst: Annotated[int, typer.Option(help="Show the K worst places of every tensor.", metavar="K")] = 1,
     max_entries: Annotated[
         int, typer.Option(help="A tensor with more entries is checked along random directions.")
     ] = 256,
-    directions: Annotated[int, typer.Option(help="How many directions.")] = 16,
+    directions: Annotated[int, typer.Option(help="Number of these directions.")] = 16,
     kernels: Annotated[str, typer.Option(help="minivae's kernels: fused, reference or both.")] = "both",
     backend: Annotated[str, typer.Option(help="minivae's backend: numpy or cupy.")] = "numpy",
     float32: Annotated[
-        bool, typer.Option("--float32", help="Your code: also compare float32 with its float64 shadow.")
+        bool, typer.Option("--float32", help="Your code: also compare its float32 and float64 gradients.")
     ] = False,
-    show_all: Annotated[bool, typer.Option("--all", help="A line for every tensor, however many.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Print a line for every tensor.")] = False,
     list_targets: Annotated[bool, typer.Option("--list", help="List minivae's targets, and stop.")] = False,
     mutate: Annotated[
-        bool, typer.Option("--mutate", help="Prove that it can fail: plant known mistakes, and show which are caught.")
+        bool, typer.Option("--mutate", help="Test the checker: plant known mistakes and show which are caught.")
     ] = False,
     parity: Annotated[
         bool, typer.Option("--parity", help="Compare every op on every backend and dtype with the reference, in ulps.")
     ] = False,
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="Draw the error against the step: the U-curve that chooses the step.")
+        bool, typer.Option("--sweep", help="Draw the error against the step: the U-curve behind the choice of step.")
     ] = False,
     output: Annotated[
         Path | None,
@@ -64,7 +64,7 @@ def gradcheck(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (docs/gradients.md has the schema).")] = False,
     plugin: Plugin = None,
 ) -> None:
-    """Check hand-written gradients, ours or yours, against numerical derivatives.
+    """Check hand-written gradients, minivae's or yours, against numerical derivatives.
 
     Exit status: 0 all good, 1 a gradient is wrong, 2 something cannot be checked.
 
@@ -91,7 +91,7 @@ def gradcheck(
     settings = Settings(
         tolerance=tolerance, max_entries=max_entries, directions=directions, seed=seed, worst=max(worst, 5)
     )
-    names = targets or (["ops.dense.tanh"] if sweep else [])  # a curve of everything would be none
+    names = targets or (["ops.dense.tanh"] if sweep else [])  # a curve needs one target
     if list_targets:
         from ..gradcheck.ours.targets import select
 
@@ -167,7 +167,7 @@ def _kernels(kernels: str) -> tuple[str, ...]:
 
 
 def _is_own(name: str) -> bool:
-    """Whether a name means the user's code: it ends in :Name, and is no likelihood such as gaussian:shared."""
+    """Whether a name means the user's code: it ends in :Name, and is not a likelihood such as gaussian:shared."""
     from ..gradcheck.ours import targets
 
     attribute = name.rpartition(":")[2]
@@ -182,7 +182,7 @@ def _problems(
     shapes: str | None,
     float32: bool,
 ) -> list[Problem]:
-    """What the names mean, as problems."""
+    """Build the problems of the names."""
     from ..backend import Backend
     from ..errors import UsageError
     from ..gradcheck import user
@@ -191,14 +191,14 @@ def _problems(
     own = [name for name in names if _is_own(name)]
     ours = [name for name in names if not _is_own(name)]
     if shapes is not None and not own:
-        raise UsageError("--shapes goes with your own code, path/to/file.py:Name: ours has shapes of its own")
+        raise UsageError("--shapes is for your own code, path/to/file.py:Name: minivae's targets have shapes")
     for name in ours:
         if name.endswith(".py"):
             raise UsageError(f"{name}: name what to check in it, as in {name}:MyLayer")
     problems = []
     if ours or not own:
         for kind in kinds:
-            Backend(backend, kind)  # says what is missing, before anything is built
+            Backend(backend, kind)  # raises UsageError if something is missing, before anything is built
         for target in targets.select(ours):
             problems += [targets.build(target, kind, settings.seed, backend) for kind in kinds]
     parsed = None if shapes is None else user.parse_shapes(shapes)
@@ -210,7 +210,7 @@ def _problems(
 
 @contextmanager
 def _progress(as_json: bool, total: int, what: str) -> Iterator[Callable[[str], None]]:
-    """A live line on standard error. The value is called with the name of each thing that is done."""
+    """Show a live line on standard error; yields a function to call with the name of each thing done."""
     from ..console import Live
 
     done = 0
@@ -225,7 +225,7 @@ def _progress(as_json: bool, total: int, what: str) -> Iterator[Callable[[str], 
 
 
 def _finish(as_json: bool, outcome: Any, *options: Any) -> None:
-    """Print an outcome (something with to_json, render and exit_code), and leave."""
+    """Print an outcome (an object with to_json, render and exit_code), and exit."""
     from ..console import print_json, stdout
 
     if as_json:

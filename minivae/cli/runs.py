@@ -1,9 +1,9 @@
-"""runs: a run's folder, and the data that belong to it. What every command behind `train` opens first.
+"""runs: open a run's folder and its data; every command except `train` starts with it.
 
 config.json         the options of `minivae train`, the data's name or path and fingerprint, its pictures' shape
-history.csv         one row an epoch (`train.COLUMNS` says what each column is)
-model.safetensors   the model, its best parameters, and where training stands (`checkpoint.py`)
-*.png               pictures (`plots.py`)
+history.csv         one row an epoch (columns: `training/history.py`)
+model.safetensors   the model, its best parameters, and the state of training (`training/checkpoint.py`)
+*.png               pictures (`plots/`)
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a data set: X (n, D) in the data's own units, y (n,) or None, rows (n,) their numbers in the source."""
+    """Rows of a data set: X (n, D) in the data's units, y (n,) or None, rows (n,) their numbers in the source."""
 
     X: np.ndarray
     y: np.ndarray | None
@@ -46,7 +46,7 @@ class Part:
     name: str
 
     def first(self, n: int | None) -> Part:
-        """The first n rows; all for None."""
+        """Return the first n rows; None: all."""
         if n is None:
             return self
         checks.integer("-n", n)
@@ -56,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished or interrupted run: its model, and what the model's numbers mean."""
+    """A finished or interrupted run: its folder, its config and its model."""
 
     folder: Path
     config: dict[str, Any]
@@ -64,14 +64,14 @@ class Run:
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """(h, w) where rows are pictures."""
+        """(h, w) if rows are pictures, else None."""
         shape = self.config.get("shape")
         return None if shape is None else (int(shape[0]), int(shape[1]))
 
     def part(self, source: str | None = None, split: str | None = None) -> Part:
-        """Rows of the run's own data, or of other data for the same model.
+        """Return rows of the run's data, or of other data for the same model.
 
-        split   "train", "validation" or "test". None: the test part; of other data without one of its own, every row
+        split   "train", "validation" or "test". None: the test part, or every row of other data without one
         """
         options = self.config["options"]
         if source is None:
@@ -96,7 +96,7 @@ class Run:
 
 
 def split_of(data: Dataset, split: str, options: dict[str, Any]) -> Part:
-    """One part of a data set, the validation part being set aside as the run's options say."""
+    """Return one part of a data set; the run's options define the validation part."""
     fraction, seed = options["validation"], options["seed"]
     if split not in SPLITS:
         raise UsageError(f"split={split!r}: expected one of {', '.join(SPLITS)}")
@@ -115,7 +115,7 @@ def split_of(data: Dataset, split: str, options: dict[str, Any]) -> Part:
 
 
 def open_run(folder: str | os.PathLike, backend: str = "auto", kernels: str | None = None, which: str = "best") -> Run:
-    """Open a run's folder; whatever is missing or damaged is a UsageError that names the file."""
+    """Open a run's folder; a missing or damaged file is a UsageError that names it."""
     folder = Path(folder)
     config = read_config(folder)
     saved = files.read(folder / MODEL_FILE)
@@ -129,7 +129,7 @@ def open_run(folder: str | os.PathLike, backend: str = "auto", kernels: str | No
 
 
 class TrainOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """The options of `minivae train` as config.json has them: those of the command, with its defaults."""
+    """The options of `minivae train` in config.json, with the command's defaults."""
 
     likelihood: Text = "auto"
     scale: Text = "none"
@@ -163,7 +163,7 @@ class TrainOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True):
-    """What config.json holds."""
+    """The contents of config.json."""
 
     data: Annotated[str, Meta(max_length=4096)]
     shape: tuple[Natural, Natural] | None
@@ -174,7 +174,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A run's config.json, checked."""
+    """Read and check a run's config.json."""
     path = folder / CONFIG_FILE
     if not path.is_file():
         what = "is not a run's folder: there is no config.json in it" if folder.exists() else "does not exist"
@@ -193,12 +193,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """Write config.json, whole or not at all."""
+    """Write config.json atomically."""
     write_whole(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
 
 
 def check_folder(folder: Path, force: bool) -> None:
-    """Refuse a folder that a new run cannot have: one that holds anything; with `force`, anything but a run."""
+    """Raise UsageError for a folder that is not empty; with `force`, for one that holds anything but a run."""
     held = sorted(path.name for path in folder.iterdir() if path.name != LOCK_FILE and not path.match(TEMPORARY))
     if held and not force:
         what = "holds a run" if CONFIG_FILE in held else f"is not empty ({held[0]})"
@@ -210,11 +210,11 @@ def check_folder(folder: Path, force: bool) -> None:
 
 
 def delete_pictures(folder: Path) -> None:
-    """Delete the pictures of the run that --force has replaced."""
+    """Delete the pictures of a run that --force replaces."""
     for name in PICTURES:
         (folder / name).unlink(missing_ok=True)
 
 
 def source_name(data: str) -> str:
-    """The data as config.json keeps them: a set's name, or a file's path that holds from any folder."""
+    """Return the data's name for config.json: a set's name, or a file's absolute path."""
     return str(Path(data).resolve()) if data not in NAMED and Path(data).exists() else data

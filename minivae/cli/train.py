@@ -1,6 +1,6 @@
-"""session: what `minivae train` does from its options to its pictures, in order.
+"""train: the work of `minivae train`, from its options to its pictures, in order.
 
-Everything that a person is told on the way is said through `say`, one line at a time.
+All messages go through `say`, one line at a time.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ DOTS = 5000  # points in a picture of the latent plane
 
 
 class Session:
-    """One `minivae train`: `folder` for the run, `source` of the data, `options` as the command line has them."""
+    """One call of `minivae train`: `folder` of the run, `source` of the data, `options` of the command line."""
 
     def __init__(self, folder: Path, source: str, options: dict[str, Any]):
         self.folder, self.source, self.options = folder, source, options
         self.begun = False  # whether the folder holds this training
 
     def train(self, resume: bool, force: bool, say: Callable[[str], None]) -> None:
-        """Check, load, choose, train, evaluate, draw. Nothing is written before everything has been checked."""
+        """Check, load, choose, train, evaluate, draw. Nothing is written before all checks have passed."""
         o = self.options
         hidden = parse_hidden(o["hidden"])
         optimizer = optim.make(o["optimizer"], o["lr"], o["momentum"], o["weight_decay"])
@@ -73,7 +73,7 @@ class Session:
             run=self.folder, resume=resume, progress=Progress(), save_seconds=_save_seconds(),
         )  # fmt: skip
         training = Training(vae, part.X, training_options)
-        if data.X_test is not None:  # what would fail after the training fails before it
+        if data.X_test is not None:  # so that an error in the test rows is found before training
             Batches(vae, data.X_test, name="test rows")
         if vae.likelihood.is_density and scale.kind == "none":
             self.advise(*training.batches.range)
@@ -95,7 +95,7 @@ class Session:
             self.report(vae, data, history, say)
 
     def introduce(self, training: Training, data: Dataset, why: str, say: Callable[[str], None]) -> None:
-        """Say what is about to be trained on what."""
+        """Print the data, the model and the options of the training."""
         o, vae, scale, binarize = self.options, training.vae, training.vae.scale, training.vae.binarize
         pictures = f", pictures of {data.shape[0]}×{data.shape[1]}" if data.shape else ""
         counts = [f"{len(training.batches):,} to train on"]
@@ -118,7 +118,7 @@ class Session:
             say(f"resuming    {'nothing: all its epochs are done' if done else where}")
 
     def choose(self, X: np.ndarray, data: Dataset) -> tuple[str, str, str]:
-        """(likelihood, why, binarisation), where the options say auto."""
+        """Choose (likelihood, reason, binarisation) for the options that are auto."""
         name, binarize = self.options["likelihood"], self.options["binarize"]
         scaled = self.options["scale"] != "none"
         if name == "auto":
@@ -133,17 +133,17 @@ class Session:
 
     @staticmethod
     def advise(low: float, high: float) -> None:
-        """Warn of values so large that the first steps will overflow or crawl."""
+        """Warn of values so large that training would overflow or hardly progress."""
         if max(abs(low), abs(high)) > LARGE:
             warnings.warn(
-                f"the values range from {low:g} to {high:g}, and a network starts at the scale of 1: --scale standard "
-                "(or minmax) is what they want",
+                f"the values range from {low:g} to {high:g}, but initial weights suit values near 1: use --scale "
+                "standard (or minmax)",
                 UsageWarning,
                 stacklevel=2,
             )
 
     def config(self, data: Dataset) -> dict[str, Any]:
-        """What config.json holds."""
+        """Return the contents of config.json."""
         return {
             "data": self.source,
             "shape": None if data.shape is None else list(data.shape),
@@ -154,11 +154,11 @@ class Session:
         }
 
     def report(self, vae: VAE, data: Dataset, history: History, say: Callable[[str], None]) -> None:
-        """The figure on the test rows, and the pictures."""
+        """Evaluate the test rows and draw the pictures."""
         if history.stopped == "patience":
             say(f"stopped     no better validation {vae.loss_fn.name.upper()} for {self.options['patience']} epochs")
         if history.best_epoch is not None:
-            say(f"kept        the parameters of epoch {history.best_epoch}, the best on the validation rows")
+            say(f"best        epoch {history.best_epoch} on the validation rows: the model has its parameters")
         shown = runs.split_of(data, "test" if data.X_test is not None else "train", self.options)
         if data.X_test is not None:
             result = evaluate(vae, shown.X, rows=shown.rows)
@@ -172,7 +172,7 @@ class Session:
 
 
 def draw_pictures(folder: Path, vae: VAE, part: runs.Part, shape: Any, history: History) -> list[str]:
-    """Write a run's pictures; their names."""
+    """Write a run's pictures → their names."""
     X = part.X[:SHOWN]
     limits = None if shape is not None else (part.X.min(axis=0), part.X.max(axis=0))
     plots.loss(history, folder / "loss.png")
@@ -217,7 +217,7 @@ def parse_hidden(text: str) -> tuple[int, ...]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Facts for `minivae info`: what was chosen, and what it stands on."""
+    """Return the facts of `minivae info`: versions, backend and environment."""
     from threadpoolctl import threadpool_info
 
     facts: dict[str, Any] = {"minivae": __version__, "python": platform.python_version(), "platform": sys.platform}

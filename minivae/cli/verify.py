@@ -1,4 +1,4 @@
-"""command: the command line `minivae verify`. Only typer is imported here; everything else when it is asked for."""
+"""verify: the command `minivae verify`. At import only typer is loaded; the command imports the rest."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def verify(
         ),
     ] = None,
     list_claims: Annotated[bool, typer.Option("--list", help="List the claims, and stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a machine.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Run every claim of the article, and see it hold, or see where it is loose.
+    """Measure every claim of the article: each holds, or is shown to be loose.
 
     Exit status: 0 all claims hold (or are loose where they are known to be), 1 one fails.
 
@@ -31,7 +31,7 @@ def verify(
     """
     import os
 
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported; `verify.one_thread` says why
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported; see `verify.one_thread`
     from ..article.claims import report as found
     from ..article.claims import verify as runner
     from ..console import Live, print_json, stdout

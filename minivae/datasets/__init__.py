@@ -1,1 +1,1 @@
-"""datasets: reading files of rows, scaling them, and choosing a likelihood for them."""
+"""datasets: read files of rows, scale them, and choose a likelihood for them."""

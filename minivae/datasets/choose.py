@@ -1,4 +1,4 @@
-"""Choose a likelihood and a binarisation for data: what the command line's `auto` asks."""
+"""choose: the likelihood and binarisation for data when the command line's option is `auto`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .rows import Array, blocks, finite_extent
 
 
 def choose_likelihood(X: Array, picture: bool | None = None) -> tuple[str, str]:
-    """The decoder distribution that suits X (N, D) or (N, h, w), and why: (name, reason); streamed over the rows.
+    """Choose the decoder distribution for X (N, D) or (N, h, w) → (name, reason); reads the rows in blocks.
 
-    'bernoulli' for values that are all 0 or 1, and for grey pictures in [0, 1] (picture=True, or three dimensions),
-    which dynamic binarisation turns into such values; 'gaussian' for everything else. picture=False overrules the
-    dimensions. UsageError for other shapes and for NaN or infinities.
+    'bernoulli' if all values are 0 or 1, and for grey pictures in [0, 1] (picture=True, or three dimensions), which
+    dynamic binarisation turns into such values; otherwise 'gaussian'. picture=False overrules the dimensions.
+    UsageError for other shapes and for NaN or infinities.
     """
     return _choose(X, picture)[:2]
 
@@ -36,5 +36,5 @@ def _choose(X: Array, picture: bool | None) -> tuple[str, str, str]:
         return "bernoulli", "grey pictures in [0, 1]: dynamic binarisation makes this a likelihood", "dynamic"
     kind = "but not known to be pictures" if inside else "not in [0, 1]"
     if not inside and low >= 0 and all(bool((X[rows] % 1 == 0).all()) for rows in blocks(X)):
-        kind = "all of them whole: if they are counts, --likelihood poisson or negative-binomial suits them"
+        kind = "all integers: if they are counts, use --likelihood poisson or negative-binomial"
     return "gaussian", f"real values from {low:g} to {high:g}, {kind}", "none"

@@ -1,4 +1,4 @@
-"""Download a file whose size and SHA-256 are known: within limits of time and size, whole or not at all."""
+"""download: fetch a file whose size and SHA-256 are known, within limits of time and size, atomically."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..disk import write_whole
 from ..errors import UsageError
 from .formats import brief
 
-READ_SECONDS = 30  # without a byte
-SECONDS = 60  # in all, and SLOWEST on top
+READ_SECONDS = 30  # longest time without a byte
+SECONDS = 60  # time limit in all, plus the file's size / SLOWEST
 SLOWEST = 20_000  # bytes a second
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """No file that we fetch has moved: whoever sends us elsewhere is not its server."""
+    """Reject redirects: the known files have not moved, so a redirect does not come from their server."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
         raise UsageError(f"the server redirects to {newurl[:200]}, which is not followed")
 
 
 def fetch(url: str, path: Path, size: int, sha256: str) -> None:
-    """Download `url` to `path`, replacing what is there. UsageError for whatever is not those bytes, in time."""
+    """Download `url` to `path` and replace it. UsageError if other bytes arrive, or not in time."""
     data = _in_time(url, size, SECONDS + size / SLOWEST)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UsageError(f"{url}: its SHA-256 is not the published one, {sha256}")
@@ -37,9 +37,9 @@ def fetch(url: str, path: Path, size: int, sha256: str) -> None:
 
 
 def _in_time(url: str, size: int, seconds: float) -> bytes:
-    """The answer of `url`, within so many seconds in all.
+    """Return the answer of `url` within so many seconds in all.
 
-    It is read by a thread of its own, because looking up a name, or headers that drip, have no limit of their own.
+    A thread reads it, because name resolution and slow headers have no time limit of their own.
     """
     results: list[bytes | Exception] = []
     stop = threading.Event()
@@ -47,7 +47,7 @@ def _in_time(url: str, size: int, seconds: float) -> bytes:
     def work() -> None:
         try:
             results.append(_read(url, size, stop))
-        except Exception as error:  # of sockets, TLS, HTTP, the URL: no list is whole
+        except Exception as error:  # sockets, TLS, HTTP and URLs raise many types
             results.append(error)
 
     thread = threading.Thread(target=work, daemon=True)

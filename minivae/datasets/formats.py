@@ -1,7 +1,7 @@
-"""formats: one file into arrays. IDX, .npy, .npz and text; every way a file can be broken is one line that names it.
+"""formats: read a file (IDX, .npy, .npz, text) into arrays. A damaged file is an error of one line that names it.
 
-Nothing is unpickled, nothing is evaluated, and memory grows with the bytes that are there, never with what a header
-claims. `load.py` says what the arrays mean.
+Nothing is unpickled or evaluated, and memory grows with the bytes that are there, never with the sizes that a header
+declares. `load.py` gives the arrays their meaning.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def reader(path: Path) -> Callable[[Path], Parts]:
-    """What reads this file, by its name."""
+    """Choose the reader of this file by its name."""
     readers = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_text, ".txt": _read_text, ".amat": _read_text}
     name = path.name.lower()
     if path.suffix.lower() in readers:
@@ -52,17 +52,17 @@ def reader(path: Path) -> Callable[[Path], Parts]:
 
 @contextmanager
 def _reading(path: Path, format: str) -> Iterator[None]:
-    """Turn what a broken file provokes into one line that names the file."""
+    """Turn any exception from a damaged file into one line that names the file."""
     try:
         yield
     except (UsageError, UsageWarning):
         raise
-    except Exception as error:  # ValueError, OSError, EOFError, zlib.error, BadZipFile, TokenError … : no list is whole
+    except Exception as error:  # ValueError, OSError, EOFError, zlib.error, BadZipFile, TokenError …
         raise UsageError(f"{path}: expected a readable {format}, but {brief(error)}") from error
 
 
 def brief(error: BaseException) -> str:
-    """Kind and beginning of an error's message, on one line."""
+    """Return an error's type and the start of its message in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
@@ -90,7 +90,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
         if 0 in shape:
             raise UsageError(f"{path}: expected at least one row and feature, but its header declares {shape}")
         here = os.path.getsize(path) * (_UNPACKED if isinstance(file, gzip.GzipFile) else 1)
-        if math.prod(shape) <= here:  # else it is read to its end, to say how much came
+        if math.prod(shape) <= here:  # otherwise it is read to its end, to report how many bytes there are
             check_memory(path, loading_bytes(shape, np.dtype(np.uint8)), f"expected {declared}")
         data = bytearray()
         try:
@@ -127,7 +127,7 @@ def _read_npy(path: Path) -> Parts:
 
 
 def _check_header(file: IO[bytes], where: object, size: int) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype that the header of an .npy file of `size` bytes declares, which must fit into those bytes."""
+    """Return shape and dtype from the header of an .npy file of `size` bytes; they must fit into those bytes."""
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise UsageError(f"{where}: its .npy format is version {version}, and {', '.join(map(str, _HEADERS))} are read")
@@ -172,7 +172,7 @@ def _read_npz(path: Path) -> Parts:
 
 
 def _some(names: Iterable[str]) -> str:
-    """Names as a list, the first few of many."""
+    """List the names, only the first few if there are many."""
     names = list(names)
     return str(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
@@ -183,7 +183,7 @@ def _is_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path, wanted: dict[str, zipfile.ZipInfo]) -> None:
-    """Compare what the arrays declare with their members' sizes, and their sum with the limit."""
+    """Compare the declared sizes of the arrays with those of their members, and their sum with the limit."""
     needed, declared = 0, []
     for name, info in wanted.items():
         with archive.open(info) as file:
@@ -194,7 +194,7 @@ def _check_members(archive: zipfile.ZipFile, path: Path, wanted: dict[str, zipfi
 
 
 def _read_text(path: Path) -> Parts:
-    """Numbers in lines of equal width, by NumPy's parser; a slow scan only says where it failed.
+    """Read lines of equally many numbers with NumPy's parser; after an error, a slow scan finds its place.
 
     The first line declares the columns. A row of c columns takes at least 2c bytes, so the size of the file bounds the
     rows, and the array is allocated once.
@@ -234,7 +234,7 @@ def _read_text(path: Path) -> Parts:
 
 
 def _survey(path: Path) -> tuple[int, int]:
-    """(lines at most, bytes of the longest line at most): a block at a time, whatever the bytes are."""
+    """Return upper bounds on the number of lines and the bytes of the longest line, read a block at a time."""
     lines, longest, open_ = 1, 0, 0
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):
@@ -250,7 +250,7 @@ def _survey(path: Path) -> tuple[int, int]:
 
 
 def _blocks_of_lines(lines: Iterator[str]) -> Iterator[list[str]]:
-    """Lists of lines of about _BLOCK characters together."""
+    """Yield lists of lines of about _BLOCK characters each."""
     block, length = [], 0
     for line in lines:
         block.append(line)
@@ -263,7 +263,7 @@ def _blocks_of_lines(lines: Iterator[str]) -> Iterator[list[str]]:
 
 
 def _first_problem(path: Path, delimiter: str | None, header: bool, width: int | None) -> str:
-    """Which line is wrong and why ('' if none is), by reading the file again slowly."""
+    """Read the file again, slowly, and say which line is wrong and why; '' if none is."""
     with open(path, encoding="utf-8-sig") as file:
         lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
         if header:
@@ -280,7 +280,7 @@ def _first_problem(path: Path, delimiter: str | None, header: bool, width: int |
 
 
 def _fields(line: str, delimiter: str | None) -> Iterator[str]:
-    """The fields of a line one after another: a line may have millions."""
+    """Yield the fields of a line one by one, because a line may have millions."""
     line = line.strip()
     if delimiter is None:
         yield from (match[0] for match in re.finditer(r"\S+", line))
@@ -297,7 +297,7 @@ def _count_fields(line: str, delimiter: str | None) -> int:
 
 
 def _count_titles(header: str) -> int:
-    """How many titles a line holds between commas; a quoted one may hold a comma itself."""
+    """Count the titles of a line between commas; a quoted title may contain commas."""
     return len(next(csv.reader([header]))) if '"' in header else header.count(",") + 1
 
 

@@ -1,4 +1,4 @@
-"""How much memory reading data may take: what a file declares is compared with a limit before anything is allocated."""
+"""limits: the memory that reading data may take. Declared sizes are compared with it before anything is allocated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COPY_LIMIT = 1 << 30  # a memory map up to this size may be copied in order to c
 
 
 def max_bytes() -> int:
-    """The bytes of memory that reading one file may take: $MINIVAE_MAX_BYTES, or half of the memory."""
+    """Return the bytes of memory that reading one file may take: $MINIVAE_MAX_BYTES, or half of the memory."""
     text = os.environ.get("MINIVAE_MAX_BYTES")
     if text is None:
         return memory() // 2
@@ -24,7 +24,7 @@ def max_bytes() -> int:
 
 
 def loading_bytes(shape: tuple[int, ...], dtype: np.dtype, mapped: bool = False, copied: bool = True) -> int:
-    """About the most memory that loading an array takes: as it lies in the file, as floats, and with its rows chosen.
+    """Estimate the peak memory of loading an array: as stored, as floats, and with its rows chosen.
 
     mapped   the array stays in its file
     copied   a test part will be held out, which copies the rows
@@ -39,7 +39,7 @@ def loading_bytes(shape: tuple[int, ...], dtype: np.dtype, mapped: bool = False,
 
 
 def check_memory(where: object, needed: int, declared: str) -> None:
-    """UsageError where reading what `where` declares would take more memory than `max_bytes`."""
+    """Raise UsageError if reading `where` would need more memory than `max_bytes`."""
     limit = max_bytes()
     if needed > limit:
         raise UsageError(
@@ -50,7 +50,7 @@ def check_memory(where: object, needed: int, declared: str) -> None:
 
 
 def in_words(count: float) -> str:
-    """Bytes with a unit: "1.5 GB"."""
+    """Format bytes with a unit: "1.5 GB"."""
     units = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
     power = min(len(units) - 1, max(0, (len(str(int(count))) - 1) // 3))
     return f"{count / 1000**power:.3g} {units[power]}"

@@ -1,8 +1,8 @@
-"""Load a named set or a file as checked float rows: a `Dataset`.
+"""load: read a named set or a file as checked float rows: a `Dataset`.
 
 A Dataset has a test part and the index of every row in its source, which keys the noise of that row. Values are checked
-here, once, in blocks. `formats.py` reads files and `named.py` finds and downloads the named sets; this is no data-frame
-reader and no batching pipeline.
+here, once, in blocks. `formats.py` reads files; `named.py` finds and downloads the named sets. This is neither a reader
+of data frames nor a batching pipeline.
 
 Legend: N rows, D features, h × w the pixels of a picture (D = h·w). Rows and columns of arrays are counted from 0,
 lines and columns of text files from 1.
@@ -27,12 +27,12 @@ from .rows import Array, blocks, extent, finite_extent
 
 Selection = slice | Array  # what picks rows: a contiguous block (a view), or indices (a copy)
 
-_TEST_FRACTION = 5  # one row in five is held out where a set has no test part of its own
+_TEST_FRACTION = 5  # one row in five is held out if a set has no test part
 
 
 @dataclass(frozen=True, eq=False)  # eq would compare arrays, which have no single truth value
 class Dataset:
-    """Rows to learn from, rows to test on, and where each came from.
+    """Training rows, test rows, and their row numbers in the source.
 
     X (N, D) float32 or float64, finite, perhaps memory-mapped; y (N,) labels or None; X_test, y_test alike or None.
     rows (N,) int64 is the index of each row of X in the source; rows_test that of X_test in the array it was taken from
@@ -165,7 +165,7 @@ def _assemble(name: str, where: str, parts: dict[str, Array], seed: int, why: st
 
 
 def _hold_out(X: Array, held_out: int, seed: int, pass_: int) -> tuple[Selection, Selection]:
-    """Which rows to keep and which to hold out, ascending: by seed, or one end of a map too large to copy."""
+    """Choose the rows for training and for testing, ascending: by seed, or one end of a map too large to copy."""
     from ..noise import permutation  # here: it loads Numba
 
     N = len(X)
@@ -178,7 +178,7 @@ def _hold_out(X: Array, held_out: int, seed: int, pass_: int) -> tuple[Selection
 
 
 def _check_input(A: Array, where: str) -> np.dtype:
-    """The native float type that holds every number of A, once its shape and dtype are found right."""
+    """Check the shape and dtype of A, and return the native float type that holds all its numbers."""
     if A.ndim not in (2, 3) or A.size == 0:
         raise UsageError(f"{where}: expected (N, D) or (N, h, w) with at least one row and feature, not {A.shape}")
     if A.dtype.kind == "f" and A.dtype.itemsize <= 8:
@@ -193,11 +193,11 @@ def _check_input(A: Array, where: str) -> np.dtype:
 
 
 def _to_rows(A: Array, dtype: np.dtype, divide: bool) -> Array:
-    """A as (N, D) of dtype, divided by 255 if told so; a view, memory-mapped like A, where nothing needs to change."""
+    """Return A as (N, D) of dtype, divided by 255 if `divide`; a view, memory-mapped like A, if nothing changes."""
     if divide:
         A = np.divide(np.asarray(A), 255, dtype=dtype)
     elif A.dtype != dtype:
-        A = np.asarray(A).astype(dtype)  # asarray: a copy of a memory map must not claim to be one
+        A = np.asarray(A).astype(dtype)  # asarray: the copy of a memory map is a plain array
     if A.ndim == 2:
         return A
     if not A.flags.c_contiguous:
@@ -206,7 +206,7 @@ def _to_rows(A: Array, dtype: np.dtype, divide: bool) -> Array:
 
 
 def _check_values(X: Array, where: str, picture: bool) -> None:
-    """UsageError for NaN and infinities, and for pictures outside [0, 1]."""
+    """Raise UsageError for NaN and infinities, and for pictures outside [0, 1]."""
     low, high = finite_extent(X, where)
     if picture and (low < 0 or high > 1):
         raise UsageError(
@@ -226,7 +226,7 @@ def _check_labels(y: Array | None, X: Array | None, where: str, key: str) -> Arr
 
 
 def _existing_file(source: Any) -> Path:
-    """The file that source means; UsageError that says what was probably meant if there is none."""
+    """Return the file that `source` names; if there is none, the UsageError suggests one."""
     text = os.fspath(source) if isinstance(source, str | os.PathLike) else None
     if not isinstance(text, str):
         raise UsageError(f"expected the name of a data set or a path, not {type(source).__name__}")

@@ -1,4 +1,4 @@
-"""The named sets: digits from scikit-learn, MNIST and Fashion-MNIST from their four IDX files."""
+"""named: the named sets: digits from scikit-learn, MNIST and Fashion-MNIST from their four IDX files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NAMED = ("digits", *_DOWNLOADS)
 
 
 def expand(path: str | os.PathLike[str]) -> Path:
-    """The path with a leading ~ or ~user replaced by that home directory."""
+    """Replace a leading ~ or ~user of the path by that home directory."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -52,7 +52,7 @@ def expand(path: str | os.PathLike[str]) -> Path:
 
 
 def read_named(name: str) -> tuple[dict[str, Array], str, str]:
-    """The arrays of a named set, where they were found, and why they are pictures."""
+    """Return the arrays of a named set, the place where they were found, and why they are pictures."""
     if name != "digits":
         return _read_mnist(name)
     try:

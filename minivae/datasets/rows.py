@@ -1,4 +1,4 @@
-"""Walk over the rows of an array in blocks, so that a memory-mapped file is never read into memory whole."""
+"""rows: iterate over the rows of an array in blocks, so that a memory-mapped file is never read into memory at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLOCK = 1 << 22  # bytes read at a time: large enough for NumPy, small enough f
 
 
 def blocks(X: Array) -> Iterator[slice]:
-    """Slices over the rows of X of about _BLOCK bytes each (one row at least), ascending and without gaps."""
+    """Yield slices over the rows of X of about _BLOCK bytes each (one row at least), ascending and without gaps."""
     step = max(1, _BLOCK // max(1, X[:1].nbytes))
     for start in range(0, len(X), step):
         check_still_there(X)
@@ -24,9 +24,9 @@ def blocks(X: Array) -> Iterator[slice]:
 
 
 def check_still_there(X: object) -> None:
-    """UsageError if X is memory-mapped and its file has been cut since: reading on would kill the process (SIGBUS).
+    """Raise UsageError if X is memory-mapped and its file is shorter now: reading it would kill the process (SIGBUS).
 
-    One system call. A file that is cut while a block of it is being read still kills.
+    One system call. If the file is cut while a block is being read, the process is still killed.
     """
     mapped = getattr(X, "_mmap", None)  # NumPy's name for the map under an np.memmap
     if isinstance(X, np.memmap) and isinstance(mapped, mmap.mmap):
@@ -36,13 +36,13 @@ def check_still_there(X: object) -> None:
 
 
 def extent(X: Array) -> tuple[float, float]:
-    """The smallest and the largest value of X; NaN if X holds one. Integers come back as exact Python ints."""
+    """Return the smallest and the largest value of X; NaN if X holds one. Integers are returned as Python ints."""
     ends = [(X[rows].min(), X[rows].max()) for rows in blocks(X)]
     return np.min([low for low, _ in ends]).item(), np.max([high for _, high in ends]).item()
 
 
 def finite_extent(X: Array, where: str) -> tuple[float, float]:
-    """`extent` of finite values. UsageError for NaN and infinities: how many, and where the first one is."""
+    """`extent` of finite values. UsageError for NaN and infinities: their number and the place of the first one."""
     low, high = extent(X)
     if math.isfinite(low) and math.isfinite(high):
         return low, high

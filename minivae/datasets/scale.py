@@ -1,4 +1,4 @@
-"""Scale: map each column of the data to a friendlier range and back, and say what that does to a density.
+"""scale: map each column of the data to a range that suits training, and back, with the log-Jacobian for densities.
 
 Legend: N rows, D features.
 """
@@ -18,7 +18,7 @@ from .rows import Array, blocks
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """An affine map of each column, scaled = (x − shift) / factor, and its way back.
+    """An affine map of each column, scaled = (x − shift) / factor, and its inverse.
 
     kind 'none' (shift 0, factor 1), 'minmax' (to [0, 1]) or 'standard' (mean 0, variance 1, the 1/N estimate);
     shift and factor (D,) float64, in the data's own units, factor > 0.
@@ -30,7 +30,7 @@ class Scale:
 
     @classmethod
     def fit(cls, kind: str, X: Array) -> Scale:
-        """The scale of X (N, D), from float64 statistics streamed over its rows.
+        """Fit a scale to X (N, D), with float64 statistics computed in blocks of rows.
 
         Constant columns get factor 1, so they become 0, and one UsageWarning names them. UsageError for an unknown
         kind, values that are not finite, or columns that span more than float64 can hold.
@@ -48,7 +48,7 @@ class Scale:
         if not np.isfinite(span).all():
             column = int(np.argmin(np.isfinite(span)))
             raise UsageError(f"column {column} cannot be scaled: it is not finite, or spans more than float64 can hold")
-        constant = span == 0  # found by min = max: a rounded mean would make the deviations tiny but not 0
+        constant = span == 0  # min = max: with a rounded mean the deviations would be tiny but not 0
         if constant.any():
             some = ", ".join(map(str, np.flatnonzero(constant)[:5])) + (", …" if constant.sum() > 5 else "")
             message = f"{int(constant.sum())} of {X.shape[1]} columns are constant and are only shifted: {some}"
@@ -56,7 +56,7 @@ class Scale:
         span[constant] = 1.0
         if kind == "minmax":
             return cls(kind, low, span)
-        # In units of the span nothing over- or underflows; two passes, because E[x²] − E[x]² cancels.
+        # In units of the span nothing overflows or underflows; two passes, because E[x²] − E[x]² cancels.
         total = sum(((X[rows] - low) / span).sum(axis=0) for rows in parts)
         mean = total / len(X)
         square = sum((((X[rows] - low) / span - mean) ** 2).sum(axis=0) for rows in parts)
@@ -84,7 +84,7 @@ class Scale:
 
     @property
     def log_jacobian(self) -> float:
-        """Σ_d ln factor_d, in nats: what a *density* of the scaled data owes to the data's own units.
+        """Σ_d ln factor_d, in nats: add it to the nll of a *density* of scaled data to get nats in the data's units.
 
         p(x) = p_scaled((x − shift) / factor) / Π factor, so nll_data = nll_scaled + Σ ln factor. It holds for densities
         (Gaussian …) only, never for probabilities (Bernoulli); the caller knows which it has.
@@ -92,12 +92,12 @@ class Scale:
         return float(np.log(self.factor).sum())
 
     def to_arrays(self) -> dict[str, Array]:
-        """What a checkpoint keeps besides `kind`: shift and factor, (D,) float64."""
+        """Return the arrays for a checkpoint: shift and factor, (D,) float64; `kind` is stored separately."""
         return {"shift": self.shift, "factor": self.factor}
 
     @classmethod
     def from_arrays(cls, kind: str, arrays: dict[str, Array]) -> Scale:
-        """The scale that `to_arrays` described; UsageError if the arrays cannot be one."""
+        """Make the scale of arrays from `to_arrays`; UsageError if they do not describe one."""
         _check_kind(kind)
         shift, factor = (np.asarray(arrays.get(key, np.nan), dtype=np.float64) for key in ("shift", "factor"))
         finite = np.isfinite(shift).all() and np.isfinite(factor).all() and (factor > 0).all()

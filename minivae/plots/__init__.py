@@ -1,11 +1,11 @@
-"""plots: the pictures a run leaves. Matplotlib, imported when the first one is drawn (extra `viz`).
+"""plots: draw the pictures of a run. Matplotlib (extra `viz`) is imported at the first drawing.
 
 Every function takes arrays on the host and a path or a binary file, draws one figure and writes it. Rows that are
-pictures are written as their own pixels, enlarged by a whole factor; rows of a table are heat maps, a row of the data
-to a row of the map.
+pictures are drawn pixel by pixel, enlarged by an integer factor; rows of a table are drawn as heat maps, one row of the
+map for each row of the data.
 
-Colours. Two curves: blue and vermilion of Okabe & Ito. Up to ten classes: Petroff's ten (arXiv:2107.02270), each with a
-marker of its own; under Machado's simulations (2009) of the three colour blindnesses no two are nearer than ΔE = 17.
+Colours. Two curves: blue and vermilion of Okabe & Ito. Up to ten classes: Petroff's ten (arXiv:2107.02270), each with
+its own marker; under Machado's simulations (2009) of the three kinds of colour blindness all pairs differ by ΔE ≥ 17.
 Numbers: viridis.
 """
 
@@ -32,13 +32,13 @@ TEN = (
     ("#a96b59", "P"), ("#e76300", "X"), ("#b9ac70", "<"), ("#717581", "*"), ("#92dadd", ">"),
 )  # fmt: skip
 GRID = 20  # pictures along each side of the manifold
-SIDE = 900  # pixels, about: how long the longer side of a grid of pictures is
-TALL = 8000  # pixels: pictures of many rows are enlarged less, to stay below it
+SIDE = 900  # approximate length of the longer side of a grid of pictures, in pixels
+TALL = 8000  # greatest height in pixels: pictures of many rows are enlarged less
 LABEL = 40  # characters of a label in a legend
-FEW = 10  # fewer epochs than this are dots as well as a line
+FEW = 10  # with fewer epochs than this, dots are drawn on the line
 WHOLE: dict[str, Any] = {"integer": True, "min_n_ticks": 1, "steps": [1, 2, 5, 10]}  # ticks at integers
-GAP = 64  # the grey between pictures, of 255
-DPI = 128  # of the manifold: a power of two, so that inches times it are whole pixels again
+GAP = 64  # grey value between pictures, of 255
+DPI = 128  # of the manifold: a power of two, so that inches × DPI is exact
 
 
 def available() -> bool:
@@ -49,7 +49,7 @@ def available() -> bool:
 
 
 def require() -> None:
-    """Raise the UsageError that says what to install, where Matplotlib is not."""
+    """Raise a UsageError that says what to install if Matplotlib is missing."""
     if not available():
         raise UsageError(f"pictures need Matplotlib: {how_to_install('viz')}, or write .npy instead of .png")
 
@@ -66,7 +66,7 @@ def _save(figure: Any, path: Target, dpi: int) -> None:
 
 
 def _format(path: Target) -> str | None:
-    """None where the path's ending says it."""
+    """Return the format of a binary file, which has no name; None for a path, whose ending tells it."""
     return None if isinstance(path, str | os.PathLike) else "png"
 
 
@@ -74,7 +74,7 @@ def _format(path: Target) -> str | None:
 
 
 def loss(history: History, path: Target) -> None:
-    """Total, NLL and KL against epochs: the total is the indicator, its parts pull against each other."""
+    """Draw total, NLL and KL against epochs: the total measures progress, its parts trade off against each other."""
     from matplotlib.ticker import MaxNLocator
 
     figure = _figure(6.4, 7.2)
@@ -111,7 +111,7 @@ def loss(history: History, path: Target) -> None:
 
 
 def _runs(epochs: list[int], flags: list[bool]) -> list[tuple[int, int]]:
-    """(first, last) of each run of flagged epochs."""
+    """Return (first, last) of each sequence of flagged epochs."""
     runs: list[tuple[int, int]] = []
     for epoch, flag in zip(epochs, flags, strict=True):
         if flag and runs and runs[-1][1] == epoch - 1:
@@ -122,7 +122,7 @@ def _runs(epochs: list[int], flags: list[bool]) -> list[tuple[int, int]]:
 
 
 def _frame(axes: Any, epochs: list[int], curves: list[tuple[str, list[float]]]) -> None:
-    """Set the y limits, and where they leave values out say how many, and point at them."""
+    """Set the y limits; if they leave values out, note how many and mark them."""
     values = np.array([values for _, values in curves])
     low, high = _limits(values)
     pad = 0.05 * (high - low) or max(0.05 * abs(low), 0.01)  # one value: a frame around it
@@ -146,11 +146,11 @@ def _frame(axes: Any, epochs: list[int], curves: list[tuple[str, list[float]]]) 
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """(low, high) of what the y axis shows of values (curves, epochs): all, unless that flattens the later epochs.
+    """Choose the limits of the y axis for values (curves, epochs): all values, unless these flatten the later epochs.
 
-    The later epochs are those after the first quarter; their spread is what lies between their quantiles of 5 and 95 %,
-    0.1 nats at least. A frame reaches three spreads beyond those quantiles, but no farther than the values. It is
-    taken where all values would need more than 1.5 times its height; fewer than five epochs are always shown whole.
+    The later epochs are those after the first quarter; their spread is the distance of their quantiles of 5 and 95 %,
+    at least 0.1 nats. A frame extends three spreads beyond those quantiles, but not beyond the values. It is used if
+    all values would need more than 1.5 times its height; fewer than five epochs are always shown completely.
     """
     low, high = float(values.min()), float(values.max())
     if values.shape[1] < 5:
@@ -171,9 +171,9 @@ def grid(
     columns: int | None = None,
     limits: Limits | None = None,
 ) -> None:
-    """Rows as a grid of pictures (h, w), or as a heat map where they are none.
+    """Draw rows as a grid of pictures (h, w), or as a heat map if they are not pictures.
 
-    limits   for a heat map: (low, high), each (D,), the range of each column in the data; else that of the rows given
+    limits   for a heat map: (low, high), each (D,), the range of each column in the data; default: that of the rows
     """
     if shape is None:
         _heat_maps([("", X)], limits, path)
@@ -186,15 +186,15 @@ def grid(
 def reconstructions(
     X: np.ndarray, Y: np.ndarray, shape: Shape | None, path: Target, limits: Limits | None = None
 ) -> None:
-    """Data X (n, D), and below each row its reconstruction Y (n, D); beside it where they are no pictures.
+    """Draw data X (n, D) with the reconstruction Y (n, D) below each row; heat maps are drawn side by side.
 
-    limits   for heat maps: (low, high), each (D,), the range of each column in the data; else that of the rows X
+    limits   for heat maps: (low, high), each (D,), the range of each column in the data; default: that of the rows X
     """
     if shape is None:
         _heat_maps([("data", X), ("model", Y)], limits, path)
         return
     columns = min(len(X), 12)
-    bands = []  # a line of data above a line of the model, the last one filled up
+    bands = []  # a line of data above a line of the model; the last line is filled up
     for start in range(0, len(X), columns):
         pair = np.full((2, columns, X.shape[1]), np.nan)
         for k, part in enumerate((X, Y)):
@@ -215,7 +215,7 @@ def reconstructions(
 
 
 def _tiles(X: np.ndarray, shape: Shape, columns: int) -> np.ndarray:
-    """Rows as pictures side by side, `columns` to a line, with one pixel (NaN) between and around them."""
+    """Arrange rows as pictures, `columns` in a line, with one pixel (NaN) between and around them."""
     h, w = shape
     lines = -(-len(X) // columns)
     tiles = np.full((lines, h + 1, columns, w + 1), np.nan)
@@ -225,13 +225,13 @@ def _tiles(X: np.ndarray, shape: Shape, columns: int) -> np.ndarray:
 
 
 def _enlarge(tiles: np.ndarray, factor: int) -> np.ndarray:
-    """The pixels, each a square of `factor`, as bytes: black is 0, white is 1, NaN is GAP."""
+    """Enlarge each pixel to a square of `factor`, as bytes: black is 0, white is 1, NaN is GAP."""
     bytes_ = np.where(np.isnan(tiles), GAP, np.round(255 * np.clip(tiles, 0, 1))).astype(np.uint8)
     return bytes_.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _word(text: str, size: int) -> np.ndarray:
-    """A short word as pixels (size, 4·size), black on white, at the right end."""
+    """Draw a short word as pixels (size, 4·size), black on white, right-aligned."""
     require()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -244,7 +244,7 @@ def _word(text: str, size: int) -> np.ndarray:
 
 
 def _write(pixels: np.ndarray, path: Target) -> None:
-    """Write bytes as a grey picture, a byte to a pixel."""
+    """Write bytes as a grey picture, one byte a pixel."""
     require()
     from matplotlib.image import imsave
 
@@ -252,7 +252,7 @@ def _write(pixels: np.ndarray, path: Target) -> None:
 
 
 def _heat_maps(parts: list[tuple[str, np.ndarray]], limits: Limits | None, path: Target) -> None:
-    """Tables beside each other, each column in units of its range in the data: columns may differ by 10⁶ and more.
+    """Draw tables side by side, each column in units of its range in the data, because ranges may differ by 10⁶.
 
     Without `limits` the data are the first part; a single row then has no range, and its values share one scale.
     """
@@ -266,14 +266,14 @@ def _heat_maps(parts: list[tuple[str, np.ndarray]], limits: Limits | None, path:
     else:
         low, high = (tables[0].min(axis=0), tables[0].max(axis=0)) if limits is None else limits
         where = "the data" if limits is not None else "these rows" if len(parts) == 1 else "these rows of the data"
-        label = f"0 and 1: least and greatest of the column in {where}"
+        label = f"0 and 1: minimum and maximum of the column in {where}"
         span = np.subtract(high, low, dtype=np.float64)
         if (span == 0).any():
             label += "; grey: constant there"
         with np.errstate(over="ignore"):
             tables = [np.where(span > 0, (X - low) / np.where(span > 0, span, 1), np.nan) for X in tables]
         least, greatest = 0.0, 1.0
-        both = np.concatenate(tables)  # fmin and fmax leave NaN out, and say nothing where there is nothing else
+        both = np.concatenate(tables)  # fmin and fmax ignore NaN, without a warning if all are NaN
         below = np.fmin.reduce(both, axis=None, initial=0.0) < -1e-6
         above = np.fmax.reduce(both, axis=None, initial=1.0) > 1 + 1e-6
         extend = "both" if below and above else "min" if below else "max" if above else "neither"
@@ -285,7 +285,7 @@ def _heat_maps(parts: list[tuple[str, np.ndarray]], limits: Limits | None, path:
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("column")
         axes.xaxis.set_major_locator(MaxNLocator(**WHOLE))
-        if own.shape[0] == 1 and own.shape[1] <= 12:  # there is room for the numbers themselves
+        if own.shape[0] == 1 and own.shape[1] <= 12:  # few enough to print the numbers
             for column, (value, shade) in enumerate(zip(own[0], image.norm(X[0]), strict=True)):
                 ink = "white" if shade < 0.6 else "black"
                 axes.text(column, 0, f"{value:.3g}", ha="center", va="center", fontsize=7, color=ink)
@@ -300,7 +300,7 @@ def _heat_maps(parts: list[tuple[str, np.ndarray]], limits: Limits | None, path:
 
 
 def manifold(vae: Model, shape: Shape, path: Target) -> None:
-    """For L = 2: decoded means on a grid of z at the prior's quantiles (inverse CDF), so that area is probability."""
+    """For L = 2: draw decoded means on a grid of z at the prior's quantiles (inverse CDF): area is probability."""
     from scipy.stats import norm
 
     require()
@@ -313,7 +313,7 @@ def manifold(vae: Model, shape: Shape, path: Target) -> None:
     (height, width), (left, right, bottom, top) = pixels.shape, (76, 24, 66, 40)
     inches = np.array([left + width + right, bottom + height + top])
     figure = Figure(figsize=tuple(inches / DPI), dpi=DPI)
-    figure.figimage(np.dstack([pixels] * 3), left, bottom, origin="upper")  # a pixel to a pixel: not resampled
+    figure.figimage(np.dstack([pixels] * 3), left, bottom, origin="upper")  # one pixel to a pixel: not resampled
     box = np.array([left, bottom, width, height]) / np.tile(inches, 2)
     axes = figure.add_axes((box[0], box[1], box[2], box[3]), facecolor="none", xlim=(0, 1), ylim=(0, 1))
     axes.spines[:].set_visible(False)
@@ -328,9 +328,9 @@ def manifold(vae: Model, shape: Shape, path: Target) -> None:
 
 
 def latent(mean: np.ndarray, y: np.ndarray | None, path: Target, rows: str = "") -> None:
-    """For L = 2: posterior means (n, 2), coloured by label where there are labels.
+    """For L = 2: draw posterior means (n, 2), coloured by label if there are labels.
 
-    rows   which rows they are, for the title: "360 rows of the test part of digits"
+    rows   description of the rows, for the title: "360 rows of the test part of digits"
     """
     figure = _figure(6.4, 5.6)
     axes = figure.subplots()
@@ -359,7 +359,7 @@ def latent(mean: np.ndarray, y: np.ndarray | None, path: Target, rows: str = "")
 
 
 def _label(name: Any) -> str:
-    """A label as it stands in a legend: printable and short. An empty one, or "_…", Matplotlib would leave out."""
+    """Format a label for a legend, printable and short. Matplotlib would omit an empty one, and one with _ in front."""
     text = printable(name)
     text = text if len(text) <= LABEL else text[: LABEL - 1] + "…"
     return f"\u200b{text}" if text[:1] in ("", "_") else text
