@@ -271,9 +271,11 @@ def test_every_likelihood_has_an_oracle_here():
     assert {form(name) for name in CASES} == set(likelihoods.LIKELIHOODS)
 
 
-def test_every_likelihood_is_named_in_the_readme_and_in_the_help():
-    root = Path(__file__).resolve().parent.parent
-    for text in ((root / "README.md").read_text(), (root / "minivae" / "cli" / "app.py").read_text()):
+def test_every_likelihood_is_named_in_the_readme_and_in_the_message_for_an_unknown_one():
+    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+    with pytest.raises(UsageError) as refused:
+        likelihoods.make("gausian", Backend("numpy"), 3)
+    for text in (readme, str(refused.value)):
         assert [name for name in likelihoods.LIKELIHOODS if name not in text] == []
 
 

@@ -39,7 +39,7 @@ def loops(module):
     for name, (loop, function) in found.items():
         if loop is not function:  # shared: its launcher takes the pool, the arguments as a tuple, the shares
             result[name] = function, (*loop.launch.signatures[-1][3], types.int64, types.int64)
-        elif name not in called:
+        elif name not in called and function.signatures:  # none: a part of loops that Numba had in its cache
             result[name] = function, function.signatures[-1]
     return result
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,9 @@ class Training(State):
             if self.files:
                 self.files.open()
             # an overflow is not warned of on the way: the guard names the step and the tensor
-            with noting(self.asked, self.files is not None), np.errstate(all="ignore"):
-                self._epochs()
+            with noting(self.asked, self.files is not None), np.errstate(all="ignore"), self._told():
+                while self.at.epoch <= self.options.epochs and not self.out_of_patience():
+                    self._epoch()
             self.history.stopped = "patience" if self.out_of_patience() else "finished"
             self.history.best_epoch = self.at.best_epoch
             if self.files:
@@ -52,12 +54,13 @@ class Training(State):
             self.vae.buffer.state[...] = self.best
         return self.history
 
-    def _epochs(self) -> None:
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Show the progress meanwhile, and give the optimiser its own learning rate back."""
         if self.progress:
             self.progress.start(self)
         try:
-            while self.at.epoch <= self.options.epochs and not self.out_of_patience():
-                self._epoch()
+            yield
         finally:
             self.optimizer.lr = self.lr
             if self.progress:

@@ -191,9 +191,12 @@ class RunFiles:
             optimizer.state = {slot: vae.backend.zeros(vae.buffer.data.shape) for slot in optimizer.slots}
             for slot, array in optimizer.state.items():
                 vae.backend.assign(array, saved.tensors[f"optimizer.{slot}"])
-        for name, array in {"parameters": vae.buffer.state, "best": training.best, **optimizer.state}.items():
+        for name, array in {"parameters": vae.buffer.state, "best": training.best}.items():
             if not finite(vae.backend, array):
                 raise UsageError(f"{self.model} holds NaN or infinite {name}, from which no training goes on")
+        for slot, array in optimizer.state.items():  # an infinite moment is sound: its step is 0
+            if bool(vae.backend.to_host(vae.backend.xp.isnan(array).any())):
+                raise UsageError(f"{self.model} holds NaN in optimizer.{slot}, from which no training goes on")
         optimizer.steps = state["optimizer_steps"]
         training.at, training.history.rows = at, rows
         training.first_pass, vae.passes = state["first_pass"], state["passes"]
