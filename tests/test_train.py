@@ -579,7 +579,7 @@ def ended(tmp_path_factory):
 @pytest.mark.parametrize(
     "harm, match",
     [
-        (lambda a: a * np.nan, "NaN or infinite"),
+        (lambda a: a * np.nan, "holds NaN"),
         (lambda a: a[:0], "needs floats"),
         (lambda a: a.astype(np.int64), "needs floats"),
         (None, "is missing"),
