@@ -1,1 +1,1 @@
-"""article: the article's theory (bayes), equations and claims, as code."""
+"""article: the theory of Su's article (bayes), its equations and its claims, as code."""

@@ -1,4 +1,4 @@
-"""What follows from eq. 12 and 7: the importance-weighted bound, two estimates of ln p(x), held to exact answers."""
+"""Consequences of eq. 12 and 7: the importance-weighted bound and two estimates of ln p(x), against exact values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .models import all_bits, float64_vae, linear_gaussian, perturbed, standard_
 
 @claim("iwae-one", (12,), "Eq. 12 with its KL sampled is the importance-weighted bound at K = 1, value and gradient.")
 def iwae_one() -> Checks:
-    """Without hidden layers the encoder's gradients are sums over rows: the sampled KL's part is written down here."""
+    """Without hidden layers the encoder's gradients are sums over rows; here the sampled KL's part is computed."""
     elbo, iwae = (perturbed(float64_vae(5, 2, (), objective=name)) for name in ("elbo", "iwae"))
     X, L = all_bits(5), 2
     B, eps = len(X), np.random.default_rng(27).standard_normal((len(X), 2))
@@ -48,7 +48,7 @@ def iwae_mean() -> Checks:
     "iwae-grows", (7, 12), "More samples inside the logarithm: the bound does not fall with K, and stays below ln p(x)."
 )
 def iwae_grows() -> Checks:
-    """Differences row by row and draw by draw, with their errors; the fewer samples are the first of the more."""
+    """Differences of each row and draw, with their errors; the smaller sets of samples are parts of the larger ones."""
     vae, X = linear_gaussian(objective="iwae")
     exact = bayes.LinearGaussian.of(vae).log_px(X)
     eps, sizes = np.random.default_rng(29).standard_normal((64, len(X), 2)), (1, 2, 4, 16, 64)
@@ -61,7 +61,7 @@ def iwae_grows() -> Checks:
         checks.append(at_least(f"rise {label}", float(rise.mean()), -4 * standard_error(rise)))
     rise = bounds[-1] - bounds[0]
     checks.append(above(f"rise from K = 1 to {sizes[-1]}", float(rise.mean()), 4 * standard_error(rise)))
-    w = np.exp(all_terms[-1].log_w - exact)  # E[w] = p(x): what makes it a bound
+    w = np.exp(all_terms[-1].log_w - exact)  # E[w] = p(x), so ln of the mean is a bound
     checks.append(near("E[w]/p(x)", float(w.mean()), 1, standard_error(w.mean(axis=0))))
     return checks
 
@@ -93,7 +93,7 @@ def _weighted(vae: VAE, X: np.ndarray, eps: np.ndarray) -> WeightedTerms:
 
 
 def _against(found: np.ndarray, error: np.ndarray, exact: np.ndarray, how: str) -> Checks:
-    """The mean over rows, whose error follows from the rows' own; ln of a mean is low by error²/2 (Jensen)."""
+    """The mean over rows with its error, from those of the rows; ln of a mean is low by error²/2 (Jensen)."""
     mean_error = float(np.sqrt((error**2).sum())) / len(exact)
     bias = float(0.5 * (error**2).mean())
     return [near(f"E[ln p(x)], {how}", float(found.mean()) + bias, float(exact.mean()), mean_error)]

@@ -1,8 +1,8 @@
-"""claim: what a claim is, and the rules a measurement is held against.
+"""claim: a claim, and the rules for its measurements.
 
-A claim measures: its function returns checks, each a number, the rule for it, and whether it holds. Estimates are held
-to so many of their own standard errors, which are computed with them; identities to the rounding of float64. NaN holds
-nowhere.
+The function of a claim returns checks: a number, the rule for it, and whether the rule holds. The rule for an estimate
+is a number of its standard errors, which are estimated too; that for an identity is the rounding of float64. NaN
+violates every rule.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-ERRORS = 4.0  # standard errors allowed: a right estimate leaves them once in 16,000 times, and the seeds are fixed
+ERRORS = 4.0  # standard errors allowed: a right estimate exceeds them once in 16,000 times, and the seeds are fixed
 ROUNDING = 1e-12  # sums of a few hundred float64 terms of order 1 to 10
-INTEGRAL = 1e-9  # what our integrals over z and over x promise
+INTEGRAL = 1e-9  # accuracy of the numerical integrals over z and over x
 
 
 @dataclass(frozen=True)
 class Check:
-    """`what` was measured, its value, the rule for it in words, and whether the rule holds."""
+    """One measurement: `what`, its value, the rule in words, and whether it holds."""
 
     what: str
     value: float
@@ -34,10 +34,10 @@ class Claim:
     """A claim of the article.
 
     name        for --only; chapter: the file it is in
-    equations   their numbers; () for one that is said in prose alone
+    equations   their numbers; () for a claim in prose
     sentence    the claim
-    measure     runs it
-    loose       "" where the article is right as it stands; else how it is not, which is what is then measured
+    measure     the function that measures it
+    loose       "" if the article is right as written; otherwise the correction, which is then measured
     """
 
     name: str
@@ -48,13 +48,13 @@ class Claim:
     loose: str = ""
 
 
-CLAIMS: dict[str, Claim] = {}  # by name, as chapters are imported; `verify.claims` has them in order
+CLAIMS: dict[str, Claim] = {}  # by name, in the order of imports; `verify.claims` returns them in the article's order
 
 
 def claim(
     name: str, equations: tuple[int, ...], sentence: str, loose: str = ""
 ) -> Callable[[Callable[[], Checks]], Callable[[], Checks]]:
-    """Enter the function below as the next claim."""
+    """Register the decorated function as the next claim."""
 
     def enter(measure: Callable[[], Checks]) -> Callable[[], Checks]:
         if name in CLAIMS:

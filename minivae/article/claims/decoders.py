@@ -1,4 +1,4 @@
-"""p(x|z): Bernoulli and Gaussian (eq. 17–22), and that all likelihoods are normalised with right gradients."""
+"""p(x|z): Bernoulli and Gaussian (eq. 17–22); all likelihoods are normalised and their gradients are right."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OUT = np.random.default_rng(17).normal(size=(5, 14)) * 2  # raw outputs of a dec
 
 
 def _nll(name: str, out: np.ndarray, X: np.ndarray) -> np.ndarray:
-    """The engine's −ln p(x|z), (R,), for raw outputs (R, width) and data (R, D)."""
+    """Compute the engine's −ln p(x|z), (R,), for raw outputs (R, width) and data (R, D)."""
     return _nll_of(float64_vae(X.shape[1], 1, (), likelihood=name), out, X)
 
 
@@ -31,7 +31,7 @@ def _nll_of(vae: VAE, out: np.ndarray, X: np.ndarray) -> np.ndarray:
 
 
 def _worst(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest error, relative to numbers above 1."""
+    """Return the largest error, relative for numbers above 1, absolute below."""
     return float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max())
 
 
@@ -116,7 +116,7 @@ def _panels(low: float, high: float, panels: int) -> tuple[np.ndarray, np.ndarra
 
 
 def real_line(mean: float) -> tuple[np.ndarray, np.ndarray]:
-    """60 to either side of the mean: some 20 of the largest scales tried."""
+    """60 on either side of the mean, 20 times the largest scale used."""
     points, weights = _panels(-60, 60, 600)
     return mean + points, weights
 
@@ -145,12 +145,12 @@ SUPPORTS = {
 
 
 def examples() -> dict[str, str]:
-    """Form in LIKELIHOODS → a name to ask for, such as "gaussian:σ" → "gaussian:3"."""
+    """Return {form in LIKELIHOODS: an example of it}, such as "gaussian:σ" → "gaussian:3"."""
     return dict(zip(likelihoods.LIKELIHOODS, likelihood_names(), strict=True))
 
 
 def total_mass(name: str, seeds: int = 5) -> float:
-    """The ∫ or Σ of p(x|z) over one feature that is farthest from 1, for several raw outputs and own parameters."""
+    """Return the ∫ or Σ of p(x|z) over one feature that is farthest from 1, for several outputs and parameters."""
     totals = []
     for seed in range(seeds):
         rng = np.random.default_rng([seed, 26])
@@ -180,7 +180,7 @@ def gradients() -> Checks:
     checks, settings = [], Settings(tolerance=1e-7, behaviour=False)
     groups = {"the posterior and the bound": select(["ops.latent", "ops.importance"])}
     for form, name in examples().items():
-        # what is fitted in closed form explains a batch of equal samples, which the weighted bound has not
+        # closed-form parameters are fitted to equally weighted samples, but the importance-weighted bound weights them
         objectives = ["elbo"] if likelihoods.LIKELIHOODS[form].closed_form else list(OBJECTIVES)
         models = [Target(f"vae.{name}.{o}", vae(name, "tanh", S, objective=o)) for o in objectives]
         groups[name] = [*select([f"likelihoods.{name}"]), *models]

@@ -1,4 +1,4 @@
-"""How far q is from p: KL (eq. 5) and Bhattacharyya (eq. 6)."""
+"""Divergences of q from p: KL (eq. 5) and Bhattacharyya (eq. 6)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _gaussian(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 @claim("kl-both-fixed", (5,), "Whichever of p and q is held, least KL makes the other equal to it.")
 def kl_both_fixed() -> Checks:
-    """At p = q, and nowhere else on straight lines through it, KL is least: either argument moved along 50 of them."""
+    """KL is smallest at p = q on straight lines through it; either argument is moved along 50 lines."""
     rng = np.random.default_rng(6)
     held, steps = rng.dirichlet(np.ones(4)), np.linspace(0, 1, 21)
     towards = rng.dirichlet(np.ones(4), 50)

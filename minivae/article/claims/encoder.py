@@ -1,4 +1,4 @@
-"""The posterior: the exact one (eq. 14), the Gaussian in its place (eq. 15), and its KL (eq. 16)."""
+"""The exact posterior (eq. 14), its Gaussian approximation (eq. 15), and the KL (eq. 16)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def best_posterior() -> Checks:
 
 @claim("encoder-gap", (14, 15), "A network in its place need not reach the best, and is still a usable approximation.")
 def encoder_gap() -> Checks:
-    """Usable: what it loses is a bound's slack, all of it KL(q(z|x) ‖ p(z|x)); its two causes are apart."""
+    """Its loss is the slack of a bound, KL(q(z|x) ‖ p(z|x)), measured separately for each of its two causes."""
     found = bayes.small_encoder_gaps(rows=8)
     return [
         at_most("largest |ln p(x) + 𝓛 − KL(encoder ‖ exact)|", found.residual, INTEGRAL),
@@ -47,7 +47,7 @@ def two_points_vae() -> Checks:
 
 @claim("gaussian-encoder", (15,), "q(z|x) is a Gaussian, its mean and variance outputs of a network of x.")
 def gaussian_encoder() -> Checks:
-    """The moments of z as the engine draws it, of every row, against what `encode` says; the worst row counts."""
+    """Compare the moments of the engine's z with the result of `encode` in every row; the worst row counts."""
     vae, X, S = perturbed(float64_vae(6, hidden=())), all_bits(6)[::9], 20_000
     mean, logvar = vae.encode(X)
     vae.objective(X, np.random.default_rng(15).standard_normal((S, len(X), 2)))

@@ -1,4 +1,4 @@
-"""The joint view: from KL(q(x,z) ‖ p(x,z)) to 𝓛, and what bounds it (eq. 7–13)."""
+"""The joint view: from KL(q(x,z) ‖ p(x,z)) to 𝓛 and its lower bound (eq. 7–13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""models: what claims are measured on. Small, in float64, on the host, of fixed seeds."""
+"""models: the small models and data of the claims, in float64, on the host, with fixed seeds."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SIGMA = 0.7
 
 
 def float64_vae(features: int, latent_dim: int = 2, hidden: tuple[int, ...] = (8,), **more: Any) -> VAE:
-    """A VAE on NumPy in float64, of seed 0 unless given."""
+    """Make a VAE on NumPy in float64, with seed 0 by default."""
     return VAE(features, latent_dim, hidden, **{"activation": "tanh", "backend": "numpy", "dtype": "float64"} | more)
 
 
 def perturbed(vae: VAE, seed: int = 1) -> VAE:
-    """Its parameters drawn anew, of order 1: no bias is 0, and nothing is symmetric."""
+    """Draw its parameters again, of order 1, so that no bias is 0 and nothing is symmetric."""
     rng = np.random.default_rng(seed)
     for view in vae.parameters.values():
         view[...] = rng.normal(size=view.shape)
@@ -34,21 +34,21 @@ def exact_loss(vae: VAE, X: np.ndarray) -> float:
 
 
 def all_bits(features: int) -> np.ndarray:
-    """Every row of 0s and 1s there is, (2^D, D)."""
+    """Return all rows of 0s and 1s, (2^D, D)."""
     return (np.arange(2**features)[:, None] >> np.arange(features) & 1).astype(np.float64)
 
 
 def bumps(rows: int, features: int = 16, seed: int = 0) -> np.ndarray:
-    """0/1 rows (N, D): a bump at a place of its own on a circle. Two latent dimensions explain them."""
+    """Make 0/1 rows (N, D), each with a bump at a random place on a circle. Two latent dimensions explain them."""
     rng = np.random.default_rng(seed)
     angles, places = rng.uniform(0, 2 * np.pi, (rows, 1)), np.linspace(0, 2 * np.pi, features, endpoint=False)
     return (rng.random((rows, features)) < 1 / (1 + np.exp(-6 * np.cos(angles - places)))).astype(np.float64)
 
 
 def linear_gaussian(latent_dim: int = 2, objective: str = "elbo", rows: int = 400) -> tuple[VAE, Any]:
-    """(a linear VAE, rows (N, 5) of its own): ln p(x) is known in closed form, and its encoder is near the posterior.
+    """Return (a linear VAE, rows (N, 5) drawn from it): ln p(x) is known, and its encoder is near the posterior.
 
-    The encoder has the exact posterior's means, and variances e^0.8 times those of its diagonal: a bound that is loose.
+    The encoder has the exact posterior's means and e^0.8 times its diagonal's variances, so its bound is not tight.
     """
     D, L, rng = 5, latent_dim, np.random.default_rng(5)
     W, b = 0.8 * rng.normal(size=(L, D)), rng.normal(size=D)
@@ -64,5 +64,5 @@ def linear_gaussian(latent_dim: int = 2, objective: str = "elbo", rows: int = 40
 
 
 def standard_error(values: np.ndarray) -> float:
-    """Of the mean of independent values."""
+    """Return the standard error of the mean of independent values."""
     return float(values.std(ddof=1)) / math.sqrt(values.size)

@@ -1,4 +1,4 @@
-"""report: what the claims gave, as JSON and as a table. Nothing is measured here."""
+"""report: the results of the claims as JSON and as a table. Nothing is measured here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Result:
-    """A claim, what was measured, how long it took, and what it raised instead, if it did."""
+    """A claim, its checks, the time taken, and the error if it raised one."""
 
     number: int
     claim: Claim
@@ -32,7 +32,7 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """ "holds"; "loose", where what makes it loose was found again; "FAILS"."""
+        """ "holds"; "loose" if the known correction was confirmed; "FAILS"."""
         if not self.ok:
             return "FAILS"
         return "loose" if self.claim.loose else "holds"
@@ -56,7 +56,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """All results. exit_code 1 if a claim fails."""
+    """All results. exit_code is 1 if a claim fails."""
 
     results: list[Result]
 
@@ -88,7 +88,7 @@ class Report:
         }
 
     def render(self) -> RenderableType:
-        """Draw the table, and a line that sums it up."""
+        """Draw the table and a summary line."""
         return _render(self)
 
     def __str__(self) -> str:
@@ -96,12 +96,12 @@ class Report:
 
 
 def _value(value: float) -> float | str:
-    """JSON has no infinities: they are "inf", "-inf" and "nan"."""
+    """Convert to JSON, which has no infinities: they become "inf", "-inf" and "nan"."""
     return value if math.isfinite(value) else str(value)
 
 
 def shown(value: float) -> str:
-    """A number with six digits; one near 0 with two."""
+    """Format a number with six digits; one near 0 with two."""
     return number(value, 6) if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
 
 
@@ -111,14 +111,14 @@ def equations(claim: Claim) -> str:
 
 
 def measured(check: Check) -> str:
-    """One check in a line; a failing one says what was expected."""
+    """Format one check in a line; if it fails, with the expected value."""
     if check.holds:
         return f"{check.what}: {shown(check.value)}  ({check.rule})"
     return f"{check.what}: measured {shown(check.value)}, expected {check.rule}"
 
 
 def summary(report: Report) -> str:
-    """The last line."""
+    """Return the last line."""
     total, loose, failed = len(report.results), report.count("loose"), report.count("FAILS")
     line = f"{total} claim{'s' if total != 1 else ''}: {report.count('holds')} hold, {loose} loose, {failed} fail"
     return f"{line} ({report.seconds:.1f} s)"

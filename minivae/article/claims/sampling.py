@@ -1,4 +1,4 @@
-"""Sampling in training: the reparameterisation, S samples, and one (eq. 23, 24)."""
+"""Sampling in training: the reparameterisation with S samples and with one (eq. 23, 24)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def one_sample() -> Checks:
 
 @claim("reparameterised", (15, 23), "Reparameterised samples give the gradient of 𝓛 itself, on average.")
 def reparameterised() -> Checks:
-    """The last bias of the encoder moves every μ, or every ln σ², alike: its gradient is the mean of theirs."""
+    """The encoder's last bias shifts all μ, or all ln σ², equally: its gradient is the mean of theirs."""
     X, checks = all_bits(5), []
     for S in (1, 8):
         vae, draws, rng = perturbed(float64_vae(5, 1, samples=S)), [], np.random.default_rng(25)
@@ -64,7 +64,7 @@ def more_samples() -> Checks:
     exact = float(model.losses(x, model.encode(x))[0][0])
 
     def draw(_: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-        """(repeats, 1): the engine's mean over S samples, for one row as often as wanted."""
+        """Return (repeats, 1): the engine's mean over S samples of one row, `repeats` times."""
         repeats, S = shape
         return vae.objective(x.repeat(repeats, axis=0), rng.standard_normal((S, repeats, 1))).nll_rows[:, None]
 

@@ -1,4 +1,4 @@
-"""What the article says of training: its one indicator, one sample; and where a linear VAE must arrive."""
+"""Claims about training: the loss as its indicator, one sample a step, and the optimum of a linear VAE."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS, FEATURES, BATCH, IMPORTANCE = 512, 16, 64, 500
 
 
 def _train(vae: VAE, X: np.ndarray, epochs: int, beta: float = 1.0, lr: float = 5e-3, fall: bool = False) -> VAE:
-    """`epochs` more passes over X in batches, each with fresh noise; fall: the learning rate falls to 0 by a cosine."""
+    """Train `epochs` more passes over X in batches with new noise; fall: the learning rate falls to 0 by a cosine."""
     optimizer, cosine, rows = Adam(lr), Schedule("cosine"), np.arange(len(X), dtype=np.uint32)
     first, batches = vae.passes, range(0, len(X), BATCH)
     for epoch in range(epochs):
@@ -32,7 +32,7 @@ def _train(vae: VAE, X: np.ndarray, epochs: int, beta: float = 1.0, lr: float = 
 
 @claim("no-single-term", (13,), "No single term tells how good a model is: a smaller one is bought with the other.")
 def no_single_term() -> Checks:
-    """Three trainings on the same rows that weigh the KL ¼, 1 and 4: each term prefers an end, 𝓛 the middle."""
+    """Train on the same rows with KL weights ¼, 1 and 4: each term is smallest at one end, 𝓛 in the middle."""
     X, found = bumps(ROWS), []
     for beta in (0.25, 1.0, 4.0):
         vae = _train(float64_vae(FEATURES, 2, (32,)), X, 60, beta)
@@ -54,9 +54,9 @@ def _terms(vae: VAE, X: np.ndarray) -> tuple[float, float]:
 
 @claim("one-indicator", (13,), "The smaller 𝓛 the better the model: one number shows how far training has come.")
 def one_indicator() -> Checks:
-    """𝓛 of held-out rows, as training sees it, beside their ln p(x): do they order any two moments of it alike?
+    """Compare 𝓛 of held-out rows during training with their ln p(x): do they order pairs of moments in the same way?
 
-    Only pairs count that ln p(x) tells apart, its difference over rows being more than 4 standard errors.
+    Only pairs count whose ln p(x) differ by more than 4 standard errors over rows.
     """
     X, held_out = bumps(ROWS), bumps(200, seed=1)
     vae, losses, log_px = float64_vae(FEATURES, 2, (32,)), [], []
@@ -92,9 +92,9 @@ def one_indicator() -> Checks:
     loose="it is a matter of degree: more samples do gain, and the less the more epochs there are",
 )
 def one_sample_suffices() -> Checks:
-    """Linear models, whose best 𝓛 is known and is computed without sampling; the learning rate falls to 0 by a cosine.
+    """Train linear models, whose best 𝓛 is known without sampling; the learning rate falls to 0 by a cosine.
 
-    What eight samples gain shrinks with the number of epochs, down to less than the seed's choice makes.
+    The gain of eight samples shrinks with the number of epochs, until it is below the spread between seeds.
     """
     X = np.random.default_rng(31).standard_normal((300, 6)) * [2.0, 1.2, 0.5, 0.45, 0.4, 0.35] + 1.0
     sigma = float(np.sqrt(bayes.PPCA.fit(X, 2).sigma2))

@@ -1,6 +1,6 @@
-"""verify: runs claims one after the other, and says which hold. The runner of `minivae verify`.
+"""verify: run claims one after the other and report which hold. The runner of `minivae verify`.
 
-A claim that raises has failed too, with the error as what came. Nothing is random: every claim has seeds of its own.
+A claim that raises an error fails. Results are reproducible: every claim has its own seeds.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ CHAPTERS = ("expectations", "divergences", "framework", "encoder", "decoders", "
 
 
 def claims() -> list[Claim]:
-    """Every claim, in the article's order; a claim's number is its place, from 1."""
+    """Return every claim in the article's order; its number is its position, from 1."""
     for chapter in CHAPTERS:
         import_module(f"{__package__}.{chapter}")
     return sorted(CLAIMS.values(), key=lambda claim: CHAPTERS.index(claim.chapter))
 
 
 def select(names: list[str]) -> list[tuple[int, Claim]]:
-    """(number, claim) of those that are named, in order; all for none.
+    """Return (number, claim) of the named claims, in order; no names: all.
 
     A name is a claim's number ("17"), its name ("kl-formula"), its chapter ("encoder"), or an equation ("eq16").
     """
@@ -51,7 +51,7 @@ def _means(name: str, number: int, claim: Claim) -> bool:
 
 
 def run(names: list[str] | None = None, begin: Callable[[int, int, str], None] | None = None) -> Report:
-    """Measure the claims that are named, all for none. begin(done, total, name) is called before each."""
+    """Measure the named claims, or all. begin(done, total, name) is called before each."""
     chosen, results = select(names or []), []
     for done, (number, claim) in enumerate(chosen):
         if begin is not None:
@@ -61,7 +61,7 @@ def run(names: list[str] | None = None, begin: Callable[[int, int, str], None] |
 
 
 def measure(number: int, claim: Claim) -> Result:
-    """One claim; an error it raises is its failure."""
+    """Measure one claim; an error makes it fail."""
     started, checks, error = time.perf_counter(), [], ""
     try:
         checks = claim.measure()

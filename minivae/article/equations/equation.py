@@ -1,4 +1,4 @@
-"""equation: what is known of one equation. Plain data; nothing is computed here but `toy`, when it is called."""
+"""equation: one equation with its words, code and test, as plain data. Only `toy` computes, when it is called."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ LETTERS = {"p": "q", "q": "p"}
 
 
 def in_the_articles_letters(formula: str) -> str:
-    """The formula with the article's letters: p and q change places, and the exact posterior p(z|x) becomes p̂(z|x).
+    """Translate a formula to the article's letters: p and q are exchanged, the exact posterior p(z|x) becomes p̂(z|x).
 
-    The data's distribution p̃(x) is the same in both. No line changes its width.
+    The data's distribution p̃(x) is the same in both. Lines keep their width.
     """
     return re.sub(r"p\(z\|x\)|\b[pq](?=\()", lambda found: LETTERS.get(found[0], "p̂(z|x)"), formula)
 
 
 @dataclass(frozen=True)
 class Number:
-    """What an equation gives on a toy that is small enough to be checked by hand.
+    """The value of an equation on an example that is small enough to be checked by hand.
 
-    setting  what the toy is, in words and symbols
-    symbol   what was computed
-    value    the number; error: its standard error, where it was sampled; unit: "nats", or ""
+    setting  the example, in words and symbols
+    symbol   the quantity computed
+    value    the number; error: its standard error if it was sampled; unit: "nats", or ""
     """
 
     setting: str
@@ -36,16 +36,16 @@ class Number:
 
 @dataclass(frozen=True)
 class Equation:
-    """One equation of the article, or (number None) one that the code needs beside it.
+    """One equation of the article, or (number None) a further one that the code needs.
 
-    names           what it is asked for by, the first being its own
-    formula         in the field's letters, in lines of at most 72 columns; `article` is the same in the article's
-    gradient        its derivatives, as the code has them; "" where nothing is differentiated
+    names           names for `explain`, the principal one first
+    formula         in the field's letters, in lines of at most 72 columns; `article` has the article's letters
+    gradient        its derivatives, as the code computes them; "" if nothing is differentiated
     words           one paragraph
-    forward, backward   where it and its gradient are computed: "module:qualified.name", the module being below minivae
+    forward, backward   the code of the equation and of its gradient: "module:qualified.name", relative to minivae
     test            "tests/file.py::name"
-    toy             computes the number, by the functions that `forward` names
-    cited           whose it is, where it has no number
+    toy             computes the value with the functions that `forward` names
+    cited           the source, if it has no number
     """
 
     number: int | None
@@ -73,7 +73,7 @@ class Equation:
 
     @property
     def tag(self) -> str:
-        """What the code that computes it says in a docstring or a comment."""
+        """The tag that the docstring or a comment of its code must have."""
         return self.cited if self.number is None else f"eq. {self.number}"
 
     @property

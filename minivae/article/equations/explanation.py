@@ -1,4 +1,4 @@
-"""explanation: an equation as text for an 80-column terminal, and as data for a machine."""
+"""explanation: an equation as text for an 80-column terminal, and as data for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EITHER = "The formula"
 
 @dataclass(frozen=True)
 class Explanation:
-    """An equation, where it stands in this very code, and the number it has just given."""
+    """An equation, its places in the installed code, and its value, computed just now."""
 
     equation: Equation
     forward: tuple[Place, ...]
@@ -67,7 +67,7 @@ class Explanation:
     def __str__(self) -> str:
         return self.text()
 
-    __repr__ = __str__  # so that `mv.explain(16)` shows itself at a prompt
+    __repr__ = __str__  # so that `mv.explain(16)` prints at a prompt
 
     def to_dict(self) -> dict[str, Any]:
         e, n = self.equation, self.number
@@ -116,7 +116,7 @@ def spoken(number: Number) -> str:
 
 
 def _row(kind: str, place: Place | str, width: int) -> str:
-    """A place and the name that is there, on the next line where they do not fit side by side."""
+    """Format a place and the name defined there, on two lines if they do not fit on one."""
     if isinstance(place, str):
         return f"    {kind:<9}  {place}"
     line = f"    {kind:<9}  {place!s:<{width}}  {place.name}"
@@ -138,7 +138,7 @@ def _indent(text: str) -> str:
 
 
 def _wrapped(text: str) -> str:
-    """Lines of text; nothing is broken at its = sign."""
+    """Wrap text into lines, without a break before or after an = sign."""
     text = text.replace(" = ", "\u00a0=\u00a0")
     lines = (textwrap.fill(line, WIDTH - 4) for line in text.split("\n"))
     return _indent("\n".join(lines).replace("\u00a0", " "))

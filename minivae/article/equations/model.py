@@ -1,4 +1,4 @@
-"""model: equations 15–24, what the article trains, and the importance-weighted bound. The engine computes it."""
+"""model: equations 15–24, the trained model, and the importance-weighted bound. The engine computes them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MODEL = (
         names=("encoder",),
         title="the encoder",
         formula="q(z|x) = N( z; μ(x), diag σ²(x) )",
-        words="The posterior is taken to be a Gaussian of independent components. A network reads x and says its mean "
-        "and its logvar = ln σ²; this is where the exact posterior of eq. 14 is given up.",
+        words="The posterior is approximated by a Gaussian of independent components. A network computes its mean and "
+        "its logvar = ln σ² from x; in general this is not the exact posterior of eq. 14.",
         gradient="dH = [ dμ | d ln σ² ] comes from eq. 16 and 23; the encoder's layers\npass it on: dW = Xᵀ dY, "
         "db = Σ dY, dX = dY Wᵀ",
         forward=("model:Model.forward", "model:Model.encode"),
@@ -47,8 +47,8 @@ KL(q(z|x) ‖ p(z)) =  ───  Σ  (μₖ² + σₖ² − ln σₖ² − 1)
           ⎧ ρ         x = 1
 p(x|z) =  ⎨                    ρ = sigmoid(logit) = 1 / (1 + e^(−logit))
           ⎩ 1 − ρ     x = 0,""",
-        words="A value that is 0 or 1, as a pixel of a binary image. The decoder says a logit, any real number, and "
-        "the sigmoid makes a probability of it.",
+        words="A value that is 0 or 1, as a pixel of a binary image. The decoder computes a logit, any real number, "
+        "and the sigmoid turns it into a probability.",
         gradient="d logit = w (ρ − x)",
         forward=("likelihoods.unit:Bernoulli.mean", BERNOULLI),
         backward=(BERNOULLI,),
@@ -91,8 +91,8 @@ p(x|z) =   Π   ρₖ(z)^xₖ (1 − ρₖ(z))^(1−xₖ)
         names=("gaussian", "gaussian-decoder"),
         title="the Gaussian decoder",
         formula="p(x|z) = N( x; μ̃(z), diag σ̃²(z) )",
-        words="Given z, the features of x are independent Gaussians; the decoder says a mean and a log-variance for "
-        "each. A density: it may exceed 1, so its −ln may be negative.",
+        words="Given z, the features of x are independent Gaussians; the decoder computes a mean and a log-variance "
+        "for each. This is a density: it may exceed 1, so its −ln may be negative.",
         gradient="that of its logarithm: eq. 21",
         forward=("likelihoods.real:Gaussian", GAUSSIAN),
         backward=(GAUSSIAN,),
@@ -107,8 +107,8 @@ p(x|z) =   Π   ρₖ(z)^xₖ (1 − ρₖ(z))^(1−xₖ)
               1  ‖ x − μ̃ ‖²    D           1   D
 −ln p(x|z) = ─── ‖ ───── ‖  + ─── ln 2π + ───  Σ  ln σ̃ₖ²
               2  ‖   σ̃   ‖     2           2  k=1""",
-        words="Squared error, each feature in units of its own σ̃, and what it costs to make σ̃ large. The code clamps "
-        "ln σ̃² to [−10, 10] and counts how often it had to.",
+        words="Squared error, each feature in units of its own σ̃, and a term that grows with σ̃. The code clamps "
+        "ln σ̃² to [−10, 10] and counts the clamped values.",
         gradient="dμ̃ = w (μ̃ − x)/σ̃²;   d ln σ̃² = w ½ [1 − (x − μ̃)²/σ̃²]",
         forward=(GAUSSIAN,),
         backward=(GAUSSIAN,),
@@ -123,8 +123,8 @@ p(x|z) =   Π   ρₖ(z)^xₖ (1 − ρₖ(z))^(1−xₖ)
               ‖x − μ̃‖²    D
 −ln p(x|z) = ────────── + ─── ln 2πσ²
                 2σ²        2""",
-        words="The MSE loss, and the answer to how it is weighed against the KL: by σ². Who minimises 'squared error "
-        "averaged over D, plus w·KL' has chosen σ² = wD/2 (`minivae.bayes.balance`).",
+        words="The MSE loss; σ² sets its weight against the KL. To minimise 'squared error averaged over D, plus "
+        "w·KL' is to choose σ² = wD/2 (`minivae.bayes.balance`).",
         gradient="dμ̃ = w (μ̃ − x)/σ²",
         forward=("kernels.gaussian:fixed_reference", "article.bayes.weighing:balance"),
         backward=("kernels.gaussian:fixed_reference",),
@@ -141,8 +141,8 @@ E_{z~q(z|x)}[ −ln p(x|z) ] ≈ −───  Σ  ln p(x|z_s)
                                S  s=1
 
 z_s = μ + σ ⊙ ε_s,     ε_s ~ N(0, I)""",
-        words="The reconstruction term is estimated by sampling (eq. 4). The noise is drawn apart from μ and σ, so the "
-        "sample is a smooth function of both, and a gradient passes through it. σ is e^(½ logvar).",
+        words="The reconstruction term is estimated by sampling (eq. 4). The noise does not depend on μ and σ, so the "
+        "sample is a smooth function of both and has gradients with respect to them. σ is e^(½ logvar).",
         gradient="dμ = Σₛ dz_s;   d ln σ² = Σₛ ½ σ ε_s dz_s",
         forward=("kernels.latent:forward_reference", "latent:GaussianPosterior.forward"),
         backward=("kernels.latent:backward_reference", "latent:GaussianPosterior.backward"),
@@ -154,8 +154,8 @@ z_s = μ + σ ⊙ ε_s,     ε_s ~ N(0, I)""",
         names=("one-sample", "vae"),
         title="one sample: what is trained",
         formula="𝓛 = E_{x~p̃}[ −ln p(x|z) + KL(q(z|x) ‖ p(z)) ],     z = μ + σ ⊙ ε",
-        words="Eq. 23 with S = 1 in eq. 13: the usual VAE. One sample a step is enough, says the article, as every "
-        "epoch draws afresh.",
+        words="Eq. 23 with S = 1 in eq. 13: the usual VAE. The article argues that one sample a step is enough, "
+        "because every epoch draws new noise.",
         gradient="all of it, backward: eq. 19, 21 or 22, then 23 and 16, then 15",
         forward=("model:Model.objective", "model:Model.train_step"),
         backward=("model:Model.objective_and_grad", "model:Model.backward"),
@@ -171,8 +171,8 @@ z_s = μ + σ ⊙ ε_s,     ε_s ~ N(0, I)""",
                   1   K   p(x|z_k) p(z_k)
 𝓛 = E_{x~p̃}[ −ln ───  Σ  ───────────────── ],     z_k ~ q(z|x)
                   K  k=1      q(z_k|x)""",
-        words="Not in the article. The logarithm of a mean of K importance weights: eq. 12 for K = 1, and the closer "
-        'to the −ln of the marginal (eq. 7) the larger K is. Training with it is objective="iwae", samples=K.',
+        words="Not in the article. −ln of a mean of K importance weights: eq. 12 for K = 1; it approaches −ln of the "
+        'marginal (eq. 7) as K grows. To train with it, set objective="iwae", samples=K.',
         gradient="that of each −ln wₖ, weighed by softmaxₖ(ln w)/B",
         forward=("objectives:IWAE.forward", "kernels.importance:forward_reference"),
         backward=("objectives:IWAE.backward", "kernels.importance:backward_reference"),

@@ -1,6 +1,6 @@
-"""page: the book's page of the equations, made of their table when the book is built.
+"""page: generate the book's page of equations from their table when the book is built.
 
-It names no lines, which move; `minivae explain` does.
+The page gives no line numbers, because these change; `minivae explain` does.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Nats; sums over features, means over rows; B rows, D features, L latent dimensio
 
 
 def markdown() -> str:
-    """The whole page."""
+    """Return the page."""
     contents = "\n".join(f"- [{e.heading}](#{e.page.partition('#')[2]})" for e in EQUATIONS)
     return "\n\n".join([HEAD.strip(), contents, *map(section, EQUATIONS)]) + "\n"
 
 
 def section(e: Equation) -> str:
-    """One equation."""
+    """Return the section of one equation."""
     number = e.toy()
     parts = [f'<a id="{e.page.partition("#")[2]}"></a>', f"## {e.heading}"]
     parts.append(_formula(e.formula))

@@ -1,6 +1,6 @@
-"""places: where a name stands. Files are read, not imported, at the moment of asking: a line number is never stale.
+"""places: find the file and line of a name. Files are read at each call, not imported, so line numbers are current.
 
-A tree of files has no tests where minivae is installed from a wheel; a place that is not there has no line.
+A wheel has no tests: a place that does not exist has no line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ROOT = PACKAGE.parent  # of a checkout, or the folder that minivae is installed 
 
 @dataclass(frozen=True)
 class Place:
-    """A name, the file it is in (as seen from ROOT), and its line, or None where the file or the name is not there."""
+    """A name, its file (relative to ROOT), and its line; None if the file or the name does not exist."""
 
     name: str
     file: str
@@ -30,7 +30,7 @@ class Place:
 
 
 def of_code(place: str) -> Place:
-    """Where "kernels.latent:forward_reference" is."""
+    """Find "kernels.latent:forward_reference"."""
     module, name = place.split(":")
     path = PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
     real = path.resolve()
@@ -39,7 +39,7 @@ def of_code(place: str) -> Place:
 
 
 def of_test(test: str) -> Place:
-    """Where "tests/test_latent.py::test_name" is."""
+    """Find "tests/test_latent.py::test_name"."""
     file, name = test.split("::")
     return Place(name, file, _line(ROOT / file, name))
 
@@ -50,7 +50,7 @@ def _line(path: Path, name: str) -> int | None:
 
 
 def definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
-    """The function or class called `name`, "Class.method" too, in the file; None where there is none."""
+    """Find the function or class `name`, or "Class.method", in the file; None if there is none."""
     found: ast.AST | None = _tree(path)
     for part in name.split("."):
         inside = getattr(found, "body", [])

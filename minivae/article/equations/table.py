@@ -1,4 +1,4 @@
-"""table: all equations in order, and how one is found by its number or its name."""
+"""table: all equations in order, and the search for one by number or name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAST = max(equation.number or 0 for equation in EQUATIONS)
 
 
 def find(which: int | str) -> Equation:
-    """The equation of a number or a name: 16, "16", "eq. 16", "eq16", "(16)", "kl", "Gaussian KL"."""
+    """Return the equation for a number or a name: 16, "16", "eq. 16", "eq16", "(16)", "kl", "Gaussian KL"."""
     asked = str(which).strip()
     number = equation_number(asked)
     name = asked.lower().strip(" ()").replace(" ", "-").replace("_", "-") if number is None else str(number)
@@ -31,6 +31,6 @@ def find(which: int | str) -> Equation:
 
 
 def equation_number(asked: str) -> int | None:
-    """16 of "16", "(16)", "eq16", "eq. 16"; None for anything else."""
+    """Return 16 for "16", "(16)", "eq16" and "eq. 16"; None for anything else."""
     found = re.fullmatch(r"(?:eq\.?[\s_-]*)?\(?(\d+)\)?", asked.strip().lower())
     return int(found[1]) if found else None

@@ -1,4 +1,4 @@
-"""theory: equations 1–14, what the article derives. Nothing here is trained; `minivae.bayes` computes it."""
+"""theory: equations 1–14, the article's derivation. Nothing here is trained; `minivae.bayes` computes the values."""
 
 from __future__ import annotations
 

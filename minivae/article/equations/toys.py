@@ -1,8 +1,8 @@
-"""toys: the number that each equation gives, computed now, by the code that the equation names. Never a constant.
+"""toys: compute the value of each equation on an example, with the code that the equation names.
 
-Three toys. A density whose moments are known (eq. 1–4); two distributions, and two joint ones, on two values (eq.
-5–14); and a linear VAE of one latent dimension and two features, whose weights were chosen so that a reader can follow
-it with a pocket calculator (eq. 15–24): x = (1, 0) has μ = ½ and σ = ½, and ε = 1 makes z = 1, logits (1, −1).
+Three examples: a density whose moments are known (eq. 1–4); two distributions, and two joint ones, on two values (eq.
+5–14); and a linear VAE of one latent dimension and two features, with weights that permit a check with a pocket
+calculator (eq. 15–24): x = (1, 0) has μ = ½ and σ = ½, and ε = 1 gives z = 1, logits (1, −1).
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ SAMPLES = 1000
 
 
 def model(likelihood: str = "bernoulli", **options: Any) -> VAE:
-    """The linear VAE of PARAMETERS. "gaussian": its decoder adds log-variances (ln ¼, 0), whatever z is."""
+    """Make the linear VAE of PARAMETERS. "gaussian": its decoder adds log-variances (ln ¼, 0) that ignore z."""
     vae = VAE(2, 1, (), likelihood=likelihood, backend="numpy", kernels="reference", dtype="float64", **options)
     for name, value in PARAMETERS.items():
         vae.parameters[name][...] = 0
@@ -164,7 +164,7 @@ def fixed_gaussian() -> Number:
 
 
 def samples() -> Number:
-    """The row many times, one sample each, so that the spread of the samples is known."""
+    """Use the row many times with one sample each, to measure the spread of the samples."""
     eps = np.random.default_rng(0).standard_normal((SAMPLES, 1))
     estimate = mean_and_error(model().objective(np.repeat(X, SAMPLES, axis=0), eps=eps).nll_rows)
     return Number(
