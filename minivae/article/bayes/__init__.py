@@ -1,9 +1,9 @@
-"""minivae.bayes: the article's theory as functions. Every claim it makes can be run, and returns numbers.
+"""minivae.bayes: the article's theory as functions that return numbers.
 
     import minivae as mv
     mv.bayes.joint_identity().residual                    # KL(joint) = 𝓛 + E[ln p̃(x)]: 4e-16
     mv.bayes.two_points_optimum(features=8).loss          # 1.127 nats, where ln 2 = 0.693 would be the floor
-    mv.bayes.encoder_gaps(vae, X).amortisation            # what the network loses against the best Gaussian, per row
+    mv.bayes.encoder_gaps(vae, X).amortisation            # loss of the network against the best Gaussian, per row
 
 Reading order: expectations (eq. 1–4), divergences (5, 6), joint (7–14), drop_in (why 6 cannot replace 5), floors (11,
 13), quadrature, posterior and gaps (14, 15: L ≤ 2), two_points (one bit of data), linear and ppca (everything in closed

@@ -1,10 +1,10 @@
-"""divergences: how far a distribution q is from a distribution p. KL (eq. 5) and Bhattacharyya (eq. 6).
+"""divergences: of a distribution q from a distribution p: KL (eq. 5) and Bhattacharyya (eq. 6).
 
     KL(p‖q)   = ∫ p ln(p/q) = E_p[ln p/q]     ≥ 0, 0 only for p = q, not symmetric; +∞ where q = 0 < p    (eq. 5)
     D_B(p, q) = −ln ∫ √(p q)                  ≥ 0, 0 only for p = q, symmetric; +∞ only if p and q nowhere meet (eq. 6)
 
-For probabilities, for samples, and for Gaussians. Nats. Why the second cannot take the first's place in eq. 8–11 is in
-`drop_in.py`.
+For probabilities, for samples, and for Gaussians. Nats. `drop_in.py` shows why the second cannot replace the first in
+eq. 8–11.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _log_det(cov: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class DifferentSupports:
-    """A narrow p inside a broad q: KL both ways, and D_B; then D_B of two that nowhere meet."""
+    """A narrow p inside a broad q: KL in both directions, and D_B; then D_B of two without common support."""
 
     kl_narrow_broad: float
     kl_broad_narrow: float
@@ -106,7 +106,7 @@ class DifferentSupports:
 def different_supports() -> DifferentSupports:
     """p on two of four states, q on all (eq. 5, 6): KL(p‖q) = ln 2, KL(q‖p) = +∞, and D_B = ½ ln 2 either way.
 
-    The article says that D_B has no problem with infinity. It has one left: p and q that nowhere meet are +∞ apart.
+    The article says that D_B has no problem with infinity. One remains: D_B = +∞ if p and q have no common support.
     """
     narrow, broad = [0.5, 0.5, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]
     return DifferentSupports(

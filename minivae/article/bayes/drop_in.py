@@ -1,15 +1,15 @@
-"""drop_in: why the Bhattacharyya distance is no drop-in for KL in eq. 8–11.
+"""drop_in: show that the Bhattacharyya distance cannot replace KL in eq. 8–11.
 
-KL takes a logarithm, which makes p̃(x) a term of its own: what is left, 𝓛, needs only samples of x. In
+In KL the logarithm separates p̃(x) as a term of its own; the rest, 𝓛, needs only samples of x. In
 
     D_B(q(x,z), p(x,z)) = −ln E_{x~p̃}[ p̃(x)^{−½} Σ_z √(q(z|x) p(x,z)) ]                     (eq. 6 in eq. 8's place)
 
-p̃(x), which nobody knows, stays as a weight of each row. To leave it out is to minimise another thing,
+the unknown p̃(x) remains as a weight of each row. Without it, one minimises another quantity,
 
     𝓑 = −ln E_{x~p̃}[ Σ_z √(q(z|x) p(x,z)) ],
 
-and D_B − 𝓑 is no constant: it differs from model to model. Where the encoder fits (eq. 14), Σ_z √(…) is √p(x), and 𝓑 is
-least, not for p = p̃, but for p(x) = p̃(x)²/Σ p̃²: what is likely is weighed twice, as in `weighted_again`.
+and D_B − 𝓑 is not constant: it differs between models. With the exact posterior as encoder (eq. 14), Σ_z √(…) is √p(x),
+and 𝓑 is smallest not for p = p̃, but for p(x) = p̃(x)²/Σ p̃²: likely rows are weighted twice, as in `weighted_again`.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ def bhattacharyya_joint(toy: DiscreteJoint) -> float:
 
 
 def bhattacharyya_loss(toy: DiscreteJoint) -> float:
-    """𝓑: what samples of x alone allow of D_B, the weight p̃(x)^{−½} left out."""
+    """𝓑: D_B without the weight p̃(x)^{−½}, so that samples of x suffice."""
     overlap = np.sqrt(toy.encoder * toy.model_joint).sum(axis=1)
     return -math.log(float(toy.data @ overlap))
 
 
 @dataclass(frozen=True)
 class NoDropIn:
-    """What is left of p̃(x) once it is left out.
+    """The effects of leaving p̃(x) out of KL and of D_B.
 
-    kl_spread               how much KL − 𝓛 differs between models of the same data, nats: 0, a constant
-    bhattacharyya_spread    how much D_B − 𝓑 differs
-    kl_minimiser            the p(x) of least 𝓛, (X,): p̃ itself
-    bhattacharyya_minimiser the p(x) of least 𝓑, (X,): p̃²/Σ p̃²
-    misled                  the D_B from the data of the model that 𝓑 likes best; 0 would be right
+    kl_spread               spread of KL − 𝓛 between models of the same data, nats: 0, a constant
+    bhattacharyya_spread    spread of D_B − 𝓑
+    kl_minimiser            the p(x) with the smallest 𝓛, (X,): p̃ itself
+    bhattacharyya_minimiser the p(x) with the smallest 𝓑, (X,): p̃²/Σ p̃²
+    misled                  D_B between the data and the model with the smallest 𝓑; 0 would be right
     """
 
     kl_spread: float
@@ -56,9 +56,9 @@ class NoDropIn:
 
 
 def no_drop_in(data: Any = (0.5, 0.3, 0.15, 0.05), models: int = 20, seed: int = 0) -> NoDropIn:
-    """The Bhattacharyya distance in the place of KL in eq. 8–11, on data p̃ (X,) that are known for once.
+    """Use the Bhattacharyya distance in place of KL in eq. 8–11, on data whose p̃ (X,) is known.
 
-    The minimisers are over all models with the exact posterior (eq. 14) as encoder, found by descent.
+    The minimisers are over all models with the exact posterior (eq. 14) as encoder, found by gradient descent.
     """
     p = probabilities("data", data)
     models = checks.integer("models", models, 2)
@@ -79,18 +79,18 @@ def no_drop_in(data: Any = (0.5, 0.3, 0.15, 0.05), models: int = 20, seed: int =
 
 
 def _cross_entropy(ln_q: np.ndarray, p: np.ndarray) -> tuple[float, np.ndarray]:
-    """𝓛 = −E_{x~p̃}[ln p(x)] with the exact posterior (eq. 12, 14), and its gradient by ln p."""
+    """𝓛 = −E_{x~p̃}[ln p(x)] with the exact posterior (eq. 12, 14), and its gradient with respect to ln p."""
     return -float(p @ ln_q), -p
 
 
 def _overlap(ln_q: np.ndarray, p: np.ndarray) -> tuple[float, np.ndarray]:
-    """𝓑 = −ln E_{x~p̃}[√p(x)] with the exact posterior, and its gradient by ln p."""
+    """𝓑 = −ln E_{x~p̃}[√p(x)] with the exact posterior, and its gradient with respect to ln p."""
     terms = p * np.exp(0.5 * ln_q)
     return -math.log(float(terms.sum())), -0.5 * terms / terms.sum()
 
 
 def _least(objective: Any, p: np.ndarray) -> np.ndarray:
-    """The q (X,) at which the objective is least; q = softmax(a), from a = 0."""
+    """Return the q (X,) that minimises the objective; q = softmax(a), starting at a = 0."""
     from scipy.optimize import minimize
     from scipy.special import log_softmax
 

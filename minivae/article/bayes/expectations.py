@@ -1,13 +1,13 @@
-"""expectations: numerical integration against sampling (eq. 1–4), and the mistake that mixes them up.
+"""expectations: numerical integration and sampling (eq. 1–4), and the mistake of mixing them up.
 
     E[f(x)] = ∫ f(x) p(x) dx                                                             (eq. 1, 4)
-            ≈ Σᵢ f(xᵢ) p(xᵢ) (xᵢ − xᵢ₋₁)       points that we choose: p must be weighed in (eq. 2)
-            ≈ (1/n) Σᵢ f(xᵢ),  xᵢ ~ p          points that p chooses: p is weighed in       (eq. 3, 4)
+            ≈ Σᵢ f(xᵢ) p(xᵢ) (xᵢ − xᵢ₋₁)       points that we choose: p is a factor      (eq. 2)
+            ≈ (1/n) Σᵢ f(xᵢ),  xᵢ ~ p          points drawn from p: p is not a factor    (eq. 3, 4)
 
-Likely values come up more often in a sample; that is where its p(xᵢ) is. Who multiplies by p(xᵢ) again estimates
-∫ f(x) p(x)² dx, which is no expectation under p: not even its unit is right.
+Likely values occur more often in a sample, which accounts for p(xᵢ). To multiply by p(xᵢ) again is to estimate
+∫ f(x) p(x)² dx, which is not an expectation under p: even its unit is wrong.
 
-The first functions take any density and any sample; `two_ways` and `sampling_rate` run what the article says of them.
+The first functions take any density and any sample; `two_ways` and `sampling_rate` measure the article's claims.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ... import checks
 from ...errors import UsageError
 from .inputs import numbers
 
-Function = Callable[[np.ndarray], Any]  # of an array, value by value
+Function = Callable[[np.ndarray], Any]  # applied to an array elementwise
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What sampling gives: `value`, known up to `error` (one standard error; NaN for n = 1), from n samples (eq. 3)."""
+    """An estimate from n samples: `value` with `error`, one standard error (NaN for n = 1) (eq. 3)."""
 
     value: float
     error: float
@@ -39,9 +39,9 @@ def by_quadrature(density: Function, points: Any, f: Function | None = None) -> 
     """E[f(x)] ≈ Σᵢ f(xᵢ) p(xᵢ) (xᵢ − xᵢ₋₁), i = 1 … n (eq. 2; without f, eq. 1).
 
     density   p, of an array of points
-    points    (n + 1,) rising: x₀ < x₁ < … < xₙ, which should hold nearly all of p
+    points    (n + 1,) ascending: x₀ < x₁ < … < xₙ, which should cover nearly all of p
     f         None for f(x) = x
-    For a smooth p that has died out at both ends, evenly spaced points make the error fall faster than any power of n.
+    For a smooth p that vanishes at both ends, the error with evenly spaced points falls faster than any power of n.
     """
     x = numbers("points", points, 1)
     steps = np.diff(x)
@@ -66,7 +66,7 @@ def weighted_again(samples: Any, density: Function, f: Function | None = None) -
 
 
 def mean_and_error(values: np.ndarray) -> Estimate:
-    """The mean of independent values (n,), and its standard error."""
+    """Return the mean of independent values (n,) and its standard error."""
     n = values.size
     error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
     return Estimate(float(values.mean()), error, n)
@@ -86,7 +86,7 @@ def _at(f: Function | None, x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class TwoWays:
-    """E[x] under N(mean, std²), which is `mean`, in every way; and what weighting again gives and converges to."""
+    """E[x] under N(mean, std²), which is `mean`, by each method; the result of weighting again, and its limit."""
 
     exact: float
     quadrature: float
@@ -119,7 +119,7 @@ def two_ways(mean: float = 1.5, std: float = 0.5, points: int = 101, samples: in
 
 @dataclass(frozen=True)
 class Rate:
-    """Root mean square errors (k,) of sampling at `sizes` (k,), and the power of n they follow, ± its error."""
+    """Root mean square errors (k,) of sampling at `sizes` (k,), and the fitted power of n with its error."""
 
     sizes: np.ndarray
     errors: np.ndarray
@@ -134,7 +134,7 @@ def sampling_rate(
     repeats: int = 1000,
     seed: int = 0,
 ) -> Rate:
-    """How the error of eq. 3 falls with n: a straight line through (ln n, ln error). Its slope is −½.
+    """Measure how the error of eq. 3 falls with n: fit a line through (ln n, ln error). Its slope is −½.
 
     draw      (generator, shape) → independent draws of p; here of the exponential distribution
     exact     E[x]
@@ -152,5 +152,5 @@ def sampling_rate(
     errors = np.sqrt(((estimates - exact) ** 2).mean(axis=1))
     log_n = np.log(sizes) - np.log(sizes).mean()
     slope = float(log_n @ np.log(errors) / (log_n @ log_n))
-    # the error's square is nearly a χ² of `repeats` degrees of freedom: its logarithm is known up to √(1 / 2 repeats)
+    # the squared error is nearly χ² with `repeats` degrees of freedom: the error of its logarithm is √(1 / 2 repeats)
     return Rate(sizes, errors, slope, math.sqrt(0.5 / repeats / float(log_n @ log_n)))

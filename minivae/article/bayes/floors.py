@@ -1,9 +1,9 @@
-"""floors: how low 𝓛 can fall, and why its two terms must not be looked at apart (eq. 11, 13).
+"""floors: lower bounds of 𝓛, and why its two terms are meaningful only together (eq. 11, 13).
 
-The article says that the constant of eq. 10 is negative, 'probabilities being less than 1', and so 𝓛 stays above some
-positive number. For discrete data that is right, and the number is the entropy: 𝓛 ≥ H(p̃) ≥ 0. For a density it is
-loose: a density may be larger than 1, H(p̃) is then negative, and so may 𝓛 be. Measuring in other units is enough:
-x → c x moves 𝓛 by ln c for each feature.
+The article says that the constant of eq. 10 is negative, 'probabilities being less than 1', so that 𝓛 stays above some
+positive number. For discrete data this is right, and the number is the entropy: 𝓛 ≥ H(p̃) ≥ 0. For a density it is not:
+a density may exceed 1, then H(p̃) is negative, and 𝓛 may be negative too. A change of units is enough: x → c x adds ln c
+to 𝓛 for each feature.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .joint import DiscreteJoint
 
 @dataclass(frozen=True)
 class DiscreteFloor:
-    """H(p̃), the smallest 𝓛 − H(p̃) of the models that were tried, and that of the perfect model (nats)."""
+    """H(p̃), the smallest 𝓛 − H(p̃) of the random models, and that of the perfect model (nats)."""
 
     entropy: float
     smallest_excess: float
@@ -27,7 +27,7 @@ class DiscreteFloor:
 
 
 def discrete_floor(models: int = 1000, seed: int = 0) -> DiscreteFloor:
-    """𝓛 ≥ H(p̃) > 0 for discrete data (eq. 11): random models stay above it, the perfect model stands on it.
+    """𝓛 ≥ H(p̃) > 0 for discrete data (eq. 11): random models are above it, the perfect model reaches it.
 
     The perfect model has p(x) = p̃(x) and the exact posterior (eq. 14) as its encoder; the others explain the same data.
     """
@@ -54,7 +54,7 @@ class DensityLoss:
 
 
 def density_loss(std: float = 0.01, explained: float = 0.5) -> DensityLoss:
-    """𝓛 of a perfect model of N(0, std²): below 0 for std < 1/√(2πe) ≈ 0.242 (eq. 11, 13; the article overlooks it).
+    """𝓛 of a perfect model of N(0, std²): below 0 for std < 1/√(2πe) ≈ 0.242 (eq. 11, 13; not in the article).
 
     The model is x = w z + σ ε with w² + σ² = std², and its exact posterior N(w x/std², σ²/std²) is the encoder.
 
@@ -73,7 +73,7 @@ def density_loss(std: float = 0.01, explained: float = 0.5) -> DensityLoss:
 
 @dataclass(frozen=True)
 class Antagonists:
-    """(nll, kl) of two models of the same data, nats: one that reconstructs all, and one whose encoder says nothing."""
+    """(nll, kl) of two models of the same data, nats: one reconstructs exactly, the other's encoder ignores x."""
 
     faithful: tuple[float, float]
     collapsed: tuple[float, float]
@@ -81,10 +81,10 @@ class Antagonists:
 
 
 def antagonists(states: int = 4) -> Antagonists:
-    """Each term of eq. 13 can be 0, not both: their sum is at least H(p̃) = ln states, and here it is just that.
+    """Either term of eq. 13 can be 0, but not both: their sum is at least H(p̃) = ln states, and equal to it here.
 
-    Data spread evenly over the states. `faithful`: z = x, which reconstructs without error and costs ln states of KL;
-    `collapsed`: z tells nothing, which costs no KL and ln states of reconstruction. Only the sum tells how good it is.
+    The data are uniform over the states. `faithful`: z = x reconstructs without error at a KL of ln states;
+    `collapsed`: z is independent of x, with a KL of 0 and a reconstruction of ln states. Only the sum measures quality.
     """
     states = checks.integer("states", states, 2)
     even, identity = np.full(states, 1 / states), np.eye(states)

@@ -1,4 +1,4 @@
-"""gaps: how far the encoder stays behind the exact posterior, and whose fault it is. L ≤ 2.
+"""gaps: measure how far the encoder is from the exact posterior, separately for each cause. L ≤ 2.
 
 For a row x, with ELBO = −𝓛 of that row (eq. 13) and p(z|x) the exact posterior (eq. 14):
 
@@ -6,8 +6,8 @@ For a row x, with ELBO = −𝓛 of that row (eq. 13) and p(z|x) the exact poste
                             = [ln p(x) − ELBO(best)] + [ELBO(best) − ELBO(encoder)]
                                 approximation gap        amortisation gap                  (Cremer et al. 2018)
 
-where `best` is the diagonal Gaussian with the largest ELBO for this very row: the first gap is the price of eq. 15, the
-second that of one network for all rows.
+where `best` is the diagonal Gaussian with the largest ELBO for this row: the first gap is caused by eq. 15, the second
+by one network for all rows.
 
 Shapes: N rows, D features, L latent dimensions. Nats, float64. Nothing is sampled.
 """
@@ -33,14 +33,14 @@ POLISH = DESCENT | {"maxfun": 40}  # evaluations by the fine rule
 
 @dataclass(frozen=True)
 class Gaps:
-    """How far an encoder stays behind the exact posterior, for each of N rows, in nats.
+    """The gaps between an encoder and the exact posterior, for each of N rows, in nats.
 
     log_px         ln p(x)
     elbo           of the encoder's Gaussian;  best_elbo: of the best diagonal Gaussian
-    kl             KL(encoder ‖ exact), integrated as it stands (eq. 5): it equals log_px − elbo
+    kl             KL(encoder ‖ exact), integrated directly (eq. 5); equals log_px − elbo
     reverse_kl     KL(exact ‖ encoder)
-    approximation  log_px − best_elbo: what no diagonal Gaussian can do
-    amortisation   best_elbo − elbo: what the network could do and does not
+    approximation  log_px − best_elbo: out of reach of a diagonal Gaussian
+    amortisation   best_elbo − elbo: within reach of one, but not reached by the network
     best_mean, best_logvar   (N, L)
     """
 
@@ -95,17 +95,17 @@ def _distances(
 
 
 def _best_gaussians(model: ExactModel, X: np.ndarray, starts: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(least 𝓛 of each row (N,), its H (N, 2L)): down from every start by the coarse rule, from the best by the fine.
+    """Minimise 𝓛 → (𝓛 (N,), H (N, 2L)): descend from every start with the coarse rule, from the best with the fine one.
 
-    All rows descend together: their loss is a sum in which none knows of the others.
+    All rows descend together, because their loss is a sum of independent terms.
     """
     descents = [_descend(model, X, start, model.coarse, DESCENT) for start in starts]
-    _, best = _best_of(model, X, [*starts, *descents])  # the starts too: no gap comes out below 0
+    _, best = _best_of(model, X, [*starts, *descents])  # with the starts, so that no gap is negative
     return _best_of(model, X, [best, _descend(model, X, best, model.fine, POLISH)])
 
 
 def _best_of(model: ExactModel, X: np.ndarray, candidates: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Row by row the least 𝓛 of the candidates, (N, 2L) each, by the fine rule: (𝓛 (N,), H (N, 2L))."""
+    """Choose for each row the candidate (N, 2L) with the smallest 𝓛, by the fine rule → (𝓛 (N,), H (N, 2L))."""
     losses = np.array([sum(model.losses(X, H)[:2]) for H in candidates])
     first = losses.argmin(axis=0)
     rows = np.arange(X.shape[0])
@@ -113,7 +113,7 @@ def _best_of(model: ExactModel, X: np.ndarray, candidates: list[np.ndarray]) -> 
 
 
 def _descend(model: ExactModel, X: np.ndarray, start: np.ndarray, rule: Rule, options: Any) -> np.ndarray:
-    """Where Σ_rows 𝓛 leads down to from H = start (N, 2L)."""
+    """Minimise Σ_rows 𝓛 from H = start (N, 2L)."""
     from scipy.optimize import minimize
 
     (N, _), L = X.shape, model.latent_dim
@@ -128,7 +128,7 @@ def _descend(model: ExactModel, X: np.ndarray, start: np.ndarray, rule: Rule, op
 
 
 def _peaks(posterior: GridPosterior) -> np.ndarray:
-    """H (N, 2L) of a Gaussian at each posterior's peak, with the curvature there along each axis."""
+    """Return H (N, 2L) of a Gaussian at each posterior's peak, with its curvature there along each axis."""
     N, L, n = posterior.axes.shape
     H = np.empty((N, 2 * L))
     for row, (axes, density) in enumerate(zip(posterior.axes, posterior.log_density, strict=True)):
@@ -152,7 +152,7 @@ def _log_gaussian(Z: np.ndarray, h: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MeanGaps:
-    """Means over rows of `Gaps`, the smallest of either gap, and by how much its two sides differ at most (nats)."""
+    """Means over rows of `Gaps`, the smallest of either gap, and the largest difference of the two sides (nats)."""
 
     log_px: float
     elbo: float
@@ -163,7 +163,7 @@ class MeanGaps:
 
 
 def small_encoder_gaps(rows: int = 24, steps: int = 300, seed: int = 0) -> MeanGaps:
-    """A small VAE, trained in passing, whose encoder misses eq. 14 for both reasons; means over `rows` of its rows.
+    """Train a small VAE whose encoder misses eq. 14 for both causes; means over `rows` of its rows.
 
     residual   the largest |ln p(x) − ELBO − KL(encoder ‖ exact)|, the ELBO by eq. 13 and 16, the KL by eq. 5
     """

@@ -1,6 +1,4 @@
-"""inputs: what the functions of this folder are given, looked at once at the door. Each returns float64, or raises
-UsageError. Lists are as welcome as arrays.
-"""
+"""inputs: validate the arguments of this folder's functions, arrays or lists → float64, or UsageError."""
 
 from __future__ import annotations
 
@@ -10,11 +8,11 @@ import numpy as np
 
 from ...errors import UsageError
 
-SUM_TOLERANCE = 1e-9  # how far from 1 a sum of probabilities may be: float64's rounding, not float32's
+SUM_TOLERANCE = 1e-9  # allowed distance of a sum of probabilities from 1: more than float64's rounding, not float32's
 
 
 def depth(x: Any) -> int:
-    """In how many dimensions x has its numbers; 0 for a ragged list, which `numbers` then refuses."""
+    """Return the number of dimensions of x; 0 for a ragged list, which `numbers` then rejects."""
     try:
         return np.ndim(x)
     except ValueError:

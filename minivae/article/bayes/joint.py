@@ -1,13 +1,13 @@
-"""joint: the article's view of the whole VAE, on distributions small enough to be summed (eq. 7–14).
+"""joint: the article's view of the VAE as two joint distributions, small enough to be summed (eq. 7–14).
 
     q(x, z) = p̃(x) q(z|x)      the data, and the encoder
     p(x, z) = p(z) p(x|z)      the prior, and the decoder: the model
     KL(q(x,z) ‖ p(x,z)) = 𝓛 + E_{x~p̃}[ln p̃(x)]                                          (eq. 8–11)
 
-The last term is what the data are: no choice of model changes it, so 𝓛 may be minimised in the KL's place. Here x and z
-take finitely many values and every expectation is a sum: nothing is estimated, and eq. 11 holds to the last digits.
+The last term depends on the data alone, so minimising 𝓛 minimises the KL. Here x and z take finitely many values and
+every expectation is a sum: nothing is estimated, and eq. 11 holds to rounding.
 
-What it deliberately is not: a model that learns. `minivae.VAE` is that.
+These models do not learn; `minivae.VAE` does.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class DiscreteJoint:
 
     @classmethod
     def random(cls, x: int = 5, z: int = 3, seed: int = 0) -> DiscreteJoint:
-        """Four random tables for `x` values of x and `z` of z: no part fits another."""
+        """Draw four independent random tables for `x` values of x and `z` of z."""
         x, z = checks.integer("x", x), checks.integer("z", z)
         rng = np.random.default_rng(seed)
         tables = (rng.dirichlet(np.ones(n), rows) for n, rows in ((x, 1), (z, x), (x, z), (z, 1)))
@@ -51,7 +51,7 @@ class DiscreteJoint:
         return cls(data[0], encoder, decoder, prior[0])
 
     def perfect(self) -> DiscreteJoint:
-        """The same model with data that it explains wholly, p̃(x) = p(x), and the exact posterior: 𝓛 = H(p̃)."""
+        """Return the same model with data from it, p̃(x) = p(x), and the exact posterior: 𝓛 = H(p̃)."""
         return DiscreteJoint(self.marginal, self.posterior, self.decoder, self.prior)
 
     @property
@@ -108,13 +108,13 @@ def _log(p: np.ndarray) -> np.ndarray:
 
 
 def _minus(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a − b; −∞ − (−∞) is NaN, and stands only where nothing happens."""
+    """a − b; −∞ − (−∞) is NaN, which occurs only at probability 0."""
     with np.errstate(invalid="ignore"):
         return a - b
 
 
 def _expect(p: np.ndarray, values: np.ndarray) -> float:
-    """Σ p · values, where what never happens (p = 0) adds 0, whatever its value."""
+    """Σ p · values; terms with p = 0 add 0, whatever their value."""
     return float(np.multiply(p, values, where=p > 0, out=np.zeros_like(p)).sum())
 
 
@@ -123,7 +123,7 @@ def _expect(p: np.ndarray, values: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class JointIdentity:
-    """Each side of eq. 8–13 as it was summed, and `residual`: the largest difference between two that are equal."""
+    """Each side of eq. 8–13, summed independently, and `residual`: the largest difference between equal sides."""
 
     kl_joint: float  # eq. 8
     kl_nested: float  # eq. 9

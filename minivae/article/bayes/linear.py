@@ -1,4 +1,4 @@
-"""linear: the linear-Gaussian model, the one VAE of which everything is known in closed form.
+"""linear: the linear-Gaussian model, a VAE whose ln p(x) and posterior are known in closed form.
 
     p(z) = N(0, I),   p(x|z) = N(W z + b, σ² I)      a linear decoder of fixed σ (eq. 22)
     p(x)    = N(b, W Wᵀ + σ² I)                                                                     (eq. 7)
@@ -32,7 +32,7 @@ class LinearGaussian:
 
     @classmethod
     def of(cls, vae: VAE) -> LinearGaussian:
-        """The decoder of a linear VAE, hidden=(), with a Gaussian of one σ, given or learned (eq. 22)."""
+        """Return the model of a linear VAE, hidden=(), with a Gaussian of one σ, given or learned (eq. 22)."""
         checks.unscaled(checks.instance_of("vae", vae, VAE, "a mv.VAE"))
         likelihood, D = vae.likelihood, vae.features
         if vae.hidden or not likelihood.is_density or likelihood.width != D or "gaussian" not in likelihood.name:
@@ -40,7 +40,7 @@ class LinearGaussian:
                 f"hidden={vae.hidden}, likelihood={likelihood.name!r}: expected a linear model, hidden=(), "
                 "and a Gaussian of one σ, such as 'gaussian:0.5'"
             )
-        # The likelihood itself says what its σ is: −ln N(0; 0, σ² I) = D/2 ln 2πσ² (eq. 22)
+        # σ follows from the likelihood at x = m: −ln N(0; 0, σ² I) = D/2 ln 2πσ² (eq. 22)
         zeros = vae.backend.zeros((1, D))
         nll, _ = vae.nll_and_grad(zeros, zeros, 0.0)
         sigma2 = math.exp(2 * float(vae.backend.to_host(nll)[0]) / D) / (2 * math.pi)
@@ -56,7 +56,7 @@ class LinearGaussian:
         centred = self._centred(X)
         D, L = self.W.shape
         mean, _ = self.posterior(X)
-        # the squared Mahalanobis distance, as two squares: nothing cancels, however small σ is
+        # the squared Mahalanobis distance as a sum of two squares, so that nothing cancels for small σ
         distance = ((centred - mean @ self.W.T) ** 2).sum(axis=1) / self.sigma2 + (mean**2).sum(axis=1)
         log_det = (D - L) * math.log(self.sigma2) + np.linalg.slogdet(self.M)[1]
         return -0.5 * (distance + log_det + D * math.log(2 * math.pi))

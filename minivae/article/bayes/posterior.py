@@ -2,9 +2,9 @@
 
     p(z|x) = p(x|z) p(z) / p(x),   p(x) = ∫ p(x|z) p(z) dz                                           (eq. 14, 7)
 
-The article calls the integral all but impossible. In one or two dimensions it is a sum over a grid (eq. 2): one grid
-looks for where the posterior is, and finer ones close in on it. How good the sum is, it says itself: every other point
-left out, it should come to the same. What the encoder loses to the exact posterior is in `gaps.py`.
+The article calls the integral nearly impossible. In one or two dimensions it is a sum over a grid (eq. 2): a coarse
+grid finds the posterior, and finer ones resolve it. The error is estimated from the sum over every other point, which
+should be the same. `gaps.py` compares the encoder with the exact posterior.
 
 Shapes: N rows, D features, L latent dimensions, n points of an axis. Nats, float64.
 """
@@ -21,22 +21,22 @@ from ...errors import UsageError
 from ...vae import VAE
 from .quadrature import ExactModel, grid_points
 
-SEARCH_POINTS = {1: 2001, 2: 161}  # of each axis of the grid that looks for the posterior
-POINTS = {1: 1001, 2: 161}  # of each axis of the grid that holds it
-DEPTH = 36.0  # nats below the peak at which a grid may end: e^{−36} ≈ 2·10⁻¹⁶
-ROUNDS = 20  # how often a grid may move or shrink
-RESOLVED = 3e-3  # nats: the largest `error` let through; kinks of a ReLU leave some 10⁻⁴, and a quarter is ours
+SEARCH_POINTS = {1: 2001, 2: 161}  # points on each axis of the search grid
+POINTS = {1: 1001, 2: 161}  # points on each axis of the final grid
+DEPTH = 36.0  # a grid may end where the density is this many nats below its peak: e^{−36} ≈ 2·10⁻¹⁶
+ROUNDS = 20  # largest number of times that a grid moves or shrinks
+RESOLVED = 3e-3  # largest `error` accepted, nats: kinks of a ReLU give about 10⁻⁴; on the full grid a quarter
 SEARCH_ROWS = 64
 
 
 @dataclass(frozen=True)
 class GridPosterior:
-    """p(z|x) of N rows, each on a grid of its own, which holds all but 10⁻¹⁴ or so of it (eq. 14).
+    """p(z|x) of N rows, each on its own grid, which covers all but about 10⁻¹⁴ of it (eq. 14).
 
     axes          (N, L, n)  evenly spaced
     log_density   (N, n), or (N, n, n) for L = 2: ln p(z|x); [i, j, k] is z = (axes[i, 0, j], axes[i, 1, k])
     log_px        (N,)       ln p(x)
-    error         (N,)       by how much ln p(x) changes when every other point is left out, ≤ 0.003
+    error         (N,)       the change of ln p(x) without every other point, ≤ 0.003
     mean, cov     (N, L), (N, L, L)
     """
 
@@ -49,24 +49,24 @@ class GridPosterior:
 
     @property
     def cell(self) -> np.ndarray:
-        """(N,): dz, the length or area that a point stands for."""
+        """(N,): dz, the length or area of a point."""
         return (self.axes[:, :, 1] - self.axes[:, :, 0]).prod(axis=1)
 
 
 def exact_posterior(vae: VAE, X: Any, reach: float = 10.0, points: int | None = None) -> GridPosterior:
-    """The exact posterior of each row of X (N, D) under the model's decoder and prior, and ln p(x) (eq. 14, 7).
+    """Compute the exact posterior of each row of X (N, D) under the model's decoder and prior, and ln p(x) (eq. 14, 7).
 
-    reach    it is looked for in |z| ≤ reach, in the prior's standard deviations
-    points   n, of each axis; None: 1001 for L = 1, 161 for L = 2. A thin ridge across the axes needs more
-    Raises UsageError for L > 2, for data outside the likelihood's domain, where a posterior reaches
-    further, and where `error` is above 0.003 nats.
+    reach    the search covers |z| ≤ reach, in the prior's standard deviations
+    points   n points on each axis; None: 1001 for L = 1, 161 for L = 2. A thin diagonal ridge needs more
+    Raises UsageError for L > 2, for data outside the likelihood's domain, if a posterior extends beyond `reach`, and if
+    `error` exceeds 0.003 nats.
     """
     model = ExactModel(vae)
     return posterior_of(model, model.rows(X), reach, points)
 
 
 def posterior_of(model: ExactModel, X: np.ndarray, reach: float = 10.0, points: int | None = None) -> GridPosterior:
-    """`exact_posterior` for a model that is doubled, and rows that are checked, already."""
+    """`exact_posterior` for a float64 copy of a model and checked rows."""
     reach = checks.finite_float("reach", reach, lambda x: x > 0, "a number > 0")
     N, L = X.shape[0], model.latent_dim
     n = POINTS[L] if points is None else checks.integer("points", points, 3)
@@ -95,9 +95,9 @@ def posterior_of(model: ExactModel, X: np.ndarray, reach: float = 10.0, points: 
 
 
 def _support(axes: np.ndarray, log_joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The box outside of which ln p(x, z) has died out, one point of the grid wider: its corners (L,), (L,).
+    """Return the corners (L,), (L,) of the box outside which p(x, z) is negligible, one grid point wider.
 
-    Where it is alive at an edge of the grid, the box goes beyond it, by as much as the grid is wide.
+    If it is not negligible at an edge of the grid, the box extends beyond that edge by the width of the grid.
     """
     L, n = axes.shape
     alive = log_joint > log_joint.max() - DEPTH
@@ -113,7 +113,7 @@ def _support(axes: np.ndarray, log_joint: np.ndarray) -> tuple[np.ndarray, np.nd
 def _close_in(
     model: ExactModel, x: np.ndarray, low: np.ndarray, high: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Grids that move and shrink until one holds the posterior and is half full: (axes (L, n), ln p(x, z) on it)."""
+    """Move and shrink grids until one covers the posterior and is half full → (axes (L, n), ln p(x, z) on it)."""
     for _ in range(ROUNDS):
         axes = np.linspace(low, high, n, axis=1)
         log_joint = model.log_joint(grid_points(axes), x)[0].reshape(model.latent_dim * (n,))
@@ -133,7 +133,7 @@ def _log_integral(axes: np.ndarray, log_values: np.ndarray) -> float:
 
 
 def _moments(axes: np.ndarray, log_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (L,) and covariance (L, L) of what is proportional to e^{log_values}."""
+    """Return the mean (L,) and covariance (L, L) of the density proportional to e^{log_values}."""
     p, z = np.exp(log_values - log_values.max()).ravel(), grid_points(axes)
     p /= p.sum()
     mean = p @ z

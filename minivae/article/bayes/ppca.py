@@ -1,4 +1,4 @@
-"""ppca: probabilistic PCA in closed form, and minivae's linear VAE, which training must bring to it.
+"""ppca: probabilistic PCA in closed form, the optimum that training minivae's linear VAE must reach.
 
 The largest likelihood of a linear-Gaussian model with L latent dimensions, on rows whose covariance (1/N) has the
 eigenvalues λ₁ ≥ … ≥ λ_D and eigenvectors u₁ … u_D (Tipping & Bishop 1999):
@@ -6,9 +6,9 @@ eigenvalues λ₁ ≥ … ≥ λ_D and eigenvectors u₁ … u_D (Tipping & Bish
     b = mean of the rows,   σ² = mean of λ_{L+1} … λ_D,   W = [u₁ … u_L] diag(√(λ_l − σ²))
     E[ln p(x)] = −½ [D ln 2π + Σ_{l≤L} ln λ_l + (D − L) ln σ² + D]
 
-The columns of W stand at right angles, so that the exact posterior (eq. 14) is a diagonal Gaussian (eq. 15) whose mean
-is linear in x: an encoder without hidden layers can be exact, and the best ELBO is the largest likelihood itself (Lucas
-et al. 2019). A VAE fixes W up to signs and the order of its columns.
+The columns of W are orthogonal, so that the exact posterior (eq. 14) is a diagonal Gaussian (eq. 15) whose mean is
+linear in x: an encoder without hidden layers can be exact, and the best ELBO is the largest likelihood (Lucas et al.
+2019). A VAE determines W up to signs and the order of its columns.
 
 Shapes: X (N, D), W (D, L). Nats, float64.
 """
@@ -32,7 +32,7 @@ from .linear import LinearGaussian
 class PPCA(LinearGaussian):
     """The linear-Gaussian model of largest likelihood (eq. 7, 22; Tipping & Bishop 1999).
 
-    eigenvalues      (D,), of the rows' covariance, falling
+    eigenvalues      (D,), of the rows' covariance, descending
     log_likelihood   E[ln p(x)] over the rows it was fitted to, nats
     """
 
@@ -42,7 +42,7 @@ class PPCA(LinearGaussian):
 
     @classmethod
     def fit(cls, X: Any, latent_dim: int) -> PPCA:
-        """The closed form above, for X (N, D) and 1 ≤ L < D. UsageError where no variance is left for σ²."""
+        """Fit the closed form above to X (N, D), 1 ≤ L < D. UsageError if no variance is left for σ²."""
         X = numbers("X", X, 2)
         D = X.shape[1]
         if checks.integer("latent_dim", latent_dim) >= D:
@@ -68,12 +68,12 @@ class PPCA(LinearGaussian):
 
 @dataclass(frozen=True)
 class AgainstPPCA:
-    """A linear VAE beside probabilistic PCA of the same rows.
+    """A linear VAE compared with probabilistic PCA of the same rows.
 
-    elbo, optimum     its exact mean ELBO, and the largest mean ln p(x) there is, nats
+    elbo, optimum     its exact mean ELBO, and the largest possible mean ln p(x), nats
     gap               optimum − elbo ≥ 0
     angle             the largest angle between the two principal subspaces, degrees
-    sigma2, sigma2_optimum   σ², its own and that of the optimum
+    sigma2, sigma2_optimum   σ² of the VAE and of the optimum
     """
 
     elbo: float
@@ -85,7 +85,7 @@ class AgainstPPCA:
 
 
 def against_ppca(vae: VAE, X: Any) -> AgainstPPCA:
-    """How near a linear VAE with a Gaussian of one σ has come to the optimum for X (N, D) (eq. 13, 22); no sampling."""
+    """Compare a linear VAE with a Gaussian of one σ with the optimum for X (N, D), without sampling (eq. 13, 22)."""
     from scipy.linalg import subspace_angles
 
     model = LinearGaussian.of(vae)
@@ -100,8 +100,8 @@ def against_ppca(vae: VAE, X: Any) -> AgainstPPCA:
 def fit_linear_vae(vae: VAE, X: Any, steps: int = 3000, lr: float = 0.1) -> VAE:
     """Train a linear VAE with a Gaussian decoder on all of X (N, D) at once, with Adam and no noise in the gradient.
 
-    The loss is a square in z, so its expectation over ε ~ N(0, I) is the mean over 2L points, ±√L along each axis: they
-    have the same mean and covariance. They are given to the engine as its samples (eq. 23).
+    The loss is quadratic in z, so its expectation over ε ~ N(0, I) is the mean over 2L points, ±√L along each axis,
+    which have the same mean and covariance. The engine takes them as its samples (eq. 23).
     """
     LinearGaussian.of(vae)  # or UsageError
     if vae.loss_fn.name != "elbo":
@@ -121,7 +121,7 @@ def fit_linear_vae(vae: VAE, X: Any, steps: int = 3000, lr: float = 0.1) -> VAE:
 
 
 def linear_vae_is_ppca(likelihood: str | None = None, rows: int = 300, seed: int = 0) -> AgainstPPCA:
-    """A linear VAE, L = 2, trained on Gaussian rows of D = 6, beside probabilistic PCA (eq. 13, 22).
+    """Train a linear VAE, L = 2, on Gaussian rows of D = 6, and compare it with probabilistic PCA (eq. 13, 22).
 
     likelihood   None: 'gaussian:σ' with the σ of the optimum; or a Gaussian that learns one σ
     """

@@ -1,12 +1,12 @@
-"""quadrature: a model's expectations over z by numerical integration (eq. 2), where the engine samples (eq. 23).
+"""quadrature: a model's expectations over z by numerical integration (eq. 2); the engine samples instead (eq. 23).
 
     E_{z~N(μ, diag σ²)}[f(z)] = E_{ε~N(0,I)}[f(μ + σ ⊙ ε)] ≈ Σ_k w_k f(μ + σ ⊙ ε_k)
 
-The ε_k stand on an even grid. For a Gaussian weight that is no crude choice: the error of a smooth f falls as e^{−c/h}
-with the spacing h (Trefethen & Weideman 2014), and a kink of a ReLU costs h² only. The number of points grows as
-nᴸ, hence L ≤ 2.
+The ε_k lie on an even grid. With a Gaussian weight this is accurate: the error of a smooth f falls as e^{−c/h} with the
+spacing h (Trefethen & Weideman 2014), and a kink of a ReLU adds an error of h². The number of points grows as nᴸ, hence
+L ≤ 2.
 
-Shapes: N rows, L latent dimensions, K nodes. Everything in float64, on the host, in a copy: the model is not touched.
+Shapes: N rows, L latent dimensions, K nodes. Everything is in float64, on the host, in a copy of the model.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ...training.checkpoint import Checkpoint, build, tensors_of
 from ...vae import VAE
 
 MAX_LATENT = 2
-SPACING = {1: 1 / 16, 2: 0.2}  # h: what sharp turns of a decoder need; a Gaussian itself would be content with ½
-RADIUS = 8.0  # beyond it the Gaussian has 10⁻¹⁵ (L = 1) or 10⁻¹⁴ (L = 2) of its mass
-DECODER_ROWS = 4096  # rows that the decoder is given at a time
+SPACING = {1: 1 / 16, 2: 0.2}  # h: small enough for sharp bends of a decoder; a Gaussian alone would need only ½
+RADIUS = 8.0  # beyond it lies 10⁻¹⁵ (L = 1) or 10⁻¹⁴ (L = 2) of the Gaussian's mass
+DECODER_ROWS = 4096  # rows for one call of the decoder
 
 
 class Rule:
@@ -41,12 +41,12 @@ class Rule:
 
 
 def fine_rule(latent_dim: int) -> Rule:
-    """The rule for figures."""
+    """The rule for final values."""
     return Rule(latent_dim, SPACING[small(latent_dim)], RADIUS)
 
 
 def coarse_rule(latent_dim: int) -> Rule:
-    """The rule to search with: twice the spacing, three quarters of the radius, a seventh of the points for L = 2."""
+    """The rule for searches: twice the spacing, three quarters of the radius, a seventh of the points for L = 2."""
     return Rule(latent_dim, 2 * SPACING[small(latent_dim)], 0.75 * RADIUS)
 
 
@@ -56,7 +56,7 @@ def grid_points(axes: np.ndarray) -> np.ndarray:
 
 
 def small(latent_dim: int) -> int:
-    """`latent_dim` if a grid over it can be afforded; else UsageError."""
+    """Return `latent_dim` if it is small enough for a grid; otherwise raise UsageError."""
     if latent_dim > MAX_LATENT:
         raise UsageError(
             f"latent_dim={latent_dim}: a grid over z needs L ≤ {MAX_LATENT}; for more dimensions there is importance "
@@ -123,7 +123,7 @@ class ExactModel:
         return nll, kl, dH
 
     def _decoded(self, X: np.ndarray, Z: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """X (n, D), Z (K, n, L) → Σ_k w_k nll (n,), and its gradient by each z (K, n, L)."""
+        """X (n, D), Z (K, n, L) → Σ_k w_k nll (n,), and its gradient with respect to each z (K, n, L)."""
         K, n, L = Z.shape
         out = self.vae.decoder.forward(np.ascontiguousarray(Z).reshape(K * n, L))
         nll, d_out = self.vae.nll_and_grad(out, X, np.repeat(weights, n).reshape(K, n))

@@ -1,14 +1,14 @@
-"""two_points: one bit of data, and a VAE that needs more than one bit for it (eq. 11, 13, 15).
+"""two_points: data of one bit, for which a VAE needs more than one bit (eq. 11, 13, 15).
 
 The rows 0…0 and 1…1, D features, equally likely: H(p̃) = ln 2, so 𝓛 ≥ ln 2 ≈ 0.693 nats. L = 1, a diagonal Gaussian
 encoder, the prior N(0, 1), and a decoder of independent bits that may be any function of z. The best such decoder is
-known: ρ(z) = q(x = 1…1 | z), for every feature. With it, 𝓛 splits without remainder:
+known: ρ(z) = q(x = 1…1 | z), for every feature. With it, 𝓛 is exactly
 
     𝓛 = ln 2 + KL(q(z) ‖ p(z)) + (D − 1) H(x|z),     q(z) = ½ N(μ₀, σ₀²) + ½ N(μ₁, σ₁²)
 
-The second term is 0 only if the mixture is the prior: both Gaussians equal to it, so that z says nothing. The third is
-0 only if z says all (or D = 1). Both cannot be, and that is the approximation gap of a Gaussian encoder: an encoder
-free in form would cut the prior in halves at 0, and reach ln 2.
+The second term is 0 only if the mixture is the prior: both Gaussians equal it, and z is independent of x. The third is
+0 only if z determines x (or D = 1). Both cannot hold; this is the approximation gap of a Gaussian encoder. An encoder
+of any form could cut the prior in halves at 0 and reach ln 2.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ LEARNING_RATE = 0.1
 
 @dataclass(frozen=True)
 class TwoPoints:
-    """The least 𝓛 (nats) and where it lies.
+    """The smallest 𝓛 (nats) and the encoder that reaches it.
 
     loss, nll, kl   𝓛 and its terms (eq. 13)
     floor           H(p̃) = ln 2
-    free_encoder    𝓛 with an encoder free in form, which cuts the prior in halves: the floor
+    free_encoder    𝓛 with an encoder of any form, which cuts the prior in halves: equals floor
     prior_gap       KL(q(z) ‖ p(z))
     decoder_gap     (D − 1) H(x|z):   loss = floor + prior_gap + decoder_gap
     means, stds     (2,): the encoder's Gaussians for 0…0 and 1…1
@@ -53,7 +53,7 @@ class TwoPoints:
 
 
 def two_points_optimum(features: int = 8) -> TwoPoints:
-    """The best that a Gaussian encoder can do on 0…0 and 1…1 with a free decoder, by quadrature (eq. 13, 15).
+    """Minimise 𝓛 over Gaussian encoders on 0…0 and 1…1 with the best decoder, by quadrature (eq. 13, 15).
 
     features   D ≥ 1. About 0.908 nats at D = 2, 1.127 at D = 8, 1.326 at D = 64; ln 2, by collapse, at D = 1 only.
     """
@@ -84,7 +84,7 @@ def _parts(h: np.ndarray, D: int) -> tuple[float, float, float, float]:
 
 
 def _halves(cells: int = 100) -> float:
-    """𝓛 where 0…0 has the half of N(0, 1) below 0 for its posterior and 1…1 the other, z cut into cells (eq. 12)."""
+    """𝓛 if q(z|x) of 0…0 is the half of N(0, 1) below 0 and that of 1…1 the other; z is cut into cells (eq. 12)."""
     from scipy.special import ndtr
 
     prior = np.diff(ndtr(np.r_[-np.inf, np.linspace(-4, 4, cells - 1), np.inf]))
@@ -105,7 +105,7 @@ class TwoPointsByVAE:
 
 
 def two_points_by_vae(features: int = 8, steps: int = 3000, samples: int = 256, seed: int = 0) -> TwoPointsByVAE:
-    """`train_two_points`, and its 𝓛 by quadrature over z, to be held against `two_points_optimum` (eq. 13)."""
+    """`train_two_points`, and its 𝓛 by quadrature over z, to compare with `two_points_optimum` (eq. 13)."""
     model = ExactModel(train_two_points(features, steps, samples, seed))
     X = two_points(model.vae.features)
     nll, kl, _ = model.losses(X, model.encode(X))
@@ -119,10 +119,9 @@ def two_points(features: int) -> np.ndarray:
 
 
 def train_two_points(features: int = 8, steps: int = 3000, samples: int = 256, seed: int = 0) -> VAE:
-    """A VAE, L = 1, trained on 0…0 and 1…1 with S fresh samples a step (eq. 23).
+    """Train a VAE, L = 1, on 0…0 and 1…1 with S new samples a step (eq. 23).
 
-    It is linear, which is enough: at the optimum both variances are equal, and the best decoder's logit then is a line
-    in z.
+    A linear one is enough: at the optimum both variances are equal, and then the best decoder's logit is linear in z.
     """
     features, steps = checks.integer("features", features), checks.integer("steps", steps)
     vae = VAE(features, 1, (), likelihood="bernoulli", samples=samples, backend="numpy", dtype="float64", seed=seed)

@@ -1,6 +1,6 @@
 """weighing: the article's question, 'MSE or cross-entropy, and how should the two terms be weighed?' (eq. 19, 22).
 
-Who minimises squared error + w · KL has chosen a σ without saying so. With one fixed σ (eq. 22),
+To minimise squared error + w · KL is to choose a σ. With one fixed σ (eq. 22),
 
     −ln p(x|z) + KL = ‖x − m‖²/2σ² + (D/2) ln 2πσ² + KL
                     = scale · (squared error + w · KL) + constant,    scale = 1/w
@@ -10,10 +10,10 @@ Who minimises squared error + w · KL has chosen a σ without saying so. With on
     ‖x − m‖²             w/2       "sum"
     ½ ‖x − m‖²           w         "half-sum"
 
-So the weight is no taste: it is how far x may lie from m. The largest likelihood takes σ² = the mean squared error.
-For binary data, cross-entropy (eq. 19) has no σ to choose: w ≠ 1 (in sums over features) is a β ≠ 1, and no likelihood.
+So the weight is the expected distance of x from m. The likelihood is largest for σ² = the mean squared error. For
+binary data, cross-entropy (eq. 19) has no σ: w ≠ 1 (in sums over features) means β ≠ 1, which is not a likelihood.
 
-Sums over latent dimensions, means over rows, always; who averages the KL over L too has divided w by L.
+The KL is a sum over latent dimensions and a mean over rows; averaging it over L too divides w by L.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from dataclasses import dataclass
 from ... import checks
 from ...errors import UsageError
 
-# The loss's squared error is ‖x − m‖² / divisor(D); with weight w it stands for σ² = w · divisor(D)/2.
+# The squared error in the loss is ‖x − m‖² / divisor(D); weight w then means σ² = w · divisor(D)/2.
 DIVISORS = {"mean": lambda D: float(D), "sum": lambda D: 1.0, "half-sum": lambda D: 2.0}
 
 
 @dataclass(frozen=True)
 class Balance:
-    """One balance of squared error and KL, said in both ways.
+    """One balance of squared error and KL, as a weight and as a variance.
 
     weight     w of 'squared error + w · KL'
-    sigma2     σ² of the Gaussian that it stands for
-    features, error   D, and how the squared error is reduced
+    sigma2     σ² of the equivalent Gaussian
+    features, error   D, and the reduction of the squared error
     scale, constant   −ln p(x|z) + KL = scale · (squared error + w · KL) + constant, in nats
-    beta       the KL's weight under a Bernoulli decoder and the same w (eq. 19); not 1: no likelihood
+    beta       the KL's weight under a Bernoulli decoder and the same w (eq. 19); a likelihood only if 1
     """
 
     weight: float
@@ -53,7 +53,7 @@ class Balance:
 
     @property
     def likelihood(self) -> str:
-        """Its name, for `mv.VAE(likelihood=…)`."""
+        """The likelihood's name, for `mv.VAE(likelihood=…)`."""
         return f"gaussian:{self.sigma!r}"
 
 
@@ -64,12 +64,12 @@ def balance(
     mse: float | None = None,
     error: str = "mean",
 ) -> Balance:
-    """What 'squared error + weight · KL' says of σ, and back (eq. 22).
+    """Convert the weight of 'squared error + weight · KL' to σ, and back (eq. 22).
 
     features   D
     one of     weight: w > 0; sigma: σ > 0 of the Gaussian; mse: the mean squared error of a reconstruction, > 0, whose
                likelihood is largest for σ² = mse
-    error      how the squared error is reduced over features: "mean", "sum" or "half-sum"
+    error      the reduction of the squared error over features: "mean", "sum" or "half-sum"
     """
     D = checks.integer("features", features)
     if error not in DIVISORS:

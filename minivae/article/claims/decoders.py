@@ -116,7 +116,7 @@ def _panels(low: float, high: float, panels: int) -> tuple[np.ndarray, np.ndarra
 
 
 def real_line(mean: float) -> tuple[np.ndarray, np.ndarray]:
-    """60 on either side of the mean, 20 times the largest scale used."""
+    """60 on either side of the mean, about 20 times the largest scale used."""
     points, weights = _panels(-60, 60, 600)
     return mean + points, weights
 
