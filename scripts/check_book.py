@@ -1,10 +1,10 @@
-"""Open every page of the built book in a headless Chromium: no error on the console, no request off this machine, and
-its search finds what is there.
+"""Open every page of the built book in a headless Chromium: there must be no error on the console and no request to
+another machine, and the search must work.
 
     python scripts/check_book.py [SITE] [--shot PAGE WIDTH FILE.png]
 
-Pages are opened from the folder, as a reader without a network would. Exit status: 0 all good, 1 something was wrong,
-77 nothing was checked, because there is no Chromium (apt install chromium) or no playwright (pip install ".[docs]").
+Pages are opened from the folder, without a server. Exit status: 0 all good, 1 an error was found, 77 nothing was
+checked, because there is no Chromium (apt install chromium) or no playwright (pip install ".[docs]").
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-NOT_CHECKED = 77  # what test drivers take for 'skipped'
+NOT_CHECKED = 77  # exit status that test drivers read as 'skipped'
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SOUGHT = ("Bhattacharyya", "book/divergences.html")  # a word, and a page that search has to find it on
+SOUGHT = ("Bhattacharyya", "book/divergences.html")  # a word, and a page on which the search must find it
 LOCAL = ("file:", "data:", "blob:", "about:")
 
 
 def listen(page: Any) -> list[str]:
-    """A list that fills with what is wrong: errors on the console, and requests that leave the machine or fail."""
+    """Return a list that collects errors on the console, and requests that leave the machine or fail."""
     found: list[str] = []
 
     def say(text: str, wrong: bool = True) -> None:
@@ -37,7 +37,7 @@ def listen(page: Any) -> list[str]:
 
 
 def find(page: Any, words: str) -> list[str]:
-    """What the open page's search finds, typed into its box by a reader: the addresses of the pages, best first."""
+    """Type words into the search box of the open page → the addresses that it finds, best first."""
     page.evaluate('document.querySelector("#__search").click()')
     page.locator(".md-search__input").press_sequentially(words)
     links = page.locator(".md-search-result__link")
@@ -46,7 +46,7 @@ def find(page: Any, words: str) -> list[str]:
 
 
 def check(page: Any, site: Path) -> int:
-    """Open all pages of the site, print what is wrong, and return the number of pages with complaints."""
+    """Open all pages of the site, print the errors, and return the number of pages with errors."""
     pages = sorted(path for path in site.rglob("*.html") if path.name != "404.html")  # which only a server shows
     found, wrong = listen(page), 0
     for file in pages:

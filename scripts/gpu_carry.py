@@ -1,9 +1,9 @@
-"""gpu_carry: packages for a GPU machine that has no network, as wheels in .wheels/ (git ignores it; copy it along).
+"""gpu_carry: download packages for a GPU machine without a network, as wheels in .wheels/ (ignored by git; copy it).
 
 python scripts/gpu_carry.py carry    download them, for Python 3.12 on Linux x86-64 ($GPU_PYTHON names another version)
 python scripts/gpu_carry.py all      there: unpack into .wheels/site those that this python lacks
 
-Only what minivae needs and what CUDA's packages do not bring is carried; what is installed there is left as it is.
+Only minivae's requirements that do not come with CUDA's packages are downloaded; installed packages are not changed.
 """
 
 import os
@@ -27,7 +27,7 @@ EXPECTED = ("numpy", "scipy", "numba", "cupy-cuda13x")  # large, and part of suc
 
 
 def download():
-    """Fetch the wheels anew; an exit status."""
+    """Download the wheels again → an exit status."""
     FOLDER.mkdir(exist_ok=True)
     for old in FOLDER.glob("*.whl"):
         old.unlink()
@@ -43,7 +43,7 @@ def download():
 
 
 def unpack():
-    """Unpack what is missing into .wheels/site, which stands last on the path."""
+    """Unpack the missing packages into .wheels/site, which is last on the path."""
     site = FOLDER / "site"
     for wheel in sorted(FOLDER.glob("*.whl")):
         name, tag = wheel.name.split("-")[0], wheel.name.split("-", 2)[2]

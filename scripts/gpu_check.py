@@ -1,8 +1,8 @@
-"""gpu_check: the steps of scripts/gpu_check.sh, most valuable first, within GPU_SECONDS in all.
+"""gpu_check: run the steps of scripts/gpu_check.sh, most valuable first, within GPU_SECONDS in all.
 
-Each step is a process of its own that stops by itself and leaves its cells in bench/results/gpu-<name>.json; what
-became of the steps is in gpu-check.json. A step that is done is not begun again while the sources are the same, one for
-which too little time is left is skipped and named, and one that fails does not keep the next from running.
+Each step is a process that stops by itself and writes its cells to bench/results/gpu-<name>.json; gpu-check.json has
+the outcome of each step. A finished step is not repeated while the sources are the same. A step for which too little
+time is left is skipped and named. If a step fails, the next one runs all the same.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from gpu_results import LEFT_OUT, MORE_TO_DO, ROOT, Deadline, Results
 
 SECONDS = 450.0
-GRACE = 10.0  # seconds between the time at which a step should have stopped and the one at which it is killed
+GRACE = 10.0  # seconds after its deadline at which a step is killed
 SMOKE = bool(os.environ.get("GPU_SMOKE"))  # tiny sizes, for the stand-in
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "gpu_results", "--gpu-results", "correct")
 GPU_ONLY = ("-m", "gpu", "--require-gpu", "--capture=sys", "-o", "addopts=-ra")
@@ -25,7 +25,7 @@ BACKEND = "from minivae.backend import Backend; b = Backend('cupy'); print(b.gem
 
 @dataclass(frozen=True)
 class Step:
-    """least: seconds without which it is not begun; expected: what it should take on a large card."""
+    """least: the time in seconds that must be left to start it; expected: its duration on a large GPU."""
 
     name: str
     what: str
@@ -59,7 +59,7 @@ PLAN = (
 
 
 def run(step, seconds):
-    """(exit status, last line of output) of a step; it is killed after `seconds`, with all that it started."""
+    """Run a step → (exit status, last line of output); after `seconds` it is killed with its child processes."""
     smoke = ("--smoke",) if SMOKE and step.group == "bench" else ()
     command = [sys.executable, *step.command, *smoke, "--seconds", f"{max(1.0, seconds - GRACE):.0f}"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -86,7 +86,7 @@ def _kill(process):
 
 
 def check(group):
-    """Run the steps of a group, or all; an exit status."""
+    """Run the steps of a group, or all → an exit status."""
     found = subprocess.run([sys.executable, "-c", BACKEND], cwd=ROOT, capture_output=True, text=True)
     if found.returncode:
         print("no step was run:", found.stderr.strip().splitlines()[-1])
@@ -120,7 +120,7 @@ def check(group):
 
 
 def show():
-    """The plan, with expected seconds and their sum so far."""
+    """Print the plan, with expected seconds and their running sum."""
     total = 0.0
     for step in PLAN:
         total += step.expected

@@ -1,4 +1,4 @@
-"""gpu_results: bench/results/gpu-<name>.json, written after every cell, and what decides whether there is time left.
+"""gpu_results: write bench/results/gpu-<name>.json after every cell, and stop when the time is used up.
 
 A cell is one test or one measurement. As a pytest plugin (`-p gpu_results --gpu-results NAME`) each test is a cell, and
 a test that passed is not run again while the sources are the same.
@@ -19,7 +19,7 @@ MORE_TO_DO, LEFT_OUT = 3, 77  # exit statuses: out of time; this machine lacks w
 
 
 class Results(Cells):
-    """The cells of one name. more: files beside SOURCES that they come from."""
+    """The cells of one name. more: files that they depend on, beside SOURCES."""
 
     def __init__(self, name, *more):
         paths = {path for pattern in SOURCES for path in ROOT.glob(pattern)} | {Path(path).resolve() for path in more}
@@ -27,7 +27,7 @@ class Results(Cells):
 
 
 class Deadline:
-    """The time that is left: a run stops by itself before a cell that would begin too late, and another goes on."""
+    """The time that is left: a run stops before a cell that would begin too late, and a later run continues."""
 
     def __init__(self, seconds):
         self.end = time.monotonic() + seconds
@@ -80,7 +80,7 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """Exit statuses of our own: out of time is no failure, and nothing left to run is success."""
+    """Set the exit status: MORE_TO_DO if out of time, success if there is nothing left to run."""
     if getattr(session.config, "gpu_results", None) is None or session.testsfailed:
         return
     if session.shouldstop:

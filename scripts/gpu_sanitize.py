@@ -1,8 +1,8 @@
-"""gpu_sanitize: every CUDA kernel under compute-sanitizer. A cell is one tool and one op, or memcheck and all ops.
+"""gpu_sanitize: run every CUDA kernel under compute-sanitizer. A cell is one tool and one op, or memcheck and all ops.
 
 python scripts/gpu_sanitize.py [--together] [--seconds 420]         → bench/results/gpu-sanitize.json
 
-Run as `gpu_sanitize.py --launch OP …` it is the program that is watched: those ops on their examples, once.
+`gpu_sanitize.py --launch OP …` is the program under test: it runs those ops on their examples, once.
 """
 
 import argparse
@@ -18,11 +18,11 @@ SHAPES = [(1, 1, 7), (2, 53, 13), (3, 3, 257), (1, 101, 136), (1, 1, 1009)]
 SMOKE = bool(os.environ.get("GPU_SMOKE"))  # for a sanitizer and a device that are stand-ins
 if SMOKE:
     TOOLS, SHAPES = TOOLS[:2], SHAPES[1:2]
-FOUND = 9  # exit status of compute-sanitizer where it found something
+FOUND = 9  # exit status of compute-sanitizer if it found an error
 
 
 def launch(names):
-    """The ops' examples on small awkward shapes, aligned and not."""
+    """Run the ops' examples on small awkward shapes, aligned and not."""
     sys.path.insert(0, str(ROOT / "tests"))
     import cupy
     import ops
@@ -38,7 +38,7 @@ def launch(names):
 
 
 def watch(sanitizer, tool, ops, seconds):
-    """(whether nothing was found, what the sanitizer said); None where there was no time for it."""
+    """Run ops under a tool → (no error found, the sanitizer's output); None if there was no time."""
     command = [sanitizer, "--tool", tool, "--error-exitcode", str(FOUND), sys.executable, __file__, "--launch", *ops]
     try:
         watched = subprocess.run(command, capture_output=True, text=True, timeout=max(1.0, seconds))

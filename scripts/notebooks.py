@@ -1,11 +1,10 @@
-"""The notebooks of examples/: run them all and fail where one fails, or run them in full and keep what they show.
+"""Run the notebooks of examples/ as a test, or run them in full and save their outputs.
 
     python scripts/notebooks.py                     quick settings (MINIVAE_QUICK=1); the files stay as they are
     python scripts/notebooks.py --write [NAME …]    full settings; outputs go into the files
 
-What they claim stands in their asserts: a notebook fails where one no longer holds, and where it warns.
-Files are written in one form, so that a change of a cell is a change of its lines; tests/test_notebooks.py holds what a
-kept file must be.
+A notebook's claims are its asserts: it fails if one does not hold, or if it warns. Files are written in one form, so
+that a change of a cell changes only its lines; tests/test_notebooks.py checks the saved files.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 
 def complaints(notebook: nbformat.NotebookNode) -> list[str]:
-    """What no reader should see: warnings, and HTML, which a code host may not show."""
+    """Return outputs that a saved notebook must not have: warnings, and HTML, which a code host may not show."""
     found = []
     for number, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):
@@ -55,7 +54,7 @@ def complaints(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def keep(path: Path, notebook: nbformat.NotebookNode) -> None:
-    """Write the notebook in the one form that diffs well."""
+    """Write the notebook in a form that gives small diffs."""
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         cell.metadata = nbformat.NotebookNode()
@@ -68,7 +67,7 @@ def keep(path: Path, notebook: nbformat.NotebookNode) -> None:
 
 
 def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    """Neighbouring pieces of one stream as one: how a stream is cut depends on time."""
+    """Join consecutive pieces of one stream, because the division into pieces depends on timing."""
     joined: list[nbformat.NotebookNode] = []
     for output in outputs:
         last = joined[-1] if joined else None

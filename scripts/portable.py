@@ -1,9 +1,9 @@
-"""The test suite under other processors, BLAS kernels, numbers of threads, thread pools and versions: `make portable`.
+"""Run the tests with other processors, BLAS kernels, numbers of threads, thread pools and versions: `make portable`.
 
     python scripts/portable.py [NAME …] [--list] [-- arguments for pytest]
 
-One line a setting: what ran there, so that a variable which changed nothing is seen, and pytest's last line. A setting
-that this processor or system cannot run is left out by name. Status 1 where a test failed.
+It prints one line a setting: the versions and kernels in use, so that a variable without effect is noticed, and
+pytest's last line. A setting that this processor or system cannot run is named and left out. Status 1 if a test failed.
 
 `lowest` and `newest` make environments of their own in .portable/: the lowest versions that pyproject.toml promises,
 each bound exact, and the newest that the index has.
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".portable"
 EXTRAS = ("test", "digits", "viz", "download")
 
-# What a process under the setting computes with.
+# Prints the libraries that a process under the setting uses.
 PROBE = """
 import numpy, scipy, numba
 from threadpoolctl import threadpool_info
@@ -43,7 +43,7 @@ print(f"NumPy {numpy} ({blas[0]}), SciPy {scipy}, Numba {numba} ({cpu}), {thread
 
 @dataclass
 class Setting:
-    """An environment for the suite; `shows`: what the probe's line must hold where the setting took effect."""
+    """An environment for the tests; `shows`: text that the probe's line must contain if the setting took effect."""
 
     name: str
     environment: dict[str, str] = field(default_factory=dict)
@@ -70,7 +70,7 @@ SETTINGS = [
 
 
 def requirements(lowest: bool) -> list[str]:
-    """What the tests need: each at its lower bound, or as pyproject.toml has it."""
+    """Return the packages that the tests need, at their lower bounds or as in pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     texts = project["dependencies"] + [text for extra in EXTRAS for text in project["optional-dependencies"][extra]]
     found = []
@@ -84,7 +84,7 @@ def requirements(lowest: bool) -> list[str]:
 
 
 def python_with(versions: str) -> Path:
-    """The python of an environment with those versions, installed where pyproject.toml changed since."""
+    """Return the python of an environment with those versions; it is installed if pyproject.toml has changed."""
     folder = FOLDER / versions
     python, wanted = folder / "bin" / "python", "\n".join(requirements(versions == "lowest"))
     stamp = folder / "requirements.txt"
@@ -120,7 +120,7 @@ def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def passes(setting: Setting, arguments: list[str]) -> bool:
-    """Run the suite under the setting, print its line; whether nothing failed."""
+    """Run the tests under the setting and print its line → whether all passed."""
     try:
         python = python_with(setting.versions) if setting.versions else Path(sys.executable)
     except subprocess.CalledProcessError as error:

@@ -1,4 +1,4 @@
-"""The way of the first training step of the README's example: how deep, through how many functions, files and lines.
+"""Measure the code path of the first training step of the README's example: depth, functions, files and lines.
 
     python scripts/step_path.py [--list]
 
@@ -30,13 +30,13 @@ PACKAGE = ROOT / "minivae"
 
 
 def example() -> str:
-    """The Python block of the README."""
+    """Return the Python block of the README."""
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
     return block
 
 
 class Stop(BaseException):
-    """Raised by a profile function that has seen enough."""
+    """Raised by a profile function to end the run."""
 
 
 def run_example(profile: Callable[[FrameType, str, Any], None]) -> None:
@@ -132,7 +132,7 @@ def compiled(value: Any) -> Iterator[Any]:
 
 
 def lines(code: CodeType) -> int:
-    """The lines of a function, without its docstring, comments and blank lines."""
+    """Count the lines of a function, without its docstring, comments and blank lines."""
     source = Path(code.co_filename).read_text(encoding="utf-8").splitlines()
     for node in ast.walk(ast.parse("\n".join(source))):
         if isinstance(node, (ast.FunctionDef, ast.Lambda)):

@@ -1,4 +1,4 @@
-"""blocks: the code blocks of a page, in order, and how they are run. tests/test_book.py runs them all.
+"""blocks: find and run the code blocks of a page, in order. tests/test_book.py runs them all.
 
     python scripts/book/blocks.py --write docs/book/*.md      fills in what the Python blocks print
 
@@ -44,7 +44,7 @@ class Block:
 
 
 def blocks(markdown: str) -> list[Block]:
-    """Every fenced block; a text block right under Python is its output."""
+    """Return every fenced block; a text block right below Python is its output."""
     found: list[Block] = []
     last_end = -1
     for match in BLOCK.finditer(markdown):
@@ -59,7 +59,7 @@ def blocks(markdown: str) -> list[Block]:
 
 
 def run_python(block: Block, namespace: dict, page: str) -> str:
-    """What the block prints."""
+    """Run a Python block and return its output."""
     said = io.StringIO()
     code = compile("\n" * block.line + block.text, page, "exec")  # a traceback names the page's own line
     with contextlib.redirect_stdout(said):
@@ -74,7 +74,7 @@ def commands(block: Block) -> list[list[str]]:
 
 
 def quick(words: list[str]) -> list[str]:
-    """The same command with little to do: an option's value, or a data set, replaced."""
+    """Return the same command with less work: options' values and data sets are replaced."""
     out = list(words)
     for i, word in enumerate(out):
         if i and out[i - 1].startswith("-") and out[i - 1] in QUICK:
@@ -98,13 +98,13 @@ def run_command(words: list[str], folder: Path, full: bool = False) -> subproces
 
 
 def prepare(folder: Path) -> None:
-    """What the pages' blocks find in their folder: the repository's examples and solutions."""
+    """Copy the repository's examples and solutions to the folder, where the pages' blocks use them."""
     for name in ("examples", "docs", "bench"):
         (folder / name).symlink_to(ROOT / name)
 
 
 def write_outputs(path: Path) -> None:
-    """Run the page's Python blocks and put what each prints right under it."""
+    """Run the page's Python blocks and write each output right below its block."""
     text, namespace = path.read_text(), {"__name__": "__main__"}
 
     def fill(match: re.Match) -> str:

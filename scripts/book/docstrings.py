@@ -1,6 +1,6 @@
 """docstrings: an extension of griffe, which reads the code for the API page.
 
-Columns and formulas of a docstring are set by hand, so it is shown as it stands, in a block of text.
+Docstrings have columns and formulas, so they are shown unchanged, in a block of text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""generated: pages that are computed when the book is built, and not committed."""
+"""generated: pages that are generated when the book is built, and not committed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""include: the very code in the book. A hook of mkdocs.
+"""include: show the repository's code in the book. A hook of mkdocs.
 
 A line `{{ minivae/latent.py:GaussianPosterior.forward }}` becomes that function as it stands in the repository, with a
 link to its place; `{{ path }}` is a whole file, `{{ path:__doc__ }}` a module's docstring. The name is found in the
