@@ -40,7 +40,7 @@ def used() -> list[Path]:
 
 
 def imports(path: Path) -> set[Path]:
-    """The files of `kernels/` that a kernel's file imports; not what it needs for CUDA alone."""
+    """Return the files of `kernels/` that a kernel's file imports, without those for CUDA alone."""
     found = set()
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level == 1:

@@ -59,7 +59,7 @@ def main():
     deadline = Deadline(options.seconds)
     sanitizer = shutil.which("compute-sanitizer")
     if sanitizer is None:
-        print("compute-sanitizer is not installed here: no kernel was looked at")
+        print("compute-sanitizer is not installed here: no kernel was checked")
         return LEFT_OUT
     from minivae import kernels
 
@@ -76,7 +76,7 @@ def main():
             return MORE_TO_DO
         ok, log = found
         if "Device not supported" in log:
-            print("compute-sanitizer does not support this device here: no kernel was looked at")
+            print("compute-sanitizer does not support this device here: no kernel was checked")
             return LEFT_OUT
         results.add(cell, ok=ok, **({} if ok else {"log": log}))
         print(cell, "clean" if ok else f"FOUND SOMETHING:\n{log}", flush=True)

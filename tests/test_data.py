@@ -818,7 +818,7 @@ def test_bad_text_is_an_error_that_names_the_place(tmp_path, name, text, words):
         ("MNIST", ["did you mean 'mnist'?"]),
         ("fashion_mnist", ["did you mean 'fashion-mnist'?"]),
         ("zebra", ["neither", "digits, mnist, fashion-mnist"]),
-        ("gone.npy", ["no file gone.npy", "looked from"]),
+        ("gone.npy", ["no file gone.npy", "relative to"]),
         (os.path.join("no", "where"), ["no file"]),
         ("~nobody_such/x.csv", ["no home directory for ~nobody_such"]),
         ("", ["directory"]),

@@ -84,7 +84,7 @@ def test_each_run_of_epochs_below_beta_1_is_shaded(figure, tmp_path):
     for axes in figure().axes:
         spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches]
         assert spans == [(0.5, 2.5), (5.5, 7.5), (10.5, 11.5)]
-    assert [text for text in legend_of(figure()) if "β < 1" in text] == ["β < 1: the optimised loss is no bound"]
+    assert [text for text in legend_of(figure()) if "β < 1" in text] == ["β < 1: the optimised loss is not a bound"]
 
 
 def test_the_legend_names_every_line_and_the_best_epoch(figure, tmp_path):

@@ -1,7 +1,7 @@
 """losses: a likelihood's loss and its gradient with respect to the decoder's raw outputs, as each library does it.
 
 case: {"likelihood": "bernoulli" or "gaussian", "rows": R, "features": D, "threads": …}. The loss is the mean over rows
-of −ln p(x|z), every constant kept. `reference` is minivae's plain array code, the specification of its fused kernels;
+of −ln p(x|z), with all constants. `reference` is minivae's plain array code, the specification of its fused kernels;
 `floor` copies as many bytes as one pass over memory moves, on all threads.
 """
 
@@ -93,7 +93,7 @@ class Reference(Ours):
 
 
 class Float64(Reference):
-    """The judge."""
+    """The float64 reference that the others are checked against."""
 
     dtype = "float64"
 

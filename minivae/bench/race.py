@@ -215,5 +215,5 @@ def _check(contender: Contender, case: dict[str, Any], expected: work.Arrays, fo
     with np.load(path) as got:
         why = getattr(work.module_of(case), "disagreement", work.disagreement)(case, expected, dict(got))
     if why:
-        raise UsageError(f"{contender.name} does not compute what it should: {why}, against float64")
+        raise UsageError(f"{contender.name} disagrees with float64: {why}")
     return True

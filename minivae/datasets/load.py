@@ -99,7 +99,7 @@ def load(source: str | os.PathLike[str], seed: int = 0, hold_out: bool = True) -
     """Load a named set or a file as checked float rows.
 
     Named sets: 'digits' (scikit-learn's 8×8 digits, value/16), 'mnist', 'fashion-mnist': their four IDX files, packed
-    or not, in $MINIVAE_DATA/<name>, or else in ~/.cache/minivae/<name> ($XDG_CACHE_HOME), into which what is missing is
+    or not, in $MINIVAE_DATA/<name>, or else in ~/.cache/minivae/<name> ($XDG_CACHE_HOME), into which missing files are
     downloaded. Files found there are taken if they parse; downloaded ones must have the published size and SHA-256.
 
     Files: .npy (memory-mapped); .npz with X and optionally y, X_test, y_test, or with one array of any name; IDX ('idx'
@@ -241,7 +241,7 @@ def _existing_file(source: Any) -> Path:
     if os.path.exists(path):
         raise UsageError(f"{text} is not a regular file")
     if path.suffix or os.path.basename(text) != text:
-        raise UsageError(f"there is no file {text} (looked from {os.getcwd()})")
+        raise UsageError(f"there is no file {text} (relative to {os.getcwd()})")
     close = difflib.get_close_matches(text.lower(), NAMED, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     raise UsageError(f"'{text}' is neither a named data set ({', '.join(NAMED)}) nor a file{hint}")

@@ -90,7 +90,7 @@ def examine(problem: Problem, settings: Settings, probe: Probe | None = None) ->
     if not any(f.kind == "deterministic" for f in findings):
         findings.append(Finding("deterministic", "ok", "value and gradients are the same twice"))
     if all(tensor.verdict in ("ok", "none") for tensor in tensors):
-        findings.append(Finding("whole", "ok", "written whole: of the NaN put into buffers before, none is left"))
+        findings.append(Finding("whole", "ok", "all entries written: no NaN is left in buffers that held NaN before"))
     if settings.behaviour and Result("", "", tensors, findings).ok:  # a wrong gradient is wrong with one row too
         findings += behaviour.findings(problem, settings, gradients, examine)
     return Result(problem.name, problem.kernels, tensors, findings, time.perf_counter() - start)

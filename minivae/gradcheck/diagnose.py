@@ -250,7 +250,7 @@ def _stale(case: Case) -> Iterator[Hint]:
 STALE = Hint(
     "stale",
     "what backward gave for the other inputs, and another dY, of the call before: its buffer is not "
-    "written in this call, or something kept by an earlier call is used",
+    "written in this call, or a value saved by an earlier call is used",
 )
 
 

@@ -105,10 +105,10 @@ class Probe:
             outputs = self._outside_too()
             x.flat[where] = kept
         else:
-            whole = x.copy()
+            original = x.copy()
             x += t * where
             outputs = self._outside_too()
-            x[...] = whole
+            x[...] = original
         if outputs is None:
             return math.nan
         total = 0.0

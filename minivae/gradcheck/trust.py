@@ -34,7 +34,7 @@ def same_twice(problem: Problem, findings: list[Finding]) -> Problem:
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(y))[0])
             raise UsageError(
                 f"{problem.title}: output {j} is {y[where]} at {where}: a gradient can only be checked where the "
-                "function is finite (if the inputs are meant to be legal: a buffer is not written whole, or log 0, 0/0)"
+                "function is finite (if the inputs are meant to be legal: a buffer is not fully written, or log 0, 0/0)"
             )
     second = problem.forward([x.copy() for x in problem.inputs])
     off = max((float(np.abs(a - b).max(initial=0.0)) for a, b in zip(first, second, strict=True)), default=0.0)
@@ -53,10 +53,10 @@ def _same(x: np.ndarray, y: np.ndarray) -> bool:
 def call_backward(
     problem: Problem, inputs: Arrays, findings: list[Finding] | None, upstream: Arrays | None = None
 ) -> list[np.ndarray | None]:
-    kept = [x.copy() for x in inputs]
+    originals = [x.copy() for x in inputs]
     gradients = problem.backward(inputs, [u.copy() for u in (upstream or problem.upstream)])
     if findings is not None and not any(f.kind == "inputs" for f in findings):
-        touched = [n for n, x, x0 in zip(problem.names, inputs, kept, strict=True) if not _same(x, x0)]
+        touched = [n for n, x, x0 in zip(problem.names, inputs, originals, strict=True) if not _same(x, x0)]
         verdict = "wrong" if touched else "ok"
         message = f"backward changes the input {', '.join(touched)} in place" if touched else "come back unmodified"
         findings.append(Finding("inputs", verdict, message))

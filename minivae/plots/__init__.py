@@ -95,7 +95,7 @@ def loss(history: History, path: Target) -> None:
             label = f"best epoch on validation: {history.best_epoch}"
             axes.axvline(history.best_epoch, color=GREY, linewidth=1, linestyle=":", label=label)
         for k, (first, last) in enumerate(_runs(epochs, [beta < 1 for beta in history["beta"]])):
-            label = "" if k else "β < 1: the optimised loss is no bound"
+            label = "" if k else "β < 1: the optimised loss is not a bound"
             axes.axvspan(first - 0.5, last + 0.5, color=GREY, alpha=0.15, linewidth=0, label=label)
         axes.set_ylabel("nats a row")
         axes.set_title(title, loc="left", fontsize=10)

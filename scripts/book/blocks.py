@@ -23,7 +23,7 @@ from textwrap import dedent
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.M | re.S)
 OUTPUT = re.compile(r"^( *)(```python\n.*?^\1```)\n(?:\n? *```text\n.*?^ *```\n)?", re.M | re.S)
-# What is long or needs a download, and what it becomes
+# Options and data that are slow or need a download → their replacements
 QUICK = {
     "mnist": "digits",
     "fashion-mnist": "digits",
@@ -40,7 +40,7 @@ class Block:
     language: str
     text: str
     line: int
-    output: str | None = field(default=None)  # what the page says that it prints
+    output: str | None = field(default=None)  # the output on the page
 
 
 def blocks(markdown: str) -> list[Block]:

@@ -25,7 +25,7 @@ LANGUAGES = {".py": "python", ".cu": "cuda", ".cuh": "cuda", ".sh": "bash", ".to
 
 
 class NotFound(ValueError):
-    """What is included does not exist."""
+    """The included file or name does not exist."""
 
 
 def find(path: str, name: str | None) -> tuple[str, int, int]:

@@ -81,7 +81,7 @@ class DiscreteJoint:
         return _expect(self.data, -_log(self.data))
 
     def kl_joint(self) -> float:
-        """KL(q(x,z) ‖ p(x,z)), summed over all pairs (eq. 8); +∞ where the model rules out what the data do."""
+        """KL(q(x,z) ‖ p(x,z)), summed over all pairs (eq. 8); ∞ if the model excludes a pair that the data have."""
         p, q = self.data_joint, self.model_joint
         return _expect(p, _minus(_log(p), _log(q)))
 

@@ -130,16 +130,16 @@ def counts(mean: float) -> tuple[np.ndarray, np.ndarray]:
     return x, np.ones_like(x)
 
 
-def whole(values: int) -> tuple[np.ndarray, np.ndarray]:
+def integers(values: int) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(float(values)), np.ones(values)
 
 
 # Likelihood.domain → (mean, outputs of the decoder) → points and weights of the sum or integral over one feature.
 SUPPORTS = {
-    "binary": lambda mean, width: whole(2),
+    "binary": lambda mean, width: integers(2),
     "unit": lambda mean, width: unit_interval(mean),
     "real": lambda mean, width: real_line(mean),
-    "classes": lambda mean, width: whole(width),
+    "classes": lambda mean, width: integers(width),
     "counts": lambda mean, width: counts(mean),
 }
 
