@@ -23,7 +23,7 @@ def main():
     for neighbours in (1,) if smoke else NEIGHBOURS:
         for batch in (20,) if smoke else (20, 128, 512):
             case = {"kind": "busy", "widths": [784, 500, 20], "batch": batch, "neighbours": neighbours}
-            found = race({**case, "rows": 2 * batch, "threads": threads()}, list(CONTENDERS), *pace)
+            found = race({**case, "rows": 2 * batch, "threads": threads()}, list(CONTENDERS), *pace, strict=False)
             times = {name: result.median for name, result in found.items() if result.seconds}
             best = min((t for name, t in times.items() if name != "minivae"), default=float("nan"))
             told = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in times.items())
