@@ -55,8 +55,9 @@ def _one_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, t, share
     add(clamped, count)
 
 
-def _two_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, t, shares):
+def _two_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, constant, t, shares):
     B, D = X.shape
+    constant = like(X, constant)
     start, stop = share(t, shares, out.shape[0], 1)
     count = 0
     for r in range(start, stop):
@@ -70,7 +71,7 @@ def _two_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, t, share
             d_out[r, j] = w * first
             d_out[r, D + j] = w * second
             outside += not inside
-        nll_rows[r] = nll
+        nll_rows[r] = nll + constant
         count += outside
     add(clamped, count)
 
@@ -101,19 +102,29 @@ def one_output(point):
 
 def one_clamped_output(point):
     """The fused kernel of point(output, x) → (loss, slope, whether the output is inside its range)."""
-    return _clamping(_loop(_one_clamped, point))
+    loop = _loop(_one_clamped, point)
 
-
-def two_clamped_outputs(point):
-    """The fused kernel of point(first, second, x) → (loss, slopes by both, whether the second is inside its range)."""
-    return _clamping(_loop(_two_clamped, point))
-
-
-def _clamping(loop):
     def fused(nll_rows, d_out, clamped, out, X, weight):
         """The fused `reference`."""
         weight, step = as_vector(weight, X.dtype)
-        run(loop, out.shape[0] * X.shape[1], nll_rows, d_out, clamped, out, X, weight, step)
+        run(loop, out.size, nll_rows, d_out, clamped, out, X, weight, step)
+
+    return _launcher(fused, loop)
+
+
+def two_clamped_outputs(point, constant=0.0):
+    """The fused kernel of point(first, second, x) → (loss, slopes by both, whether the second is inside its range).
+
+    constant   of each feature's loss, left out by the point. It is added once a row, times D: as a term of the sum it
+               would round the same way D times.
+    """
+    loop = _loop(_two_clamped, point)
+
+    def fused(nll_rows, d_out, clamped, out, X, weight):
+        """The fused `reference`."""
+        weight, step = as_vector(weight, X.dtype)
+        features = X.shape[1]
+        run(loop, out.shape[0] * features, nll_rows, d_out, clamped, out, X, weight, step, features * constant)
 
     return _launcher(fused, loop)
 

@@ -49,7 +49,7 @@ def reference(xp, nll_rows, d_out, clamped, out, X, weight):
     precision = xp.exp(-c)
     delta = mean - X
     squared = delta * delta * precision
-    nll_rows.reshape(-1, B)[...] = (0.5 * (squared + c + LN_2PI)).sum(axis=2)
+    nll_rows.reshape(-1, B)[...] = (0.5 * (squared + c)).sum(axis=2) + D * 0.5 * LN_2PI
     weight = as_column(weight, B)
     d_out[:, :, :D] = weight * delta * precision
     d_out[:, :, D:] = xp.where(inside, weight * (0.5 * (1 - squared)), 0)
@@ -74,7 +74,7 @@ def fixed_reference(xp, nll_rows, d_mean, mean, X, weight, sigma):
 
 @point
 def _gaussian(m, s, x):
-    """(loss, slopes by m and s, whether s is not clamped) of one feature."""
+    """(loss less ½ ln 2π, slopes by m and s, whether s is not clamped) of one feature."""
     half, one = like(x, 0.5), like(x, 1.0)
     low, high = like(x, LOGVAR_MIN), like(x, LOGVAR_MAX)
     c = low if s < low else s  # NaN stays NaN
@@ -83,7 +83,7 @@ def _gaussian(m, s, x):
     precision, delta = exp(-c), m - x
     squared = delta * delta * precision
     ds = half * (one - squared) if inside else like(x, 0.0)
-    return half * (squared + c + like(x, LN_2PI)), delta * precision, ds, inside
+    return half * (squared + c), delta * precision, ds, inside
 
 
 @point
@@ -93,7 +93,7 @@ def _squared(m, x):
     return delta * delta, like(x, 2.0) * delta
 
 
-fused = two_clamped_outputs(_gaussian)
+fused = two_clamped_outputs(_gaussian, 0.5 * LN_2PI)
 cuda = _likelihood.cuda("gaussian", "gaussian")
 _fixed_fused, _fixed_cuda = one_output(_squared), _likelihood.cuda("gaussian", "gaussian_fixed")
 

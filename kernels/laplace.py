@@ -46,7 +46,7 @@ def reference(xp, nll_rows, d_out, clamped, out, X, weight):
     rate = xp.exp(-c)
     delta = mean - X
     error = xp.abs(delta) * rate
-    nll_rows.reshape(-1, B)[...] = (error + c + LN_2).sum(axis=2)
+    nll_rows.reshape(-1, B)[...] = (error + c).sum(axis=2) + D * LN_2
     weight = as_column(weight, B)
     d_out[:, :, :D] = weight * xp.sign(delta) * rate
     d_out[:, :, D:] = xp.where(inside, weight * (1 - error), 0)
@@ -54,7 +54,7 @@ def reference(xp, nll_rows, d_out, clamped, out, X, weight):
 
 @point
 def _laplace(m, s, x):
-    """(loss, slopes by m and s, whether s is not clamped) of one feature."""
+    """(loss less ln 2, slopes by m and s, whether s is not clamped) of one feature."""
     zero, low, high = like(x, 0.0), like(x, LOGSCALE_MIN), like(x, LOGSCALE_MAX)
     c = low if s < low else s  # NaN stays NaN
     c = high if c > high else c
@@ -63,10 +63,10 @@ def _laplace(m, s, x):
     error = abs(delta) * rate
     dm = -rate if delta < zero else rate
     ds = like(x, 1.0) - error if inside else zero
-    return error + c + like(x, LN_2), zero if delta == zero else dm, ds, inside
+    return error + c, zero if delta == zero else dm, ds, inside
 
 
-fused = two_clamped_outputs(_laplace)
+fused = two_clamped_outputs(_laplace, LN_2)
 cuda = _likelihood.cuda("laplace", "laplace")
 
 
