@@ -97,7 +97,7 @@ docs: $(VENV)/.docs
 
 # Status 77: there is no Chromium, and the check has said so.
 docs-test: docs
-	$(BIN)/python -m pytest tests/test_book.py -m book
+	$(BIN)/python -m pytest $(WORKERS) tests/test_book.py -m book
 	$(BIN)/python scripts/check_book.py site || test $$? = 77
 
 figures: $(VENV)/.digits,viz

@@ -190,6 +190,12 @@ def test_the_theory_is_loaded_when_it_is_asked_for():
     assert run(code + "print(a, 'scipy' in sys.modules, 'numba' in sys.modules)").stdout.strip() == "False False False"
 
 
+def test_the_theory_has_its_public_name_and_so_have_its_files():
+    code = "import minivae as mv, minivae.bayes.linear; from minivae.bayes.linear import LinearGaussian; "
+    code += "print(LinearGaussian is mv.bayes.LinearGaussian, minivae.bayes is mv.bayes)"
+    assert run(code).stdout.strip() == "True True"
+
+
 def test_a_bare_import_of_kernels_from_the_root_raises():
     result = run("import kernels")
     assert result.returncode != 0
