@@ -405,7 +405,10 @@ MISTAKES = {
     ),
     "no reach": (lambda: bayes.exact_posterior(linear_vae(1), np.zeros((1, 5)), reach=0), "reach=0: expected"),
     "no features": (lambda: bayes.two_points_optimum(0), "features=0"),
-    "points": (lambda: bayes.exact_posterior(linear_vae(1), np.zeros((1, 5)), points=2), "points=2: expected a whole"),
+    "points": (
+        lambda: bayes.exact_posterior(linear_vae(1), np.zeros((1, 5)), points=2),
+        "points=2: expected an integer",
+    ),
 }
 
 

@@ -195,7 +195,7 @@ class RunFiles:
             if not finite(vae.backend, array):
                 raise UsageError(f"{self.model} holds NaN or infinite {name}, from which no training goes on")
         for slot, array in optimizer.state.items():  # an infinite moment is sound: its step is 0
-            if bool(vae.backend.to_host(vae.backend.xp.isnan(array).any())):
+            if np.isnan(vae.backend.to_host(array)).any():
                 raise UsageError(f"{self.model} holds NaN in optimizer.{slot}, from which no training goes on")
         optimizer.steps = state["optimizer_steps"]
         training.at, training.history.rows = at, rows
