@@ -1,10 +1,12 @@
 """Threads and matrix products: shares that cover everything once, results that no number of threads changes."""
 
+import ctypes.util
 import os
 import subprocess
 import sys
 import textwrap
 import threading
+import types
 
 import numpy as np
 import ops
@@ -107,21 +109,42 @@ def test_a_product_is_the_product(provider, dtype, shape, threads):
         kernels.limit_threads(before)
 
 
-def test_a_product_leaves_the_threads_of_numpys_blas_as_they_were():
+def test_a_product_neither_heeds_nor_changes_the_threads_of_numpys_blas():
+    """k = 500 is more than OpenBLAS adds up at once, and its cut of k depends on its number of threads."""
     script = """
-        import numpy as np, minivae as mv
+        import hashlib, numpy as np, minivae as mv
         from threadpoolctl import ThreadpoolController
+        backend, rng = mv.Backend("numpy", gemm="numpy"), np.random.default_rng(0)
         blas = ThreadpoolController().select(user_api="blas").lib_controllers
-        blas[0].set_num_threads(2)
-        backend, A = mv.Backend("numpy", gemm="numpy"), np.ones((700, 700), np.float32)
-        seen, real = [], backend.gemm.gemm
-        backend.gemm.gemm = lambda *product: (seen.append(blas[0].num_threads), real(*product))
-        backend.gemm(A.copy(), A, A)
-        assert seen == [1] and blas[0].num_threads == 2, (seen, blas[0].num_threads)
+        A, B, out = (rng.random(shape, np.float32) for shape in ((300, 500), (500, 700), (300, 700)))
+        found = set()
+        for threads in (1, 2):
+            for library in blas: library.set_num_threads(threads)
+            backend.gemm(out, A, B)
+            found.add(hashlib.sha256(out).hexdigest())
+            assert [library.num_threads for library in blas] == len(blas) * [threads]
+        assert len(found) == 1
+        assert all("memfd" not in library.filepath and "/proc" not in library.filepath for library in blas)
     """
     if gemm.choose("numpy").own_threads:
         pytest.skip("NumPy's BLAS is called through numpy.dot here")
-    assert_it_runs(script)
+    assert_it_runs(script, MINIVAE_THREADS="2")
+
+
+@pytest.mark.parametrize("missing", ["memfd_create", "the library", "a routine"])
+def test_a_blas_that_cannot_be_copied_is_called_through_numpy(monkeypatch, missing):
+    library = types.SimpleNamespace(internal_api="openblas", threading_layer="pthreads", version="0", filepath="")
+    if missing == "memfd_create":
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    elif missing == "the library":
+        library.filepath = "/nowhere/libopenblas.so"
+    else:
+        library.filepath = ctypes.util.find_library("m")
+    monkeypatch.setattr(gemm, "numpy_blas", lambda: library)
+    provider, A, out = gemm._bind_numpy(), np.eye(3, dtype=np.float32), np.empty((3, 3), np.float32)
+    assert provider.own_threads
+    provider.gemm(out, A, A + A)
+    assert (out == 2 * A).all()
 
 
 TRAIN = """

@@ -8,7 +8,8 @@ right, or it is slower, wrong or not repeatable:
     it is loaded for itself alone (RTLD_LOCAL), so that NumPy's BLAS and its symbols do not meet;
     MKL_CBWR pins one code branch: with aligned arrays a resumed run is then the same bit for bit.
 
-A BLAS of NumPy's that does not show its routines (Accelerate, say) is called through `numpy.dot`, on its own threads.
+NumPy's BLAS is called in a private copy, whose number of threads no other code changes. A BLAS that cannot be copied
+(another than OpenBLAS; a system other than Linux) is called through `numpy.dot`, on its own threads.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import threading
+import shutil
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -71,23 +72,21 @@ def _mkl() -> Provider:
 
 
 def _bind_numpy() -> Provider:
-    """NumPy's BLAS, by the address of its routines where they can be found and our threads can be had."""
+    """NumPy's BLAS by the addresses of its routines in a private copy of it, or by `numpy.dot` where there is none."""
     from ..kernels import _pool, gemm
 
     library = numpy_blas()
     if library is None:
         return Provider("numpy", "NumPy's BLAS", _dot, own_threads=True)
-    # An OpenBLAS that was built with OpenMP keeps a limit for each thread, which that of another one does not change.
-    alien = not _pool.AVAILABLE or getattr(library, "threading_layer", "") == "openmp"
     version = f"NumPy's {library.internal_api} {library.version}"
-    for prefix in () if alien else ("", "scipy_"):
+    copy = _private_copy(library) if _pool.AVAILABLE else None
+    for prefix in ("", "scipy_"):
         for suffix in ("", "64_", "_64"):
-            names = [f"{prefix}cblas_{kind}gemm{suffix}" for kind in "sd"]
-            if not all(hasattr(library.dynlib, symbol) for symbol in names):
-                continue
-            sgemm, dgemm = (_address(getattr(library.dynlib, symbol)) for symbol in names)
-            limited = _OneThread(gemm.Gemm(sgemm, dgemm, bool(suffix)), *_threads_of(library, prefix, suffix))
-            return Provider("numpy", version, limited)
+            names = [f"{prefix}{name}{suffix}" for name in ("openblas_set_num_threads", "cblas_sgemm", "cblas_dgemm")]
+            if copy is not None and all(hasattr(copy, symbol) for symbol in names):
+                set_threads, sgemm, dgemm = (getattr(copy, symbol) for symbol in names)
+                set_threads(1)
+                return Provider("numpy", version, gemm.Gemm(_address(sgemm), _address(dgemm), bool(suffix)))
     return Provider("numpy", version, _dot, own_threads=True)
 
 
@@ -95,59 +94,23 @@ def _dot(out: Any, A: Any, B: Any) -> None:
     np.dot(A, B, out=out)
 
 
-def _threads_of(library: Any, prefix: str, suffix: str) -> tuple[Callable[[], int], Callable[[int], Any]]:
-    """The functions that give and set a BLAS's number of threads.
+def _private_copy(library: Any) -> ctypes.CDLL | None:
+    """A second OpenBLAS in this process, with settings of its own; None where there can be none.
 
-    OpenBLAS's own: threadpoolctl lets one Python thread alone set it, the first that asked, and ignores all others.
+    OpenBLAS has one number of threads for all who call it, any code may change it in the middle of a product, and the
+    bits of a product depend on it. No other code finds the copy. It is loaded from memory (25 MB, some 20 ms).
     """
-    symbols = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set")]
-    if not all(hasattr(library.dynlib, symbol) for symbol in symbols):
-        return library.get_num_threads, library.set_num_threads
-    get, set_ = (_address(getattr(library.dynlib, symbol)) for symbol in symbols)
-    return ctypes.PYFUNCTYPE(ctypes.c_int)(get), ctypes.PYFUNCTYPE(None, ctypes.c_int)(set_)
-
-
-class _OneThread:
-    """A product by a BLAS whose own threads rest meanwhile.
-
-    A BLAS has one number of threads for the whole process. The first product that begins sets it to 1 and the last of
-    those that run at the same time sets it back, to what it was or to what other code has set meanwhile.
-    """
-
-    def __init__(
-        self,
-        gemm: Callable[[Any, Any, Any], None],
-        get_threads: Callable[[], int],
-        set_threads: Callable[[int], Any],
-    ):
-        self.gemm, self.get_threads, self.set_threads = gemm, get_threads, set_threads
-        self.lock, self.running, self.before = threading.Lock(), 0, 1
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_fork)
-
-    def __call__(self, out: Any, A: Any, B: Any) -> None:
-        with self.lock:
-            self.running += 1
-            if (threads := self.get_threads()) != 1:
-                self.before = threads
-                self.set_threads(1)
-        try:
-            self.gemm(out, A, B)
-        finally:
-            with self.lock:
-                self.running -= 1
-                if not self.running:
-                    self._restore()
-
-    def _restore(self) -> None:
-        if self.before != 1 and self.get_threads() == 1:
-            self.set_threads(self.before)
-        self.before = 1
-
-    def _after_fork(self) -> None:
-        """No other thread is here, that would end a product."""
-        self.lock, self.running = threading.Lock(), 0
-        self._restore()
+    if library.internal_api != "openblas" or library.threading_layer == "openmp" or not hasattr(os, "memfd_create"):
+        return None
+    memory = os.memfd_create("minivae-openblas")
+    try:
+        with open(memory, "wb", closefd=False) as target, open(library.filepath, "rb") as source:
+            shutil.copyfileobj(source, target, 1 << 20)
+        return ctypes.CDLL(f"/proc/self/fd/{memory}", mode=os.RTLD_LOCAL | os.RTLD_NOW)
+    except OSError:
+        return None
+    finally:
+        os.close(memory)
 
 
 def numpy_blas() -> Any:
