@@ -75,7 +75,7 @@ class Backend:
         if kernels not in ("fused", "reference"):
             raise UsageError(f"kernels={kernels!r}: expected 'fused' or 'reference'")
         self.dtype = _dtype(dtype)
-        self.kernels = kernels
+        self.kernels, self.tf32 = kernels, bool(tf32)
         self.name = _choose(name, kernels)
         if kernels not in kernel_files.AVAILABLE[self.name]:
             raise UsageError(
@@ -95,6 +95,10 @@ class Backend:
             raise UsageError(f"gemm={gemm!r} chooses a library for the CPU: leave it out with the {self.name} backend")
         self.gemm: Any = self.provider.gemm if self.provider else cublas.choose(self.xp, tf32)
         self.capture = kernels == "fused" and getattr(self.gemm, "capturable", False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        gemm = self.provider.name if self.provider else None
+        return restored, (self.name, self.kernels, self.dtype.name, gemm, self.tf32)
 
     def __repr__(self) -> str:
         gemm = f", gemm={self.provider.name!r}" if self.provider else ""
@@ -196,6 +200,16 @@ def resolve(backend: str | Backend, kernels: str | None, dtype: Any) -> Backend:
     if dtype is not None and _dtype(dtype) != backend.dtype:
         raise UsageError(f"dtype={dtype!r} contradicts the {backend!r} given: leave one of the two out")
     return backend
+
+
+def restored(name: str, kernels: str, dtype: str, gemm: str | None, tf32: bool) -> Backend:
+    """The Backend that a pickle names, or, where this machine has no such one, the numpy backend, with a warning."""
+    try:
+        return Backend(name, kernels, dtype, gemm, tf32)
+    except UsageError as error:
+        instead = Backend("numpy", kernels, dtype)
+        warnings.warn(f"{error}. What was pickled with it now runs on {instead}", UsageWarning, stacklevel=2)
+        return instead
 
 
 @cache

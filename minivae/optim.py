@@ -41,6 +41,7 @@ class Optimizer:
         """
         if self._serves is None:
             self._serves = weakref.ref(P)
+            self._adopt(P, backend)
         elif self._serves() is not P:
             raise UsageError("this optimizer holds the moments of another model: make a new one for each model")
         if not self.state:
@@ -49,6 +50,23 @@ class Optimizer:
             self.steps += 1
             numbers = self.numbers()
         self._apply(P, G, backend.ops, **numbers)
+
+    def _adopt(self, P: Array, backend: Backend) -> None:
+        """Bring moments that a pickle held to the backend, where they belong to parameters of this shape."""
+        for name, moments in self.state.items():
+            if moments.shape != P.shape:
+                raise UsageError(
+                    f"this optimizer holds moments of {moments.size} parameters, and the model has {P.size}: make a "
+                    "new one for each model"
+                )
+            self.state[name] = backend.asarray(moments, P.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For `pickle` and `copy`: all of it, moments on the host. A copy serves the model that it updates first."""
+        held = {
+            name: moments.get() if hasattr(moments, "get") else moments.copy() for name, moments in self.state.items()
+        }
+        return {**vars(self), "_serves": None, "state": held}
 
     def _apply(self, P: Array, G: Array, ops: Any, lr: Any) -> None:
         raise NotImplementedError

@@ -119,6 +119,11 @@ class VAE(Model):
         return checkpoint.load_model(cls, path, backend, kernels, dtype, which)
 
     @locked
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For `pickle`, `copy` and joblib: config, parameters, scale and the backend's name; no gradients."""
+        return checkpoint.pickled(self)
+
+    @locked
     def log_likelihood(
         self, X: Any, samples: int = 1000, rows: Any = None, eps: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 Its arrays hold a NumPy array and are not one: `__array__`, `float()`, `int()`, `bool()`, `len()`, iteration and mixing
 with NumPy arrays raise, so that a NumPy call on a device array, or a hidden transfer to the host, fails loudly. The
-only ways across are `asarray` (to the device) and `asnumpy` (back), and `transfers` counts the latter. CUDA kernels
+only ways across are `asarray` (to the device) and `asnumpy` or `get` (back), and `transfers` counts these. CUDA kernels
 run too, compiled for the host (`hostcuda.py`), on a device so small that few rows are more than a grid.
 
 A stream can be captured: what runs in between is written down with the memory it reads and writes, undone, and run
@@ -336,6 +336,7 @@ def module():
     class CUDARuntimeError(RuntimeError):
         pass
 
+    DeviceArray.get = asnumpy
     cupy.ndarray, cupy.asarray, cupy.asnumpy = DeviceArray, asarray, asnumpy
 
     class OutOfMemoryError(MemoryError):

@@ -136,6 +136,26 @@ def describe(vae: Model) -> Checkpoint:
     return Checkpoint(vae.config(), vae.backend.dtype.name, tensors, {"passes": vae.passes}, extra)
 
 
+def pickled(vae: M) -> tuple[Any, ...]:
+    """What `VAE.__reduce__` returns: the function that builds the model again, and its arguments.
+
+    The tensors are the bytes of a safetensors file; the backend is pickled by its name.
+    """
+    from safetensors.numpy import save
+
+    held = describe(vae)
+    return unpickled, (type(vae), held.model, held.training, held.extra, save(held.tensors), vae.backend)
+
+
+def unpickled(
+    cls: type[M], model: dict[str, Any], training: dict[str, Any], extra: dict[str, Any], data: bytes, backend: Backend
+) -> M:
+    """The model of `pickled`."""
+    from safetensors.numpy import load
+
+    return build(cls, Checkpoint(model, backend.dtype.name, load(data), training, extra), "the pickle", backend)
+
+
 def save_model(vae: Model, path: str | os.PathLike) -> None:
     """`VAE.save`: the parameters alone."""
     if Path(path).is_dir():
