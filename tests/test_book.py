@@ -240,7 +240,7 @@ def test_what_a_browser_complains_of_is_heard(chromium, tmp_path, body, said):
 
 
 COMMANDS = ["train", "evaluate", "trace", "sample", "reconstruct", "encode", "info"]
-COMMANDS += ["gradcheck", "explain", "verify", "bench"]
+COMMANDS += ["gradcheck", "explain", "verify", "bench", "export"]
 
 
 def test_the_commands_are_all_that_there_are():
