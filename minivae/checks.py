@@ -121,6 +121,17 @@ def finite(
     )
 
 
+def weights(name: str, values: Any, n: int) -> Any:
+    """Real weights (n,) of rows, finite and ≥ 0, at least one of them above 0; values are checked on the host only."""
+    shape, kind = tuple(getattr(values, "shape", ())), getattr(getattr(values, "dtype", None), "kind", "")
+    if shape != (n,) or kind not in "biuf":
+        came = f"{values.dtype} {shape}" if hasattr(values, "dtype") else type(values).__name__
+        raise UsageError(f"{name}: expected an array ({n},) of numbers, one for each row; got {came}")
+    if isinstance(values, np.ndarray) and not (np.isfinite(values).all() and values.min() >= 0 and values.max() > 0):
+        raise UsageError(f"{name}: expected finite numbers ≥ 0, at least one of them > 0")
+    return values
+
+
 def row_numbers(name: str, rows: Any, n: int) -> Any:
     """An integer array (n,) of row numbers, each below 2³²; values are checked only if they are on the host."""
     shape, kind = tuple(getattr(rows, "shape", ())), getattr(getattr(rows, "dtype", None), "kind", "")

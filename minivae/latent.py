@@ -26,18 +26,23 @@ class GaussianPosterior:
         self.ops.latent_forward(self.Z, self.sigma, kl_rows, self.kl_dims, H, eps)
         return self.Z, kl_rows, self.kl_dims
 
-    def backward(self, dZ: Array, beta: float, free_bits: float) -> Array:
+    def backward(self, dZ: Array, beta: float, free_bits: float, weights: Array | None = None) -> Array:
         """dZ (S·B, L) → dH (B, 2L), with the gradient of β · KL, averaged over rows (eq. 16, 23).
 
         A dimension whose mean KL is at most `free_bits` adds none (Kingma et al. 2016, appendix C.8).
+        weights   (B,) of the rows' KL; dZ has them already
         """
         B = self.H.shape[0]
         kl_weight = self.workspace.take("kl_weight", (self.L,))
-        kl_weight[...] = beta / B
+        kl_weight[...] = beta / B if weights is None else 0
         if free_bits > 0:
             kl_weight *= self.kl_dims > free_bits
         dH = self.workspace.take("dH", self.H.shape)
         self.ops.latent_backward(dH, dZ.reshape(self.eps.shape), self.eps, self.sigma, self.H, kl_weight)
+        if weights is not None:
+            share = (weights * (beta / B)).reshape(B, 1)
+            dH[:, : self.L] += share * self.H[:, : self.L]
+            dH[:, self.L :] += 0.5 * share * (self.sigma * self.sigma - 1)
         return dH
 
     def log_weights(self, nll: Array, beta: float) -> tuple[Array, Array, Array]:

@@ -209,18 +209,20 @@ class Model:
         free_bits: float,
         d_params: dict[str, Array] | None = None,
         training: bool = False,
+        weights: Array | None = None,
     ) -> Terms:
         """X (B, D), eps (S, B, L) → the terms (eq. 13); what `backward` needs stays in the workspace.
 
         d_params   where the likelihood's own gradients go (`Likelihood.destinations`); None: to scratch
         training   as in `ELBO.forward`; without it, this is evaluation: the model as it stands
+        weights    (B,) of the rows; None: 1
         """
         S, B, L = eps.shape
         H = self.encoder.forward(X)  # [μ | ln σ²] (eq. 15)
         Z, kl_rows, kl_dims = self.posterior.forward(H, eps)
         out = self.decoder.forward(Z.reshape(S * B, L))
         d_params = self.scratch_d_params if d_params is None else d_params
-        return self.loss_fn.forward(out, X, (kl_rows, kl_dims), beta, free_bits, d_params, training)
+        return self.loss_fn.forward(out, X, (kl_rows, kl_dims), beta, free_bits, d_params, training, weights)
 
     def backward(self) -> None:
         """Write the loss's gradient with respect to every parameter (eq. 13, 24), from what `forward` left."""
@@ -241,32 +243,39 @@ class Model:
     # ---- the objective, and a step down it ----------------------------------------------------------------------
 
     @locked
-    def objective(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
+    def objective(
+        self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0, weights: Any = None
+    ) -> Terms:
         """The loss of a training step and its parts for X (B, D) (eq. 13, 24); with "iwae" they are `WeightedTerms`.
 
         X          in the data's units; the terms are nats of the scaled data (evaluation adds the log-Jacobian)
         eps        (B, L), or (S, B, L) for S samples; None draws it from the evaluation stream, always the same
         beta       weight of the KL
         free_bits  nats of KL that each latent dimension has for nothing; not with objective "iwae"
+        weights    (B,): each row's terms are multiplied by its weight. Of mean 1 where the loss is to stay a mean
         Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain. Under
         'gaussian:optimal' σ² is this batch's own, as in training; `evaluate` takes the model's.
         """
-        X, eps = self._checked(X, eps, beta, free_bits)
-        return self.forward(X, eps, beta, free_bits, training=True).copy()
+        X, eps, weights = self._checked(X, eps, beta, free_bits, weights)
+        return self.forward(X, eps, beta, free_bits, training=True, weights=weights).copy()
 
     @locked
-    def objective_and_grad(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Terms:
+    def objective_and_grad(
+        self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0, weights: Any = None
+    ) -> Terms:
         """`objective`, and `gradients` overwritten with the gradient of its loss (eq. 13, 24)."""
-        X, eps = self._checked(X, eps, beta, free_bits)
-        terms = self.forward(X, eps, beta, free_bits, self.uncounted_d_params, training=True)
+        X, eps, weights = self._checked(X, eps, beta, free_bits, weights)
+        terms = self.forward(X, eps, beta, free_bits, self.uncounted_d_params, True, weights)
         self.backward()
         return terms.copy()
 
-    def _checked(self, X: Any, eps: Any, beta: float, free_bits: float) -> tuple[Array, Array]:
+    def _checked(
+        self, X: Any, eps: Any, beta: float, free_bits: float, weights: Any
+    ) -> tuple[Array, Array, Array | None]:
         X = self.rows_in("X", X)
         self.likelihood.check(X)
-        self.loss_fn.check(beta, free_bits)
-        return X, self.epsilon(eps, X.shape[0], "evaluation", None, 0)
+        self.loss_fn.check(beta, free_bits, weights is not None)
+        return X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), self.weights_in(weights, X.shape[0])
 
     @locked
     def train_step(
@@ -279,6 +288,7 @@ class Model:
         free_bits: float = 0.0,
         clip: float | None = None,
         pass_: int | None = None,
+        weights: Any = None,
     ) -> Terms:
         """Noise, forward, backward, update: what `fit` repeats (eq. 24 for one sample).
 
@@ -288,13 +298,15 @@ class Model:
         eps      (B, L) or (S, B, L): the noise itself, instead
         clip     the gradient's largest global norm
         pass_    the pass over the data, which chooses the noise too; None counts this model's own calls
+        weights  (B,) of the rows, as in `objective`
         Returns terms of the scaled data that are views, valid until the next call of the model, by any thread.
         """
         X = self.rows_in("X", X, look=self.backend.name == "numpy")
-        self.loss_fn.check(beta, free_bits)
+        self.loss_fn.check(beta, free_bits, weights is not None)
         checks.has_method("optimizer", optimizer, "update", "an optimizer, such as mv.Adam(1e-3)")
         number = self.passes + 1 if pass_ is None else pass_
-        terms = self.step(X, optimizer, rows, eps, beta, free_bits, clip, number)
+        weights = self.weights_in(weights, X.shape[0])
+        terms = self.step(X, optimizer, rows, eps, beta, free_bits, clip, number, weights)
         if pass_ is None:
             self.passes = number
         return terms
@@ -309,10 +321,11 @@ class Model:
         free_bits: float,
         clip: float | None,
         pass_: int,
+        weights: Array | None = None,
     ) -> Terms:
         """`train_step` for rows X (B, D) that are in the model's units, and checked: what `fit` calls."""
         eps = self.epsilon(eps, X.shape[0], "posterior", rows, pass_)
-        terms = self.forward(X, eps, beta, free_bits, self.d_params, training=True)
+        terms = self.forward(X, eps, beta, free_bits, self.d_params, True, weights)
         if self.likelihood.closed_form:
             self.likelihood.fit(self.d_params)
         self.backward()
@@ -400,6 +413,10 @@ class Model:
         out = self.workspace.take(name, x.shape)
         self.backend.assign(out, x)
         return out
+
+    def weights_in(self, weights: Any, B: int) -> Array | None:
+        """Weights of B rows, checked → as the backend's array (B,) of the model's dtype; None stays None."""
+        return None if weights is None else self.native("weights", checks.weights("weights", weights, B))
 
     def epsilon(self, eps: Any, B: int, stream: str, rows: Any, pass_: int) -> Array:
         """The noise (S, B, L): the caller's, or drawn."""

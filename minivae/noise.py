@@ -18,6 +18,8 @@ stream of its own.
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import numpy as np
 
 from . import kernels
@@ -71,6 +73,16 @@ class Noise:
     def binarize(self, X: Array, stream: str, rows: Array, pass_: int) -> None:
         """X (B, D) in [0, 1] ← Bernoulli draws of mean X, in place."""
         self.backend.ops.binarize(X, rows, STREAMS[stream], 0, pass_, self.seed)
+
+
+def row_hashes(X: np.ndarray) -> np.ndarray:
+    """X (N, D) → (N,) int64: a number for each row that depends on its values alone, where rows have none of their own.
+
+    It is the CRC-32 of the row's float64 bytes, little-endian, −0 taken as +0 and every NaN as one.
+    """
+    values = np.array(X, "<f8", order="C") + 0.0
+    values[np.isnan(values)] = np.nan
+    return np.fromiter(map(crc32, values), np.int64, len(values))
 
 
 def permutation(seed: int, n: int, stream: str, pass_: int = 0) -> np.ndarray:

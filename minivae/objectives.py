@@ -135,11 +135,20 @@ class ELBO:
     def fits(self) -> None:
         """Raise UsageError for a likelihood that this objective has no meaning for."""
 
-    def check(self, beta: float, free_bits: float) -> None:
-        """Raise UsageError for a β or free bits that mean nothing here; a β on a device is not looked at."""
+    def check(self, beta: float, free_bits: float, weighted: bool = False) -> None:
+        """Raise UsageError for a β, free bits or weights that mean nothing here; a β on a device is not looked at."""
         if not self.backend.owns(beta):
             checks.finite_float("beta", beta, lambda x: x >= 0, "a number ≥ 0")
         checks.finite_float("free_bits", free_bits, lambda x: x >= 0, "a number ≥ 0, nats for each latent dimension")
+        if weighted and free_bits > 0:
+            raise UsageError(
+                f"free_bits={free_bits:g} with weights of rows: they hold a batch's plain mean KL; leave one out"
+            )
+        if weighted and self.likelihood.closed_form:
+            raise UsageError(
+                f"likelihood {self.likelihood.name!r} with weights of rows: its σ² is fitted to all rows of a batch "
+                "alike; take 'gaussian:shared', or leave the weights out"
+            )
 
     def is_bound(self, beta: float, samples: int) -> bool:
         """Whether −loss is at most ln p(x) on average."""
@@ -154,19 +163,27 @@ class ELBO:
         free_bits: float,
         d_params: dict[str, Array],
         training: bool,
+        weights: Array | None = None,
     ) -> Terms:
         """out (S·B, width), X (B, D), kl (rows (B,), dims (L,)) → the terms (eq. 13). A sample's weight is 1/(B·S).
 
         Loss and gradient are one pass: d_out stays for `backward`, the likelihood's own gradients go to d_params.
         training   take the likelihood as a training step does: what has a closed form is fitted to the batch
+        weights    (B,) of the rows, times 1/(B·S); the terms of a row are multiplied by its weight
         """
         B = X.shape[0]
         S = out.shape[0] // B
-        nll, self.d_out = self.workspace.take("nll", (S, B)), self.workspace.take("d_out", out.shape)
+        self.nll, self.d_out = self.workspace.take("nll", (S, B)), self.workspace.take("d_out", out.shape)
+        nll, weight = self.nll, 1.0 / (B * S)
+        if weights is not None:
+            weight = self.workspace.take("row_weight", (S, B))
+            weight[...] = weights / (B * S)
         p = self.likelihood
         nll_and_grad = p.fitted_nll_and_grad if training and p.closed_form else p.nll_and_grad
-        nll_and_grad(nll.reshape(S * B), self.d_out, d_params, out, X, 1.0 / (B * S))
-        self.beta, self.free_bits = beta, free_bits
+        nll_and_grad(nll.reshape(S * B), self.d_out, d_params, out, X, weight)
+        self.beta, self.free_bits, self.weights = beta, free_bits, weights
+        if weights is not None:
+            nll, kl = nll * weights, (kl[0] * weights, kl[1])
         return Terms(self.backend, nll, *kl, beta, free_bits)
 
     def backward(self) -> Array:
@@ -175,7 +192,7 @@ class ELBO:
 
     def backward_posterior(self, dZ: Array) -> Array:
         """dZ (S·B, L) from the decoder → dH (B, 2L): through eq. 23, with the KL's own gradient (eq. 13)."""
-        return self.posterior.backward(dZ, self.beta, self.free_bits)
+        return self.posterior.backward(dZ, self.beta, self.free_bits, self.weights)
 
 
 class IWAE(ELBO):
@@ -194,8 +211,8 @@ class IWAE(ELBO):
                 "batch alike, and this objective weighs them; take 'gaussian:shared', or objective 'elbo'"
             )
 
-    def check(self, beta: float, free_bits: float) -> None:
-        super().check(beta, free_bits)
+    def check(self, beta: float, free_bits: float, weighted: bool = False) -> None:
+        super().check(beta, free_bits, weighted)
         if free_bits > 0:
             raise UsageError(
                 f"free_bits={free_bits:g} with objective 'iwae': they hold the analytic KL of a dimension, and this "
@@ -214,15 +231,19 @@ class IWAE(ELBO):
         free_bits: float,
         d_params: dict[str, Array],
         training: bool,
+        weights: Array | None = None,
     ) -> Terms:
         """As `ELBO.forward`, for eq. 12 (K = 1) and Burda et al. 2016.
 
         The weights are known only after every loss, so `backward` computes d_out, and counts what is clamped.
         """
         uncounted = d_params | {"clamped": self.workspace.take("uncounted", (1,), np.int64)}
-        terms = super().forward(out, X, kl, beta, 0.0, uncounted, training)
-        log_w, self.weight, bound = self.posterior.log_weights(terms._nll, beta)
-        self.out, self.X, self.nll, self.d_params = out, X, terms._nll, d_params
+        terms = super().forward(out, X, kl, beta, 0.0, uncounted, training, weights)
+        log_w, self.weight, bound = self.posterior.log_weights(self.nll, beta)
+        if weights is not None:
+            self.weight *= weights
+            bound *= weights
+        self.out, self.X, self.d_params = out, X, d_params
         return WeightedTerms(terms, log_w, bound)
 
     def backward(self) -> Array:

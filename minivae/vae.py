@@ -13,8 +13,6 @@ import numpy as np
 
 from .backend import Backend
 from .evaluation import bounds
-from .export import onnx as onnx_file
-from .export import torch as pytorch
 from .model import Model, locked
 from .optim import Optimizer
 from .trace import recorder
@@ -70,6 +68,7 @@ class VAE(Model):
         validation_rows: Any = None,
         resume: bool = False,
         save_seconds: float = SAVE_SECONDS,
+        weights: Any = None,
     ) -> History:
         """Train on X (N, D), and return the history of its epochs.
 
@@ -89,13 +88,14 @@ class VAE(Model):
         rows, validation_rows   (N,) the rows' numbers in the data set, which choose their noise
         resume       True: take up `run` where it stopped
         save_seconds   the run's checkpoint is written at most this often
+        weights      (N,) of the rows in the loss, ≥ 0: only their ratios count
 
         Raises UsageError for a mistake, `mv.Diverged` when a loss is NaN or infinite, and KeyboardInterrupt after
         Ctrl-C, with the run saved. With `run`, SIGTERM and SIGHUP save it too and raise SystemExit (143, 129).
         """
         options = Options(
             epochs, batch_size, optimizer, validation, beta, binarize, patience, clip, run, callback, schedule,
-            free_bits, scale, progress, rows, validation_rows, resume, save_seconds,
+            free_bits, scale, progress, rows, validation_rows, resume, save_seconds, weights,
         )  # fmt: skip
         return Training(self, X, options).run()
 
@@ -139,13 +139,3 @@ class VAE(Model):
         print(vae.trace(X)) is a table; .steps and ["encoder.0.Y"] are its parts. The model is left as it is.
         """
         return recorder.trace(self, self.rows_in("X", X), eps, beta, free_bits)
-
-    @locked
-    def to_onnx(self, path: str | os.PathLike, part: str = "both", opset: int = onnx_file.OPSET) -> None:
-        """Write ONNX (`export/graph.py`): part "encoder" or "decoder" as the file `path`, "both" into that folder."""
-        onnx_file.write(self, path, part, opset)
-
-    @locked
-    def to_torch(self) -> Any:
-        """A `torch.nn.Module` with a copy of the parameters: encode, decode, elbo (`export/torch_module.py`)."""
-        return pytorch.module(self)

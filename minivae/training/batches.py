@@ -37,6 +37,7 @@ class Batches:
     binarize  "none"; "threshold": 1 where x ≥ ½; "static": one Bernoulli draw for each row; "dynamic": one for each
               row and epoch; None: the model's own
     name      what errors call it
+    weights   (N,) of the rows in the loss, whatever their mean, which is made 1; None: all alike
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Batches:
         scale: Scale | None = None,
         binarize: str | None = None,
         name: str = "X",
+        weights: Any = None,
     ):
         self.name = name
         checks.array(name, X, vae.features)
@@ -56,6 +58,10 @@ class Batches:
         self.binarize = vae.binarize if binarize is None else checks.binarize(binarize)
         self.X = X
         self.rows = None if rows is None else self.backend.asarray(rows)
+        self.weights: Array | None = None
+        if weights is not None:
+            given = np.asarray(self.backend.to_host(checks.weights("weights", weights, X.shape[0])), np.float64)
+            self.weights = self.backend.asarray((given / given.mean()).astype(self.backend.dtype))
         self.scale = vae.scale if scale is None else vae.checked_scale(scale)
         if self.scale is None and type(X) is np.ndarray and X.nbytes <= DEVICE_BYTES:
             self.X = self.backend.asarray(X)  # once, where there is a device
@@ -88,6 +94,10 @@ class Batches:
                 pass_ = pass_ if self.binarize == "dynamic" else STATIC_PASS
             self.noise.binarize(X, stream, rows, pass_)
         return X, rows
+
+    def weigh(self, index: Array) -> Array | None:
+        """The weights (b,) of the rows at `index`; None where all weigh alike."""
+        return None if self.weights is None else self.weights[index]
 
     def in_order(self, size: int) -> Any:
         """(slice, X, rows) over all rows, for evaluation: one binarisation, always the same."""

@@ -23,8 +23,8 @@ from .batches import Batches
 
 
 def possible(vae: Model, batches: Batches) -> bool:
-    """Whether steps on these batches can be captured: products, kernels and data all on the device."""
-    return vae.backend.capture and batches.scale is None and vae.backend.owns(batches.X)
+    """Whether steps on these batches can be captured: products, kernels and data all on the device, all rows alike."""
+    return vae.backend.capture and batches.scale is batches.weights is None and vae.backend.owns(batches.X)
 
 
 class Graphs:

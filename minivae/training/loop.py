@@ -95,8 +95,10 @@ class Training(State):
             return self.graphs.run(order, plan, pass_, first, size)
         for k, (lr, beta) in enumerate(plan):
             self.optimizer.lr = lr
-            X, rows = self.batches.take(order[first + k * size : first + (k + 1) * size], "binarise", pass_)
-            terms = self.vae.step(X, self.optimizer, rows, None, beta, o.free_bits, o.clip, pass_)
+            index = order[first + k * size : first + (k + 1) * size]
+            X, rows = self.batches.take(index, "binarise", pass_)
+            weights = self.batches.weigh(index)
+            terms = self.vae.step(X, self.optimizer, rows, None, beta, o.free_bits, o.clip, pass_, weights)
             self.recent[k] = terms.sums()
         return X
 

@@ -42,6 +42,7 @@ class Options:
     validation_rows: Any = None
     resume: bool = False
     save_seconds: float = SAVE_SECONDS
+    weights: Any = None
 
     def __post_init__(self) -> None:
         self.epochs = checks.integer("epochs", self.epochs)

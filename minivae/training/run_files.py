@@ -220,6 +220,8 @@ def _digest(*sets: Batches | None) -> str:
             digest.update(np.ascontiguousarray(block).view(np.uint8).data)
         if batches.scale is not None:
             digest.update(batches.scale.kind.encode())
+        if batches.weights is not None:
+            digest.update(batches.backend.to_host(batches.weights).tobytes())
     return digest.hexdigest()
 
 

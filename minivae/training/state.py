@@ -27,11 +27,11 @@ class State:
     files: RunFiles | None = None
 
     def __init__(self, vae: Model, X: Any, options: Options):
-        vae.loss_fn.check(1.0, options.free_bits)
+        vae.loss_fn.check(1.0, options.free_bits, options.weights is not None)
         self.vae, self.options = vae, options
         self.optimizer: Optimizer = options.optimizer
         self.lr = self.optimizer.lr  # the schedule's factor is 1 there
-        self.batches = Batches(vae, X, options.rows, options.scale, options.binarize)
+        self.batches = Batches(vae, X, options.rows, options.scale, options.binarize, weights=options.weights)
         self.validation = None
         if options.validation is not None:
             held = (options.validation, options.validation_rows)
