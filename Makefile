@@ -106,8 +106,12 @@ figures: $(VENV)/.digits,viz
 	  --batch-size 128 --lr 1e-3 --epochs 10
 	$(BIN)/minivae gradcheck
 
+# An error or a warning in a cell is a failure. WRITE=1 saves the outputs, in a form that gives small diffs.
 notebooks: $(VENV)/.notebooks
-	$(BIN)/python scripts/notebooks.py $(if $(WRITE),--write)
+	PYTHONPATH=$(CURDIR) PYTHONWARNINGS=error::UserWarning,error::RuntimeWarning $(if $(WRITE),,MINIVAE_QUICK=1) \
+	  $(BIN)/python -m nbconvert --log-level=WARN --to=notebook --execute $(if $(WRITE),--inplace,--output-dir=build/notebooks) \
+	  --coalesce-streams --ClearMetadataPreprocessor.enabled=True \
+	  --ClearMetadataPreprocessor.preserve_nb_metadata_mask="{'kernelspec', ('language_info', 'name')}" examples/*.ipynb
 
 clean:
 	rm -rf $(VENV) demo build dist site docs/figures/out .numba-cache .cuda-cache .portable .mypy_cache .ruff_cache .pytest_cache .benchmarks

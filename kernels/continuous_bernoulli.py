@@ -25,9 +25,10 @@ import numpy as np
 
 from . import _likelihood
 from ._likelihood import one_output
-from ._math import expm1_negative, inlined, like, log, point
+from ._math import expm1_negative, like, point
 from ._op import WEIGHTS, Op, normal, poison, row_weight, uniform
 from ._rows import as_column
+from ._special import _inlined, log
 
 NEAR = 2.0  # below it, the series
 
@@ -82,7 +83,7 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     d_logits.reshape(-1, B, D)[...] = as_column(weight, B) * (mean(xp, logits) - X)
 
 
-@inlined
+@_inlined
 def _series(q):
     """g/a = c₁ + c₂ q + … + c₁₇ q¹⁶ at q = a², written out: a loop would stay one, and nothing be vectorised."""
     g = like(q, SERIES[16])

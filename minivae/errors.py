@@ -39,6 +39,8 @@ EXTRAS = {
     "digits": "scikit-learn",
     "viz": "matplotlib",
     "mkl": "mkl",
+    "onnx": "onnx",
+    "torch": "torch",
     "peers": "torch jax",
     "gpu": '"cupy-cuda12x[ctk]" nvmath-python',
     "gpu13": '"cupy-cuda13x[ctk]" nvmath-python',

@@ -13,6 +13,8 @@ import numpy as np
 
 from .backend import Backend
 from .evaluation import bounds
+from .export import onnx as onnx_file
+from .export import torch as pytorch
 from .model import Model, locked
 from .optim import Optimizer
 from .trace import recorder
@@ -139,3 +141,13 @@ class VAE(Model):
         print(vae.trace(X)) is a table; .steps and ["encoder.0.Y"] are its parts. The model is left as it is.
         """
         return recorder.trace(self, self.rows_in("X", X), eps, beta, free_bits)
+
+    @locked
+    def to_onnx(self, path: str | os.PathLike, part: str = "both", opset: int = onnx_file.OPSET) -> None:
+        """Write ONNX (`export/graph.py`): part "encoder" or "decoder" as the file `path`, "both" into that folder."""
+        onnx_file.write(self, path, part, opset)
+
+    @locked
+    def to_torch(self) -> Any:
+        """A `torch.nn.Module` with a copy of the parameters: encode, decode, elbo (`export/torch_module.py`)."""
+        return pytorch.module(self)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts" / "book"))
 import blocks  # noqa: E402
 import equations  # noqa: E402
+import generated  # noqa: E402
 import include  # noqa: E402
 import pictures  # noqa: E402
 
@@ -96,7 +97,8 @@ def test_every_equation_of_the_article_has_its_place_in_the_book():
 
 def test_every_picture_of_the_book_has_its_script():
     scripts = {path.stem for path in (ROOT / "docs" / "figures").glob("*.py") if path.name[0] != "_"}
-    used = {name for page in PAGES for name in re.findall(r"figures/out/(\w+)\.svg", (ROOT / page).read_text())}
+    texts = [*((ROOT / page).read_text() for page in PAGES), *generated.pages().values()]
+    used = {name for text in texts for name in re.findall(r"figures/out/(\w+)\.svg", text)}
     assert used == scripts
 
 
@@ -240,7 +242,7 @@ def test_what_a_browser_complains_of_is_heard(chromium, tmp_path, body, said):
 
 
 COMMANDS = ["train", "evaluate", "trace", "sample", "reconstruct", "encode", "info"]
-COMMANDS += ["gradcheck", "explain", "verify", "bench"]
+COMMANDS += ["gradcheck", "explain", "verify", "bench", "export"]
 
 
 def test_the_commands_are_all_that_there_are():

@@ -4,7 +4,6 @@ import json
 import math
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from minivae.article.equations.table import find
 from minivae.cli.verify import verify as command
 from minivae.errors import UsageError
 
-ROOT = Path(__file__).resolve().parent.parent
 app = typer.Typer()
 app.command()(command)
 
@@ -438,10 +436,3 @@ def test_a_claim_is_a_plain_record():
     claim = Claim("x", "floor", (), "It is so.", list)
     assert drawn.equations(claim) == "prose"
     assert drawn.equations(replace(claim, equations=(17, 18))) == "eq. 17, 18"
-
-
-def test_the_page_names_every_claim_in_order():
-    page = (ROOT / "docs" / "bayes.md").read_text()
-    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ") and line[2].isdigit()]
-    expected = [(f"| {number}", f"`{claim.name}`") for number, claim in enumerate(verify.claims(), 1)]
-    assert [(row[0], next(cell for cell in row if cell.startswith("`"))) for row in rows] == expected

@@ -43,19 +43,6 @@ def test_a_trace_and_a_report_are_text_alone_inside_a_notebook(monkeypatch):
     assert not shown
 
 
-def test_warnings_and_html_of_a_notebook_are_complaints():
-    nbformat = pytest.importorskip("nbformat")
-    pytest.importorskip("nbclient")
-    complaints = runpy.run_path(str(ROOT / "scripts" / "notebooks.py"))["complaints"]
-    new = nbformat.v4.new_output
-    good = [new("stream", name="stdout", text="1\n"), new("display_data", {"image/png": "", "text/plain": "a"})]
-    bad = [new("stream", name="stderr", text="a warning\n"), new("display_data", {"text/html": "<b>"})]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=good)])
-    assert complaints(notebook) == []
-    notebook.cells[0].outputs += bad
-    assert complaints(notebook) == ["cell 0 writes to stderr: a warning", "cell 0 shows HTML: print plain text"]
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 class TestNotebook:
     def test_is_small(self, path):
@@ -80,8 +67,8 @@ class TestNotebook:
     def test_asserts_what_it_claims(self, path):
         assert sum("assert " in "".join(cell["source"]) for cell in code_cells(path)) >= 4
 
-    def test_was_written_by_the_script(self, path):
-        """So that a change of a cell is a change of its lines alone."""
+    def test_has_no_metadata_that_differs_from_run_to_run(self, path):
+        """So that a change of a cell is a change of its lines alone; `make notebooks WRITE=1` clears it."""
         notebook = json.loads(path.read_text())
         assert notebook["metadata"] == {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -89,19 +76,11 @@ class TestNotebook:
         }
         assert all(cell["metadata"] == {} for cell in notebook["cells"])
 
-    def test_becomes_a_page_with_every_cell_and_picture(self, path):
+    def test_becomes_a_page_whose_equations_are_paragraphs(self, path):
+        pytest.importorskip("nbconvert")
         text, pictures = runpy.run_path(str(ROOT / "scripts" / "book" / "notebooks.py"))["page"](path)
-        for cell in json.loads(path.read_text())["cells"]:
-            source = "".join(cell["source"]).strip()
-            assert (source if cell["cell_type"] == "code" else source.splitlines()[0]) in text
-            for output in cell.get("outputs", []):
-                printed = "".join(output.get("text", [])).strip("\n").splitlines()
-                assert "\n".join(line.rstrip() for line in printed) in text
-        assert "```text\n" in text
         assert len(pictures) == sum("image/png" in output.get("data", {}) for output in outputs(path)) > 0
-        for name, png in pictures.items():
-            assert f"({name})" in text and png.startswith(b"\x89PNG")
-        assert text.count("```") % 2 == 0
+        assert all(f"({name})" in text for name in pictures)
         lines = text.splitlines()
         marks = [i for i, line in enumerate(lines) if "$$" in line]
         assert all(lines[i] == "$$" for i in marks) and len(marks) % 2 == 0

@@ -4,7 +4,6 @@ import math
 import re
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import burda
 import digits
@@ -20,7 +19,6 @@ from tolerances import SCIPY, assert_sums
 
 import minivae as mv
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {script.NAME: script for script in page.SCRIPTS}
 FEW = {"train": 7, "valid": 3, "test": 2}
 
@@ -66,92 +64,6 @@ def test_the_staircase_of_burda_is_its_closed_form():
         for epochs in (burda.passes(3), burda.passes(8)):  # a prefix has the rates of the whole
             rate = burda.LR * burda.SCHEDULE.factor(done, epochs)
             assert rate == pytest.approx(1e-3 * 10 ** (-stage / 7), rel=1e-12)
-
-
-class Trained(Exception):
-    """Raised in the place of a training."""
-
-
-@pytest.fixture
-def given(made_up, monkeypatch, tmp_path):
-    """(script, words) → what its first training is given, at its full settings."""
-
-    def ask(script, *words):
-        seen = {}
-
-        def stop(vae, X, folder, **options):
-            seen.update(options, vae=vae, X=X)
-            raise Trained
-
-        monkeypatch.setattr(paper, "train", stop)
-        monkeypatch.setattr(kingma, "choose_step", lambda *_: 0.02)
-        with pytest.raises(Trained):
-            script.main(["--runs", str(tmp_path), *words])
-        return seen
-
-    return ask
-
-
-def settings(optimizer):
-    names = ("lr", "beta1", "beta2", "eps", "rho", "momentum", "weight_decay")
-    return {name: getattr(optimizer, name) for name in names if hasattr(optimizer, name)}
-
-
-def test_jaanli_trains_as_its_protocol_says(given):
-    seen = given(jaanli)
-    assert (seen["epochs"], seen["batch_size"], "validation" in seen) == (77, 128, False)
-    assert type(seen["optimizer"]) is mv.RMSprop
-    expected = {"lr": 1e-3, "rho": 0.9, "eps": 1e-4 / 128, "momentum": 0.0, "weight_decay": 0.0}
-    assert settings(seen["optimizer"]) == expected
-    assert (seen["vae"].hidden, seen["vae"].latent_dim, seen["vae"].loss_fn.name) == ((512, 512), 128, "iwae")
-    np.testing.assert_array_equal(seen["X"], digits.binary().train)
-
-
-def test_pythae_trains_as_its_protocol_says_and_is_chosen_by_validation_rows(given):
-    seen = given(pythae)
-    assert (seen["epochs"], seen["batch_size"], type(seen["optimizer"])) == (500, 100, mv.Adam)
-    assert (seen["vae"].hidden, seen["vae"].latent_dim, seen["vae"].loss_fn.name) == ((400,), 40, "elbo")
-    np.testing.assert_array_equal(seen["validation"], digits.binary().valid)
-    assert given(pythae, "--layers", "2")["vae"].hidden == (400, 400)
-
-
-@pytest.mark.parametrize("model, objective", [("vae-1", "iwae"), ("vae-5", "elbo"), ("iwae-5", "iwae")])
-def test_burda_trains_as_its_protocol_says(given, model, objective):
-    seen = given(burda, "--models", model)
-    assert (seen["epochs"], seen["batch_size"], seen["binarize"]) == (3280, 20, "dynamic")
-    assert type(seen["optimizer"]) is mv.Adam and "validation" not in seen
-    assert settings(seen["optimizer"]) == {
-        "lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-4 / 20, "weight_decay": 0.0,
-    }  # fmt: skip
-    assert (seen["vae"].hidden, seen["vae"].latent_dim, seen["vae"].activation) == ((200, 200), 50, "tanh")
-    assert (seen["vae"].loss_fn.name, seen["vae"].samples) == (objective, int(model.split("-")[1]))
-    np.testing.assert_array_equal(seen["X"], np.concatenate([digits.grey().train, digits.grey().valid])[:59_600])
-
-
-def test_kingma_trains_as_its_protocol_says(given):
-    seen = given(kingma)
-    assert (seen["epochs"], seen["batch_size"], type(seen["optimizer"])) == (33_333, 100, mv.Adagrad)
-    assert settings(seen["optimizer"]) == {"lr": 0.02, "eps": 1e-10, "weight_decay": 1 / 300}
-    assert (seen["vae"].hidden, seen["vae"].activation) == ((500,), "tanh")
-
-
-def test_kingma_reports_the_last_parameters_whatever_the_test_rows_say(made_up, monkeypatch, tmp_path):
-    asked = []
-    load = mv.VAE.load.__func__
-    monkeypatch.setattr(
-        mv.VAE, "load", classmethod(lambda cls, *args, **more: asked.append(more["which"]) or load(cls, *args, **more))
-    )
-    kingma.main(["--quick", "--runs", str(tmp_path)])
-    assert asked == ["last", "last"]
-
-
-def test_the_rate_of_pythae_falls_after_200_and_350_passes(made_up, tmp_path, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(paper, "train", lambda *args, **options: seen.update(options) or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        pythae.main(["--quick", "--runs", str(tmp_path)])
-    rates = [seen["optimizer"].lr * seen["schedule"].factor(t, 500) for t in (0, 199.9, 200, 349.9, 350, 499.9)]
-    assert rates == pytest.approx([1e-4, 1e-4, 6.30957e-5, 6.30957e-5, 3.98107e-5, 3.98107e-5], rel=1e-5)
 
 
 def test_the_first_weights_of_jaanli_are_a_normal_cut_at_two():
@@ -399,11 +311,12 @@ def test_a_table_tells_what_was_run_in_full_in_part_and_not():
     assert "protocol    how" in lines and "different   what else" in lines
 
 
-def test_the_page_is_made_of_its_results():
-    text = (ROOT / "docs" / page.PAGE).read_text(encoding="utf-8")
-    assert text == page.markdown(paper.RESULTS)
-    picture = ROOT / "docs" / page.PICTURE
-    assert page.PICTURE not in text or page.digest(paper.RESULTS).encode() in picture.read_bytes()
+def test_the_page_has_every_line_of_every_result():
+    text = page.markdown()
+    for path in paper.RESULTS.glob("*.json"):
+        result = paper.Result.read(path)
+        assert f"## {result.title}" in text
+        assert all("| " + " | ".join(line) + " |" in text for line in paper.lines(result.figures))
 
 
 def test_no_result_of_a_quick_run_is_kept():

@@ -10,7 +10,6 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +19,21 @@ from ..console import print_json, stdout
 from ..errors import UsageError, printable
 from .bench import bench
 from .explain import explain
+from .export import export
 from .gradcheck import gradcheck
+from .options import (
+    BackendName,
+    Force,
+    Json,
+    KernelKind,
+    OtherData,
+    Out,
+    RunFolder,
+    Split,
+    check_out,
+    say,
+    writing_file,
+)  # fmt: skip
 from .plugin import Plugin
 from .verify import verify
 
@@ -50,23 +63,6 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `minivae train` made.")]
-OtherData = Annotated[
-    str | None, typer.Argument(metavar="[DATA]", help="Data other than the run's: a set's name or a file.")
-]
-Split = Annotated[
-    str | None,
-    typer.Option(metavar="train|validation|test", help="Part of the data to use; default: the test part."),
-]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
-BackendName = Annotated[str, typer.Option("--backend", metavar="numpy|cupy|auto", help="Array library: CPU or GPU.")]
-KernelKind = Annotated[
-    str, typer.Option("--kernels", metavar="fused|reference", help="Fused kernels, or plain array code.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @app.command()
@@ -215,22 +211,22 @@ def evaluate(
     from .runs import open_run
 
     if per_row is not None:
-        _check_out(per_row, (".csv", ".npz"), force, "--per-row")
+        check_out(per_row, (".csv", ".npz"), force, "--per-row")
         if (importance is None) == (ais is None):
             raise UsageError("--per-row writes one estimate of ln p(x): give either --importance K or --ais T")
     opened = open_run(run, backend, kernels)
     part = opened.part(data, split).first(n)
     figures, rows = assess(opened, part, importance, ais, chains, bidirectional, report)
     if per_row is not None:
-        with _writing(per_row, force) as file:
+        with writing_file(per_row, force) as file:
             write_rows(file, per_row.suffix, part, rows)
     if as_json:
         print_json(figures)
         return
     for line in describe(figures):
-        _say(line)
+        say(line)
     if per_row is not None:
-        _say(f"{per_row}: {len(part.X):,} rows")
+        say(f"{per_row}: {len(part.X):,} rows")
 
 
 @app.command()
@@ -281,7 +277,7 @@ def sample(
     """
     from .runs import open_run
 
-    _check_out(out, (".png", ".npy"), force)
+    check_out(out, (".png", ".npy"), force)
     opened = open_run(run, backend, kernels)
     _write_rows(out, force, opened.vae.sample(n, seed=seed, draw=draw), None, opened.shape)
 
@@ -306,7 +302,7 @@ def reconstruct(
     """
     from .runs import open_run
 
-    _check_out(out, (".png", ".npy"), force)
+    check_out(out, (".png", ".npy"), force)
     opened = open_run(run, backend, kernels)
     part = opened.part(data, split)
     if n is not None and n < 1:
@@ -337,16 +333,16 @@ def encode(
 
     from .runs import open_run
 
-    _check_out(out, (".npz",), force)
+    check_out(out, (".npz",), force)
     opened = open_run(run, backend, kernels)
     part = opened.part(data, split)
     mean, logvar = opened.vae.encode(part.X)
     arrays = {"mean": mean, "logvar": logvar, "rows": part.rows}
     if part.y is not None:
         arrays["y"] = part.y
-    with _writing(out, force) as file:
+    with writing_file(out, force) as file:
         np.savez(file, **arrays)
-    _say(f"{out}: mean and logvar {mean.shape}, {part.name}")
+    say(f"{out}: mean and logvar {mean.shape}, {part.name}")
 
 
 @app.command()
@@ -374,15 +370,11 @@ def info(as_json: Json = False) -> None:
     stdout().print(table)
 
 
+app.command()(export)
 app.command()(gradcheck)
 app.command()(explain)
 app.command()(verify)
 app.command()(bench)
-
-
-def _say(text: str) -> None:
-    """Print a line on standard output."""
-    print(printable(text))
 
 
 def _say_error(text: str) -> None:
@@ -392,37 +384,12 @@ def _say_error(text: str) -> None:
 
 
 def _say_if_open(text: str) -> None:
-    """`_say`, for a training: if standard output is closed or full (`… | head`), training goes on without output."""
+    """`say`, for a training: if standard output is closed or full (`… | head`), training goes on without output."""
     try:
-        _say(text)
+        say(text)
         sys.stdout.flush()
     except OSError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-
-
-def _check_out(path: Path, suffixes: tuple[str, ...], force: bool, flag: str = "-o") -> None:
-    if path.suffix not in suffixes:
-        raise UsageError(f"{flag} {path}: expected a name that ends in {' or '.join(suffixes)}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{flag} {path}: expected a file in a folder that exists")
-    if os.path.lexists(path) and not force:  # a broken link counts as existing
-        raise UsageError(f"{flag} {path} exists: choose another name, or --force to replace it")
-    if path.suffix == ".png":
-        from .. import plots
-
-        plots.require()
-
-
-@contextlib.contextmanager
-def _writing(path: Path, force: bool) -> Iterator[Any]:
-    """Open a file that becomes `path` when complete; without `force`, a file created meanwhile is not replaced."""
-    from ..disk import writing
-
-    try:
-        with writing(path.resolve() if force else path, replace=force) as file:
-            yield file
-    except FileExistsError:
-        raise UsageError(f"{path} exists by now: choose another name, or --force to replace it") from None
 
 
 def _write_rows(out: Path, force: bool, Y: Any, X: Any, shape: tuple[int, int] | None, limits: Any = None) -> None:
@@ -431,11 +398,11 @@ def _write_rows(out: Path, force: bool, Y: Any, X: Any, shape: tuple[int, int] |
 
     from .. import plots
 
-    with _writing(out, force) as file:
+    with writing_file(out, force) as file:
         if out.suffix == ".npy":
             np.save(file, Y, allow_pickle=False)
         elif X is None:
             plots.grid(Y, shape, file)
         else:
             plots.reconstructions(X, Y, shape, file, limits=limits)
-    _say(f"{out}: {len(Y)} rows")
+    say(f"{out}: {len(Y)} rows")

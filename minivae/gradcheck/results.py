@@ -67,15 +67,13 @@ class Finding:
 
 @dataclass
 class Result:
-    """One target: its tensors and findings; file and line of its backward, "" and 0 if unknown."""
+    """One target: its tensors and findings."""
 
     name: str
     kernels: str
     tensors: list[Tensor]
     findings: list[Finding]
     seconds: float = 0.0
-    file: str = ""
-    line: int = 0
 
     @property
     def ok(self) -> bool:

@@ -116,8 +116,6 @@ def source_page(path: str) -> str:
 def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File, InclusionLevel
 
-    for name, text in pages().items():
-        files.append(File.generated(config, name, content=text))
     for path in shown():
         page = File.generated(config, f"source/{path}.md", content=source_page(path))
         page.inclusion = InclusionLevel.NOT_IN_NAV

@@ -1,0 +1,59 @@
+"""options: the arguments and options that several commands share, and how a command writes its file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UsageError, printable
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `minivae train` made.")]
+OtherData = Annotated[
+    str | None, typer.Argument(metavar="[DATA]", help="Data other than the run's: a set's name or a file.")
+]
+Split = Annotated[
+    str | None,
+    typer.Option(metavar="train|validation|test", help="Part of the data to use; default: the test part."),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+BackendName = Annotated[str, typer.Option("--backend", metavar="numpy|cupy|auto", help="Array library: CPU or GPU.")]
+KernelKind = Annotated[
+    str, typer.Option("--kernels", metavar="fused|reference", help="Fused kernels, or plain array code.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def say(text: str) -> None:
+    """Print a line on standard output."""
+    print(printable(text))
+
+
+def check_out(path: Path, suffixes: tuple[str, ...], force: bool, flag: str = "-o") -> None:
+    if path.suffix not in suffixes:
+        raise UsageError(f"{flag} {path}: expected a name that ends in {' or '.join(suffixes)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"{flag} {path}: expected a file in a folder that exists")
+    if os.path.lexists(path) and not force:  # a broken link counts as existing
+        raise UsageError(f"{flag} {path} exists: choose another name, or --force to replace it")
+    if path.suffix == ".png":
+        from .. import plots
+
+        plots.require()
+
+
+@contextlib.contextmanager
+def writing_file(path: Path, force: bool) -> Iterator[Any]:
+    """Open a file that becomes `path` when complete; without `force`, a file created meanwhile is not replaced."""
+    from ..disk import writing
+
+    try:
+        with writing(path.resolve() if force else path, replace=force) as file:
+            yield file
+    except FileExistsError:
+        raise UsageError(f"{path} exists by now: choose another name, or --force to replace it") from None
