@@ -1,4 +1,4 @@
-"""exp, expm1 and log1p that LLVM can vectorise, for Numba kernels of float32 and float64.
+"""exp, expm1, log1p and log that LLVM can vectorise, for Numba kernels of float32 and float64.
 
 `math.exp` stays a call per element (the Numba wheels carry no vector maths library), ten times slower than the loop
 around it. These are straight-line code: range reduction, a polynomial, a bit-cast. Errors: 2 ulp at the most against
@@ -7,6 +7,7 @@ a float64 (float32) or 80-bit (float64) oracle, over the whole range (tests/test
     exp(x)    x = n ln 2 + r, |r| ≤ ½ ln 2;  eˣ = 2ⁿ Σₖ rᵏ/k!          (Taylor: the first term left out is < ¼ ulp)
     expm1(x)  the same: (2ⁿ − 1) + 2ⁿ (eʳ − 1), so that nothing cancels near 0
     log1p(u)  0 ≤ u ≤ 1: s = u/(2 + u);  ln(1 + u) = 2 artanh s = 2 Σₖ s²ᵏ⁺¹/(2k+1), s ≤ ⅓
+    log(x)    x = 2ᵏ m, √½ ≤ m < √2, s = (m − 1)/(m + 1):  ln x = k ln 2 + 2 artanh s, |s| < 0.172; for normal x > 0
     sigmoid(x), tanh(x), softplus(x): their stable forms in e^{−|x|}
 
 The flags: `contract` lets a·b + c become one FMA; never `reassoc` in these scalar functions, which would undo the
@@ -17,10 +18,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.extending import overload
+from numba import extending, njit, types
 
 from ._cache import CACHE
+
+intrinsic: Any = extending.intrinsic  # it takes fewer arguments than the function that it is given
 
 # For the loops of the op files: division as IEEE has it (Numba's default tests every divisor and vectorises nothing),
 # and sums in any order, so that a row's loss is added up in vector lanes. NaN and ±inf keep their meaning.
@@ -28,140 +30,102 @@ kernel = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, cach
 # For the formulas of one element that a loop calls: part of it, with its flags.
 point = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
 _SCALAR: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
-_scalar = njit(**_SCALAR)
+scalar = njit(**_SCALAR)
+# Too long for LLVM to inline by itself, and with a call in it no loop is vectorised.
+inlined = njit(forceinline=True, **_SCALAR)
 
 TINY = 1.2e-38  # just above the smallest normal float32: what optimisers flush their moments at
 
-# ln 2 in two parts: HI has so few bits that n·HI is exact for every n that occurs. (fdlibm's split for float64.)
-_LN2_HI_64, _LN2_LO_64 = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-_LN2_HI_32, _LN2_LO_32 = np.float32(0.693359375), np.float32(math.log(2.0) - 0.693359375)
-_LOG2E_64, _LOG2E_32 = 1.4426950408889634, np.float32(1.4426950408889634)
+
+@intrinsic
+def polynomial(context, x, coefficients):
+    """c₀ xⁿ + c₁ xⁿ⁻¹ + … + cₙ by Horner's rule; the coefficients are a constant tuple of x's dtype."""
+
+    def generate(context, builder, signature, values):
+        x, packed = values
+        total, *rest = (builder.extract_value(packed, i) for i in range(len(coefficients)))
+        for coefficient in rest:
+            total = builder.fadd(builder.fmul(total, x), coefficient)
+        return total
+
+    return x(x, coefficients), generate
 
 
-@_scalar
-def _expm1_reduced_32(r):
-    """eʳ − 1 for |r| ≤ ½ ln 2: r + r²/2! + … + r⁷/7!."""
-    p = np.float32(1 / 5040)
-    p = p * r + np.float32(1 / 720)
-    p = p * r + np.float32(1 / 120)
-    p = p * r + np.float32(1 / 24)
-    p = p * r + np.float32(1 / 6)
-    p = p * r + np.float32(0.5)
-    return p * (r * r) + r
+def _functions(real, integer, mantissa, bias, lowest, highest, ln2, root_half, terms):
+    """exp, expm1_negative, log1p_unit and log of one dtype.
+
+    real, integer    the dtype, and the integer of as many bits
+    mantissa, bias   of its representation: 2ⁿ has the bits (n + bias) << mantissa
+    lowest, highest  below the one eˣ would be subnormal, above the other it is infinite
+    ln2              in two parts: the first has so few bits that n times it is exact for every n that occurs
+    root_half        the bits of √½
+    terms            of the series of exp, log1p and log
+    """
+    exp_terms, log1p_terms, log_terms = terms
+    lowest, highest, log2e = real(lowest), real(highest), real(1.4426950408889634)
+    ln2_high, ln2_low = real(ln2[0]), real(ln2[1])
+    zero, half, one, two, infinity = real(0), real(0.5), real(1), real(2), real(math.inf)
+    bias, mantissa, root_half, last_bit = integer(bias), integer(mantissa), integer(root_half), integer(1)
+    exp_series = tuple(real(1 / math.factorial(k)) for k in range(exp_terms, 1, -1))
+    log1p_series = tuple(real(1 / (2 * k + 1)) for k in range(log1p_terms, 0, -1))
+    log_series = tuple(real(2 / (2 * k + 1)) for k in range(log_terms, 0, -1))
+
+    @scalar
+    def expm1_reduced(r):
+        """eʳ − 1 for |r| ≤ ½ ln 2: r + r²/2! + r³/3! + …"""
+        return polynomial(r, exp_series) * (r * r) + r
+
+    @scalar
+    def power_of_two(n):
+        """2ⁿ, by writing n into the exponent bits."""
+        return integer((n + bias) << mantissa).view(real)
+
+    @scalar
+    def exp(x):
+        y = min(max(x, lowest), highest)  # NaN passes both comparisons
+        n = np.floor(y * log2e + half)
+        r = (y - n * ln2_high) - n * ln2_low
+        k = integer(n)
+        first = k >> last_bit  # 2ⁿ in two steps: n reaches one more than an exponent holds
+        e = (one + expm1_reduced(r)) * power_of_two(first) * power_of_two(k - first)
+        e = zero if x < lowest else e
+        return e if x == x else x
+
+    @scalar
+    def expm1_negative(x):
+        """eˣ − 1 for x ≤ 0."""
+        y = max(x, lowest)
+        n = np.floor(y * log2e + half)
+        r = (y - n * ln2_high) - n * ln2_low
+        scale = power_of_two(integer(n))
+        e = (scale - one) + scale * expm1_reduced(r)
+        return e if x == x else x
+
+    @scalar
+    def log1p_unit(u):
+        """ln(1 + u) for 0 ≤ u ≤ 1."""
+        s = u / (two + u)
+        q = s * s
+        return two * (s + s * q * polynomial(q, log1p_series))
+
+    @inlined
+    def log(x):
+        i = real(x).view(integer)
+        k = (i - root_half) >> mantissa
+        m = integer(i - (k << mantissa)).view(real)
+        s = (m - one) / (m + one)
+        q = s * s
+        n = real(k)
+        y = n * ln2_high + (two * s + (s * q * polynomial(q, log_series) + n * ln2_low))
+        return y if x < infinity else x  # NaN passes too
+
+    return exp, expm1_negative, log1p_unit, log
 
 
-@_scalar
-def _expm1_reduced_64(r):
-    """eʳ − 1 for |r| ≤ ½ ln 2: r + r²/2! + … + r¹³/13!."""
-    p = 1 / 6227020800
-    p = p * r + 1 / 479001600
-    p = p * r + 1 / 39916800
-    p = p * r + 1 / 3628800
-    p = p * r + 1 / 362880
-    p = p * r + 1 / 40320
-    p = p * r + 1 / 5040
-    p = p * r + 1 / 720
-    p = p * r + 1 / 120
-    p = p * r + 1 / 24
-    p = p * r + 1 / 6
-    p = p * r + 0.5
-    return p * (r * r) + r
-
-
-@_scalar
-def _power_of_two_32(n):
-    """2ⁿ, −126 ≤ n ≤ 127, by writing n into the exponent bits."""
-    return np.int32((n + np.int32(127)) << np.int32(23)).view(np.float32)
-
-
-@_scalar
-def _power_of_two_64(n):
-    return np.int64((n + np.int64(1023)) << np.int64(52)).view(np.float64)
-
-
-@_scalar
-def _exp_32(x):
-    # Below −87.3 the result would be subnormal: 0 instead. Above 88.72 it is infinite. NaN passes both comparisons.
-    y = min(max(x, np.float32(-87.3)), np.float32(88.8))
-    n = np.floor(y * _LOG2E_32 + np.float32(0.5))
-    r = (y - n * _LN2_HI_32) - n * _LN2_LO_32
-    k = np.int32(n)
-    half = k >> np.int32(1)  # 2ⁿ in two steps: n reaches 128, one more than an exponent holds
-    e = (np.float32(1) + _expm1_reduced_32(r)) * _power_of_two_32(half) * _power_of_two_32(k - half)
-    e = np.float32(0) if x < np.float32(-87.3) else e
-    return e if x == x else x
-
-
-@_scalar
-def _exp_64(x):
-    y = min(max(x, -708.3), 709.8)
-    n = np.floor(y * _LOG2E_64 + 0.5)
-    r = (y - n * _LN2_HI_64) - n * _LN2_LO_64
-    k = np.int64(n)
-    half = k >> np.int64(1)
-    e = (1.0 + _expm1_reduced_64(r)) * _power_of_two_64(half) * _power_of_two_64(k - half)
-    e = 0.0 if x < -708.3 else e
-    return e if x == x else x
-
-
-@_scalar
-def _expm1_negative_32(x):
-    """eˣ − 1 for x ≤ 0."""
-    y = max(x, np.float32(-87.3))
-    n = np.floor(y * _LOG2E_32 + np.float32(0.5))
-    r = (y - n * _LN2_HI_32) - n * _LN2_LO_32
-    scale = _power_of_two_32(np.int32(n))
-    e = (scale - np.float32(1)) + scale * _expm1_reduced_32(r)
-    return e if x == x else x
-
-
-@_scalar
-def _expm1_negative_64(x):
-    y = max(x, -708.3)
-    n = np.floor(y * _LOG2E_64 + 0.5)
-    r = (y - n * _LN2_HI_64) - n * _LN2_LO_64
-    scale = _power_of_two_64(np.int64(n))
-    e = (scale - 1.0) + scale * _expm1_reduced_64(r)
-    return e if x == x else x
-
-
-@_scalar
-def _log1p_unit_32(u):
-    """ln(1 + u) for 0 ≤ u ≤ 1: eight terms of the artanh series."""
-    s = u / (np.float32(2) + u)
-    q = s * s
-    p = np.float32(1 / 15)
-    p = p * q + np.float32(1 / 13)
-    p = p * q + np.float32(1 / 11)
-    p = p * q + np.float32(1 / 9)
-    p = p * q + np.float32(1 / 7)
-    p = p * q + np.float32(1 / 5)
-    p = p * q + np.float32(1 / 3)
-    return np.float32(2) * (s + s * q * p)
-
-
-@_scalar
-def _log1p_unit_64(u):
-    """The same with seventeen terms."""
-    s = u / (2.0 + u)
-    q = s * s
-    p = 1 / 33
-    p = p * q + 1 / 31
-    p = p * q + 1 / 29
-    p = p * q + 1 / 27
-    p = p * q + 1 / 25
-    p = p * q + 1 / 23
-    p = p * q + 1 / 21
-    p = p * q + 1 / 19
-    p = p * q + 1 / 17
-    p = p * q + 1 / 15
-    p = p * q + 1 / 13
-    p = p * q + 1 / 11
-    p = p * q + 1 / 9
-    p = p * q + 1 / 7
-    p = p * q + 1 / 5
-    p = p * q + 1 / 3
-    return 2.0 * (s + s * q * p)
+_LN2_32 = (0.693359375, math.log(2.0) - 0.693359375)
+_LN2_64 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)  # fdlibm's
+_SINGLE = _functions(np.float32, np.int32, 23, 127, -87.3, 88.8, _LN2_32, 0x3F3504F3, (7, 7, 4))
+_DOUBLE = _functions(np.float64, np.int64, 52, 1023, -708.3, 709.8, _LN2_64, 0x3FE6A09E667F3BCD, (13, 16, 10))
 
 
 def _by_dtype(single, double):
@@ -177,13 +141,11 @@ def _by_dtype(single, double):
             return lambda x: double(x)
         return None
 
-    overload(dispatch, jit_options=_SCALAR, inline="always")(choose)  # type: ignore[arg-type]
+    extending.overload(dispatch, jit_options=_SCALAR, inline="always")(choose)  # type: ignore[arg-type]
     return dispatch
 
 
-exp = _by_dtype(_exp_32, _exp_64)
-expm1_negative = _by_dtype(_expm1_negative_32, _expm1_negative_64)
-log1p_unit = _by_dtype(_log1p_unit_32, _log1p_unit_64)
+exp, expm1_negative, log1p_unit, log = (_by_dtype(*pair) for pair in zip(_SINGLE, _DOUBLE, strict=True))
 
 
 def like(x, value):
@@ -191,7 +153,7 @@ def like(x, value):
     return x.dtype.type(value)
 
 
-@overload(like, inline="always")
+@extending.overload(like, inline="always")
 def _like(x, value):
     dtype = getattr(x, "dtype", x)
     if dtype is types.float32:
@@ -201,7 +163,7 @@ def _like(x, value):
     return None
 
 
-@_scalar
+@scalar
 def sigmoid(x):
     """1/(1 + e^{−x}), the same as e^{x}/(1 + e^{x}): whichever has no overflow."""
     one = like(x, 1.0)
@@ -209,14 +171,14 @@ def sigmoid(x):
     return (one if x >= 0 else e) / (one + e)
 
 
-@_scalar
+@scalar
 def softplus(x):
     """ln(1 + e^{x}) = max(x, 0) + ln(1 + e^{−|x|})."""
     positive = like(x, 0.0) if x < 0 else x  # NaN stays NaN
     return positive + log1p_unit(exp(-abs(x)))
 
 
-@_scalar
+@scalar
 def tanh(x):
     """−m/(2 + m) with m = e^{−2|x|} − 1, and the sign of x."""
     m = expm1_negative(like(x, -2.0) * abs(x))

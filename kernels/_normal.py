@@ -10,39 +10,26 @@ import math
 
 import numpy as np
 
-from ._math import _scalar
-from ._special import log
+from ._math import log, polynomial, scalar
+
+_SIN = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(7, 0, -1))
+_COS = tuple((-1) ** k / math.factorial(2 * k) for k in range(8, 0, -1))
 
 
-@_scalar
+@scalar
 def radius(a):
     """√(−2 ln u) of the word a, from 0 to 2²⁴ − 1."""
     return math.sqrt(-2.0 * log(np.float64(2 * a + 1) * 2.0**-25))
 
 
-@_scalar
+@scalar
 def cos_sin_of_turn(b):
     """cos and sin of b 2⁻²⁴ turns, b a whole number from 0 to 2²⁴ − 1."""
     quarter = (b + np.int64(1 << 21)) >> np.int64(22)
     t = np.float64(b - (quarter << np.int64(22))) * (2 * math.pi * 2.0**-24)
     q = t * t
-    s = -1 / 1307674368000
-    s = s * q + 1 / 6227020800
-    s = s * q - 1 / 39916800
-    s = s * q + 1 / 362880
-    s = s * q - 1 / 5040
-    s = s * q + 1 / 120
-    s = s * q - 1 / 6
-    s = t + t * q * s
-    c = 1 / 20922789888000
-    c = c * q - 1 / 87178291200
-    c = c * q + 1 / 479001600
-    c = c * q - 1 / 3628800
-    c = c * q + 1 / 40320
-    c = c * q - 1 / 720
-    c = c * q + 1 / 24
-    c = c * q - 0.5
-    c = 1.0 + q * c
+    s = t + t * q * polynomial(q, _SIN)
+    c = 1.0 + q * polynomial(q, _COS)
     odd = (quarter & np.int64(1)) == 1
     x = s if odd else c
     y = c if odd else s

@@ -24,12 +24,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, extending, njit, types
+from numba import cfunc, njit, types
 from numba.core import cgutils
 
 from ._cache import CACHE
-
-intrinsic: Any = extending.intrinsic  # it takes fewer arguments than the function that it is given
+from ._math import intrinsic
 
 # Words that different threads write lie 128 bytes apart: the pair of cache lines that processors fetch together.
 WORD, TASK, DATA, DONE, ASLEEP, LOCK, BUSY, ALONE_UNTIL, STOP = 0, 16, 17, 32, 48, 49, 64, 65, 80

@@ -16,10 +16,9 @@ C-contiguous.
 import numpy as np
 
 from . import _cuda
-from ._math import exp, kernel, like
+from ._math import exp, kernel, like, log
 from ._op import WEIGHTS, Op, normal, poison, row_weight
 from ._rows import as_column, as_vector
-from ._special import log
 
 
 def reference(xp, nll_rows, d_logits, scratch, logits, X, weight):

@@ -25,10 +25,9 @@ import numpy as np
 
 from . import _likelihood
 from ._likelihood import one_output
-from ._math import expm1_negative, like, point
+from ._math import expm1_negative, inlined, like, log, point
 from ._op import WEIGHTS, Op, normal, poison, row_weight, uniform
 from ._rows import as_column
-from ._special import _inlined, log
 
 NEAR = 2.0  # below it, the series
 
@@ -83,7 +82,7 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     d_logits.reshape(-1, B, D)[...] = as_column(weight, B) * (mean(xp, logits) - X)
 
 
-@_inlined
+@inlined
 def _series(q):
     """g/a = c₁ + c₂ q + … + c₁₇ q¹⁶ at q = a², written out: a loop would stay one, and nothing be vectorised."""
     g = like(q, SERIES[16])

@@ -190,6 +190,36 @@ def test_several_outputs_and_inputs_without_gradient():
     assert hint.code == "missing-term" and "output 1 is missing" in hint.text
 
 
+def test_a_pair_of_functions_and_integers_passed_through():
+    table, labels = np.random.default_rng(0).normal(size=(5, 3)), np.array([0, 3, 3, 1])
+
+    def gather(table, labels):
+        return table[labels]
+
+    def gather_backward(table, labels, dY):
+        out = np.zeros_like(table)
+        np.add.at(out, labels, dY)
+        return out
+
+    report = gradcheck.check((gather, gather_backward), [table, labels])
+    assert report.ok and verdicts(report) == {"table": "ok"}
+    assert "labels holds integers (int64)" in str(report)
+    twice_wrong = (gather, lambda table, labels, dY: dY[:1].repeat(5, axis=0))
+    assert not gradcheck.check(twice_wrong, [table, labels]).ok
+
+
+def test_two_outputs_may_take_their_gradients_apart():
+    class SinCos:
+        def forward(self, x):
+            self.x = x
+            return np.sin(x), np.cos(x)
+
+        def backward(self, ds, dc):
+            return ds * np.cos(self.x) - dc * np.sin(self.x)
+
+    assert gradcheck.check(SinCos, [X]).ok
+
+
 def test_inputs_by_name_and_instances():
     report = gradcheck.check(Relu(), {"X": X, "weights": W, "bias": b})
     assert report.ok and list(verdicts(report)) == ["X", "weights", "bias"]
@@ -308,7 +338,7 @@ def findings(report):
 
 def test_what_is_tried_beside_the_numbers():
     assert findings(gradcheck.check(Relu, [X, W, b])) == dict.fromkeys(
-        ("inputs", "deterministic", "whole", "non-contiguous", "one-row"), "ok"
+        ("inputs", "upstream", "deterministic", "whole", "non-contiguous", "one-row"), "ok"
     )
 
 
@@ -404,7 +434,7 @@ class Single(Relu):
 
 
 CANNOT = [
-    (Relu, [X.astype(int), W, b], "integers"),
+    (lambda i: (0.0, [None]), [X.astype(int)], "i holds integers (int64)"),
     (Relu, [X, W[:2], b], "shapes"),
     (Relu, [X, W], "missing 1 required positional argument"),
     (FewGradients, [X, W, b], "returned 2 gradients for the 3 inputs X, W, b"),
@@ -443,7 +473,7 @@ def test_report_as_text_and_as_json():
     data = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert (data["schema"], data["kind"], data["ok"], data["exit_code"]) == (1, "check", False, 1)
     (target,) = data["targets"]
-    assert set(target) == {"name", "kernels", "ok", "seconds", "tensors", "findings"}
+    assert set(target) == {"name", "kernels", "ok", "file", "line", "seconds", "tensors", "findings"}
     tensor = target["tensors"][1]
     assert set(tensor) == {
         "name", "shape", "checked", "kinks", "method", "tolerance", "verdict", "error", "worst", "hints",

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from minivae import UsageError
 from minivae.cli.gradcheck import gradcheck as command
-from minivae.gradcheck import sweep
+from minivae.gradcheck import sweep, user
 from minivae.gradcheck.ours import targets
 from minivae.gradcheck.problem import Settings
 
@@ -53,7 +53,7 @@ class NaNs(Affine):
 class Integers(Affine):
     @staticmethod
     def example_inputs(rng):
-        return np.arange(15).reshape(5, 3), rng.normal(size=(3, 4)), rng.normal(size=4)
+        return np.arange(15).reshape(5, 3), np.ones((3, 4), int), np.arange(4)
 
 class Noisy(Affine):
     rng = np.random.default_rng(0)
@@ -197,6 +197,10 @@ def test_shapes_and_modules(layer, monkeypatch):
     sys.modules.pop("my_layer", None)
 
 
+def test_shapes_of_scalars():
+    assert user.parse_shapes("5x3,4,scalar,()") == [(5, 3), (4,), (), ()]
+
+
 MISTAKES = [
     (["nothing"], "no target 'nothing'"),
     (["{path}"], "name what to check in it"),
@@ -210,7 +214,7 @@ MISTAKES = [
     (["{path}:Affine", "--shapes", "0x3,3x4,4"], "expected shapes with x inside"),
     (["{path}:Few", "--shapes", "5x3,3x4,4"], "returned 2 gradients for the 3 inputs"),
     (["{path}:NaNs", "--shapes", "5x3,3x4,4"], "finite"),
-    (["{path}:Integers"], "holds integers"),
+    (["{path}:Integers"], "no inputs of floating point"),
     (["{path}:Noisy", "--shapes", "5x3,3x4,4"], "non-deterministic"),
     (["{path}:Raises", "--shapes", "5x3,3x4,4"], "(my_layer.py, line"),
     (["{path}:Needs", "--shapes", "5x3,3x4,4"], "cannot be built without arguments"),

@@ -1,15 +1,13 @@
-"""adapter: call your code with host arrays and return host arrays. An exception in it becomes one clear line.
+"""adapter: call a target with host arrays and return host arrays. An exception in it becomes one clear line.
 
-`user.py` describes the code that can be checked and where its inputs come from.
+`target.py` describes the code that can be checked, `user.py` where its inputs come from.
 """
 
 from __future__ import annotations
 
-import sys
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from copy import copy
 from typing import Any
 from unittest import mock
 
@@ -17,109 +15,159 @@ import numpy as np
 
 from ..errors import UsageError
 from .problem import Arrays
-
-
-def is_layer(fn: Any) -> bool:
-    return hasattr(fn, "forward") and hasattr(fn, "backward")
-
-
-def module_of(x: Any) -> Any:
-    """Return the array module of x: numpy or cupy; None if x is not an array."""
-    module = sys.modules.get(type(x).__module__.split(".")[0])
-    return np if isinstance(x, (np.ndarray, np.generic)) else module if hasattr(module, "asnumpy") else None
-
-
-def describe(error: BaseException) -> str:
-    """Describe an error in one line: its type, its message and the line of the user's code."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__ and f.filename[0] != "<"]
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    if isinstance(error, SyntaxError):
-        place = f" (line {error.lineno})"
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+from .target import Target, call
 
 
 class Adapter:
-    """Calls a target with host arrays and returns host arrays, whatever array module its code uses."""
+    """Calls a target with host arrays, one for each input that is differentiated by, and returns host arrays.
 
-    def __init__(self, title: str, target: Any, modules: list[Any], by_name: bool):
-        self.title, self.target, self.modules, self.by_name = title, target, modules, by_name
-        self.layer = is_layer(target)
-        self.is_value = False  # forward returned a number: the upstream gradient is 1
-        self.is_tuple = False
+    given   all inputs, as they were given. Those that are not differentiated by (integers: labels, indices) are `fixed`
+    """
+
+    def __init__(self, target: Target, names: Sequence[str], given: Sequence[Any]):
+        self.target, self.title = target, target.name
+        self.given = list(given)
+        self.names = tuple(names)
+        flags = target.differentiable
+        arrays: Arrays = []
+        self.moving: list[int] = []
+        self.fixed: dict[int, Any] = {}
+        for i, (name, x) in enumerate(zip(names, given, strict=True)):
+            host = self._host_input(name, x)
+            if host is not None and host.dtype.kind == "f" and (flags is None or flags[i]):
+                self.moving.append(i)
+                arrays.append(self._checked(name, host))
+            else:
+                self.fixed[i] = x if host is None else np.array(host)
+        self.arrays = arrays
+
+    @property
+    def moving_names(self) -> tuple[str, ...]:
+        return tuple(self.names[i] for i in self.moving)
+
+    def _host_input(self, name: str, x: Any) -> np.ndarray | None:
+        """Return an input as a host array; None if it is an object that is none, such as a string."""
+        if x is None or isinstance(x, (str, bytes, int)):
+            return None
+        host = self._array(x, f"input {name}")
+        if host.dtype.kind not in "fiub":
+            kind = "a complex number" if host.dtype.kind == "c" else f"dtype {host.dtype}"
+            raise UsageError(f"{self.title}: input {name} holds {kind}: expected real numbers, or integers to pass on")
+        return host
+
+    def _checked(self, name: str, x: np.ndarray) -> np.ndarray:
+        if x.size == 0:
+            raise UsageError(f"{self.title}: input {name} has shape {x.shape}: it has no entries")
+        if not np.isfinite(x).all():
+            raise UsageError(f"{self.title}: input {name} is not finite everywhere")
+        return x.astype(np.float64)
+
+    # ---- the two calls ----------------------------------------------------------------------------------------------
 
     def forward(self, inputs: Arrays) -> Arrays:
         with _poisoned(), np.errstate(all="ignore"):
-            if self.layer:
-                given = self._arrays(inputs)
-                Y = call(self.title, "forward", self.target.forward, *given)
-                self._write_back(inputs, given)
-                self.is_tuple = isinstance(Y, (tuple, list))
-                outputs = [self._output(y) for y in (Y if self.is_tuple else (Y,))]
-                if not outputs:
-                    raise UsageError(f"{self.title}: forward returned nothing")
-            else:
-                value, _ = self._value_and_gradients(inputs)
-                outputs = [self._output(value)]
-                if outputs[0].size != 1:
-                    raise UsageError(
-                        f"{self.title}: the value has shape {outputs[0].shape}, and a function returns a number. For "
-                        "an array, write a class with forward and backward(dY)"
-                    )
-                self.is_value = True
-                outputs = [outputs[0].reshape(())]
+            Y, _ = self._run(inputs)
+            outputs = [self._output(y) for y in (Y if isinstance(Y, (tuple, list)) else (Y,))]
+        if not outputs:
+            raise UsageError(f"{self.title}: forward returned nothing")
+        if self.target.is_value:
+            if outputs[0].size != 1:
+                raise UsageError(
+                    f"{self.title}: the value has shape {outputs[0].shape}, and a function returns a number. For "
+                    "an array, write a class with forward and backward(dY)"
+                )
+            outputs = [outputs[0].reshape(())]
         return outputs
 
     def backward(self, inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
         with _poisoned(), np.errstate(all="ignore"):
-            if not self.layer:
-                return self._gradients(self._value_and_gradients(inputs)[1], inputs)
-            given = self._arrays(inputs)
-            call(self.title, "forward", self.target.forward, *given)
-            dYs = [self._like(self.modules[0], u) for u in upstream]
-            grads = call(self.title, "backward", self.target.backward, tuple(dYs) if self.is_tuple else dYs[0])
+            _, given = self._run(inputs)
+            dYs = [self.target.to_own(u, self.given[0]) for u in upstream]
+            grads = call(self.title, "backward", self.target.backward, *dYs)
             self._write_back(inputs, given)
-            return self._gradients(grads, inputs)
+            for u, dY in zip(upstream, dYs, strict=True):
+                if dY is not u:
+                    u[...] = self.target.to_host(dY)
+            return self._gradients(grads)
 
-    def _value_and_gradients(self, inputs: Arrays) -> tuple[Any, Any]:
-        result = call(self.title, "it", self.target, *self._arrays(inputs))
-        if not isinstance(result, (tuple, list)) or len(result) != 2:
+    def _run(self, inputs: Arrays) -> tuple[Any, list[Any]]:
+        """Call forward; return what it returned, and the inputs as the code received them."""
+        given: list[Any] = [None] * len(self.given)
+        for i, x in zip(self.moving, inputs, strict=True):
+            given[i] = self.target.to_own(x, self.given[i])
+        for i, x in self.fixed.items():
+            given[i] = self.target.to_own(x.copy(), self.given[i]) if isinstance(x, np.ndarray) else x
+        Y = call(self.title, "it" if self.target.is_value else "forward", self.target.forward, *given)
+        self._write_back(inputs, given)
+        for i, x in self.fixed.items():
+            if isinstance(x, np.ndarray) and not np.array_equal(x, self._array(given[i], self.names[i])):
+                raise UsageError(f"{self.title}: forward changes its input {self.names[i]} in place: work on a copy")
+        return Y, given
+
+    def first_row(self, rows: int) -> Adapter:
+        """Return this adapter with the first row only of every fixed input (labels) that has so many rows."""
+        one = copy(self)
+        one.fixed = {
+            i: x[:1] if isinstance(x, np.ndarray) and x.ndim > 0 and len(x) == rows else x
+            for i, x in self.fixed.items()
+        }
+        return one
+
+    # ---- what comes back --------------------------------------------------------------------------------------------
+
+    def _array(self, x: Any, what: str) -> np.ndarray:
+        try:
+            array = np.asarray(self.target.to_host(x))
+        except (Exception, SystemExit) as error:
+            message = " ".join(str(error).split())
             raise UsageError(
-                f"{self.title}: expected (value, gradients) from the function, got {_what(result)}; for a layer, write "
-                "a class with forward and backward"
-            )
-        return result[0], result[1]
+                f"{self.title}: {what} cannot be made an array: {type(error).__name__}: {message}"
+            ) from None
+        return array
 
-    def _gradients(self, grads: Any, inputs: Arrays) -> list[np.ndarray | None]:
+    def _gradients(self, grads: Any) -> list[np.ndarray | None]:
+        """Return a gradient for each input that is differentiated by. Those of the others may be left out."""
+        if grads is None:
+            raise UsageError(f"{self.title}: backward returned None: expected the gradients of {self._expected()}")
         if isinstance(grads, dict):
             grads = list(grads.values())
         if not isinstance(grads, (tuple, list)):
             grads = [grads]
-        out = []
-        for g in grads:
-            g = None if g is None else np.asarray(to_host(g))
-            if g is not None and g.dtype.kind not in "fiu":
+        if len(grads) == len(self.given) != len(self.moving):
+            grads = [grads[i] for i in self.moving]
+        if len(grads) != len(self.moving):
+            raise UsageError(
+                f"{self.title}: backward returned {len(grads)} gradient{'s' * (len(grads) != 1)} for the "
+                f"{self._expected()}: one each, in that order, None where there is none"
+            )
+        out: list[np.ndarray | None] = []
+        for name, g in zip(self.moving_names, grads, strict=True):
+            if g is None:
+                out.append(None)
+                continue
+            g = self._array(g, f"the gradient of {name}")
+            if g.dtype.kind not in "fiu":
                 raise UsageError(
                     f"{self.title}: backward returned a gradient of dtype {g.dtype}: expected real numbers"
                 )
             out.append(g)
+        if all(g is None for g in out):
+            raise UsageError(f"{self.title}: backward returned None for every input, so there is nothing to compare")
         return out
 
-    @staticmethod
-    def _write_back(inputs: Arrays, given: list[Any]) -> None:
+    def _expected(self) -> str:
+        return f"{len(self.names)} inputs {', '.join(self.names)}" if len(self.names) > 1 else f"input {self.names[0]}"
+
+    def _write_back(self, inputs: Arrays, given: list[Any]) -> None:
         """Copy changes made in place on the device back to the host arrays."""
-        for x, array in zip(inputs, given, strict=True):
-            if array is not x:
-                x[...] = to_host(array)
-
-    def _arrays(self, inputs: Arrays) -> list[Any]:
-        return [self._like(module, x) for module, x in zip(self.modules, inputs, strict=True)]
-
-    @staticmethod
-    def _like(module: Any, x: np.ndarray) -> Any:
-        return x if module is np else module.asarray(x)
+        for i, x in zip(self.moving, inputs, strict=True):
+            if given[i] is not x:
+                x[...] = self.target.to_host(given[i])
 
     def _output(self, y: Any) -> np.ndarray:
-        y = np.asarray(to_host(y))
+        if y is None:
+            raise UsageError(f"{self.title}: forward returned None: its return is missing")
+        y = self._array(y, "an output")
         if y.dtype.kind not in "fc":
             raise UsageError(
                 f"{self.title}: an output is {y.dtype}: expected float64; a function with such values has no slope"
@@ -130,26 +178,6 @@ class Adapter:
                 "hides any error below 1e-3. Let it keep its inputs' dtype"
             )
         return y
-
-
-def to_host(x: Any) -> Any:
-    module = module_of(x)
-    return x if module is None or module is np else module.asnumpy(x)
-
-
-def _what(x: Any) -> str:
-    return f"an array {x.shape}" if hasattr(x, "shape") else type(x).__name__
-
-
-def call(title: str, what: str, function: Any, *args: Any) -> Any:
-    try:
-        return function(*args)
-    except UsageError:
-        raise
-    except Exception as error:
-        shapes = ", ".join(str(tuple(a.shape)) for a in args if hasattr(a, "shape"))
-        came = f" for shapes {shapes}" if shapes else ""
-        raise UsageError(f"{title}: {what} raised{came}: {describe(error)}") from error
 
 
 @contextmanager

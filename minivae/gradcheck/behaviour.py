@@ -51,7 +51,6 @@ def _strided(problem: Problem, gradients: list[np.ndarray | None]) -> Finding:
         inputs: Arrays = [_views(x)[number] for x in problem.inputs]
         upstream: Arrays = [_views(u)[number] for u in problem.upstream]
         try:
-            problem.forward(inputs)
             here = problem.backward(inputs, upstream)
         except Exception as error:
             return Finding(kind, "note", f"inputs {layout} are refused ({_one_line(error)})")

@@ -20,7 +20,7 @@ from .numeric import EPS, FLOOR, Probe, Where
 from .problem import Problem, Settings
 from .report import Report
 from .results import Finding, Hint, Place, Result, Tensor
-from .trust import call_backward, differs, same_twice
+from .trust import call_backward, differs, same_twice, unmodified
 from .user import problem_of
 
 LOCALISE = 64  # entries measured when a direction disagrees
@@ -76,24 +76,28 @@ def examine(problem: Problem, settings: Settings, probe: Probe | None = None) ->
     others = [x * (0.97 + 0.02 * np.cos(np.arange(x.size)).reshape(x.shape)) for x in problem.inputs]
     other_upstream = [u[..., ::-1] * 1.25 if u.ndim else u * 1.25 for u in problem.upstream]
     try:
-        previous = call_backward(problem, others, None, other_upstream)  # reveals a buffer left over from this call
+        previous = call_backward(problem, others, findings, other_upstream)  # reveals a buffer left over from this call
     except UsageError:
         previous = [None] * len(problem.names)
-    inputs = [x.copy() for x in problem.inputs]
-    gradients = call_backward(problem, inputs, findings)
-    again = call_backward(problem, [x.copy() for x in problem.inputs], None)
+    gradients = call_backward(problem, problem.inputs, findings)
+    again = call_backward(problem, problem.inputs, findings)
 
     tensors = []
     for k in range(len(problem.names)):
         case_hints = differs(problem, k, gradients[k], again[k], previous[k], findings)
         tensors.append(_tensor(problem, probe, k, gradients, previous, case_hints))
+    unmodified(findings)
+    findings += [
+        Finding("passed", "note", f"{name} holds {what}: passed through") for name, what in problem.passed.items()
+    ]
     if not any(f.kind == "deterministic" for f in findings):
         findings.append(Finding("deterministic", "ok", "value and gradients are the same twice"))
     if all(tensor.verdict in ("ok", "none") for tensor in tensors):
         findings.append(Finding("whole", "ok", "all entries written: no NaN is left in buffers that held NaN before"))
     if settings.behaviour and Result("", "", tensors, findings).ok:  # a wrong gradient is wrong with one row too
         findings += behaviour.findings(problem, settings, gradients, examine)
-    return Result(problem.name, problem.kernels, tensors, findings, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Result(problem.name, problem.kernels, tensors, findings, seconds, problem.file, problem.line)
 
 
 # ---- the numbers ----------------------------------------------------------------------------------------------------

@@ -4,6 +4,9 @@
     gradients = backward(inputs, upstream)         runs the forward itself, then the hand-written backward
     f(inputs) = Σ_k ⟨upstream_k, outputs_k⟩        the number that is differentiated
 
+What forward and backward return is copied here, once, for every kind of code: an output may be a view of an input, or a
+buffer that the next call overwrites.
+
 `upstream` is a fixed random vector with no entry near 0, so that a backward that ignores it is detected; for a function
 that returns a number it is 1. Everything here is NumPy on the host: a problem on a GPU converts inputs and outputs.
 The protocol for layers in user code is in `user.py`.
@@ -62,6 +65,8 @@ class Problem:
     one_row            the same problem with one row
     rows_apart         whether a row's outputs depend on that row's inputs alone: then one row must be right too
     strided            whether inputs may be non-contiguous
+    passed             name → what it holds, of the inputs that are passed through and not differentiated by
+    file, line         where the backward is written, if that is known
     """
 
     name: str
@@ -81,10 +86,28 @@ class Problem:
     one_row: Callable[[], Problem] | None = None
     rows_apart: bool = True
     strided: bool = False
+    passed: dict[str, str] = field(default_factory=dict)
+    file: str = ""
+    line: int = 0
+
+    def __post_init__(self) -> None:
+        self.forward, self.backward = _fresh(self.forward), _fresh(self.backward)
 
     @property
     def title(self) -> str:
         return f"{self.name} ({self.kernels})" if self.kernels else self.name
+
+
+def _fresh(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with every array that it returns copied, so that none is memory of the code's."""
+    if hasattr(function, "copies"):
+        return function
+
+    def copied(*args: Any) -> list[np.ndarray | None]:
+        return [None if y is None else np.array(y) for y in function(*args)]
+
+    copied.copies = True  # type: ignore[attr-defined]
+    return copied
 
 
 def magnitude(outputs: Arrays, upstream: Arrays) -> float:

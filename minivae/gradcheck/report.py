@@ -62,6 +62,8 @@ class Report:
                     "name": result.name,
                     "kernels": result.kernels,
                     "ok": result.ok,
+                    "file": result.file,
+                    "line": result.line,
                     "seconds": round(result.seconds, 4),
                     "tensors": [plain({**asdict(tensor), "error": tensor.error}) for tensor in result.tensors],
                     "findings": [plain(asdict(finding)) for finding in result.findings],
@@ -168,6 +170,8 @@ def checked(tensor: Tensor) -> str:
 
 _TITLES = {
     "inputs": "inputs unmodified",
+    "upstream": "dY unmodified",
+    "passed": "not differentiated by",
     "deterministic": "the same twice",
     "whole": "poisoned buffers",
     "non-contiguous": "non-contiguous inputs",
@@ -181,8 +185,9 @@ def beside(report: Report) -> Table | Text:
     findings = [(f, r) for r in report.results for f in r.findings]
     if not findings:
         return Text("")
+    order = [*_TITLES, *(f.kind for f, _ in findings if f.kind not in _TITLES)]
     made = table("beside the numbers", "tried", "", "", left=(0, 2, 3))
-    for kind, pairs in groupby(sorted(findings, key=lambda p: list(_TITLES).index(p[0].kind)), lambda p: p[0].kind):
+    for kind, pairs in groupby(sorted(findings, key=lambda p: order.index(p[0].kind)), lambda p: p[0].kind):
         group = list(pairs)
         rank = {"ok": 0, "note": 1, "wrong": 2}
         worst, result = max(group, key=lambda pair: (rank[pair[0].verdict], pair[0].error or 0.0))

@@ -67,13 +67,15 @@ class Finding:
 
 @dataclass
 class Result:
-    """One target: its tensors and findings."""
+    """One target: its tensors and findings; file and line of its backward, "" and 0 if unknown."""
 
     name: str
     kernels: str
     tensors: list[Tensor]
     findings: list[Finding]
     seconds: float = 0.0
+    file: str = ""
+    line: int = 0
 
     @property
     def ok(self) -> bool:

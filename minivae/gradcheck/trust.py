@@ -1,8 +1,8 @@
 """trust: test whether gradients can be compared at all, before any number is compared.
 
 The value must be finite, and the same in two calls; otherwise nothing can be checked. Backward must not change its
-inputs, and must return the same gradient in two calls. A gradient that is left over from an earlier call, accumulated,
-or computed with new noise is wrong even if its numbers agree.
+inputs or its dY, and must return the same gradient in two calls. A gradient that is left over from an earlier call,
+accumulated, or computed with new noise is wrong even if its numbers agree.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .results import Finding, Hint
 def same_twice(problem: Problem, findings: list[Finding]) -> Problem:
     """Call forward twice: the values must be finite and equal. A forward that changes its inputs is given copies."""
     inputs = [x.copy() for x in problem.inputs]
-    first = [y.copy() for y in problem.forward(inputs)]
+    first = problem.forward(inputs)
     touched = [n for n, x, x0 in zip(problem.names, inputs, problem.inputs, strict=True) if not _same(x, x0)]
     if touched:
         findings.append(
@@ -51,21 +51,37 @@ def _same(x: np.ndarray, y: np.ndarray) -> bool:
 
 
 def call_backward(
-    problem: Problem, inputs: Arrays, findings: list[Finding] | None, upstream: Arrays | None = None
+    problem: Problem, inputs: Arrays, findings: list[Finding], upstream: Arrays | None = None
 ) -> list[np.ndarray | None]:
-    originals = [x.copy() for x in inputs]
-    gradients = problem.backward(inputs, [u.copy() for u in (upstream or problem.upstream)])
-    if findings is not None and not any(f.kind == "inputs" for f in findings):
-        touched = [n for n, x, x0 in zip(problem.names, inputs, originals, strict=True) if not _same(x, x0)]
-        verdict = "wrong" if touched else "ok"
-        message = f"backward changes the input {', '.join(touched)} in place" if touched else "come back unmodified"
-        findings.append(Finding("inputs", verdict, message))
+    """Call backward with copies of the inputs and of dY; it is a finding if it changes either in place."""
+    xs, dYs = [x.copy() for x in inputs], [u.copy() for u in (upstream or problem.upstream)]
+    gradients = problem.backward(xs, dYs)
+    touched = [n for n, x, x0 in zip(problem.names, xs, inputs, strict=True) if not _same(x, x0)]
+    if touched and not _has(findings, "inputs"):
+        findings.append(Finding("inputs", "wrong", f"backward changes the input {', '.join(touched)} in place"))
+    changed = any(not _same(u, u0) for u, u0 in zip(dYs, upstream or problem.upstream, strict=True))
+    if changed and not _has(findings, "upstream"):
+        message = "backward changes its dY in place: what takes dY next gets other numbers. Work on a copy"
+        findings.append(Finding("upstream", "wrong", message))
     if len(gradients) != len(problem.names):
         raise UsageError(
             f"{problem.title}: backward returned {len(gradients)} gradient{'s' * (len(gradients) != 1)} for the "
             f"{len(problem.names)} inputs {', '.join(problem.names)}: one each, in that order, None where there is none"
         )
-    return [None if g is None else np.array(g) for g in gradients]
+    return gradients
+
+
+def unmodified(findings: list[Finding]) -> None:
+    """Add what is said where no call has changed the inputs or dY."""
+    for kind in ("inputs", "upstream"):
+        if not _has(findings, kind):
+            findings.append(
+                Finding(kind, "ok", "come back unmodified" if kind == "inputs" else "comes back unmodified")
+            )
+
+
+def _has(findings: list[Finding], kind: str) -> bool:
+    return any(f.kind == kind for f in findings)
 
 
 def differs(
@@ -85,7 +101,7 @@ def differs(
     name = problem.names[k]
     if previous is not None and _same(g, previous):
         hint = STALE
-    elif _is_accumulated(problem, k, g, again):
+    elif _is_accumulated(problem, k, g, again, findings):
         hint = Hint("accumulated", "grows with every call of backward: it is added to (+=) and never reset")
     else:
         hint = Hint(
@@ -97,8 +113,8 @@ def differs(
     return [hint]
 
 
-def _is_accumulated(problem: Problem, k: int, g: np.ndarray, again: np.ndarray) -> bool:
-    third = call_backward(problem, [x.copy() for x in problem.inputs], None)[k]
+def _is_accumulated(problem: Problem, k: int, g: np.ndarray, again: np.ndarray, findings: list[Finding]) -> bool:
+    third = call_backward(problem, problem.inputs, findings)[k]
     if third is None:
         return False
     growth, more = again - g, third - again

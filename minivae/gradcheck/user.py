@@ -1,31 +1,28 @@
-"""user: turn your own code into a problem: a layer or a function, from an import path or a file, NumPy or CuPy.
+"""user: load your own code, find its inputs, and make a problem of both. `target.py` lists the kinds of code.
 
-    a layer       class MyLayer: forward(X, W, b) → Y, or a tuple of outputs
-                                 backward(dY) → the gradients in the order of forward's inputs; None for one that has
-                                 none. dY is a tuple where forward returned one
-    a function    f(X, W, b) → (value, gradients): a number, and the gradients in the order of the inputs
-
-Every array to differentiate with respect to is an input; anything else belongs to the code. Inputs come from an
-`example_inputs(rng)` on the class or the function or in its module, which returns the arrays (or a dict by name); or
-from shapes, filled with normals. Noise is an input, or seeded inside forward. docs/gradients.md has the full protocol.
+Every array to differentiate with respect to is an input. Inputs of integers (labels, indices) are passed through.
+Inputs come from an `example_inputs(rng)` on the class or the function or in its module, which returns the arrays (or a
+dict by name); or from shapes, filled with normals. Noise is an input, or seeded inside forward. docs/gradients.md has
+the full protocol.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import UsageError
-from .adapter import Adapter, call, describe, is_layer, module_of, to_host
+from .adapter import Adapter
 from .problem import Arrays, Problem, Settings, random_upstream
+from .target import call, describe, module_of, recognise
 
 
 def load(target: str) -> Any:
@@ -62,7 +59,7 @@ def _load_file(path: Path) -> Any:
         sys.modules[spec.name] = module  # dataclasses and pickle look their module up there
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[spec.name]
             raise UsageError(f"{path} cannot be imported: {describe(error)}") from error
     return module
@@ -72,7 +69,7 @@ def _load_module(name: str) -> Any:
     with _on_path(str(Path.cwd())):
         try:
             return importlib.import_module(name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(f"module {name} cannot be imported: {describe(error)}") from error
 
 
@@ -90,32 +87,15 @@ def _on_path(folder: str) -> Iterator[None]:
 
 
 def parse_shapes(text: str) -> list[tuple[int, ...]]:
-    """ "5x3,3x4,4" → [(5, 3), (3, 4), (4,)]."""
+    """ "5x3,4,scalar" → [(5, 3), (4,), ()]."""
     try:
-        shapes = [tuple(int(n) for n in part.strip().split("x")) for part in text.split(",")]
+        parts = [part.strip() for part in text.split(",")]
+        shapes = [() if part in ("scalar", "()") else tuple(int(n) for n in part.split("x")) for part in parts]
         if all(n > 0 for shape in shapes for n in shape):
             return shapes
     except ValueError:
         pass
-    raise UsageError(f"--shapes {text!r}: expected shapes with x inside and commas between, as in 5x3,3x4,4")
-
-
-def _instance(fn: Any, title: str) -> Any:
-    if not inspect.isclass(fn):
-        return fn
-    try:
-        return fn()
-    except Exception as error:
-        raise UsageError(f"{title}: cannot be built without arguments: {describe(error)}") from error
-
-
-def _parameter_names(entry: Any, count: int) -> tuple[str, ...]:
-    try:
-        parameters = list(inspect.signature(entry).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:count]
-    return tuple(names + [f"input {i}" for i in range(len(names), count)])
+    raise UsageError(f"--shapes {text!r}: expected shapes with x inside and commas between, as in 5x3,3x4,4,scalar")
 
 
 def problem_of(
@@ -126,59 +106,58 @@ def problem_of(
     shapes: list[tuple[int, ...]] | None = None,
     float32: bool = False,
 ) -> Problem:
-    """Build the problem of a layer or a function at these inputs; see `check` and the top of this file."""
+    """Build the problem of a target at these inputs; see `check` and the top of this file."""
     example = None
     if isinstance(fn, _WithExample):
         fn, example = fn.target, fn.example_inputs
-    title = str(name or getattr(fn, "__name__", type(fn).__name__))
-    target = _instance(fn, title)
-    if not is_layer(target) and not callable(target):
-        raise UsageError(f"{title}: expected forward and backward, or a function; got {type(target).__name__}")
-    example = getattr(target, "example_inputs", example)
     rng = np.random.default_rng(settings.seed)
     if inputs is None and shapes is not None:
         inputs = [rng.normal(size=shape) for shape in shapes]
-    elif inputs is None and example is not None:
+    target = recognise(fn, name, None if inputs is None else list(_values(inputs)))
+    title = target.name
+    example = target.example_inputs or example
+    if inputs is None and example is not None:
         inputs = call(title, "example_inputs", example, rng)
-    elif inputs is None:
+    if inputs is None:
         raise UsageError(f"{title}: no inputs: give --shapes 5x3,3x4,4, or write example_inputs(rng) to return them")
-    entry = target.forward if is_layer(target) else target
-    if isinstance(inputs, dict):
-        names, given = tuple(inputs), list(inputs.values())
-    else:
-        given = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
-        names = _parameter_names(entry, len(given))
-    arrays = [_checked(title, n, x) for n, x in zip(names, given, strict=True)]
-    if not arrays:
-        raise UsageError(f"{title}: no inputs, so nothing to differentiate by")
-    adapter = Adapter(title, target, [module_of(x) or np for x in given], isinstance(inputs, dict))
-    outputs = adapter.forward(arrays)
+    given = list(_values(inputs))
+    known = tuple(inputs) if isinstance(inputs, dict) else target.parameters[: len(given)]
+    names = known + tuple(f"input {i}" for i in range(len(known), len(given)))
+    adapter = Adapter(target, names, given)
+    if not adapter.arrays:
+        what = ", ".join(f"{n} holds {_kind(x)}" for n, x in zip(names, given, strict=True))
+        raise UsageError(
+            f"{title}: no inputs of floating point, so nothing to differentiate by{': ' * bool(what)}{what}"
+        )
+    outputs = adapter.forward([x.copy() for x in adapter.arrays])
     upstream = random_upstream(np.random.default_rng([settings.seed, 7]), outputs)
-    if adapter.is_value:
+    if target.is_value:
         upstream = [np.array(1.0)]
-    problem = Problem(title, names, arrays, adapter.forward, adapter.backward, upstream, strided=True)
-    problem.complex_step = settings.complex_step and all(module is np for module in adapter.modules)
-    problem.sizes = _sizes(names, arrays)
+    moving = adapter.moving_names
+    problem = Problem(title, moving, adapter.arrays, adapter.forward, adapter.backward, upstream, strided=True)
+    problem.file, problem.line = target.file, target.line
+    problem.passed = {names[i]: _kind(given[i]) for i in adapter.fixed}
+    problem.complex_step = settings.complex_step and all(module_of(x) in (np, None) for x in given)
+    problem.sizes = _sizes(moving, adapter.arrays)
     if float32:
         problem.single = problem
-    if arrays[0].ndim > 1 and arrays[0].shape[0] > 1:
-        problem.one_row = lambda: _one_row(problem, len(arrays[0]))
+    if adapter.arrays[0].ndim > 1 and adapter.arrays[0].shape[0] > 1:
+        problem.one_row = lambda: _one_row(problem, adapter, len(adapter.arrays[0]))
     return problem
 
 
-def _checked(title: str, name: str, x: Any) -> np.ndarray:
-    x = np.asarray(to_host(x))
-    if x.dtype.kind != "f":
-        kind = "integers" if x.dtype.kind in "iu" else x.dtype.name
-        raise UsageError(
-            f"{title}: input {name} holds {kind} ({x.dtype}), which have no derivatives. Make it float64; keep labels "
-            "and indices in the code, not among the inputs"
-        )
-    if x.size == 0:
-        raise UsageError(f"{title}: input {name} has shape {x.shape}: it has no entries")
-    if not np.isfinite(x).all():
-        raise UsageError(f"{title}: input {name} is not finite everywhere")
-    return x.astype(np.float64)
+def _values(inputs: Any) -> Iterable[Any]:
+    """Return the inputs in order: of a dict, of a list or tuple, or a single one."""
+    if isinstance(inputs, dict):
+        return inputs.values()
+    return inputs if isinstance(inputs, (list, tuple)) else [inputs]
+
+
+def _kind(x: Any) -> str:
+    """Say what an input holds that is not differentiated by: "integers (int64)"."""
+    dtype = getattr(x, "dtype", None)
+    kind = {"i": "integers", "u": "integers", "b": "booleans", "f": "constants"}.get(getattr(dtype, "kind", ""), "")
+    return f"{kind} ({dtype})" if kind else f"a {type(x).__name__}"
 
 
 def _sizes(names: tuple[str, ...], arrays: Arrays) -> dict[str, int]:
@@ -191,28 +170,27 @@ def _sizes(names: tuple[str, ...], arrays: Arrays) -> dict[str, int]:
     return {" = ".join(where): n for n, where in sizes.items() if n > 1}
 
 
-def _one_row(problem: Problem, rows: int) -> Problem:
+def _one_row(problem: Problem, adapter: Adapter, rows: int) -> Problem:
     """Take the first row of every input with as many rows as the first; of the first input alone if that fails."""
-    attempts: list[list[int]] = [[k for k, x in enumerate(problem.inputs) if x.ndim > 0 and len(x) == rows], [0]]
-    for which in attempts:
+    every = [k for k, x in enumerate(problem.inputs) if x.ndim > 0 and len(x) == rows]
+    for which, here in ((every, adapter.first_row(rows)), ([0], adapter)):
         inputs = [x[:1].copy() if k in which else x for k, x in enumerate(problem.inputs)]
+        one = replace(problem, inputs=inputs, forward=here.forward, backward=here.backward, one_row=None, parts={})
         try:
-            outputs = problem.forward(inputs)
+            outputs = one.forward([x.copy() for x in inputs])
         except UsageError:
             continue
-        upstream = [u[:1] if u.ndim > 0 and len(u) == rows else u for u in problem.upstream]
-        for u, y in zip(upstream, outputs, strict=True):
+        one.upstream = [u[:1] if u.ndim > 0 and len(u) == rows else u for u in problem.upstream]
+        for u, y in zip(one.upstream, outputs, strict=True):
             if u.shape != y.shape and u.size == y.size:
                 raise UsageError(
                     f"the output has shape {y.shape} where {u.shape} is expected: an axis is squeezed away"
                 )
-        if all(u.shape == y.shape for u, y in zip(upstream, outputs, strict=True)):
-            full = problem.forward(problem.inputs)
-            apart = [
+        if all(u.shape == y.shape for u, y in zip(one.upstream, outputs, strict=True)):
+            full = problem.forward([x.copy() for x in problem.inputs])
+            one.rows_apart = all(
                 y.ndim > 0 and y.shape == f[:1].shape and np.allclose(y, f[:1])
                 for y, f in zip(outputs, full, strict=True)
-            ]
-            one = Problem(problem.name, problem.names, inputs, problem.forward, problem.backward, upstream)
-            one.rows_apart = all(apart)
+            )
             return one
     raise UsageError("no axis found that is the rows'")
