@@ -1,6 +1,7 @@
 """The theory of the article as functions: expectations, divergences, the joint view, floors, and the balance.
 
-Oracles: scipy.integrate, scipy.stats, mpmath, sums written out in loops, closed forms.
+Oracles: scipy.integrate, scipy.stats, mpmath, sums written out in loops, closed forms. What a claim of `minivae verify`
+measures with the same function is left to tests/test_claims.py, which runs every claim.
 """
 
 import math
@@ -80,28 +81,11 @@ def test_weighing_samples_again_converges_to_the_integral_of_f_p_squared(f):
     assert abs(wrong.value - p.expect(f)) > 20 * wrong.error
 
 
-@pytest.mark.parametrize("mean, std", [(1.5, 0.5), (-0.3, 4.0)])
-def test_two_ways_agree_and_the_mistake_does_not(mean, std):
-    found = bayes.two_ways(mean, std)
-    assert found.quadrature == pytest.approx(mean, abs=1e-12)
-    assert abs(found.sampled.value - mean) < 4 * found.sampled.error
-    assert abs(found.weighted_again.value - found.weighted_again_limit) < 4 * found.weighted_again.error
-    assert abs(found.weighted_again.value - mean) > 20 * found.weighted_again.error
-    p = stats.norm(mean, std)
-    limit = integrate.quad(lambda x: x * p.pdf(x) ** 2, mean - 10 * std, mean + 10 * std)[0]
-    assert found.weighted_again_limit == pytest.approx(limit, rel=1e-9)
-
-
-@pytest.mark.parametrize(
-    "draw, exact",
-    [(np.random.Generator.standard_exponential, 1.0), (np.random.Generator.random, 0.5)],
-    ids=["exponential", "uniform"],
-)
-def test_the_error_of_sampling_falls_as_one_over_root_n(draw, exact):
-    rate = bayes.sampling_rate(draw, exact)
-    assert abs(rate.exponent + 0.5) < 4 * rate.exponent_error
-    assert rate.exponent_error < 0.01
-    assert (np.diff(rate.errors) < 0).all()
+def test_the_limit_of_samples_weighed_again_is_scipys_integral():
+    for mean, std in ((1.5, 0.5), (-0.3, 4.0)):
+        p = stats.norm(mean, std)
+        limit = integrate.quad(lambda x, p=p: x * p.pdf(x) ** 2, mean - 10 * std, mean + 10 * std)[0]
+        assert bayes.two_ways(mean, std).weighted_again_limit == pytest.approx(limit, rel=1e-9)
 
 
 def test_the_exponents_error_is_the_spread_of_exponents():
@@ -138,14 +122,6 @@ def test_kl_is_infinite_only_where_q_is_zero_and_p_is_not():
     assert bayes.kl_discrete([1.0, 0.0], [1.0, 0.0]) == 0
 
 
-def test_different_supports_are_as_far_apart_as_the_closed_forms_say():
-    found = bayes.different_supports()
-    assert found.kl_narrow_broad == pytest.approx(math.log(2), rel=1e-15)
-    assert found.kl_broad_narrow == math.inf
-    assert found.bhattacharyya == pytest.approx(0.5 * math.log(2), rel=1e-14)
-    assert found.bhattacharyya_apart == math.inf
-
-
 def test_kl_of_gaussians_matches_mpmaths_integral():
     p, q = stats.norm(0.7, 0.4), stats.norm(-0.5, 1.3)
 
@@ -162,22 +138,6 @@ def test_kl_of_correlated_gaussians_matches_an_integral_over_scipys_densities():
     exact = grid_integral(lambda log_p, log_q: np.exp(log_p) * (log_p - log_q), p, q)
     assert bayes.kl_gaussian(*GAUSSIANS) == pytest.approx(exact, rel=1e-10)
     assert bayes.kl_gaussian(*GAUSSIANS) != pytest.approx(bayes.kl_gaussian(*GAUSSIANS[2:], *GAUSSIANS[:2]), rel=0.01)
-
-
-def test_kl_to_the_prior_is_the_engines_own():
-    B, L = 3, 5
-    H = RNG.normal(size=(B, 2 * L))
-    Z, sigma, kl_rows, kl_dims = np.empty((1, B, L)), np.empty((B, L)), np.empty(B), np.empty(L)
-    Backend("numpy", dtype="float64").ops.latent_forward(Z, sigma, kl_rows, kl_dims, H, np.zeros((1, B, L)))
-    ours = [bayes.kl_gaussian(h[:L], np.exp(h[L:]), np.zeros(L), np.ones(L)) for h in H]
-    assert_sums(ours, kl_rows, of="sums")
-
-
-def test_sampled_kl_agrees_with_the_closed_form_within_its_error():
-    p, q = stats.multivariate_normal(GAUSSIANS[0], COV_P), stats.multivariate_normal(GAUSSIANS[2], COV_Q)
-    estimate = bayes.kl_sampled(p.rvs(50_000, random_state=2), p.logpdf, q.logpdf)
-    assert abs(estimate.value - bayes.kl_gaussian(*GAUSSIANS)) < 4 * estimate.error
-    assert estimate.error < 0.02
 
 
 def test_sampled_kl_is_infinite_where_q_rules_a_sample_out():
@@ -230,15 +190,6 @@ SIZES = [(1, 1), (1, 4), (4, 1), (2, 2), (5, 3), (31, 17)]
 
 
 @pytest.mark.parametrize("x, z", SIZES)
-def test_kl_of_the_joint_is_the_loss_plus_a_constant_of_the_data(x, z):
-    for seed in range(20):
-        found = bayes.joint_identity(bayes.DiscreteJoint.random(x, z, seed))
-        assert found.residual <= BAYES["sum"]
-        assert found.kl_joint == pytest.approx(found.loss + found.constant, abs=BAYES["sum"])
-        assert found.loss == pytest.approx(found.nll + found.kl, abs=BAYES["sum"])
-
-
-@pytest.mark.parametrize("x, z", SIZES)
 def test_every_side_of_the_identity_matches_loops_in_mpmath(x, z):
     toy = bayes.DiscreteJoint.random(x, z, seed=3)
     kl, loss, constant = by_loops(toy)
@@ -277,16 +228,6 @@ def test_marginal_and_posterior_are_bayes_rule():
             assert toy.posterior[x, z] == pytest.approx(toy.prior[z] * toy.decoder[z, x] / q_x, rel=1e-13)
 
 
-def test_the_exact_posterior_is_the_best_encoder():
-    toy = bayes.DiscreteJoint.random(5, 3, seed=1)
-    best = bayes.DiscreteJoint(toy.data, toy.posterior, toy.decoder, toy.prior).loss()
-    assert best == pytest.approx(-toy.data @ np.log(toy.marginal), rel=1e-13)
-    for seed in range(50):
-        other = bayes.DiscreteJoint.random(5, 3, seed).encoder
-        mixed = bayes.DiscreteJoint(toy.data, 0.99 * toy.posterior + 0.01 * other, toy.decoder, toy.prior)
-        assert mixed.loss() > best
-
-
 def test_discrete_data_have_their_entropy_for_a_floor():
     found = bayes.discrete_floor(models=300, seed=4)
     perfect = bayes.DiscreteJoint.random(seed=4).perfect()
@@ -322,16 +263,6 @@ def test_the_loss_of_a_density_crosses_zero_where_it_says():
     assert bayes.density_loss().loss < -3
 
 
-@pytest.mark.parametrize("states", [2, 7])
-def test_either_term_can_be_zero_and_not_both(states):
-    found = bayes.antagonists(states)
-    assert found.faithful[0] == 0
-    assert found.collapsed[1] == 0
-    for nll, kl in (found.faithful, found.collapsed):
-        assert nll + kl == pytest.approx(math.log(states), rel=1e-14)
-    assert found.entropy == pytest.approx(math.log(states), rel=1e-14)
-
-
 # ---- why Bhattacharyya is no drop-in (eq. 6 in the place of 5) ------------------------------------------------------
 
 
@@ -345,12 +276,6 @@ def test_the_bhattacharyya_distance_of_the_joint_needs_the_density_of_the_data()
         without += toy.data[x] * inner
     assert bhattacharyya_joint(toy) == pytest.approx(-math.log(with_it), rel=1e-13)
     assert bhattacharyya_loss(toy) == pytest.approx(-math.log(without), rel=1e-13)
-
-
-def test_kl_splits_off_the_data_and_bhattacharyya_does_not():
-    found = bayes.no_drop_in()
-    assert found.kl_spread <= BAYES["sum"]
-    assert found.bhattacharyya_spread > 0.05
 
 
 @pytest.mark.parametrize("p", [[0.5, 0.3, 0.15, 0.05], [0.9, 0.1]], ids=str)

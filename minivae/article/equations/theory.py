@@ -166,7 +166,7 @@ KL(q(x,z) ‖ p(x,z)) = E_{x~p̃}[ ∫ q(z|x) ln ──────────�
             "article.bayes.floors:discrete_floor",
             "article.bayes.floors:density_loss",
         ),
-        test=f"{THEORY_TESTS}::test_kl_of_the_joint_is_the_loss_plus_a_constant_of_the_data",
+        test=IDENTITY,
         toy=toys.difference,
     ),
     Equation(
@@ -209,7 +209,7 @@ p(z|x) = ──────────────────
         words="Bayes' rule: what an encoder should say, and the E-step of EM. The integral is all but impossible in "
         "many dimensions, so a network takes its place; for L ≤ 2 it is a sum over a grid.",
         forward=(f"{JOINT}.posterior", "article.bayes.posterior:exact_posterior"),
-        test=f"{THEORY_TESTS}::test_the_exact_posterior_is_the_best_encoder",
+        test=f"{THEORY_TESTS}::test_marginal_and_posterior_are_bayes_rule",
         toy=toys.posterior,
     ),
 )
