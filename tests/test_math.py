@@ -9,40 +9,20 @@ from minivae.kernels import _math, _normal
 WIDER = {"float32": np.float64, "float64": np.longdouble}
 
 
-@njit
-def _exp(Y, X):
-    for i in range(X.size):
-        Y[i] = _math.exp(X[i])
+def loop(function):
+    """Compile Y[i] = function(X[i])."""
+
+    @njit
+    def over(Y, X):
+        for i in range(X.size):
+            Y[i] = function(X[i])
+
+    over.__name__ = function.__name__
+    return over
 
 
-@njit
-def _expm1(Y, X):
-    for i in range(X.size):
-        Y[i] = _math.expm1_negative(X[i])
-
-
-@njit
-def _log1p(Y, X):
-    for i in range(X.size):
-        Y[i] = _math.log1p_unit(X[i])
-
-
-@njit
-def _tanh(Y, X):
-    for i in range(X.size):
-        Y[i] = _math.tanh(X[i])
-
-
-@njit
-def _softplus(Y, X):
-    for i in range(X.size):
-        Y[i] = _math.softplus(X[i])
-
-
-@njit
-def _sigmoid(Y, X):
-    for i in range(X.size):
-        Y[i] = _math.sigmoid(X[i])
+FUNCTIONS = (_math.exp, _math.expm1_negative, _math.log1p_unit, _math.tanh, _math.softplus, _math.sigmoid)
+_exp, _expm1, _log1p, _tanh, _softplus, _sigmoid = map(loop, FUNCTIONS)
 
 
 def _apply(function, X):

@@ -7,7 +7,6 @@ from test_vae import linear_gaussian, set_encoder
 from tolerances import TORCH, assert_sums
 
 import minivae as mv
-from minivae import likelihoods
 from minivae.errors import UsageError
 from minivae.evaluation.bounds import evaluate
 from minivae.training.progress import Progress
@@ -138,37 +137,6 @@ def test_weights_stay_finite_where_the_losses_are_huge():
     assert terms.loss > 1e6
     assert np.isfinite(vae.buffer.grad).all()
     assert_sums(vae.loss_fn.weight.sum(axis=0), 1 / 4, dtype="float32")
-
-
-def test_learned_parameters_of_a_likelihood_get_weighted_gradients(monkeypatch):
-    class Shared(likelihoods.GaussianFixed):
-        """One learned ln σ²."""
-
-        def __init__(self, backend, features):
-            super().__init__(backend, features, 1.0)
-            self.name = "shared"
-
-        def parameters(self):
-            return [("logvar", (1,))]
-
-        def bind(self, parameters):
-            self.logvar = parameters["logvar"]
-
-        def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
-            variance = float(np.exp(self.logvar[0]))
-            self.backend.ops.gaussian_fixed(nll_rows, d_out, out, X, weight, np.sqrt(variance))
-            squared = ((out.reshape(-1, *X.shape) - X) ** 2).sum(axis=2) / variance
-            d_params["logvar"][0] = (0.5 * weight * (X.shape[1] - squared)).sum()
-
-    monkeypatch.setitem(likelihoods.LIKELIHOODS, "shared", Shared)
-    vae, X, eps = model(samples=5, likelihood="shared"), RNG.normal(size=(4, D)), RNG.normal(size=(5, 4, L))
-    vae.parameters["likelihood.logvar"][0] = -0.4
-    vae.objective_and_grad(X, eps)
-    analytic, losses = vae.gradients["likelihood.logvar"][0], []
-    for step in (1e-6, -1e-6):
-        vae.parameters["likelihood.logvar"][0] = -0.4 + step
-        losses.append(vae.objective(X, eps).loss)
-    assert analytic == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-7)
 
 
 def test_clamped_log_variances_are_counted_once_a_step():

@@ -291,37 +291,3 @@ def test_mistakes_get_one_clear_line(mistake):
     with pytest.raises(UsageError, match=match) as caught:
         action(mv.VAE(6, 3, (5,), backend="numpy"))
     assert "\n" not in str(caught.value)
-
-
-def test_a_likelihood_with_learned_parameters_is_stored_and_trained(monkeypatch):
-    """The protocol's `parameters()`: a Gaussian with one learned ln σ², checked against differences."""
-    from minivae import likelihoods
-
-    class Shared(likelihoods.GaussianFixed):
-        def __init__(self, backend, features):
-            super().__init__(backend, features, 1.0)
-            self.name = "shared"
-
-        def parameters(self):
-            return [("logvar", (1,))]
-
-        def bind(self, parameters):
-            self.logvar = parameters["logvar"]
-
-        def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
-            sigma = float(np.exp(0.5 * self.logvar[0]))
-            self.backend.ops.gaussian_fixed(nll_rows, d_out, out, X, weight, sigma)
-            squared = ((out.reshape(-1, *X.shape) - X) ** 2).sum() / sigma**2
-            d_params["logvar"][0] = 0.5 * weight * (out.size - squared)
-
-    monkeypatch.setitem(likelihoods.LIKELIHOODS, "shared", Shared)
-    vae = mv.VAE(6, 3, (5,), likelihood="shared", backend="numpy", dtype="float64", samples=2)
-    assert vae.parameters["likelihood.logvar"].shape == (1,)
-    vae.parameters["likelihood.logvar"][0] = -0.4
-    X, eps = RNG.normal(size=(4, 6)), RNG.normal(size=(2, 4, 3))
-    vae.objective_and_grad(X, eps)
-    analytic, losses = vae.gradients["likelihood.logvar"][0], []
-    for step in (1e-6, -1e-6):
-        vae.parameters["likelihood.logvar"][0] = -0.4 + step
-        losses.append(vae.objective(X, eps).loss)
-    assert analytic == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-7)
