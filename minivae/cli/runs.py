@@ -12,6 +12,7 @@ import json
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -126,6 +127,19 @@ def open_run(folder: str | os.PathLike, backend: str = "auto", kernels: str | No
             "they are of different runs"
         )
     return Run(folder, config, vae)
+
+
+def check_widths(folder: Path, features: int, latent_dim: int, hidden: Sequence[int]) -> None:
+    """Raise UsageError unless the model of a run to be resumed has these widths; nothing of their size is allocated."""
+    if not (folder / MODEL_FILE).exists():  # the training says so
+        return
+    model = files.read(folder / MODEL_FILE).model
+    for name, expected in {"features": features, "latent_dim": latent_dim, "hidden": list(hidden)}.items():
+        if model.get(name) != expected:
+            raise UsageError(
+                f"{folder / CONFIG_FILE} and its data say {name} {expected}, and the model beside it has "
+                f"{model.get(name)}: they are of different runs"
+            )
 
 
 class TrainOptions(msgspec.Struct, forbid_unknown_fields=True):

@@ -57,6 +57,8 @@ class Session:
         backend = Backend(o["backend"], o["kernels"], o["dtype"], tf32=o["tf32"])
 
         data = load(self.source, o["seed"])
+        if resume:
+            runs.check_widths(self.folder, data.features, o["latent"], hidden)
         part = runs.split_of(data, "train", o)
         held = runs.split_of(data, "validation", o) if o["validation"] else None
         scale = Scale.fit(o["scale"], part.X)
