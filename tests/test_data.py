@@ -875,7 +875,7 @@ def test_digits_are_scikit_learns_pictures_over_16():
 
 
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     check_error("digits", "pip install scikit-learn")
 
 

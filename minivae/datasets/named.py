@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 import os
 from pathlib import Path
 
@@ -55,12 +57,21 @@ def read_named(name: str) -> tuple[dict[str, Array], str, str]:
     """Return the arrays of a named set, the place where they were found, and why they are pictures."""
     if name != "digits":
         return _read_mnist(name)
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise UsageError(f"'digits' needs scikit-learn, which is missing: {how_to_install('digits')}") from None
-    bunch = load_digits()
-    return {"X": (bunch.images / 16).astype(np.float32), "y": bunch.target}, name, "the digits are 8×8 pictures"
+    return _read_digits(), name, "the digits are 8×8 pictures"
+
+
+def _read_digits() -> dict[str, Array]:
+    """The file of scikit-learn's wheel, one digit a line: 64 pixels 0 … 16 and the label.
+
+    It is read without scikit-learn, whose import takes longer than the first training steps.
+    """
+    package = importlib.util.find_spec("sklearn")
+    path = Path(package.origin or "").parent / "datasets" / "data" / "digits.csv.gz" if package else None
+    if path is None or not path.is_file():
+        raise UsageError(f"'digits' needs scikit-learn, which is missing: {how_to_install('digits')}")
+    with gzip.open(path, "rt", encoding="ascii") as lines:
+        table = np.loadtxt(lines, delimiter=",", dtype=np.float32)
+    return {"X": table[:, :-1].reshape(-1, 8, 8) / 16, "y": table[:, -1].astype(np.int64)}
 
 
 def _read_mnist(name: str) -> tuple[dict[str, Array], str, str]:
