@@ -35,6 +35,7 @@ _COLOURS = {
     "wrong": "bold red",
     "FAILS": "bold red",
     "kinks": "bold yellow",
+    "flat": "bold yellow",
     "note": "yellow",
     "loose": "yellow",
     "none": "dim",

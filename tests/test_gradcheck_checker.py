@@ -156,6 +156,50 @@ def test_kinks_are_reported_apart_and_too_many_are_a_failure():
     assert not gradcheck.check(absolute, [np.array([0.0])]).ok  # nothing was checked
 
 
+def test_an_input_on_which_nothing_depends_is_named():
+    report = gradcheck.check(lambda x, c: (float(x @ x), [2 * x, 0 * c]), [b, b + 1])
+    assert report.exit_code == 1 and verdicts(report) == {"x": "ok", "c": "flat"}
+    assert [hint.code for hint in report.hints] == ["independent"] and report.hints[0].text.startswith("c: ")
+    assert gradcheck.check(lambda x, c: (float(x @ x), [2 * x, None]), [b, b + 1]).ok
+    assert codes(gradcheck.check(lambda x, c: (float(x @ x), [2 * x, c]), [b, b + 1])) == ["independent"]
+
+
+def test_a_stationary_point_proves_nothing():
+    report = gradcheck.check(lambda x: (float(((x - b) ** 2).sum()), [7 * (x - b)]), [b])
+    assert not report.ok and codes(report) == ["stationary"]
+
+
+def test_a_batch_whose_single_row_has_no_slope_is_right():
+    """x − its mean over rows: with one row it is 0 for every x."""
+
+    class Centred:
+        def forward(self, X):
+            return X - X.mean(axis=0)
+
+        def backward(self, dY):
+            return dY - dY.mean(axis=0)
+
+    assert gradcheck.check(Centred, [X]).ok
+
+
+def test_the_reference_is_compared_first_and_at_a_second_point():
+    class Tanh:
+        def forward(self, X):
+            self.Y = np.tanh(X)
+            return self.Y
+
+        def backward(self, dY):
+            return dY * (1 - self.Y**2)
+
+    assert gradcheck.check(Tanh, [X], reference=np.tanh).ok
+    report = gradcheck.check(Tanh, [X], reference=np.sin)
+    assert not report.ok and verdicts(report) == {"X": "ok"} and "forward is not that of sin" in str(report)
+    there = np.tanh(X)
+    report = gradcheck.check(Tanh, [X], reference=lambda X: there)  # the same numbers, at these inputs alone
+    assert not report.ok
+    assert "returns shape (5, 3), and <lambda> (5,)" in str(gradcheck.check(Tanh, [X], reference=lambda X: X.sum(1)))
+
+
 def test_large_tensors_are_checked_along_directions_and_the_wrong_entry_is_named():
     W = np.random.default_rng(0).normal(size=(80, 60))
 
@@ -181,6 +225,8 @@ def test_several_outputs_and_inputs_without_gradient():
 
     report = gradcheck.check(Two, [X, 1 + X**2])
     assert report.ok and verdicts(report) == {"x": "ok", "c": "none"}
+    assert "backward returned None for c, though the outputs depend on it" in str(report)
+    assert not gradcheck.check(Two, [X, 1 + X**2], reference=Two).ok  # an answer must give every gradient
 
     class Forgets(Two):
         def backward(self, dY):

@@ -80,6 +80,8 @@ constant = 3
 def layer(tmp_path):
     path = tmp_path / "my_layer.py"
     path.write_text(LAYER)
+    (tmp_path / "nothing.py").write_text("x = 1")
+    (tmp_path / "empty").mkdir()
     return path
 
 
@@ -104,7 +106,17 @@ def test_json_is_the_documented_schema():
     code, out = run("latent.beta", "--json")
     data = json.loads(out)
     assert code == data["exit_code"] == 0
-    assert set(data) == {"schema", "kind", "ok", "exit_code", "worst_error", "settings", "seconds", "targets"}
+    assert set(data) == {
+        "schema",
+        "kind",
+        "ok",
+        "exit_code",
+        "worst_error",
+        "settings",
+        "failures",
+        "seconds",
+        "targets",
+    }
     assert [t["kernels"] for t in data["targets"]] == ["fused", "reference"]
     assert data["schema"] == 1
     documented = (ROOT / "docs" / "gradients.md").read_text()
@@ -203,7 +215,15 @@ def test_shapes_of_scalars():
 
 MISTAKES = [
     (["nothing"], "no target 'nothing'"),
-    (["{path}"], "name what to check in it"),
+    (["{folder}/nothing.py"], "nothing to check in it"),
+    (["{folder}/empty"], "there is no .py file in this folder"),
+    (["{folder}/absent.py"], "no such file"),
+    (["{path}:Affine", "--timeout", "0"], "expected a number of seconds above 0"),
+    (["{path}:Affine", "--csv", "{folder}/none/grades.csv"], "there is no folder"),
+    (["{path}:Affine", "--csv", "{path}"], "--force overwrites it"),
+    (["dense", "--csv", "grades.csv"], "--csv is for your own code"),
+    (["dense", "--reference", "{path}:Affine"], "--reference is for your own code"),
+    (["{path}:Affine", "--reference", "{path}:constant", "--shapes", "5x3,3x4,4"], "expected a class with forward"),
     (["{path}:Nope"], "has no 'Nope'"),
     (["{folder}/absent.py:A"], "no such file"),
     (["no_such_package.module:f"], "No module named 'no_such_package'"),

@@ -75,6 +75,7 @@ LAZY = {  # who may import minivae inside a function, and why
     "bench": "each contender imports its library in its own process",
     "export": "PyTorch is loaded when a module is asked for",
     "datasets": "reading a file loads no Numba",
+    "gradcheck": "your code is checked without loading the engine, and its process is started before NumPy is loaded",
     "matmul": "Numba is loaded with the first product",
     "testing": "pytest collects without loading NumPy",
 }

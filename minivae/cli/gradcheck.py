@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ import typer
 from .plugin import Plugin
 
 if TYPE_CHECKING:
-    from ..gradcheck.problem import Problem, Settings
+    from ..gradcheck.problem import Problem
 
 
 def gradcheck(
@@ -24,13 +25,16 @@ def gradcheck(
         list[str] | None,
         typer.Argument(
             help="Parts of minivae (dense, likelihoods.bernoulli, vae, vae.gaussian.relu), or your own code as "
-            "path/to/file.py:Name or package.module:name. None: everything in minivae.",
+            "path/to/file.py:Name, package.module:name, file.py (all in it) or a folder of such files. "
+            "None: everything in minivae.",
             show_default=False,
         ),
     ] = None,
     shapes: Annotated[
         str | None,
-        typer.Option(help="Shapes of your code's inputs, filled with normals, such as 5x3,3x4,4.", show_default=False),
+        typer.Option(
+            help="Shapes of your code's inputs, filled with normals, such as 5x3,3x4,4,scalar.", show_default=False
+        ),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest relative error allowed.")] = 1e-7,
     seed: Annotated[int, typer.Option(help="Seed of inputs, upstream gradients and directions.")] = 0,
@@ -45,6 +49,21 @@ def gradcheck(
     float32: Annotated[
         bool, typer.Option("--float32", help="Your code: also compare its float32 and float64 gradients.")
     ] = False,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:NAME",
+            help="Your code: first compare its forward with that of this code, on this code's example_inputs.",
+            show_default=False,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Your code: the longest that one target may take.")
+    ] = 60.0,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Your code: also write a table of the answers.", show_default=False),
+    ] = None,
     show_all: Annotated[bool, typer.Option("--all", help="Print a line for every tensor.")] = False,
     list_targets: Annotated[bool, typer.Option("--list", help="List minivae's targets, and stop.")] = False,
     mutate: Annotated[
@@ -60,7 +79,7 @@ def gradcheck(
         Path | None,
         typer.Option("-o", "--output", help="With --sweep: write the curve as a picture.", show_default=False),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the -o file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the -o or --csv file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (docs/gradients.md has the schema).")] = False,
     plugin: Plugin = None,
 ) -> None:
@@ -77,72 +96,90 @@ def gradcheck(
         minivae gradcheck examples/gradcheck/affine.py:Affine
 
         minivae gradcheck my_package.my_module:MyLayer --shapes 5x3,3x4,4
+
+        minivae gradcheck answers/ --reference teacher.py:Tanh --csv grades.csv
     """
     from ..console import print_json, stdout
     from ..errors import UsageError
-    from ..gradcheck.problem import Settings
 
-    chosen = [name for name, on in (("--mutate", mutate), ("--parity", parity), ("--sweep", sweep)) if on]
-    if len(chosen) > 1:
-        raise UsageError(f"{' and '.join(chosen)}: one at a time")
+    modes = [name for name, on in (("mutate", mutate), ("parity", parity), ("sweep", sweep)) if on]
+    if len(modes) > 1:
+        raise UsageError(f"{' and '.join('--' + name for name in modes)}: one at a time")
+    mode = modes[0] if modes else "seeds" if seeds > 1 else "check"
+    _check_numbers(tolerance, seed, seeds, worst, max_entries, directions, timeout)
     if output is not None and not sweep:
         raise UsageError("-o goes with --sweep, whose curve it is written to")
-    _check_numbers(tolerance, seed, seeds, worst, max_entries, directions)
-    settings = Settings(
-        tolerance=tolerance, max_entries=max_entries, directions=directions, seed=seed, worst=max(worst, 5)
-    )
+    if csv is not None and mode != "check":
+        raise UsageError(f"--csv is the table of a check: leave out --{mode}")
+    _check_file("-o", output, force)
+    _check_file("--csv", csv, force)
+    kinds = _kernels(kernels)
     names = targets or (["ops.dense.tanh"] if sweep else [])  # a curve needs one target
+    names = names[:1] if sweep else names
+    yours = [name for name in names if _is_yours(name)]
+    ours = [name for name in names if name not in yours]
     if list_targets:
         from ..gradcheck.ours.targets import select
 
-        found = [target.name for target in select([n for n in names if not _is_own(n)])]
+        found = [target.name for target in select(ours)]
         print_json({"schema": 1, "kind": "targets", "targets": found}) if as_json else print("\n".join(found))
         return
-    kinds = _kernels(kernels)
     if parity:
         from ..gradcheck.ours import parity as parity_check
 
         _finish(as_json, parity_check.run())
-    if mutate or sweep or seeds == 1:
-        problems = _problems(names, kinds, backend, settings, shapes, float32)
-    if mutate:
-        from ..gradcheck.ours import mutations
+    for option, value in (("--shapes", shapes), ("--reference", reference), ("--csv", csv)):
+        if value is not None and not yours:
+            raise UsageError(f"{option} is for your own code, path/to/file.py:Name")
 
-        with _progress(as_json, len(problems), "planting mistakes") as done:
-            outcome = mutations.run(problems, settings, done)
-        _finish(as_json, outcome, show_all)
-    if sweep:
-        from ..gradcheck import sweep as sweep_curve
+    from ..gradcheck import process
 
-        if output is not None and os.path.lexists(output) and not force:
-            raise UsageError(f"{output} exists: --force overwrites it")
-        curve = sweep_curve.run(problems[0], settings)
-        if output is not None:
-            sweep_curve.picture(curve, output)
-        _finish(as_json, curve)
-    if seeds > 1:
-        from ..gradcheck import seeds as many_seeds
+    settings = {
+        "tolerance": tolerance,
+        "max_entries": max_entries,
+        "directions": directions,
+        "seed": seed,
+        "worst": max(worst, 5),
+    }
+    specs = [spec for name in yours for spec in _files(name, reference)]
+    many = len({spec.rpartition(":")[0] for spec in specs}) > 1 or any(_folder(name) for name in yours)
+    work = process.Work(process.Job(mode, specs, settings, shapes, float32, reference, seeds, many), timeout)
 
-        def problems_of(here: Settings) -> list[Problem]:
-            return _problems(names, kinds, backend, here, shapes, float32)
+    from ..gradcheck import outcomes  # while the first child starts
 
-        with _progress(as_json, seeds, "seeds") as done:
-            many = many_seeds.run(problems_of, settings, seeds, done)
-        _finish(as_json, many)
+    of_ours = None if yours and not ours else partial(_problems, ours, kinds, backend)
+    steps = seeds if mode == "seeds" else len(specs)
+    with (
+        work,
+        _progress(as_json, steps, {"mutate": "planting mistakes", "seeds": "seeds"}.get(mode, "checking")) as step,
+    ):
+        outcome = outcomes.gather(mode, settings, seeds, of_ours, work, step)
+    if mode == "sweep" and output is not None:
+        from ..gradcheck.sweep import picture
 
-    from ..gradcheck.compare import examine_all
-
-    with _progress(as_json, len(problems), "checking") as done:
-        report = examine_all(problems, settings, done)
+        picture(outcome, output)
+    if mode != "check":
+        _finish(as_json, outcome, *([show_all] if mutate else []))
+    if len(outcome.failures) == 1 and not outcome.results and csv is None:
+        raise UsageError(outcome.failures[0].message)
+    if csv is not None:
+        outcomes.write_grades(outcome, csv)
     if as_json:
-        print_json(report.to_json())
+        print_json(outcome.to_json())
+    elif (csv is not None or any(_folder(name) for name in yours)) and not show_all:
+        stdout().print(outcomes.grades(outcome))
     else:
-        stdout().print(report.render(worst, True if show_all else None))
-    raise typer.Exit(report.exit_code)
+        stdout().print(outcome.render(worst, True if show_all else None))
+    raise typer.Exit(outcome.exit_code)
 
 
-def _check_numbers(tolerance: float, seed: int, seeds: int, worst: int, max_entries: int, directions: int) -> None:
+def _check_numbers(
+    tolerance: float, seed: int, seeds: int, worst: int, max_entries: int, directions: int, timeout: float
+) -> None:
     from ..errors import UsageError
+
+    if not timeout > 0:
+        raise UsageError(f"--timeout {timeout:g}: expected a number of seconds above 0")
 
     if not 0 < tolerance < 1:
         raise UsageError(f"--tolerance {tolerance:g}: expected a relative error between 0 and 1, such as 1e-7")
@@ -166,60 +203,82 @@ def _kernels(kernels: str) -> tuple[str, ...]:
     return kinds[kernels]
 
 
-def _is_own(name: str) -> bool:
-    """Whether a name means the user's code: it ends in :Name, and is not a likelihood such as gaussian:shared."""
-    from ..gradcheck.ours import targets
-
-    attribute = name.rpartition(":")[2]
-    return ":" in name and attribute[:1].isidentifier() and not targets.knows(name)
-
-
-def _problems(
-    names: list[str],
-    kinds: tuple[str, ...],
-    backend: str,
-    settings: Settings,
-    shapes: str | None,
-    float32: bool,
-) -> list[Problem]:
-    """Build the problems of the names."""
-    from ..backend import Backend
+def _check_file(option: str, path: Path | None, force: bool) -> None:
+    """Refuse a file to be written that exists, unless --force, or whose folder does not."""
     from ..errors import UsageError
-    from ..gradcheck import user
+
+    if path is not None and os.path.lexists(path) and not force:
+        raise UsageError(f"{path} exists: --force overwrites it")
+    if path is not None and not path.absolute().parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no folder {path.parent}")
+
+
+def _is_yours(name: str) -> bool:
+    """Whether a name means the user's code: a file, a folder, or module:Name that is no target (gaussian:shared)."""
+    where, _, attribute = name.rpartition(":")
+    if name.endswith(".py") or where.endswith(".py"):
+        return True
+    if (":" in name and not attribute[:1].isidentifier()) or not (":" in name or _folder(name)):
+        return False
+    if os.sep in name:
+        return True
     from ..gradcheck.ours import targets
 
-    own = [name for name in names if _is_own(name)]
-    ours = [name for name in names if not _is_own(name)]
-    if shapes is not None and not own:
-        raise UsageError("--shapes is for your own code, path/to/file.py:Name: minivae's targets have shapes")
-    for name in ours:
-        if name.endswith(".py"):
-            raise UsageError(f"{name}: name what to check in it, as in {name}:MyLayer")
-    problems = []
-    if ours or not own:
-        for kind in kinds:
-            Backend(backend, kind)  # raises UsageError if something is missing, before anything is built
-        for target in targets.select(ours):
-            problems += [targets.build(target, kind, settings.seed, backend) for kind in kinds]
-    parsed = None if shapes is None else user.parse_shapes(shapes)
-    for name in own:
-        label = name.rpartition(":")[2]
-        problems.append(user.problem_of(user.load(name), None, label, settings, parsed, float32))
-    return problems
+    return not targets.knows(name)
+
+
+def _folder(name: str) -> Path | None:
+    """Return the folder of "folder" or "folder:Name"; None if it is none."""
+    where = name.rpartition(":")[0] or name
+    return Path(where) if os.path.isdir(where) else None
+
+
+def _files(name: str, reference: str | None) -> list[str]:
+    """Return the targets that a name stands for, each "file.py:Name", "module:name", or "file.py" for all in it.
+
+    In a folder: every file in it and below, but those whose name begins with _ or . and the reference's.
+    """
+    from ..errors import UsageError
+
+    known = (reference or "").rpartition(":")
+    folder = _folder(name)
+    if folder is None:
+        files, attribute = [name], "" if ":" in name else known[2] if known[0] else ""
+    else:
+        attribute = name.rpartition(":")[2] if ":" in name else known[2] if known[0] else ""
+        teacher = Path(known[0] or known[2]).absolute()
+        found = [path for path in sorted(folder.rglob("*.py")) if path.absolute() != teacher]
+        files = [str(p) for p in found if not any(part[0] in "_." for part in p.relative_to(folder).parts)]
+        if not files:
+            raise UsageError(f"{name}: there is no .py file in this folder")
+    return [f"{file}:{attribute}" if attribute else file for file in files]
+
+
+def _problems(names: list[str], kinds: tuple[str, ...], backend: str, seed: int) -> list[Problem]:
+    """Build the problems of minivae's targets."""
+    from ..backend import Backend
+    from ..gradcheck.ours import targets
+
+    for kind in kinds:
+        Backend(backend, kind)  # raises UsageError if something is missing, before anything is built
+    return [targets.build(target, kind, seed, backend) for target in targets.select(names) for kind in kinds]
 
 
 @contextmanager
 def _progress(as_json: bool, total: int, what: str) -> Iterator[Callable[[str], None]]:
-    """Show a live line on standard error; yields a function to call with the name of each thing done."""
+    """Show a live line on standard error; yields a function to call with the name of each thing done.
+
+    total   the number of things; more may come
+    """
     from ..console import Live
 
     done = 0
-    with Live(quiet=as_json).start(f"{what}: compiling on first use …") as live:
+    with Live(quiet=as_json).start(f"{what} …") as live:
 
         def step(name: str) -> None:
             nonlocal done
             done += 1
-            live.update(f"{what} {done} of {total}: {name}")
+            live.update(f"{what} {done}{f' of {total}' if done <= total else ''}: {name}")
 
         yield step
 

@@ -75,7 +75,8 @@ def _one_row(problem: Problem, settings: Settings, examine: Callable[..., Result
         return Finding("one-row", "note", f"not tried with one row: {_one_line(error)}")
     worst = result.worst()
     off = worst.error if worst else 0.0
-    if not result.ok:
+    wrong = [t for t in result.tensors if t.verdict not in ("ok", "none", "flat")]  # a row's mean is 0 whatever the row
+    if wrong or any(f.verdict == "wrong" for f in result.findings):
         name = worst.name if worst else ""
         message = f"with one row, {name} is wrong: a squeeze, or an axis taken for another"
         if not one.rows_apart:

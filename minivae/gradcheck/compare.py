@@ -15,12 +15,12 @@ import numpy as np
 
 from ..errors import UsageError
 from . import behaviour
-from .diagnose import Case, diagnose, shape_hint
-from .numeric import EPS, FLOOR, Probe, Where
+from .diagnose import Case, diagnose, independent, shape_hint
+from .numeric import EPS, FLOOR, Probe, Slope, Where
 from .problem import Problem, Settings
 from .report import Report
 from .results import Finding, Hint, Place, Result, Tensor
-from .trust import call_backward, differs, same_twice, unmodified
+from .trust import agrees, call_backward, differs, same_twice, unmodified
 from .user import problem_of
 
 LOCALISE = 64  # entries measured when a direction disagrees
@@ -31,6 +31,7 @@ def check(
     inputs: Sequence[Any] | dict[str, Any] | None = None,
     *,
     name: str | None = None,
+    reference: Any = None,
     **settings: Any,
 ) -> Report:
     """Check a hand-written gradient against numerical derivatives.
@@ -39,6 +40,7 @@ def check(
                arguments or an instance; or a function `fn(*inputs) → (value, gradients)`
     inputs     the arrays to differentiate with respect to, in order, or a dict by name; None: `example_inputs(rng)`
     name       its name in the report
+    reference  code of any kind whose forward must give the same outputs
     settings   fields of `Settings`: tolerance=1e-7, seed=0, max_entries=256, directions=16 …
 
     Raises UsageError if it cannot be checked: integer inputs, values that are not finite or not reproducible, …
@@ -49,7 +51,7 @@ def check(
             f"check: no setting {', '.join(sorted(unknown))}: there are {', '.join(Settings.__dataclass_fields__)}"
         )
     chosen = Settings(**settings)
-    return examine_all([problem_of(fn, inputs, name, chosen)], chosen)
+    return examine_all([problem_of(fn, inputs, name, chosen, reference=reference)], chosen)
 
 
 def examine_all(
@@ -79,6 +81,8 @@ def examine(problem: Problem, settings: Settings, probe: Probe | None = None) ->
         previous = call_backward(problem, others, findings, other_upstream)  # reveals a buffer left over from this call
     except UsageError:
         previous = [None] * len(problem.names)
+    if problem.reference is not None:
+        findings.append(agrees(problem, others, settings.tolerance))
     gradients = call_backward(problem, problem.inputs, findings)
     again = call_backward(problem, problem.inputs, findings)
 
@@ -86,6 +90,9 @@ def examine(problem: Problem, settings: Settings, probe: Probe | None = None) ->
     for k in range(len(problem.names)):
         case_hints = differs(problem, k, gradients[k], again[k], previous[k], findings)
         tensors.append(_tensor(problem, probe, k, gradients, previous, case_hints))
+        if gradients[k] is None and any(slope.value for slope in probe.known(k)):
+            message = f"backward returned None for {problem.names[k]}, though the outputs depend on it: not checked"
+            findings.append(Finding("none", "note" if problem.reference is None else "wrong", message))
     unmodified(findings)
     findings += [
         Finding("passed", "note", f"{name} holds {what}: passed through") for name, what in problem.passed.items()
@@ -180,9 +187,18 @@ def _tensor(
                 "take other inputs (ReLU: not at 0), or find out why so many",
             )
         ]
+    elif method != "none" and _nothing(analytic, lines, slopes, exact):
+        verdict = "flat"
+        hints = [independent(probe, k)]
     if verdict == "ok" and hints:
         verdict = "wrong"  # these numbers agree, but two calls gave different gradients
     return Tensor(name, x.shape, checked, kinks, method, tolerance, verdict, places[: settings.worst], hints)
+
+
+def _nothing(analytic: list[float], lines: list[Where], slopes: list[Slope], exact: np.ndarray | None) -> bool:
+    """Whether gradient and slopes are exactly 0: nothing has been compared."""
+    measured = not any(slope.value for slope in slopes) and (exact is None or not exact.any())
+    return measured and not any(analytic)
 
 
 def _index(where: Where, shape: tuple[int, ...], i: int) -> str:

@@ -71,7 +71,19 @@ class Case:
 
 def diagnose(case: Case) -> list[Hint]:
     """Return the first pattern that explains the case, or a description of where the gradients disagree."""
-    for pattern in (_zero, _factor, _transposed, _order, _missing_term, _suspect, _mask, _offset, _stale, _few):
+    for pattern in (
+        _independent,
+        _zero,
+        _factor,
+        _transposed,
+        _order,
+        _missing_term,
+        _suspect,
+        _mask,
+        _offset,
+        _stale,
+        _few,
+    ):
         for hint in pattern(case):
             return [hint]
     return [
@@ -81,6 +93,26 @@ def diagnose(case: Case) -> list[Hint]:
             "`--sweep` shows whether the numeric derivative can be trusted, `--worst 20` where it is worst",
         )
     ]
+
+
+def independent(probe: Probe, k: int) -> Hint:
+    """Say why every slope of tensor k is exactly 0."""
+    if any(probe.phi(k, where, probe.step(k, where)) for where in probe.lines(k)):
+        return Hint(
+            "stationary",
+            "every slope is exactly 0: these inputs are a stationary point, where a wrong factor of the gradient does "
+            "not show. Take other inputs (is data drawn with the same seed as they?)",
+        )
+    return Hint(
+        "independent",
+        "the outputs do not depend on it: every slope is exactly 0, so that a gradient of 0 proves nothing. "
+        "Take inputs on which they depend; if it has no gradient, let backward return None for it",
+    )
+
+
+def _independent(case: Case) -> Iterator[Hint]:
+    if not np.any(case.n):
+        yield independent(case.probe, case.k)
 
 
 def _zero(case: Case) -> Iterator[Hint]:

@@ -64,6 +64,7 @@ class Problem:
     single             the same problem computed in float32
     one_row            the same problem with one row
     rows_apart         whether a row's outputs depend on that row's inputs alone: then one row must be right too
+    reference          forward of other code, which must give the same outputs; reference_name: its name
     strided            whether inputs may be non-contiguous
     passed             name → what it holds, of the inputs that are passed through and not differentiated by
     file, line         where the backward is written, if that is known
@@ -85,6 +86,8 @@ class Problem:
     single: Problem | None = None
     one_row: Callable[[], Problem] | None = None
     rows_apart: bool = True
+    reference: Callable[[Arrays], Arrays] | None = None
+    reference_name: str = ""
     strided: bool = False
     passed: dict[str, str] = field(default_factory=dict)
     file: str = ""
@@ -92,6 +95,8 @@ class Problem:
 
     def __post_init__(self) -> None:
         self.forward, self.backward = _fresh(self.forward), _fresh(self.backward)
+        if self.reference is not None:
+            self.reference = _fresh(self.reference)
 
     @property
     def title(self) -> str:

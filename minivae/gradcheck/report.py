@@ -6,7 +6,7 @@ is removed, not when one is added.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -17,26 +17,32 @@ from rich.text import Text
 
 from ..console import as_text, error, number, plain, stdout, table, verdict
 from .problem import Settings
-from .results import SCHEMA, Hint, Result, Tensor
+from .results import SCHEMA, Failure, Hint, Result, Tensor
 
 EVERY_TARGET = 6  # with at most this many targets, every tensor has a line
 
 
 @dataclass
 class Report:
-    """The results of a check. `ok`, `exit_code` (0 all good, 1 wrong), `worst_error`, `hints`; `str()` is a table."""
+    """The results of a check; `str()` is a table.
+
+    failures    the targets that cannot be checked
+    ok          whether all were checked and are right
+    exit_code   0 all right, 1 a gradient is wrong, 2 something cannot be checked
+    """
 
     results: list[Result]
     settings: Settings
     seconds: float = 0.0
+    failures: list[Failure] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        return all(result.ok for result in self.results)
+        return not self.failures and all(result.ok for result in self.results)
 
     @property
     def exit_code(self) -> int:
-        return 0 if self.ok else 1
+        return 2 if self.failures else 0 if self.ok else 1
 
     @property
     def worst_error(self) -> float:
@@ -56,6 +62,7 @@ class Report:
             "exit_code": self.exit_code,
             "worst_error": plain(self.worst_error),
             "settings": asdict(self.settings),
+            "failures": [asdict(failure) for failure in self.failures],
             "seconds": round(self.seconds, 3),
             "targets": [
                 {
@@ -98,11 +105,14 @@ def _render(report: Report, worst: int, every_tensor: bool | None) -> Renderable
     else:
         parts.append(families(report.results))
         parts += [tensors(result, worst) for result in report.results if not result.ok]
-    parts.append(beside(report))
+    if report.results:
+        parts.append(beside(report))
     wrong = [result for result in report.results if not result.ok]
     for result in wrong:
         parts.append(suggestions(result))
-    parts.append(conclusion(report))
+    parts += [Text(f"{failure.name} cannot be checked: {failure.message}", "yellow") for failure in report.failures]
+    if report.results:
+        parts.append(conclusion(report))
     return Group(*parts)
 
 
@@ -169,9 +179,11 @@ def checked(tensor: Tensor) -> str:
 
 
 _TITLES = {
+    "reference": "same forward as the reference",
     "inputs": "inputs unmodified",
     "upstream": "dY unmodified",
     "passed": "not differentiated by",
+    "none": "no gradient returned",
     "deterministic": "the same twice",
     "whole": "poisoned buffers",
     "non-contiguous": "non-contiguous inputs",

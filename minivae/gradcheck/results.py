@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
 SCHEMA = 1
 
@@ -36,7 +37,8 @@ class Tensor:
 
     checked    entries or directions compared; kinks: entries left out because they have no derivative
     method     "central", "complex" or "directions"
-    verdict    "ok"; "wrong"; "kinks": too many to check; "none": declared to have no gradient
+    verdict    "ok"; "wrong"; "kinks": too many to check; "flat": the outputs do not depend on it; "none": declared to
+               have no gradient
     worst      the worst places, worst first
     """
 
@@ -99,3 +101,24 @@ class Result:
     def worst(self) -> Tensor | None:
         """Return the tensor whose error is the largest multiple of its tolerance, wrong ones first."""
         return max(self.tensors, key=lambda t: (t.verdict == "wrong", t.error / t.tolerance), default=None)
+
+
+@dataclass
+class Failure:
+    """A target that cannot be checked, and why."""
+
+    name: str
+    message: str
+
+
+def decode(kind: Any, data: Any) -> Any:
+    """Make a dataclass of what `asdict` and JSON have made of it; lists, dicts and tuples of dataclasses likewise."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{f.name: decode(hints[f.name], data[f.name]) for f in fields(kind)})  # type: ignore[operator]
+    inner = get_args(kind)
+    if get_origin(kind) is list:
+        return [decode(inner[0], x) for x in data]
+    if get_origin(kind) is dict:
+        return {key: decode(inner[1], x) for key, x in data.items()}
+    return tuple(data) if get_origin(kind) is tuple else data

@@ -97,6 +97,30 @@ def recognise(fn: Any, name: str | None = None, inputs: Sequence[Any] | None = N
     raise UsageError(f"{title}: expected forward and backward, or a function; got {type(built).__name__}")
 
 
+def recognise_forward(fn: Any, name: str | None = None) -> Target:
+    """Turn code into a Target whose forward alone is used: a function f(X) → Y, or a class with forward, will do."""
+    title = str(name or getattr(fn, "__name__", type(fn).__name__))
+    if isinstance(fn, (Target, tuple)) or is_layer(fn):
+        return recognise(fn, title)
+    built = instance(fn, title)
+    forward = built.forward if callable(getattr(built, "forward", None)) else built
+    if not callable(forward):
+        raise UsageError(f"{title}: expected a class with forward, or a function; got {type(built).__name__}")
+    example = getattr(built, "example_inputs", None)
+    return Target(title, _value_of(forward), forward, parameters(forward), example_inputs=example)
+
+
+def _value_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function, or the value alone of one that returns (value, gradients)."""
+
+    def forward(*inputs: Any) -> Any:
+        result = function(*inputs)
+        pair = isinstance(result, (tuple, list)) and len(result) == 2
+        return result[0] if pair and isinstance(result[1], (tuple, list, dict)) else result
+
+    return forward
+
+
 def is_layer(fn: Any) -> bool:
     return callable(getattr(fn, "forward", None)) and callable(getattr(fn, "backward", None))
 

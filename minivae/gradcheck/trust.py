@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import UsageError
 from .diagnose import STALE
-from .numeric import EPS
+from .numeric import EPS, FLOOR
 from .problem import Arrays, Problem
 from .results import Finding, Hint
 
@@ -44,6 +44,35 @@ def same_twice(problem: Problem, findings: list[Finding]) -> Problem:
             "slope to compare with. Freeze the noise: make it an input, or seed it inside forward"
         )
     return problem
+
+
+def agrees(problem: Problem, others: Arrays, tolerance: float) -> Finding:
+    """Compare the outputs with the reference's, here and at other inputs: another function's right gradient is wrong.
+
+    An output may differ by tolerance · max(|y|, |reference|, 10⁻³ of the largest).
+    """
+    assert problem.reference is not None
+    name = problem.reference_name
+    for inputs in (problem.inputs, others):
+        try:
+            ours = problem.forward([x.copy() for x in inputs])
+            theirs = problem.reference([x.copy() for x in inputs])
+        except UsageError:
+            if inputs is problem.inputs:
+                raise
+            continue  # outside the domain
+        if [y.shape for y in ours] != [y.shape for y in theirs]:
+            shapes, expected = (" and ".join(str(y.shape) for y in ys) for ys in (ours, theirs))
+            return Finding("reference", "wrong", f"forward returns shape {shapes}, and {name} {expected}")
+        for j, (y, r) in enumerate(zip(ours, theirs, strict=True)):
+            scale = np.maximum(np.maximum(np.abs(y), np.abs(r)), FLOOR * np.abs(r).max(initial=0.0))
+            off = ~(np.abs(y - r) <= tolerance * scale)
+            if off.any():
+                at = tuple(int(i) for i in np.argwhere(off)[0])
+                which = f"output {j}" if len(ours) > 1 else "the output"
+                message = f"forward is not that of {name}: {which} is {y[at]:.6g} at {at}, and {name} gives {r[at]:.6g}"
+                return Finding("reference", "wrong", message, float((np.abs(y - r) / np.where(off, scale, 1)).max()))
+    return Finding("reference", "ok", f"forward gives what {name} does")
 
 
 def _same(x: np.ndarray, y: np.ndarray) -> bool:

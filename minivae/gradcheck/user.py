@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +24,7 @@ import numpy as np
 from ..errors import UsageError
 from .adapter import Adapter
 from .problem import Arrays, Problem, Settings, random_upstream
-from .target import call, describe, module_of, recognise
+from .target import Target, call, describe, is_layer, module_of, recognise, recognise_forward
 
 
 def load(target: str) -> Any:
@@ -30,16 +32,72 @@ def load(target: str) -> Any:
     where, _, attribute = target.rpartition(":")
     if not where or not attribute:
         raise UsageError(f"{target!r}: expected path/to/file.py:Name or package.module:name")
-    module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
+    module = load_module(where)
+    found: Any = tuple(_member(module, where, name.strip()) for name in attribute.split(","))
+    if len(found) == 1:
+        found = _with_backward(module, attribute, found[0])
+    if not hasattr(found, "example_inputs") and hasattr(module, "example_inputs"):
+        return _WithExample(found, module.example_inputs)
+    return found
+
+
+def _member(module: Any, where: str, attribute: str) -> Any:
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
             public = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
             raise UsageError(f"{where} has no {attribute!r}: it has {', '.join(public) or 'nothing to call'}")
         found = getattr(found, part)
-    if not hasattr(found, "example_inputs") and hasattr(module, "example_inputs"):
-        return _WithExample(found, module.example_inputs)
     return found
+
+
+def _with_backward(module: Any, name: str, found: Any) -> Any:
+    """Return the pair (found, its backward) if `found` is a function whose backward stands beside it, else `found`.
+
+    The backward of `name` or `name_forward` is `name_backward`; that of `forward` is `backward`.
+    """
+    beside = "backward" if name == "forward" else f"{name.removesuffix('_forward')}_backward"
+    backward = getattr(module, beside, None)
+    return (found, backward) if inspect.isfunction(found) and inspect.isfunction(backward) else found
+
+
+def checkable(path: str, forward_only: bool = False) -> list[str]:
+    """Return the names of all that can be checked in a file, in its order. Imports, and so runs, it.
+
+    forward_only   also classes and functions without a backward: those of a file of references
+    """
+    module = load_module(path)
+    example = getattr(module, "example_inputs", None)
+    names = []
+    for name, value in vars(module).items():
+        if name.startswith("_") or name == "example_inputs" or getattr(value, "__module__", "") != module.__name__:
+            continue
+        if is_layer(value) or isinstance(_with_backward(module, name, value), tuple):
+            names.append(name)
+        elif inspect.isclass(value):
+            names += [name] * (forward_only and callable(getattr(value, "forward", None)))
+        elif inspect.isfunction(value) and not name.endswith("_backward") and name != "backward":
+            names += [name] * (forward_only or _is_function(value, getattr(value, "example_inputs", example)))
+    if not names:
+        raise UsageError(
+            f"{path}: nothing to check in it: no class with forward and backward, no function with a NAME_backward "
+            "beside it, and no function of example_inputs that returns (value, gradients)"
+        )
+    return names
+
+
+def _is_function(function: Any, example: Any) -> bool:
+    """Whether a function returns (value, gradients) at its example inputs."""
+    if example is None:
+        return False
+    try:
+        inputs = example(np.random.default_rng(0))
+        given = [np.array(x) for x in _values(inputs)]
+        inspect.signature(function).bind(*given)
+        result = function(*given)
+        return isinstance(result, (tuple, list)) and len(result) == 2 and np.size(result[0]) == 1
+    except (Exception, SystemExit):  # it is some other function
+        return False
 
 
 class _WithExample:
@@ -49,10 +107,18 @@ class _WithExample:
         self.target, self.example_inputs = target, example_inputs
 
 
+def load_module(where: str) -> Any:
+    """Import a file, or a module by its dotted name."""
+    return _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
+
+
 def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
-    spec = importlib.util.spec_from_file_location(f"_minivae_gradcheck_{path.stem}", path)
+    name = "_minivae_gradcheck_" + str(path.resolve()).replace(os.sep, "_").replace(".", "_")
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with _on_path(str(path.resolve().parent)):
@@ -105,17 +171,22 @@ def problem_of(
     settings: Settings,
     shapes: list[tuple[int, ...]] | None = None,
     float32: bool = False,
+    reference: Any = None,
 ) -> Problem:
-    """Build the problem of a target at these inputs; see `check` and the top of this file."""
-    example = None
-    if isinstance(fn, _WithExample):
-        fn, example = fn.target, fn.example_inputs
+    """Build the problem of a target at these inputs; see `check` and the top of this file.
+
+    reference   a layer, a pair or a function whose forward must give the same outputs; its inputs are used, if it has
+                any
+    """
+    fn, example = _apart(fn)
+    reference, its_example = _apart(reference)
+    model: Target | None = None if reference is None else recognise_forward(reference)
     rng = np.random.default_rng(settings.seed)
     if inputs is None and shapes is not None:
         inputs = [rng.normal(size=shape) for shape in shapes]
     target = recognise(fn, name, None if inputs is None else list(_values(inputs)))
     title = target.name
-    example = target.example_inputs or example
+    example = (model.example_inputs if model else None) or its_example or target.example_inputs or example
     if inputs is None and example is not None:
         inputs = call(title, "example_inputs", example, rng)
     if inputs is None:
@@ -136,6 +207,8 @@ def problem_of(
     moving = adapter.moving_names
     problem = Problem(title, moving, adapter.arrays, adapter.forward, adapter.backward, upstream, strided=True)
     problem.file, problem.line = target.file, target.line
+    if model is not None:
+        problem.reference, problem.reference_name = Adapter(model, names, given).forward, model.name
     problem.passed = {names[i]: _kind(given[i]) for i in adapter.fixed}
     problem.complex_step = settings.complex_step and all(module_of(x) in (np, None) for x in given)
     problem.sizes = _sizes(moving, adapter.arrays)
@@ -144,6 +217,10 @@ def problem_of(
     if adapter.arrays[0].ndim > 1 and adapter.arrays[0].shape[0] > 1:
         problem.one_row = lambda: _one_row(problem, adapter, len(adapter.arrays[0]))
     return problem
+
+
+def _apart(fn: Any) -> tuple[Any, Any]:
+    return (fn.target, fn.example_inputs) if isinstance(fn, _WithExample) else (fn, None)
 
 
 def _values(inputs: Any) -> Iterable[Any]:
