@@ -2,8 +2,8 @@
 
     python bench/bench_busy.py [--smoke]
 
-`best / ours` is the fastest of PyTorch, JAX and minivae on one thread, over minivae as it comes: at least 1/1.2 is
-asked for beside busy processes.
+`best / ours` is the time of the fastest of PyTorch, JAX and minivae on one thread, over that of minivae with its
+defaults. Beside busy processes it must be at least 1/1.2.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""CPU and GPU training curves laid over each other: the same seed, the same noise, so the same curve.
+"""Train on CPU and GPU with the same seed and noise, and compare the loss curves, which should be equal.
 
 python bench/bench_gpu_curves.py [--seconds 420] [--smoke]    → bench/results/gpu-curves.json and gpu-curves.png
 """
@@ -29,7 +29,7 @@ def main(arguments=None):
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args(arguments)
     if find_spec("sklearn") is None:
-        print("scikit-learn is not here, and the digits are its: no curves")
+        print("the digits need scikit-learn, which is not installed: no curves")
         return LEFT_OUT
     import minivae as mv
 
@@ -49,7 +49,7 @@ def main(arguments=None):
     try:
         draw(losses, results.path.with_suffix(".png"))
     except ImportError:
-        print("matplotlib is not here: no picture")
+        print("matplotlib is not installed: no picture")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The training step on a GPU: minivae captured and uncaptured against PyTorch, torch.compile and JAX.
+"""Race the training step on a GPU: minivae with and without a CUDA graph, PyTorch, torch.compile and JAX.
 
     python bench/bench_gpu_step.py [--first] [--seconds 420] [--smoke]  → bench/results/gpu-step.json
 

@@ -1,4 +1,4 @@
-"""A training step for each value of B, D, H, L and S, all else as in 784-500-20 at batch 128.
+"""Time a training step for each value of B, D, H, L and S; the other sizes are those of 784-500-20 at batch 128.
 
 `minivae bench` races the values of an axis against each other, and fits the exponent that docs/benchmarks.md shows.
 """

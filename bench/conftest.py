@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def smoke(pytestconfig):
-    """Whether each benchmark is run once, to see that it still works."""
+    """Whether each benchmark runs only once, to check that it works."""
     return pytestconfig.getoption("benchmark_disable")
 
 

@@ -46,7 +46,7 @@ _COLOURS = {
 
 
 def stdout() -> Console:
-    """Standard output, 120 columns wide where it is no terminal."""
+    """Standard output, 120 columns wide where it is not a terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)

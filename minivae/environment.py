@@ -16,7 +16,7 @@ READ = {
     "NUMBA_DISABLE_JIT": "other than 0: refused, for the kernels are compiled; unset: 0",
     "NUMBA_NUM_THREADS": "the most threads where MINIVAE_THREADS is not set",
     "OMP_NUM_THREADS": "the most threads where neither MINIVAE_THREADS nor OPENBLAS_NUM_THREADS is set",
-    "OPENBLAS_NUM_THREADS": "the threads of NumPy's OpenBLAS; the most of ours where MINIVAE_THREADS is not set",
+    "OPENBLAS_NUM_THREADS": "NumPy's OpenBLAS's threads; the most that minivae uses where MINIVAE_THREADS is not set",
     "XDG_CACHE_HOME": "the folder for downloads is minivae/ in it; unset: ~/.cache",
 }
 

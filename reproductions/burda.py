@@ -56,12 +56,12 @@ DIFFERENCES = [
 
 
 def milestones(stages: int = STAGES) -> tuple[float, ...]:
-    """The passes after which the learning rate falls: 1, 4, 13, … = (3^i − 1)/2."""
+    """Return the passes after which the learning rate falls: 1, 4, 13, … = (3^i − 1)/2."""
     return tuple((3**i - 1) / 2 for i in range(1, stages))
 
 
 def passes(stages: int) -> int:
-    """Passes of the first stages: Σ 3^i = (3^stages − 1)/2."""
+    """Return the passes of the first stages: Σ 3^i = (3^stages − 1)/2."""
     return (3**stages - 1) // 2
 
 
@@ -69,7 +69,7 @@ SCHEDULE = mv.Schedule("milestones", milestones=milestones(), gamma=10 ** (-1 / 
 
 
 def build(model: str, seed: int, mean: np.ndarray, hidden: int = 200, latent: int = 50) -> mv.VAE:
-    """vae-k or iwae-k, with the paper's first weights; mean (784,) of the training pixels."""
+    """Build vae-k or iwae-k, with the paper's initial weights; mean (784,) of the training pixels."""
     kind, _, k = model.partition("-")
     objective = "elbo" if kind == "vae" and k != "1" else "iwae"  # k = 1: the sampled ELBO, for both
     vae = mv.VAE(784, latent, (hidden, hidden), "tanh", objective=objective, samples=int(k), seed=seed)
@@ -79,7 +79,7 @@ def build(model: str, seed: int, mean: np.ndarray, hidden: int = 200, latent: in
 
 
 def run(model: str, options: Any, grey: digits.Digits, test: np.ndarray, hidden: int) -> list[paper.Figure]:
-    """One model: its likelihood, and its active units."""
+    """Train and evaluate one model; return the lines of its likelihood and its active units."""
     folder = options.runs / ("k-1" if model.endswith("-1") else model)
     vae = build(model, options.seed, grey.train.mean(axis=0), hidden)
     history = paper.train(

@@ -1,8 +1,8 @@
 """digits: 0/1 MNIST as the papers have it: 50,000 rows to train on, 10,000 to validate, 10,000 to test.
 
-Larochelle's fixed binarisation is one draw of every pixel that the literature shares. It is not ours to ship: give its
-files with --data. Without them the pixels of MNIST are drawn once, here, from a fixed seed: the same distribution,
-another draw, so that figures of one are comparable with those of the other, and no digit of them equal.
+Larochelle's fixed binarisation is one draw of every pixel, which the literature shares. minivae does not ship it: give
+its files with --data. Without them each pixel of MNIST is drawn once from a fixed seed. Both are draws from the same
+distribution, so figures can be compared, but they will not be equal.
 
     --data FOLDER    with binarized_mnist_train.amat, …_valid.amat and …_test.amat, or the same three as .npz
     --data FILE      .npz with the arrays train, valid, test
@@ -73,7 +73,7 @@ def read(data: str, rows: dict[str, int] = ROWS) -> Digits:
         arrays, places = _archive(path), {part: f"{path}: {part}" for part in PARTS}
     else:
         raise mv.UsageError(
-            f"--data {data}: expected a folder with {STEM.format('train')}.amat and its kin, or one .npz with "
+            f"--data {data}: expected a folder with {STEM.format('train')}.amat, _valid and _test, or one .npz with "
             f"{', '.join(PARTS)}; it is neither"
         )
     return Digits(*(_bits(arrays[part], rows[part], places[part]) for part in PARTS), LAROCHELLE)

@@ -1,7 +1,8 @@
 """784-512-512-128 on binarised MNIST, beside jaanli/variational-autoencoder (JAX): test ELBO −104.867, ln p(x) −96.716.
 
 The published ln p(x) is what some 100 importance samples give; their script's default is 1000. Before its first step it
-prints ELBO −565.755 and ln p(x) −557.914 of the validation rows; `--first` has our first weights' difference with both.
+prints ELBO −565.755 and ln p(x) −557.914 of the validation rows; `--first` measures this difference for our initial
+weights.
 
   python reproductions/jaanli.py                    # our own static binarisation
   python reproductions/jaanli.py --data FOLDER      # Larochelle's files
@@ -30,7 +31,7 @@ SOURCE = "https://github.com/jaanli/variational-autoencoder, README, “jax impl
 
 
 def lines(scale: str, seed: int) -> list[paper.Figure]:
-    """The lines of one training: the ELBO, and ln p(x) with each number of SAMPLES."""
+    """Return the lines of one training: the ELBO, and ln p(x) with each number of SAMPLES."""
     which = f"seed {seed}" + (", σ = exp(½ ln σ²)" if scale == "exp" else "")
     return [
         paper.Figure(f"elbo {scale} {seed}", f"test ELBO, {which}", "−104.867"),
@@ -83,7 +84,7 @@ class SoftplusScale:
 
 
 def build(seed: int, scale: str, widths: tuple[int, ...] = (512, 512), latent: int = 128, **more: Any) -> mv.VAE:
-    """The model, with Haiku's initial weights; scale: "softplus", or minivae's own "exp"."""
+    """Build the model, with Haiku's initial weights; scale: "softplus", or minivae's own "exp"."""
     vae = mv.VAE(784, latent, widths, "relu", objective="iwae", samples=1, seed=seed, backend="numpy", **more)
     rng = np.random.default_rng(seed)
     for name, W in vae.parameters.items():
@@ -95,7 +96,7 @@ def build(seed: int, scale: str, widths: tuple[int, ...] = (512, 512), latent: i
 
 
 def truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """N(0, 1) where |x| ≤ 2, by drawing again what lies outside."""
+    """Draw from N(0, 1) truncated to |x| ≤ 2; values outside are drawn again."""
     x = rng.standard_normal(shape)
     while (outside := np.abs(x) > 2).any():
         x[outside] = rng.standard_normal(int(outside.sum()))
@@ -103,7 +104,7 @@ def truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.nda
 
 
 def first(X: np.ndarray, sizes: dict[str, Any], quick: bool) -> list[paper.Figure]:
-    """The lines of models that have not been trained, means over SEEDS; the error is that of the mean over seeds."""
+    """Return the lines of untrained models: means over SEEDS, with the standard error of that mean."""
     gaps = np.empty((len(SAMPLES), len(SEEDS)))
     for j, seed in enumerate(SEEDS):
         vae = build(seed, "softplus", **sizes)

@@ -5,8 +5,8 @@
   python reproductions/kingma.py --samples 1000000 --latents 3
   python reproductions/kingma.py --quick
 
-The same command again goes on where it stopped; more --samples go on from fewer. The paper prints curves and no
-numbers: what is held against it is its sentence that superfluous latent variables did not result in overfitting.
+The same command continues a run that stopped; more --samples continue one with fewer. The paper has curves but no
+numbers: the comparison is with its statement that superfluous latent variables did not result in overfitting.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def build(latent: int, seed: int, hidden: int = HIDDEN) -> mv.VAE:
 
 
 def choose_step(latent: int, seed: int, X: np.ndarray, hidden: int = HIDDEN) -> float:
-    """The step of Adagrad whose first pass has the best training ELBO."""
+    """Return Adagrad's step size with the best training ELBO after one pass."""
     scores = {}
     for step in STEPS:
         vae = build(latent, seed, hidden)
@@ -59,7 +59,7 @@ def choose_step(latent: int, seed: int, X: np.ndarray, hidden: int = HIDDEN) -> 
 
 
 def run(latent: int, options: Any, bits: digits.Digits, hidden: int) -> tuple[list[paper.Figure], list[list[float]]]:
-    """One latent size: its two figures, and its curve (samples seen, training ELBO, test ELBO)."""
+    """Train one latent size; return its two figures and its curve (samples seen, training ELBO, test ELBO)."""
     folder, N = options.runs / f"latent-{latent}", len(bits.train)
     passes = max(1, round(options.samples / N))
     chosen = folder / "step.txt"

@@ -12,14 +12,13 @@ import pythae
 
 SCRIPTS: tuple[Any, ...] = (jaanli, pythae, burda, kingma)  # in this order
 INTRODUCTION = """\
-Numbers of the literature, and ours by the same protocol. Each table is a command, and going on with one that stopped
-is the same command again; `--help` says what else it takes. They are in [reproductions](../reproductions/README.md).
+Published numbers, and ours by the same protocol. Each table is the output of one command; the same command continues
+a run that stopped, and `--help` lists its options. The scripts are in [reproductions](../reproductions/README.md).
 
-*Difference* is ours less the published number. A *standard error* is that of the mean over the rows, for a test set is
-a sample too; *of sampling z* is what the importance-sampling estimate of each row adds to it, which is low on average,
-the more so the fewer its samples. *Training* is the time of the optimisation by the clock, on cores shared with other
-work; evaluation is left out. What was run in part says how far it came, and is no reproduction; what was not
-run says so. Nats.
+*Difference* is our number minus the published one. The *standard error* is that of the mean over test rows; *of
+sampling z* is the part that the importance-sampling estimate of each row adds (the estimate is low on average, and
+lower with fewer samples). *Training* is wall-clock time on cores shared with other work, without evaluation. A run in
+part says how far it came, and does not count as a reproduction. All numbers are in nats.
 """
 
 

@@ -1,11 +1,10 @@
-"""paper: what the scripts of this folder share. Options, a training that resumes, figures with their standard errors, a
-file of results, and the table with our number beside the published one.
+"""paper: the functions that the scripts of this folder share: options, a training that resumes, figures with standard
+errors, the file of results, and the table with our number beside the published one.
 
-Everything a script does is minivae's public interface: `VAE.fit(run=…, resume=True)`, `VAE.log_likelihood`,
-`VAE.objective`. What is written here only keeps the protocol straight.
+The scripts use minivae's public interface alone: `VAE.fit(run=…, resume=True)`, `VAE.log_likelihood`, `VAE.objective`.
 
-Nats, means over rows; a standard error is that of the mean over the test rows, for a test set is a sample too. Where a
-figure is an estimate for each row, `estimator` is what the sampling of z adds to it.
+Numbers are in nats, means over rows. A standard error is that of the mean over the test rows; `estimator` is the part
+of it that the sampling of z adds.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ BLOCK = 500  # test rows between two saves of an estimate
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of a table: our number, and the published one where there is one. As it stands, a line not run.
+    """One line of a table: our number and the published one. The defaults describe a line that was not run.
 
     error      standard error of the mean over rows
-    estimator  what the sampling of z adds to it
+    estimator  the part of it that the sampling of z adds
     complete   whether the whole protocol was run; `reached` says how far it came
-    seconds    of training
-    key        which line of its table it is
-    digits     behind the point
+    seconds    training time
+    key        identifies the line in its table
+    digits     printed behind the point
     """
 
     key: str
@@ -66,7 +65,7 @@ class Figure:
 
 @dataclass
 class Result:
-    """A table: what was run, how, where and when. Lines of one protocol and the same data gather in one file."""
+    """A table: what was run, how, where and when. One file holds the lines of one protocol on the same data."""
 
     name: str
     title: str
@@ -79,18 +78,18 @@ class Result:
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
 
     def put(self, figures: list[Figure]) -> None:
-        """Put lines in the places of their keys, or behind the others."""
+        """Replace the lines with the same keys; append the others."""
         lines = {figure.key: figure for figure in self.figures} | {figure.key: figure for figure in figures}
         self.figures = list(lines.values())
 
     def write(self, path: Path) -> None:
-        """As JSON, whole or not at all."""
+        """Write JSON, atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode())
 
     @classmethod
     def read(cls, path: Path) -> Result:
-        """A file that `write` wrote."""
+        """Read a file that `write` wrote."""
         try:
             held = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls(**{**held, "figures": [Figure(**figure) for figure in held["figures"]]})
@@ -102,7 +101,7 @@ class Result:
 
 
 def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
-    """The options that all scripts have; `doc` is the script's own text, `name` that of its runs and results."""
+    """Return a parser of the options that all scripts have. doc: the script's docstring; name: that of its runs."""
     head, _, rest = (doc or "").strip().partition("\n\n")
     p = argparse.ArgumentParser(description=head, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--runs", type=Path, default=Path("runs") / "papers" / name, metavar="FOLDER",
@@ -115,7 +114,7 @@ def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[], None]) -> None:
-    """`main`, a user's mistake being one line and status 2."""
+    """Call `main`; a user's mistake is one line and status 2."""
     try:
         main()
     except mv.UsageError as error:
@@ -147,7 +146,7 @@ def names(option: str, text: str, known: Iterable[str]) -> list[str]:
 
 
 def begin(script: Any, data: str, options: Any) -> Result:
-    """A table to add to: the lines of its file, where that holds the same protocol on the same data; else none run."""
+    """Return the table to add to: that of its file if protocol and data are the same, otherwise an empty one."""
     new = Result(script.NAME, script.TITLE, script.SOURCE, script.PROTOCOL, script.DIFFERENCES, data, options.quick)
     new.figures = list(script.LINES)
     path = results_file(script.NAME, options)
@@ -179,7 +178,7 @@ def results_file(name: str, options: argparse.Namespace) -> Path:
 
 
 def _without_places(words: list[str]) -> list[str]:
-    """The words of a command less --runs and --results, which are no part of what was computed; --data has no path."""
+    """Return the command without --runs and --results, which do not affect the figures, and without --data's path."""
     kept, places = [], ("--runs", "--results")
     rest = iter(words)
     for word in rest:
@@ -200,7 +199,7 @@ def _without_places(words: list[str]) -> list[str]:
 
 
 def train(vae: mv.VAE, X: np.ndarray, folder: Path, **options: Any) -> Any:
-    """`vae.fit` in `folder`, or what is left of it; the history."""
+    """Run `vae.fit` in `folder`, or continue it; return the history."""
     print(f"{folder}: {len(X):,} rows, {options['epochs']} passes", flush=True)
     started, every = time.perf_counter(), max(1, options["epochs"] // 20)
 
@@ -216,9 +215,9 @@ def train(vae: mv.VAE, X: np.ndarray, folder: Path, **options: Any) -> Any:
 
 
 def log_likelihood(vae: mv.VAE, X: np.ndarray, samples: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """`vae.log_likelihood`, block by block, kept in `folder`: an estimate of ten million samples may be interrupted.
+    """Compute `vae.log_likelihood` block by block and save each block in `folder`, so that a later run continues.
 
-    The blocks belong to one model and its rows: a file of others, by their fingerprint, is begun again.
+    The file holds a fingerprint of model and rows; blocks of others are not used.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, mark = folder / f"log_px-{samples}.npz", fingerprint(vae.backend.to_host(vae.buffer.data), X)
@@ -237,7 +236,7 @@ def log_likelihood(vae: mv.VAE, X: np.ndarray, samples: int, folder: Path) -> tu
 
 
 def elbo(vae: mv.VAE, X: np.ndarray, samples: int = 16) -> np.ndarray:
-    """The ELBO of each row (N,), the expectation over z taken with `samples` draws, the KL by its formula."""
+    """Return the ELBO of each row (N,): the expectation over z from `samples` draws, the KL by its formula."""
     rng, out = np.random.default_rng(1), []
     for start in range(0, len(X), BLOCK):
         block = np.ascontiguousarray(X[start : start + BLOCK], dtype=vae.backend.dtype)
@@ -248,19 +247,19 @@ def elbo(vae: mv.VAE, X: np.ndarray, samples: int = 16) -> np.ndarray:
 
 
 def measured(line: Figure, rows: np.ndarray, errors: np.ndarray | None = None, **more: Any) -> Figure:
-    """A line with the mean of `rows`, its standard error, and what the estimator of each row adds (`errors`)."""
+    """Return the line with the mean of `rows`, its standard error, and the part of it from each row's `errors`."""
     error = float(rows.std(ddof=1) / math.sqrt(len(rows)))
     estimator = None if errors is None else float(math.sqrt((errors**2).sum()) / len(errors))
     return replace(line, ours=float(rows.mean()), error=error, estimator=estimator, **more)
 
 
 def seconds(history: Any) -> float:
-    """Training time of a history, interruptions left out."""
+    """Return the training time of a history, interruptions left out."""
     return float(history["seconds"][-1]) if len(history) else 0.0
 
 
 def fingerprint(*arrays: np.ndarray) -> str:
-    """A digest of arrays' bytes."""
+    """Return a digest of the arrays' bytes."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
@@ -280,7 +279,7 @@ GAP = "–"
 
 
 def lines(figures: Iterable[Figure]) -> list[list[str]]:
-    """The cells of a table, without its heading."""
+    """Return the cells of a table, without its heading."""
     return [
         [f.what, f.published, number(f.ours, f.digits), difference(f), number(f.error, 2), number(f.estimator, 3),
          f.reached if f.complete or f.ours is None else f"{f.reached}: a part", duration(f.seconds)]
@@ -289,7 +288,7 @@ def lines(figures: Iterable[Figure]) -> list[list[str]]:
 
 
 def show(result: Result) -> str:
-    """The table as text, its protocol below."""
+    """Return the table as text, its protocol below."""
     cells = [list(COLUMNS), *lines(result.figures)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(COLUMNS))]
     rows = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
@@ -298,7 +297,7 @@ def show(result: Result) -> str:
 
 
 def difference(f: Figure) -> str:
-    """Ours less the published number, with its sign; – where one is missing."""
+    """Format our number minus the published one, with its sign; – if one is missing."""
     try:
         published = float(f.published.replace("−", "-"))
     except ValueError:
@@ -307,10 +306,10 @@ def difference(f: Figure) -> str:
 
 
 def number(x: float | None, digits: int) -> str:
-    """−98.76; – for nothing."""
+    """Format as −98.76; None as –."""
     return GAP if x is None else f"{x:.{digits}f}".replace("-", "−")
 
 
 def duration(seconds: float) -> str:
-    """12.3 min; – for nothing."""
+    """Format as 12.3 min; 0 as –."""
     return f"{seconds / 60:.1f} min" if seconds else GAP

@@ -45,7 +45,7 @@ DIFFERENCES = [
 
 
 def build(seed: int, layers: int = 1, hidden: int = 400, latent: int = 40) -> mv.VAE:
-    """The model, with the first weights and biases that PyTorch's Linear has."""
+    """Build the model, with the initial weights and biases of PyTorch's Linear."""
     vae = mv.VAE(784, latent, (hidden,) * layers, "relu", seed=seed)
     rng = np.random.default_rng(seed)
     for name, W in vae.parameters.items():

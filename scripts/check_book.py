@@ -37,7 +37,7 @@ def listen(page: Any) -> list[str]:
 
 
 def find(page: Any, words: str) -> list[str]:
-    """Type words into the search box of the open page → the addresses that it finds, best first."""
+    """Type words into the search box of the open page; return the addresses that it finds, best first."""
     page.evaluate('document.querySelector("#__search").click()')
     page.locator(".md-search__input").press_sequentially(words)
     links = page.locator(".md-search-result__link")

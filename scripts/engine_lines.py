@@ -1,4 +1,4 @@
-"""The lines of the engine that the README's example runs: non-blank lines, docstrings and comments counted.
+"""Count the lines of the engine that the README's example runs: non-blank lines, docstrings and comments included.
 
     python scripts/engine_lines.py [--write]
 
@@ -23,7 +23,7 @@ README = ROOT / "README.md"
 
 
 def used() -> list[Path]:
-    """The engine's files, relative to the root, in the order of a listing."""
+    """Return the engine's files, relative to the root, sorted."""
     ran: set[CodeType] = set()
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
@@ -50,12 +50,12 @@ def imports(path: Path) -> set[Path]:
 
 
 def count(path: Path) -> int:
-    """The non-blank lines of a file."""
+    """Count the non-blank lines of a file."""
     return sum(1 for line in (ROOT / path).read_text(encoding="utf-8").splitlines() if line.strip())
 
 
 def written(text: str, lines: dict[Path, int]) -> str:
-    """README's text with these figures: `**N lines**` in `M files`, and the second column of its reading list."""
+    """Put these figures into README's text: `**N lines**` in `M files`, and the second column of its reading list."""
     total = f"**{sum(lines.values()):,} lines** in {len(lines)} files"
     text, found = re.subn(r"\*\*[\d,]+ lines\*\* in \d+ files", total, text)
     assert found == 1, "README.md: expected one '**N lines** in M files'"

@@ -65,13 +65,13 @@ def run_example(profile: Callable[[FrameType, str, Any], None]) -> None:
 
 
 def own(code: CodeType) -> Path | None:
-    """The file of a function of minivae, relative to the root and with `kernels/` under its own name; else None."""
+    """Return the file of a function of minivae, relative to the root (`kernels/` under its own name); else None."""
     path = Path(code.co_filename).resolve()
     return path.relative_to(ROOT) if path.is_relative_to(PACKAGE) or path.is_relative_to(ROOT / "kernels") else None
 
 
 class Step:
-    """What a run of the example shows of its first step: call it as the profile function of `run_example`."""
+    """The first step of the example, as seen by a profile function: pass it to `run_example`."""
 
     def __init__(self) -> None:
         from minivae.backend import Backend
@@ -107,7 +107,7 @@ class Step:
 
 
 def callers(frame: FrameType | None, last: CodeType) -> Iterator[FrameType]:
-    """The frame, its caller, … up to that of `last`."""
+    """Yield the frame, its caller, … up to that of `last`."""
     while frame is not None:
         yield frame
         if frame.f_code is last:
@@ -116,7 +116,7 @@ def callers(frame: FrameType | None, last: CodeType) -> Iterator[FrameType]:
 
 
 def kernels_of(frame: FrameType) -> list[Any]:
-    """The compiled functions that the frame's function names, or is handed as an argument."""
+    """Return the compiled functions that the frame's function names, or receives as an argument."""
     code = frame.f_code
     named = [frame.f_globals.get(name) for name in code.co_names]
     handed = [frame.f_locals.get(name) for name in code.co_varnames[: code.co_argcount]]
@@ -124,7 +124,7 @@ def kernels_of(frame: FrameType) -> list[Any]:
 
 
 def compiled(value: Any) -> Iterator[Any]:
-    """The compiled functions that a value is, or that a record of `kernels/` holds."""
+    """Yield the value if it is a compiled function, or those that a record of `kernels/` holds."""
     holds = type(value).__module__.startswith("minivae.kernels")
     for held in (value, *(vars(value).values() if holds else ())):
         if isinstance(held, Dispatcher):

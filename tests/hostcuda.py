@@ -31,7 +31,7 @@ SANITIZERS = [
     "-fno-sanitize-recover=undefined",
 ]
 KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(')
-EQUAL = {"I": "i", "Q": "q"}  # a sign is no difference in how an argument is handed over
+EQUAL = {"I": "i", "Q": "q"}  # an argument is passed in the same way whether signed or not
 BACKWARDS = False  # run blocks and threads in the opposite order
 launches: list[str] = []  # the names of the kernels that ran
 loaded: set[str] = set()  # the shared objects of the sources that were compiled, or found in the cache

@@ -1,4 +1,4 @@
-"""The linear-Gaussian model, and a linear VAE of ours that must become probabilistic PCA.
+"""The linear-Gaussian model, and a linear VAE, which must become probabilistic PCA.
 
 Oracles: scipy.stats, scikit-learn's PCA, conditioning a joint Gaussian, and the engine's own objective.
 """

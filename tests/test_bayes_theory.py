@@ -263,7 +263,7 @@ def test_the_loss_of_a_density_crosses_zero_where_it_says():
     assert bayes.density_loss().loss < -3
 
 
-# ---- why Bhattacharyya is no drop-in (eq. 6 in the place of 5) ------------------------------------------------------
+# ---- why Bhattacharyya cannot replace KL (eq. 6 in the place of 5) ---------------------------------------------------
 
 
 def test_the_bhattacharyya_distance_of_the_joint_needs_the_density_of_the_data():

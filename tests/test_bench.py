@@ -329,7 +329,7 @@ def test_ratios_are_those_of_medians_and_the_best_peer_is_the_fastest_that_count
     for name, t in TIMES.items():
         cell.results[name] = Result(name, [t, t, t] if name == "minivae" else [0.5 * t, t, 100 * t])
     found = ratios(cell)
-    assert found["best peer / minivae"] == pytest.approx(3.0 / 2.0)  # torch.compile; torch-default is no peer
+    assert found["best peer / minivae"] == pytest.approx(3.0 / 2.0)  # torch.compile; torch-default is not a peer
     assert found["best peer / minivae-mkl"] == pytest.approx(3.0 / 1.6)
     assert found["minivae / floor"] == pytest.approx(2.0 / 1.25)
     assert found["minivae-mkl / floor-mkl"] == pytest.approx(1.6 / 1.0)

@@ -192,9 +192,9 @@ def test_train_takes_every_option(options, tmp_path):
     assert np.isfinite(json.loads(ok("evaluate", tmp_path / "r", "--json"))["elbo"])
 
 
-def test_beta_below_one_is_said_to_be_no_bound(tmp_path):
+def test_a_loss_with_beta_below_one_is_not_called_a_bound(tmp_path):
     result = minivae("train", "digits", "--out", tmp_path / "r", *SMALL, "--kl-warmup", "9")
-    assert "no bound" in result.stderr
+    assert "not a bound" in result.stderr
     with open(tmp_path / "r/history.csv", newline="") as file:
         assert {row["bound"] for row in csv.DictReader(file)} == {"no"}
 
@@ -332,7 +332,7 @@ def test_kill_9_loses_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("listener", ["true", "head -1", "cat > /dev/full"])
-def test_a_training_goes_on_when_nobody_listens(listener, tmp_path):
+def test_a_training_goes_on_when_its_output_is_closed_or_full(listener, tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     arguments = " ".join(["train", str(tmp_path / "x.npy"), "--out", str(tmp_path / "r"), *SMALL])
     for redirect in ("", "2>&1"):

@@ -1,4 +1,4 @@
-"""PyTorch and JAX as contenders: part of the wheel, and imported by nobody but the process of that contender."""
+"""PyTorch and JAX as contenders: part of the wheel, and imported in the process of that contender alone."""
 
 import os
 import subprocess

@@ -86,7 +86,7 @@ def test_sources_keep_to_the_rules(file):
     assert "extern __shared__" not in text, "dynamic shared memory"
     assert len(re.findall("__global__", text)) == len(KERNEL.findall(text)), 'a kernel is not extern "C"'
     for target in re.findall(r"atomic\w+\((\w+)", text):
-        assert f"counter* __restrict__ {target}" in text, "an atomic on something that is no integer counter"
+        assert f"counter* __restrict__ {target}" in text, "an atomic on something that is not an integer counter"
 
 
 def test_every_cu_belongs_to_an_op_file():

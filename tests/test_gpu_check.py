@@ -111,7 +111,7 @@ def test_all_goes_on_after_a_kill_runs_the_most_valuable_first_and_does_nothing_
 
 
 def test_what_is_missing_is_named_and_the_rest_runs(tmp_path):
-    """Without nvmath-python steps run uncaptured; without PyTorch, JAX and the sanitizer nobody races or looks."""
+    """Without nvmath-python steps run uncaptured; without PyTorch, JAX and the sanitizer those steps are left out."""
     machine = Machine(tmp_path, nvmath=False, absent=("torch", "jax"), sanitizer=False, GPU_SMOKE="1")
     status, output = machine.run("bench")
     assert status == 0, output

@@ -1,4 +1,4 @@
-"""Everything of ours is right: every op, layer, likelihood and model that the tables know, and the checker sees it all.
+"""minivae's own gradients are right: every op, layer, likelihood and model of the tables is found and checked.
 
 The figures of the project: worst relative error ≤ 1e-7 by central differences, ≤ 1e-12 by complex-step.
 """

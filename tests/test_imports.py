@@ -1,4 +1,4 @@
-"""The house rules: who imports whom, what importing costs, and that `kernels` is no top-level package."""
+"""The house rules: who imports whom, what importing costs, and that `kernels` is not a top-level package."""
 
 import ast
 import subprocess
@@ -132,9 +132,9 @@ def test_the_checker_imports_nothing_of_minivae_but_errors_and_console():
 
 
 def variables_read(path):
-    """The environment variables that a file reads, by os.environ or os.getenv; "?" where the name is no literal.
+    """The environment variables that a file reads, by os.environ or os.getenv; "?" where the name is not a literal.
 
-    `os.environ | {…}`, a child's environment, is no read, and neither is an assignment."""
+    `os.environ | {…}`, a child's environment, does not count as a read, nor does an assignment."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         name = None

@@ -197,7 +197,7 @@ def test_validation_keeps_the_variance_of_the_best_epoch(tmp_path):
         assert held.likelihood.logvar[0] == expected
 
 
-def test_a_loop_over_train_step_keeps_the_last_batchs_variance_until_it_settles():
+def test_a_loop_over_train_step_keeps_the_last_batchs_variance():
     vae, optimizer = model("gaussian:optimal", dtype="float64"), mv.Adam(1e-2)
     terms = vae.train_step(REAL[:50], optimizer)
     squared = np.exp(vae.likelihood.logvar[0])

@@ -545,7 +545,7 @@ def test_the_optimal_variance_is_clamped_and_counted(kernels, error, variance):
     assert likelihood.clamped[0] == 1
 
 
-def test_the_settled_variance_is_the_mean_squared_error_of_all_rows(monkeypatch):
+def test_the_fitted_variance_is_the_mean_squared_error_of_all_rows(monkeypatch):
     """In batches of 60, 60 and 10 rows, the last of which are worse: each row counts once."""
     monkeypatch.setattr("minivae.evaluation.bounds.BATCH_ROWS", 60)
     vae = mv.VAE(D, 2, (5,), likelihood="gaussian:optimal", backend="numpy", dtype="float64")

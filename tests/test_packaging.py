@@ -72,7 +72,7 @@ def environment(folder, *installation):
         (tools / part.name).symlink_to(part)
     call(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-build-isolation", "--quiet",
          "--disable-pip-version-check", *installation, cwd=folder, PYTHONPATH=str(tools))  # fmt: skip
-    # behind: a .pth is read after the environment's own packages, so an installed minivae of ours comes second
+    # behind: a .pth is read after the environment's own packages, so an installed minivae comes second
     (site / "zzz_parent.pth").write_text("\n".join(path for path in sys.path if "site-packages" in path) + "\n")
     return python
 

@@ -301,7 +301,7 @@ def test_force_replaces_a_run_and_nothing_else(data, tmp_path, capsys):
     assert sorted(content(tmp_path / "r")) == ["config.json", "history.csv", "model.safetensors", "notes.txt"]
     assert len(read_history(tmp_path / "r")) == 2
     (tmp_path / "r/config.json").unlink()
-    with pytest.raises(UsageError, match="is no run's folder"):
+    with pytest.raises(UsageError, match="is not a run's folder"):
         train(data, tmp_path / "r", "--force")
     capsys.readouterr()
 

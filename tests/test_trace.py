@@ -76,7 +76,7 @@ def test_steps_stand_in_the_order_they_run_with_their_equations():
     assert [held.name for held in seen.given] == ["X", *model().parameters]
 
 
-def test_iwae_asks_the_likelihood_again_between_forward_and_mirror():
+def test_iwae_evaluates_the_likelihood_again_in_the_backward_pass():
     steps = model("iwae", 2).trace(X).steps
     places = [(step.place, step.mirror) for step in steps if step.place in ("bernoulli", "objective", "posterior")]
     assert places == [
@@ -120,9 +120,9 @@ def test_shapes_bytes_and_flops_are_counted():
     assert all(step.flops and step.seconds > 0 for step in seen.steps)
 
 
-def test_a_step_that_nobody_has_counted_is_traced_all_the_same(monkeypatch):
+def test_a_step_whose_flops_are_not_counted_is_traced_too(monkeypatch):
     class Cauchy(likelihoods.Bernoulli):
-        """A likelihood that calls no op of ours."""
+        """A likelihood that calls none of minivae's ops."""
 
         name = "cauchy"
 

@@ -273,7 +273,7 @@ MISTAKES = {
 
 
 class Frame:
-    """Something that is no array and could make one."""
+    """Something that is not an array and can make one."""
 
     def to_numpy(self):
         return X46

@@ -1,4 +1,4 @@
-"""What the book's figures share: colours of Okabe & Ito, sizes, and axes without a box."""
+"""Shared by the book's figures: colours of Okabe & Ito, sizes, and axes without a box."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def prepare(case: dict[str, Any]) -> Arrays:
 
 
 def expected(case: dict[str, Any], arrays: Arrays) -> Arrays:
-    """By the reference kernels in float64."""
+    """Compute the results with the reference kernels in float64."""
     return {name: np.asarray(value) for name, value in Float64(case, arrays).results().items()}
 
 
@@ -40,7 +40,7 @@ def make(case: dict[str, Any], arrays: Arrays) -> Work:
 
 
 def nbytes(arrays: Arrays) -> int:
-    """What a fused pass moves: the outputs and the data in, the gradient out."""
+    """Return the bytes that a fused pass moves: outputs and data in, the gradient out."""
     return 2 * arrays["out"].nbytes + arrays["X"].nbytes
 
 

@@ -219,7 +219,7 @@ def check_folder(folder: Path, force: bool) -> None:
         raise UsageError(f"--out {folder} {what}: --resume continues a run, --force replaces it, or choose another")
     if held and CONFIG_FILE not in held:
         raise UsageError(
-            f"--out {folder} is no run's folder (no config.json), so --force leaves it alone: choose another"
+            f"--out {folder} is not a run's folder (it has no config.json), so --force leaves it alone: choose another"
         )
 
 

@@ -79,4 +79,4 @@ def _beta(beta: float, bound: bool) -> str:
     """β, where it is not 1, and whether the loss bounds ln p(x)."""
     if beta == 1 and bound:
         return ""
-    return f"  β {beta:.2f}" + ("" if bound else " (loss is no bound)")
+    return f"  β {beta:.2f}" + ("" if bound else " (loss is not a bound)")

@@ -68,7 +68,7 @@ def run_python(block: Block, namespace: dict, page: str) -> str:
 
 
 def commands(block: Block) -> list[list[str]]:
-    """The commands of a shell block, words without comments; one that goes on after a backslash is one."""
+    """Return the commands of a shell block as words, without comments; a backslash continues a line."""
     lines = block.text.replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
@@ -98,7 +98,7 @@ def run_command(words: list[str], folder: Path, full: bool = False) -> subproces
 
 
 def prepare(folder: Path) -> None:
-    """Copy the repository's examples and solutions to the folder, where the pages' blocks use them."""
+    """Link the repository's examples and solutions into the folder, where the pages' blocks use them."""
     for name in ("examples", "docs", "bench"):
         (folder / name).symlink_to(ROOT / name)
 

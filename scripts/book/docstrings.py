@@ -1,6 +1,6 @@
 """docstrings: an extension of griffe, which reads the code for the API page.
 
-Docstrings have columns and formulas, so they are shown unchanged, in a block of text.
+Docstrings contain columns and formulas, so they are shown unchanged, as preformatted text.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""equations: LaTeX to MathML when the book is built. A hook of mkdocs.
 
-`\(…\)` and `$…$` in a line, `$$…$$` on lines of their own (pymdownx.arithmatex). Browsers draw MathML themselves: no
-script, no font. What the converter does not know would be left standing with its backslash: that is an error.
+`\(…\)` and `$…$` in a line, `$$…$$` on lines of their own (pymdownx.arithmatex). Browsers draw MathML themselves,
+without a script or a font. A command that the converter does not know would keep its backslash: that is an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Unknown(ValueError):
 
 
 def convert(latex: str, display: bool) -> str:
-    """MathML of one formula."""
+    """Convert one formula to MathML."""
     from latex2mathml import converter
 
     # The converter leaves no gap after a function's name; before a bracket there is to be none.
@@ -34,7 +34,7 @@ def convert(latex: str, display: bool) -> str:
 
 
 def replace(page: str) -> str:
-    """The HTML of a page with every formula converted."""
+    """Return the HTML of a page with every formula converted."""
 
     def one(match: re.Match) -> str:
         display = match.group(1) == "div"

@@ -1,9 +1,9 @@
 """include: show the repository's code in the book. A hook of mkdocs.
 
 A line `{{ minivae/latent.py:GaussianPosterior.forward }}` becomes that function as it stands in the repository, with a
-link to its place; `{{ path }}` is a whole file, `{{ path:__doc__ }}` a module's docstring. The name is found in the
-syntax tree, so the code carries no marks; a name that is not there is an error. Links of a page to files outside docs/
-lead to a page that shows the file.
+link to its place; `{{ path }}` shows a whole file, `{{ path:__doc__ }}` a module's docstring. Names are found in the
+syntax tree, so the code needs no markers; an unknown name is an error. Links from a page to files outside docs/ lead to
+a page that shows the file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class NotFound(ValueError):
 
 
 def find(path: str, name: str | None) -> tuple[str, int, int]:
-    """(text, first line, last line) of a file, or of the function, class, method or constant `name` in it."""
+    """Return (text, first line, last line) of a file, or of the function, class, method or constant `name` in it."""
     if not (ROOT / path).is_file():
         raise NotFound(f"{path}: no such file in the repository")
     text = (ROOT / path).read_text()
@@ -57,7 +57,7 @@ def _names(node: ast.AST) -> list[str]:
 
 
 def expand(markdown: str, page: str) -> str:
-    """`markdown` of the page at `page` (relative to docs/), with every directive filled in."""
+    """Fill in every directive of the page at `page` (relative to docs/)."""
 
     def block(match: re.Match) -> str:
         margin, path, name = match.groups()
@@ -71,12 +71,12 @@ def expand(markdown: str, page: str) -> str:
 
 
 def relative(page: str, path: str) -> str:
-    """The link from a page to the page that shows a file of the repository."""
+    """Return the link from a page to the page that shows a file of the repository."""
     return posixpath.relpath(f"source/{path}.md", posixpath.dirname(page) or ".")
 
 
 def outside(markdown: str, page: str) -> str:
-    """`markdown` with links to files outside docs/ turned to the pages that show them."""
+    """Point links to files outside docs/ at the pages that show them."""
 
     def link(match: re.Match) -> str:
         opening, target, rest = match.groups()
@@ -90,7 +90,7 @@ def outside(markdown: str, page: str) -> str:
 
 
 def shown() -> list[str]:
-    """The files of the repository that have a page: those a page includes or links to."""
+    """Return the files of the repository that have a page: those that a page includes or links to."""
     docs, found = ROOT / "docs", set()
     written = {file.relative_to(docs).as_posix(): file.read_text() for file in sorted(docs.rglob("*.md"))}
     for page, text in (written | pages()).items():
@@ -103,7 +103,7 @@ def shown() -> list[str]:
 
 
 def source_page(path: str) -> str:
-    """A page that shows the file, its lines numbered and each one an anchor."""
+    """Return a page that shows the file with numbered lines, each of them an anchor."""
     language = LANGUAGES.get(Path(path).suffix, "text")
     fence = "`" * 6
     text = (ROOT / path).read_text()
@@ -136,6 +136,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(content: str, page: Any, **_: Any) -> None:
-    """Tell mkdocs of the lines' anchors, set behind its back by the highlighter: links to them are checked."""
+    """Register the lines' anchors, which the highlighter adds, so that mkdocs can check links to them."""
     if page.file.src_uri.startswith("source/"):
         page.present_anchor_ids = set(page.present_anchor_ids or ()) | set(re.findall(r'id="(line-0-\d+)"', content))

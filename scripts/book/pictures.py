@@ -2,9 +2,9 @@
 
     python scripts/book/pictures.py [--full] [NAME …]
 
-`docs/figures/NAME.py` has `draw(full) → Figure`; the picture is docs/figures/out/NAME.svg, which git ignores. Built
-again: those that are missing or older than their script. `--full` (`make figures`) takes the long settings and draws
-all.
+`docs/figures/NAME.py` defines `draw(full) → Figure`; its picture is docs/figures/out/NAME.svg, which git ignores.
+The build draws pictures that are missing or older than their script. `--full` (`make figures`) draws all, with long
+settings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OUT = FIGURES / "out"
 
 
 def scripts() -> list[Path]:
-    """One script a figure; those that begin with _ are shared."""
+    """Return the scripts, one for each figure; files that begin with _ are shared."""
     return sorted(path for path in FIGURES.glob("*.py") if not path.name.startswith("_"))
 
 

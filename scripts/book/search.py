@@ -1,7 +1,7 @@
-"""search: the index once more as a script, for readers who open site/index.html from a folder. A hook of mkdocs.
+"""search: write the index as a script too, for readers who open site/index.html from a folder. A hook of mkdocs.
 
-A page from a folder may fetch no JSON, and may start no worker: the theme then takes the index from
-search/search_index.js, and docs/search.js stands in for its worker.
+A page opened from a folder may not fetch JSON or start a worker. The theme then reads the index from
+search/search_index.js, and docs/search.js replaces its worker.
 """
 
 from __future__ import annotations
