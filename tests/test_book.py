@@ -242,7 +242,7 @@ def test_what_a_browser_complains_of_is_heard(chromium, tmp_path, body, said):
 
 
 COMMANDS = ["train", "evaluate", "trace", "sample", "reconstruct", "encode", "info"]
-COMMANDS += ["gradcheck", "explain", "verify", "bench", "export"]
+COMMANDS += ["gradcheck", "explain", "verify", "bench", "export", "explore"]
 
 
 def test_the_commands_are_all_that_there_are():

@@ -19,6 +19,7 @@ from ..console import print_json, stdout
 from ..errors import UsageError, printable
 from .bench import bench
 from .explain import explain
+from .explore import explore
 from .export import export
 from .gradcheck import gradcheck
 from .options import (
@@ -371,6 +372,7 @@ def info(as_json: Json = False) -> None:
 
 
 app.command()(export)
+app.command()(explore)
 app.command()(gradcheck)
 app.command()(explain)
 app.command()(verify)
