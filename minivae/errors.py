@@ -37,6 +37,7 @@ class UsageWarning(UserWarning):
 # The packages that an optional part of minivae needs, by the extra of pyproject.toml that lists them.
 EXTRAS = {
     "digits": "scikit-learn",
+    "sklearn": '"scikit-learn>=1.6"',
     "viz": "matplotlib",
     "mkl": "mkl",
     "onnx": "onnx",

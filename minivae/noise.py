@@ -12,7 +12,7 @@ stream of its own.
     posterior   ε in training                      the row in the data    the epoch, or the model's own count
     prior       z ~ p(z) of `sample`               the row of the sample  0;  1: drawing x from p(x|z)
     evaluation  ε of objective and evaluation      the row in the data    0;  1: binarisation
-    importance  z of importance sampling           the row in the data    0
+    importance  z of importance sampling           the row in the data    0;  1 …: shares of the columns
     AIS         annealed importance sampling       the row in the data    0: z; 2t: momentum; 2t + 1: acceptance
 """
 

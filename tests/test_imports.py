@@ -24,6 +24,7 @@ FLOORS = [
     {"training", "evaluation"},
     {"trace", "export", "plots"},
     {"vae"},
+    {"sklearn"},
     {"gradcheck", "testing", "article", "bayes"},
     {"bench"},
     {"cli", "__main__"},

@@ -29,8 +29,10 @@ class Scale:
     factor: Array
 
     @classmethod
-    def fit(cls, kind: str, X: Array) -> Scale:
+    def fit(cls, kind: str, X: Array, weights: Array | None = None) -> Scale:
         """Fit a scale to X (N, D), with float64 statistics computed in blocks of rows.
+
+        weights   (N,) of the rows, ≥ 0: rows of weight 0 do not count; None: all alike
 
         Constant columns get factor 1, so they become 0, and one UsageWarning names them. UsageError for an unknown
         kind, values that are not finite, or columns that span more than float64 can hold.
@@ -40,6 +42,8 @@ class Scale:
             raise UsageError(f"a scale is fitted to an array (N, D) with N, D ≥ 1, not to one of shape {X.shape}")
         if kind == "none":
             return cls(kind, np.zeros(X.shape[1]), np.ones(X.shape[1]))
+        if weights is not None:
+            X, weights = X[weights > 0], weights[weights > 0]
         parts = list(blocks(X))
         low = np.min([X[rows].min(axis=0) for rows in parts], axis=0).astype(np.float64)
         high = np.max([X[rows].max(axis=0) for rows in parts], axis=0).astype(np.float64)
@@ -57,10 +61,10 @@ class Scale:
         if kind == "minmax":
             return cls(kind, low, span)
         # In units of the span nothing overflows or underflows; two passes, because E[x²] − E[x]² cancels.
-        total = sum(((X[rows] - low) / span).sum(axis=0) for rows in parts)
-        mean = total / len(X)
-        square = sum((((X[rows] - low) / span - mean) ** 2).sum(axis=0) for rows in parts)
-        return cls(kind, low + mean * span, np.where(constant, 1.0, span * np.sqrt(square / len(X))))
+        each = np.ones(len(X)) if weights is None else weights
+        mean = sum((each[rows, None] * ((X[rows] - low) / span)).sum(axis=0) for rows in parts) / each.sum()
+        square = sum((each[rows, None] * ((X[rows] - low) / span - mean) ** 2).sum(axis=0) for rows in parts)
+        return cls(kind, low + mean * span, np.where(constant, 1.0, span * np.sqrt(square / each.sum())))
 
     def apply(self, X: Array, dtype: Any = np.float32) -> Array:
         """(X − shift) / factor for X (…, D), computed in float64 and rounded once to dtype; 'none' gives X itself

@@ -124,12 +124,12 @@ def log_likelihood(
     log_px, error, host = np.empty(N), np.empty(N), vae.backend.to_host
     for part, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
         own = None if eps is None else vae.native("importance.given", checks.finite("eps", eps[:, part], to_host=host))
-        estimate, se = _log_likelihood(vae, batch, samples, numbers, own)
+        estimate, se = importance_sampled(vae, batch, samples, numbers, own)
         log_px[part], error[part] = host(estimate), host(se)
     return log_px - log_jacobian(vae, batches.scale), error
 
 
-def _log_likelihood(vae: Model, X: Array, K: int, rows: Array, eps: Array | None) -> tuple[Array, Array]:
+def importance_sampled(vae: Model, X: Array, K: int, rows: Array, eps: Array | None) -> tuple[Array, Array]:
     """ln p(x) and its standard error for a few rows X (b, D): running Σ w and Σ w², relative to the largest ln w."""
     xp, take, (b, L) = vae.backend.xp, vae.workspace.take, (X.shape[0], vae.latent_dim)
     H = vae.encoder.forward(X)

@@ -108,6 +108,12 @@ def is_known(name: str) -> bool:
     return _find(name) is not None
 
 
+def domain(name: str) -> str:
+    """Where the values of the likelihood called `name` live, as `Likelihood.domain`; "" for an unknown name."""
+    found = _find(name)
+    return found[0].domain if found else ""
+
+
 def make(name: str, backend: Backend, features: int) -> Likelihood:
     """The likelihood called `name`: "bernoulli", "gaussian:shared", "gaussian:0.5"."""
     found = _find(name)

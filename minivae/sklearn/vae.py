@@ -1,0 +1,82 @@
+"""The VAE as a transformer and a density."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .base import Estimator
+
+
+class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
+    """A variational auto-encoder: `transform` to latent means, `score_samples` for ln p(x), `sample` for new rows.
+
+    latent_dim, hidden, activation, objective, samples, backend, dtype   as in `minivae.VAE`; dtype: float64
+    likelihood   "auto": bernoulli where every value is 0 or 1, else gaussian; or a name that `minivae.VAE` takes
+    scale        "auto": standard where the likelihood explains real numbers, else none; or none, minmax, standard
+    binarize     "auto": none for a table; or none, threshold, static, dynamic
+    beta, free_bits, epochs, batch_size, schedule, clip, patience   as in `minivae.VAE.fit`
+    optimizer    adam, adamw, sgd, nesterov, rmsprop, adagrad, with `lr` and `weight_decay`; or an optimizer, copied
+    validation   the share of the rows held out, which chooses the best epoch and serves `patience`
+    importance   K, samples of z for each row in `score_samples`
+    verbose      whether `fit` prints its progress
+    random_state   an integer is the model's seed itself
+
+    Attributes of a fitted one: `vae_` (the `minivae.VAE`), `history_` (a row an epoch), `likelihood_` and `reason_`
+    (what "auto" chose, and why), `n_iter_` (epochs), `n_features_in_`, `feature_names_in_`.
+    """
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> VAE:
+        """Train anew on X (N, D), N ≥ 2; y is not used.
+
+        sample_weight   (N,) of the rows in the loss, ≥ 0
+        """
+        self._fit(validate_data(self, X, ensure_min_samples=2), sample_weight)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> VAE:
+        """One more epoch, over X (N, D). The first call chooses likelihood and scale, so it should have many rows."""
+        first = not hasattr(self, "vae_")
+        X = validate_data(self, X, reset=first, ensure_min_samples=2 if first else 1)
+        weights = self._weights(X, sample_weight)
+        if first:
+            self._begin(X, weights)
+        history = self.vae_.fit(
+            X, 1, self.batch_size, self._optimizer, beta=self.beta, binarize=self.vae_.binarize, clip=self.clip,
+            free_bits=self.free_bits, progress=bool(self.verbose), weights=weights,
+        )  # fmt: skip
+        last = self.history_.rows[-1] if len(self.history_) else {"epoch": 0, "step": 0}
+        self.history_.rows.append(history.rows[0] | {name: last[name] + history.rows[0][name] for name in last})
+        self.n_iter_ = len(self.history_)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """X (N, D) → the means of q(z|x), (N, latent_dim)."""
+        return np.ascontiguousarray(self.vae_.encode(self._rows(X))[0])
+
+    def inverse_transform(self, Z: Any) -> np.ndarray:
+        """Z (N, latent_dim) → E[x|z] (N, D), in the data's units."""
+        check_is_fitted(self)
+        return self.vae_.decode(check_array(Z, dtype=np.float64))
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The mean of `score_samples`: what `GridSearchCV` makes as large as it can."""
+        return float(np.mean(self.score_samples(X)))
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+        """Draw new rows x ~ p(x), (n_samples, D), in the data's units; the same rows each time for one integer."""
+        check_is_fitted(self)
+        return self.vae_.sample(n_samples, int(check_random_state(random_state).randint(2**31)), draw=True)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.vae_.latent_dim
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = [np.dtype(self.dtype).name]
+        return tags
