@@ -246,17 +246,6 @@ def test_resume_with_another_option_or_other_data_is_refused(run, tmp_path):
     assert "leave one of the two out" in one_line("train", "digits", "--out", run, "--resume", "--force")
 
 
-def test_a_config_of_another_width_is_refused_before_a_model_of_it_is_made(run, tmp_path, monkeypatch):
-    shutil.copytree(run, tmp_path / "r")
-    config = json.loads((run / "config.json").read_text())
-    config["options"]["latent"] = 5_000_000  # 2.5 GB with Adam's moments
-    (tmp_path / "r/config.json").write_text(json.dumps(config))
-    monkeypatch.setenv("MINIVAE_MAX_BYTES", str(10**12))
-    message = one_line("train", "digits", "--out", tmp_path / "r", "--resume")
-    assert "latent_dim 5000000" in message
-    assert "they are of different runs" in message
-
-
 def test_resume_sees_that_a_file_has_changed(tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     ok("train", "x.npy", "--out", "r", *SMALL, cwd=tmp_path)

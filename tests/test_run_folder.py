@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -350,6 +351,32 @@ def test_a_damaged_config_is_named_in_one_line(harm, data, tmp_path, capsys):
         assert str(caught.value).isprintable()
     assert content(tmp_path / "r") == before
     capsys.readouterr()
+
+
+HUGE = {
+    "latent": {"latent": 2**20},
+    "hidden": {"hidden": str(2**20)},
+    "classes": {"likelihood": f"categorical:{2**20}"},
+    "samples": {"samples": 2**20},
+    "batch size": {"batch_size": 2**52},
+}
+
+
+@pytest.mark.parametrize("options", HUGE.values(), ids=HUGE)
+def test_a_config_of_another_size_than_the_checkpoint_is_refused_before_it_takes_memory(options, data, tmp_path):
+    train(data, tmp_path / "r", "--epochs", "1")
+    config = json.loads((tmp_path / "r/config.json").read_text())
+    config["options"].update(options)
+    (tmp_path / "r/config.json").write_text(json.dumps(config))
+    before = content(tmp_path / "r")
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match=r"of different runs|the model needs floats|only --epochs may change"):
+            app(["train", str(data), "--out", str(tmp_path / "r"), "--resume"], standalone_mode=False)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+    assert content(tmp_path / "r") == before
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "NaN", '{"data": ' + "[" * 100_000, "\xff"])

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +21,7 @@ import numpy as np
 from msgspec import Meta
 
 from .. import checks
+from ..backend import Backend
 from ..datasets.load import Dataset, load
 from ..datasets.named import NAMED
 from ..disk import LOCK_FILE, TEMPORARY, write_whole
@@ -129,17 +129,22 @@ def open_run(folder: str | os.PathLike, backend: str = "auto", kernels: str | No
     return Run(folder, config, vae)
 
 
-def check_widths(folder: Path, features: int, latent_dim: int, hidden: Sequence[int]) -> None:
-    """Raise UsageError unless the model of a run to be resumed has these widths; nothing of their size is allocated."""
-    if not (folder / MODEL_FILE).exists():  # the training says so
+def check_model(folder: Path, arguments: dict[str, Any], backend: Backend) -> None:
+    """Raise UsageError unless a run to be resumed holds the tensors of the model that these arguments of VAE make.
+
+    Nothing of their size is allocated.
+    """
+    path = folder / MODEL_FILE
+    if not path.exists():  # the training says so
         return
-    model = files.read(folder / MODEL_FILE).model
-    for name, expected in {"features": features, "latent_dim": latent_dim, "hidden": list(hidden)}.items():
-        if model.get(name) != expected:
+    saved = files.read(path)
+    for name in ("features", "latent_dim", "hidden"):
+        if saved.model.get(name) != arguments[name]:
             raise UsageError(
-                f"{folder / CONFIG_FILE} and its data say {name} {expected}, and the model beside it has "
-                f"{model.get(name)}: they are of different runs"
+                f"{folder / CONFIG_FILE} and its data say {name} {arguments[name]}, and the model beside it has "
+                f"{saved.model.get(name)!r:.80}: they are of different runs"
             )
+    files.check_tensors(files.shapes(arguments, backend), saved.tensors, "", path)
 
 
 class TrainOptions(msgspec.Struct, forbid_unknown_fields=True):

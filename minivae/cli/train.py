@@ -57,16 +57,18 @@ class Session:
         backend = Backend(o["backend"], o["kernels"], o["dtype"], tf32=o["tf32"])
 
         data = load(self.source, o["seed"])
-        if resume:
-            runs.check_widths(self.folder, data.features, o["latent"], hidden)
         part = runs.split_of(data, "train", o)
         held = runs.split_of(data, "validation", o) if o["validation"] else None
         scale = Scale.fit(o["scale"], part.X)
         likelihood, why, binarize = self.choose(part.X, data)
-        vae = VAE(
-            data.features, o["latent"], hidden, o["activation"], likelihood, o["objective"], o["samples"],
-            antithetic=o["antithetic"], backend=backend, seed=o["seed"], init=o["init"],
-        )  # fmt: skip
+        arguments = {
+            "features": data.features, "latent_dim": o["latent"], "hidden": list(hidden), "activation": o["activation"],
+            "likelihood": likelihood, "objective": o["objective"], "samples": o["samples"],
+            "antithetic": o["antithetic"], "seed": o["seed"], "init": o["init"],
+        }  # fmt: skip
+        if resume:
+            runs.check_model(self.folder, arguments, backend)
+        vae = VAE(**arguments, backend=backend)
         training_options = Options(
             o["epochs"], o["batch_size"], optimizer,
             validation=None if held is None else held.X, validation_rows=None if held is None else held.rows,

@@ -107,9 +107,9 @@ def tensors_of(vae: Model, flat: Any = None, prefix: str = "") -> dict[str, np.n
     return {prefix + name: vae.backend.to_host(vae.buffer.view(flat, name)) for name in vae.buffer.shapes}
 
 
-def check_tensors(shapes: dict[str, Shape], tensors: dict[str, np.ndarray], prefix: str, source: Any) -> None:
+def check_tensors(expected: dict[str, Shape], tensors: dict[str, np.ndarray], prefix: str, source: Any) -> None:
     """Raise UsageError unless the tensors of these names are there, floats of these shapes."""
-    for name, shape in shapes.items():
+    for name, shape in expected.items():
         array = tensors.get(prefix + name)
         if array is None:
             raise UsageError(f"{source}: the tensor {prefix + name!r} is missing")
@@ -183,7 +183,7 @@ def build(
     backend = resolve(backend, kernels, dtype)
     try:
         # before anything is allocated: a small file may describe a model of any size
-        check_tensors(_shapes(checkpoint.model, backend), checkpoint.tensors, prefix, source)
+        check_tensors(shapes(checkpoint.model, backend), checkpoint.tensors, prefix, source)
         vae = cls(backend=backend, **{**checkpoint.model, "hidden": tuple(checkpoint.model["hidden"])})
     except UsageError as error:
         raise (
@@ -215,8 +215,8 @@ def _put_units(vae: Model, checkpoint: Checkpoint, source: Any) -> None:
         raise UsageError(f"{source}: {schema.one_line(error)}") from None
 
 
-def _shapes(model: dict[str, Any], backend: Backend) -> dict[str, Shape]:
-    """The tensors of the model that a file describes, name → shape; nothing of their size is allocated."""
+def shapes(model: dict[str, Any], backend: Backend) -> dict[str, Shape]:
+    """The tensors of a model, name → shape, from the arguments of VAE; nothing of their size is allocated."""
     described = msgspec.convert(model, schema.Architecture)
     if not likelihoods.is_known(described.likelihood):
         raise UsageError(
