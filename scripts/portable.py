@@ -26,7 +26,6 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".portable"
-EXTRAS = ("test", "digits", "viz", "download")
 
 # Prints the libraries that a process under the setting uses.
 PROBE = """
@@ -72,11 +71,14 @@ SETTINGS = [
 def requirements(lowest: bool) -> list[str]:
     """Return the packages that the tests need, at their lower bounds or as in pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    texts = project["dependencies"] + [text for extra in EXTRAS for text in project["optional-dependencies"][extra]]
-    found = []
+    extras = project["optional-dependencies"]
+    texts, found = project["dependencies"] + extras["test"], []
     for text in texts:
         wanted = Requirement(text)
-        if wanted.name == "minivae" or (wanted.marker and not wanted.marker.evaluate()):
+        if wanted.name == "minivae":
+            texts.extend(one for extra in sorted(wanted.extras) for one in extras[extra])
+            continue
+        if wanted.marker and not wanted.marker.evaluate():
             continue
         bound = next((one.version for one in wanted.specifier if one.operator in (">=", "==")), None)
         found.append(f"{wanted.name}=={bound}" if lowest and bound else f"{wanted.name}{wanted.specifier}")
