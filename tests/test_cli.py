@@ -518,7 +518,6 @@ def test_trace_prints_a_table_and_json(run):
 
 
 def test_trace_of_a_run_whose_parameters_hold_nan_names_the_tensor(run, tmp_path):
-    import shutil
 
     from minivae.training.checkpoint import read, write
 

@@ -189,7 +189,7 @@ def build(
         raise (
             error if str(error).startswith(str(source)) else UsageError(f"{source}: {schema.one_line(error)}")
         ) from None
-    except (TypeError, ValueError) as error:
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
         message = schema.one_line(error)
         raise UsageError(f"{source}: the description of the model makes no sense: {message}") from None
     vae.passes = checkpoint.training.get("passes", 0)
