@@ -6,7 +6,7 @@ Users ignore a checker that raises false alarms. minivae's gradients are right, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -26,7 +26,7 @@ class Family:
     failed: int = 0
     derivatives: int = 0
     kinks: int = 0
-    worst: float = 0.0
+    worst_error: float = 0.0
     worst_seed: int = 0
     first_failure: str = ""
 
@@ -49,19 +49,7 @@ class Outcome:
             "ok": self.exit_code == 0,
             "exit_code": self.exit_code,
             "seeds": self.seeds,
-            "targets": [
-                {
-                    "name": name,
-                    "checks": family.checks,
-                    "failed": family.failed,
-                    "derivatives": family.derivatives,
-                    "kinks": family.kinks,
-                    "worst_error": plain(family.worst),
-                    "worst_seed": family.worst_seed,
-                    "first_failure": family.first_failure,
-                }
-                for name, family in self.families.items()
-            ],
+            "targets": [plain({"name": name, **asdict(family)}) for name, family in self.families.items()],
         }
 
     def render(self) -> RenderableType:
@@ -72,7 +60,7 @@ class Outcome:
                 str(f.failed),
                 str(f.derivatives),
                 str(f.kinks),
-                error(f.worst),
+                error(f.worst_error),
                 str(f.worst_seed),
                 verdict("wrong" if f.failed else "ok"),
             )
@@ -103,8 +91,8 @@ def _add(family: Family, result: Result, seed: int) -> None:
     family.derivatives += sum(t.checked for t in result.tensors)
     family.kinks += sum(t.kinks for t in result.tensors)
     worst = max((t.error for t in result.tensors), default=0.0)
-    if worst >= family.worst:
-        family.worst, family.worst_seed = worst, seed
+    if worst >= family.worst_error:
+        family.worst_error, family.worst_seed = worst, seed
     if not result.ok:
         family.failed += 1
         said = [h.text for h in result.hints] + [f.message for f in result.findings if f.verdict == "wrong"]

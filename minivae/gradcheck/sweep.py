@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..console import plain
+from ..console import error, plain, table
 from ..errors import UsageError, how_to_install
 from .numeric import EPS, FLOOR, STEP, Probe
 from .problem import Problem, Settings
@@ -29,8 +29,6 @@ METHODS = {
     "richardson": "two central differences, error ~ h⁴",
     "complex": "Im f(x+ih) / h, error ~ h², no round-off",
 }
-_DRAWN = ["complex", "richardson", "forward", "central"]  # in this order: later marks cover earlier ones
-_MARKS = {"forward": "f", "central": "c", "richardson": "r", "complex": "i"}
 
 
 @dataclass
@@ -61,30 +59,15 @@ class Curve:
         return self.steps[int(np.nanargmin(self.errors[method]))]
 
     def render(self) -> RenderableType:
-        """Draw the curve in characters: a column for each factor of 2 in h, a row for each factor of 10 in error."""
-        rows = []
-        for decade in range(1, -18, -1):
-            line = Text(f"{f'1e{decade:+03d}':>6} ┤")
-            for i in range(len(self.steps)):
-                mark, style = " ", ""
-                if abs(self.steps[i] - STEP) < STEP / 4:
-                    mark, style = "·", "dim"
-                for method in sorted(self.errors, key=_DRAWN.index):
-                    errors = self.errors[method]
-                    if np.isfinite(errors[i]) and round(float(np.log10(max(errors[i], 1e-17)))) == decade:
-                        mark, style = _MARKS[method], {"richardson": "bold green", "complex": "cyan"}.get(method, "")
-                line.append(mark, style)
-            rows.append(line)
-        axis = Text("        " + "".join("┴" if i % 10 == 0 else "─" for i in range(len(self.steps))))
-        labels = Text("   h =  " + "".join(f"{f'2^-{i}':<10}" for i in range(0, len(self.steps), 10)))
-        legend = [
-            Text(f"  {_MARKS[m]}  {METHODS[m]}; least {np.nanmin(self.errors[m]):.0e} at h = {self.best(m):.0e}")
-            for m in self.errors
-        ]
-        head = Text(f"{self.target}: median relative error of {self.entries} entries against the step h", "bold")
-        used = Text(f"  ·  the step in use for |x| ≤ 1, h = {STEP:.0e}: {METHODS['richardson']}", "dim")
-        wrote = [Text(f"wrote {self.picture}")] if self.picture else []
-        return Group(head, *rows, axis, labels, *legend, used, *wrote)
+        """Tabulate the best step of each method; `picture` draws the curve."""
+        made = table("method", "least error", "at h", "", left=(0, 3))
+        for method, errors in self.errors.items():
+            cells = (error(float(np.nanmin(errors))), error(self.best(method)))
+            made.add_row(method, *cells, Text(METHODS[method]))
+        head = Text(f"{self.target}: median relative error of {self.entries} entries, smallest over the step h", "bold")
+        used = f"the step in use for |x| ≤ 1: h = {STEP:.0e}, {METHODS['richardson']}"
+        wrote = f"wrote {self.picture}" if self.picture else "-o FILE.png draws the error against h"
+        return Group(head, made, Text(used), Text(wrote))
 
 
 def run(problem: Problem, settings: Settings) -> Curve:
