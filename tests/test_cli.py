@@ -9,10 +9,8 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -265,61 +263,6 @@ def test_evaluating_a_run_whose_file_has_changed_says_so(tmp_path):
     assert "x.npy has changed since r was trained on it" in result.stderr
 
 
-def _start(folder, *more):
-    command = [
-        sys.executable,
-        "-m",
-        "minivae",
-        "train",
-        "digits",
-        "--out",
-        str(folder),
-        "--hidden",
-        "64",
-        "--latent",
-        "2",
-    ]
-    return subprocess.Popen(
-        [*command, "--batch-size", "20", *more], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-        env=os.environ | {"MINIVAE_SAVE_SECONDS": "0"},
-    )  # fmt: skip
-
-
-def _wait_for_epochs(folder, process, epochs):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        path = Path(folder) / "history.csv"
-        if path.exists() and path.read_bytes().count(b"\n") > epochs:
-            return
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    raise AssertionError("too slow")
-
-
-def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path):
-    process = _start(tmp_path / "r", "--epochs", "9999")
-    _wait_for_epochs(tmp_path / "r", process, 2)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "--resume" in errors
-    assert "Traceback" not in errors
-    ok("evaluate", tmp_path / "r")
-
-
-def test_kill_9_loses_nothing(tmp_path):
-    options = ["--epochs", "6", "--validation", "0.1"]
-    process = _start(tmp_path / "cut", *options)
-    _wait_for_epochs(tmp_path / "cut", process, 3)
-    process.kill()
-    process.communicate(timeout=30)
-    ok("train", "digits", "--out", tmp_path / "cut", "--resume")
-    process = _start(tmp_path / "whole", *options)
-    process.communicate(timeout=120)
-    whole, cut = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut"))
-    assert whole == cut
-
-
 @pytest.mark.parametrize("listener", ["true", "head -1", "cat > /dev/full"])
 def test_a_training_goes_on_when_its_output_is_closed_or_full(listener, tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
@@ -337,13 +280,6 @@ def test_a_run_of_which_only_the_config_is_left_can_be_resumed(tmp_path):
         (tmp_path / "r" / name).unlink()
     ok("train", "digits", "--out", tmp_path / "r", "--resume")
     assert np.isfinite(json.loads(ok("evaluate", tmp_path / "r", "--json"))["elbo"])
-
-
-def test_leftovers_of_a_killed_write_are_no_obstacle(tmp_path):
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r/.config.json.77.minivae-tmp").write_text("{")
-    ok("train", "digits", "--out", tmp_path / "r", *SMALL)
-    assert not (tmp_path / "r/.config.json.77.minivae-tmp").exists()
 
 
 def test_test_rows_that_the_model_cannot_explain_are_found_before_the_training(tmp_path):

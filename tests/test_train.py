@@ -19,7 +19,7 @@ import minivae as mv
 from minivae.errors import UsageError, UsageWarning
 from minivae.evaluation.bounds import evaluate
 from minivae.training import checkpoint
-from minivae.training.history import COLUMNS, TIMES, read_history
+from minivae.training.history import COLUMNS, TIMES
 from minivae.training.options import Options
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -485,15 +485,6 @@ def test_history_is_cut_back_to_the_checkpoint(tmp_path):
     assert [row["epoch"] for row in history_without_times(tmp_path / "r")] == ["1", "2", "3", "4", "5"]
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path):
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r/.model.safetensors.77.minivae-tmp").write_bytes(b"half")
-    fit(model(), run=tmp_path / "r", resume=True, **OPTIONS)
-    fit(model(), run=tmp_path / "whole", **OPTIONS)
-    cut, whole = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("r", "whole"))
-    assert cut == whole
-
-
 def test_fewer_epochs_than_there_are_is_an_error(tmp_path):
     fit(model(), run=tmp_path / "r", **OPTIONS)
     with pytest.raises(UsageError, match="has 5 epochs behind it"):
@@ -558,13 +549,6 @@ def test_a_run_that_cannot_be_gone_on_with_says_so_and_is_left_as_it_was(harm, m
 def test_binarised_rows_are_looked_at_as_what_they_become():
     with pytest.warns(mv.UsageWarning, match="take 'bernoulli'"):
         fit(model(likelihood="continuous-bernoulli"), binarize="dynamic")
-
-
-def test_leftovers_of_a_killed_write_are_cleared(tmp_path):
-    fit(model(), run=tmp_path / "r", **OPTIONS)
-    (tmp_path / "r/.model.safetensors.123.minivae-tmp").write_bytes(b"half")
-    fit(model(), run=tmp_path / "r", resume=True, **OPTIONS)
-    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["history.csv", "model.safetensors"]
 
 
 @pytest.fixture(scope="module")
@@ -656,15 +640,3 @@ def test_a_process_killed_again_and_again_ends_as_the_one_that_was_left_alone(tm
     whole, cut = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut"))
     assert whole == cut
     assert history_without_times(tmp_path / "whole") == history_without_times(tmp_path / "cut")
-
-
-def test_ctrl_c_saves_between_two_steps_and_raises(tmp_path):
-    process = start(tmp_path / "r", epochs=10_000)
-    wait_for_epoch(tmp_path / "r", process, 2)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) != 0
-    held = mv.VAE.load(tmp_path / "r/model.safetensors", which="last")
-    assert np.isfinite(held.buffer.data).all()
-    epochs = len(read_history(tmp_path / "r"))
-    assert start(tmp_path / "r", epochs + 1, "resume").wait(120) == 0
-    assert len(read_history(tmp_path / "r")) == epochs + 1
