@@ -20,6 +20,7 @@ import ctypes
 import platform
 import threading
 import time
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from ._math import intrinsic
 
 # Words that different threads write lie 128 bytes apart: the pair of cache lines that processors fetch together.
 WORD, TASK, DATA, DONE, ASLEEP, LOCK, BUSY, ALONE_UNTIL, STOP = 0, 16, 17, 32, 48, 49, 64, 65, 80
-CLOCK, CLOCK_ID, ACQUIRE, RELEASE, WORKERS = 81, 82, 83, 84, 85
+CLOCK, CLOCK_ID, ACQUIRE, RELEASE, WORKERS, COMPUTE = 81, 82, 83, 84, 85, 86
 FIRST, APART = 96, 16  # where the ASLEEP and LOCK of the first worker are, and how far on those of the next
 
 IDLE = 100_000  # a worker looks for work so long: longer than Python needs from one kernel to the next
@@ -192,8 +193,7 @@ def _wake(pool, bed):
         call(_load(pool + 8 * RELEASE), (_load(bed + 8),))
 
 
-@cfunc(types.void(*[types.int64] * 4), cache=CACHE)
-def _hand_over(pool, task, data, shares):
+def _compute(pool, task, data, shares):
     """Compute all shares of a task, with the workers if they can be had."""
     start = _now(pool)
     if start < _load(pool + 8 * ALONE_UNTIL) or _exchange(pool + 8 * BUSY, 1) == 1:
@@ -224,6 +224,18 @@ def _hand_over(pool, task, data, shares):
     _store(pool + 8 * BUSY, 0)
 
 
+@cache
+def _compiled():
+    """`_compute` as a C function; compiled, or read from the disk, with the first pool."""
+    return cfunc(types.void(*[types.int64] * 4), cache=CACHE)(_compute)
+
+
+@njit(**_OPTIONS, inline="always")
+def compute(pool, task, data, shares):
+    """The same for kernels: a call by address links none of it into them."""
+    call(_load(pool + 8 * COMPUTE), (pool, task, data, shares))
+
+
 @njit(**_OPTIONS)
 def _work(pool, worker):
     """What a worker does until STOP is 1."""
@@ -249,7 +261,7 @@ def _work(pool, worker):
 
 
 class Pool:
-    """`workers` threads; `address` is its memory's, `hand_over` that of the function (pool, task, data, shares)."""
+    """`workers` threads; `address` is its memory's."""
 
     def __init__(self, workers):
         python = ctypes.pythonapi
@@ -258,11 +270,11 @@ class Pool:
         words = self._memory[-self._memory.ctypes.data % 128 // 8 :]
         words[CLOCK], words[CLOCK_ID] = _clock(), time.CLOCK_MONOTONIC
         words[ACQUIRE], words[RELEASE] = _address(python.PyThread_acquire_lock), _address(python.PyThread_release_lock)
-        words[WORKERS] = workers
+        words[WORKERS], words[COMPUTE] = workers, _compiled().address
         for bed in (ASLEEP, *range(FIRST, FIRST + APART * workers, APART)):
             words[bed + LOCK - ASLEEP] = lock = python.PyThread_allocate_lock()
             python.PyThread_acquire_lock(ctypes.c_void_p(lock), 1)
-        self.words, self.address, self.hand_over = words, words.ctypes.data, _hand_over.address
+        self.words, self.address = words, words.ctypes.data
         self.threads = [
             threading.Thread(target=_work, args=(self.address, i), name=f"minivae-{i + 1}", daemon=True)
             for i in range(workers)

@@ -11,12 +11,12 @@ A kernel computes one share of its rows. It takes which one, and how many there 
         start, stop = share(t, shares, X.shape[0], 1)
         ...                                              the loops over the rows start … stop − 1
 
-and is started by `run(_op, X.size, out, X)`. What a row gets never depends on the number of shares.
+and is started by `run(_op, X.size, out, X)`. With −(the pool's address) as t, `share` gives all shares to the pool and
+leaves none here. What a row gets never depends on the number of shares.
 """
 
 import os
 import threading
-from types import FunctionType
 from typing import Any
 
 from llvmlite import ir
@@ -25,6 +25,7 @@ from numba.core import cgutils
 
 from . import _pool
 from ._cache import CACHE
+from ._math import intrinsic
 
 LINE = 16  # a share of a flat array is a multiple of this many elements: whole cache lines of float32
 GRAIN = 1 << 14  # elements worth a share: some 10 µs of work, against 1 µs for the hand-over
@@ -64,76 +65,63 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-@_pool.intrinsic
-def _task(context, kernel, arguments, shares):
-    """The task kernel(*arguments, t, shares) for `_pool`: the addresses of its function and of its data."""
-    inputs = (*arguments.types, types.int64)
-    signature = kernel.get_call_type(context, (*inputs, types.int64), {})
+# A kernel (…, t, shares), compiled when it is used; it calls `share` once.
+shared = njit(**_OPTIONS, cache=CACHE)
 
-    def generate(context, builder, _, values):
-        _, packed, shares = values
-        compiled = kernel.dispatcher.overloads[signature.args]
-        context.active_code_library.add_linking_library(compiled.library)
-        word = ir.IntType(64)
-        kinds = [context.get_value_type(kind) for kind in inputs]
-        data = cgutils.alloca_once(builder, ir.LiteralStructType(kinds))
-        elements = [builder.extract_value(packed, i) for i in range(len(inputs) - 1)]
-        for i, value in enumerate((*elements, shares)):
-            builder.store(value, cgutils.gep_inbounds(builder, data, 0, i))
-        function = ir.Function(
-            builder.module, ir.FunctionType(ir.VoidType(), [word, word]), builder.function.name + ".task"
-        )
-        function.linkage = "internal"
-        inner = ir.IRBuilder(function.append_basic_block("entry"))
-        address, t = function.args
-        stored = inner.inttoptr(address, ir.LiteralStructType(kinds).as_pointer())
-        *rest, number = (inner.load(cgutils.gep_inbounds(inner, stored, 0, i)) for i in range(len(kinds)))
-        context.call_internal_no_propagate(inner, compiled.fndesc, signature, [*rest, t, number])
+
+@intrinsic
+def _task(context):
+    """What calls the kernel that this stands in, with its arguments here but another t: for `_pool`.
+
+    The addresses of a C function (data, t), and of its data: the kernel's arguments as LLVM has them, in one record.
+    """
+
+    def generate(context, builder, signature, values):
+        kernel, word = builder.function, ir.IntType(64)
+        outcome, arguments = kernel.args[:2], kernel.args[2:]  # Numba's own two: the result and the exception
+        record = ir.LiteralStructType([argument.type for argument in arguments])
+        data = cgutils.alloca_once(builder, record)
+        for i, argument in enumerate(arguments):
+            builder.store(argument, cgutils.gep_inbounds(builder, data, 0, i))
+        task = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [word, word]), f"{kernel.name}.task")
+        task.linkage = "internal"
+        inner = ir.IRBuilder(task.append_basic_block())
+        held = inner.inttoptr(task.args[0], record.as_pointer())
+        given = [inner.load(cgutils.gep_inbounds(inner, held, 0, i)) for i in range(len(arguments))]
+        given[-2] = task.args[1]
+        ignored = [inner.alloca(pointer.type.pointee) for pointer in outcome]
+        inner.call(kernel, [*ignored, *given], attrs=("noinline",))  # a copy of its code might round in another order
         inner.ret_void()
-        addresses = [builder.ptrtoint(pointer, word) for pointer in (function, data)]
-        return context.make_tuple(builder, types.UniTuple(types.int64, 2), addresses)
+        return context.make_tuple(builder, signature.return_type, [builder.ptrtoint(p, word) for p in (task, data)])
 
-    return types.UniTuple(types.int64, 2)(kernel, arguments, shares), generate
-
-
-_kernel: Any = None  # in each copy of `_launch`, the kernel that it launches
+    return types.UniTuple(types.int64, 2)(), generate
 
 
-def _launch(pool, hand_over, shares, *arguments):
-    task, data = _task(_kernel, arguments, shares)
-    if pool == 0:
-        for t in range(shares):
-            _pool.call(task, (data, t))
-    else:
-        _pool.call(hand_over, (pool, task, data, shares))
+@njit(nogil=True, inline="always")
+def share(t, shares, n, unit):
+    """The range [start, stop) of n that is share t, in multiples of `unit`; (0, 0) where the pool computes them all."""
+    if t < 0:
+        task, data = _task()
+        _pool.compute(-t, task, data, shares)
+        n = 0
+    return part(t, shares, n, unit)
 
 
-class shared:
-    """Decorator: a kernel (…, t, shares), compiled when it is used, and started by `run`."""
-
-    def __init__(self, function):
-        # Numba's disk cache knows a function by its file, name and line: `_launch` takes those of the kernel.
-        code = _launch.__code__.replace(
-            co_filename=function.__code__.co_filename,
-            co_firstlineno=function.__code__.co_firstlineno,
-            co_name=function.__name__,
-            co_qualname=function.__qualname__,
-        )
-        self.kernel = njit(**_OPTIONS)(function)
-        scope = {"_task": _task, "_pool": _pool, "_kernel": self.kernel}
-        launch = FunctionType(code, scope, function.__name__)
-        launch.__qualname__, launch.__module__ = function.__qualname__, function.__module__
-        self.launch = njit(**_OPTIONS, cache=CACHE)(launch)
+@njit(nogil=True, inline="always")
+def part(t, parts, n, unit):
+    """The range [start, stop) of n that is part t, in multiples of `unit`."""
+    units = (n + unit - 1) // unit
+    return min(t * units // parts * unit, n), min((t + 1) * units // parts * unit, n)
 
 
 def run(kernel, elements, *arguments, grain=GRAIN, per_thread=PER_THREAD):
     """kernel(*arguments, t, shares) for every share, by as many threads as so many elements are worth."""
     shares = 1 if _limit == 1 else max(1, min(per_thread * _limit, elements // grain))
     if shares == 1 or _forked:
-        kernel.launch(0, 0, shares, *arguments)
+        for t in range(shares):
+            kernel(*arguments, t, shares)
     else:
-        pool = _running or _start()
-        kernel.launch(pool.address, pool.hand_over, shares, *arguments)
+        kernel(*arguments, -(_running or _start()).address, shares)
 
 
 def _start():
@@ -149,10 +137,3 @@ def _start():
 def add(count, n):
     """count (1,) int64: += n, whatever other shares add to it meanwhile."""
     _pool.add(count.ctypes.data, n)
-
-
-@njit(nogil=True, inline="always")
-def share(t, threads, n, unit):
-    """The range [start, stop) of n that belongs to thread t, in multiples of `unit`."""
-    units = (n + unit - 1) // unit
-    return min(t * units // threads * unit, n), min((t + 1) * units // threads * unit, n)

@@ -72,7 +72,7 @@ def _gemm(address, wide, out, A, B, order_A, order_B, t, shares):
     step_A, step_B, size = A.shape[1], B.shape[1], out.itemsize
     by_rows = m >= FEW_ROWS
     one = like(out, 1.0)
-    start, stop = share(t, shares, m, 8) if by_rows else share(t, shares, n, LINE)
+    start, stop = share(t, shares, m if by_rows else n, 8 if by_rows else LINE)
     a, b, c = A.ctypes.data, B.ctypes.data, out.ctypes.data
     rows, columns = m, n
     if by_rows:

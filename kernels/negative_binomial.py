@@ -23,7 +23,7 @@ from ._math import exp, kernel, log1p_unit
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
 from ._special import log_factorial, log_rising, special, stirling
-from ._threads import add, run, share, shared
+from ._threads import add, part, run, share, shared
 from .gaussian import LOGVAR_MAX, LOGVAR_MIN
 from .poisson import LOGRATE_MAX, counts
 
@@ -90,9 +90,9 @@ def _negative_binomial(nll_rows, d_logmean, clamped, table, logmean, X, weight, 
     R, parts = logmean.shape[0], table.shape[0] - FEATURE_ROWS
     count = 0
     first, last = share(t, shares, parts, 1)
-    for part in range(first, last):
-        start, stop = share(part, parts, R, 1)
-        d_theta = table[FEATURE_ROWS + part]
+    for p in range(first, last):
+        start, stop = part(p, parts, R, 1)
+        d_theta = table[FEATURE_ROWS + p]
         for r in range(start, stop):
             b = r % B
             w = float(weight[r * weight_step])
@@ -119,9 +119,9 @@ def _negative_binomial(nll_rows, d_logmean, clamped, table, logmean, X, weight, 
 @kernel
 def _add_parts(d_logtheta, table, logtheta):
     """The sum of the parts of dt, where t is not clamped; else 0."""
-    for part in range(FEATURE_ROWS + 1, table.shape[0]):
+    for p in range(FEATURE_ROWS + 1, table.shape[0]):
         for j in range(logtheta.size):
-            table[FEATURE_ROWS, j] += table[part, j]
+            table[FEATURE_ROWS, j] += table[p, j]
     for j in range(logtheta.size):
         d_logtheta[j] = table[FEATURE_ROWS, j] if table[0, j] == float(logtheta[j]) else 0.0
 

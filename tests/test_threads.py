@@ -264,6 +264,22 @@ def assert_it_runs(script, **environment):
     return done.stdout, done.stderr
 
 
+BYTES = """
+    import hashlib, numpy as np, minivae as mv
+    X = np.random.default_rng(0).random((400, 30))
+    vae = mv.VAE(30, 4, (16,), activation="sigmoid", init="he", backend=mv.Backend("numpy", dtype="float64"))
+    vae.fit(X, epochs=4, batch_size=100, optimizer=mv.SGD(1e-3))
+    print(hashlib.sha256(vae.buffer.state.tobytes()).hexdigest())
+"""
+
+
+def test_kernels_from_the_disk_give_the_bits_of_those_compiled_here(tmp_path):
+    program = textwrap.dedent(BYTES)
+    first = assert_it_runs(program, NUMBA_CACHE_DIR=str(tmp_path))
+    assert list(tmp_path.rglob("*.nbc"))
+    assert assert_it_runs(program, NUMBA_CACHE_DIR=str(tmp_path)) == first
+
+
 # ---- users' mistakes --------------------------------------------------------------------------------------------
 
 
@@ -392,7 +408,9 @@ def test_a_folder_that_cannot_be_written_to_costs_one_warning():
 
 @_threads.shared
 def _how_many(seen, t, shares):
-    seen[t] = shares
+    first, last = _threads.share(t, shares, shares, 1)
+    for i in range(first, last):
+        seen[i] = shares
 
 
 @pytest.mark.filterwarnings("ignore:Cannot cache compiled function")
@@ -406,9 +424,11 @@ def test_little_work_is_one_share(two_threads):
 
 @_threads.shared
 def _count(counts, total, ones, t, shares):
-    for one in ones:
-        counts[t] += one
-        _threads.add(total, one)
+    first, last = _threads.share(t, shares, shares, 1)
+    for i in range(first, last):
+        for one in ones:
+            counts[i] += one
+            _threads.add(total, one)
 
 
 def place(threads, cores):

@@ -6,7 +6,7 @@ import re
 
 import ops
 import pytest
-from numba import njit, types
+from numba import njit
 
 from minivae import kernels
 from minivae.kernels import _threads
@@ -27,19 +27,16 @@ def loops(module):
             named |= {f"{name}[{key}]": loop for key, loop in value.items()}
     found = {}
     for name, value in named.items():
-        loop = getattr(value, "loop", value)  # of a launcher
-        function = getattr(loop, "kernel", loop)
+        function = getattr(value, "loop", value)  # of a launcher
         compiled = hasattr(function, "py_func") and function.__module__ == module.__name__
         if compiled and any(step.opname == "FOR_ITER" for step in dis.get_instructions(function.py_func)):
-            found[name] = loop, function
+            found[name] = function
     compiled = [value for value in vars(module).values() if hasattr(value, "py_func")]
     called = {name for function in compiled for name in function.py_func.__code__.co_names}
-    called |= {name for _, function in found.values() for name in function.py_func.__code__.co_names}
+    called |= {name for function in found.values() for name in function.py_func.__code__.co_names}
     result = {}
-    for name, (loop, function) in found.items():
-        if loop is not function:  # shared: its launcher takes the pool, the arguments as a tuple, the shares
-            result[name] = function, (*loop.launch.signatures[-1][3], types.int64, types.int64)
-        elif name not in called and function.signatures:  # none: a part of loops that Numba had in its cache
+    for name, function in found.items():
+        if name not in called and function.signatures:  # none: a part of loops that Numba had in its cache
             result[name] = function, function.signatures[-1]
     return result
 
