@@ -40,7 +40,7 @@ def test_ais_and_importance_sampling_find_the_exact_marginal_within_their_errors
         assert error.mean() < 0.1
 
 
-def test_ais_asks_nothing_of_the_encoder():
+def test_ais_does_not_depend_on_the_encoder():
     vae, marginal, _ = exact_model()
     X = marginal.rvs(5, random_state=0)
     before = annealed(vae, X, 20, 8)
@@ -90,7 +90,7 @@ def test_transitions_lead_to_the_exact_posterior():
     np.testing.assert_allclose(np.cov(Z.T), exact.cov, atol=4.5 * np.sqrt(2 / 4000) * np.diag(exact.cov).max())
 
 
-def test_transitions_of_too_long_a_step_still_leave_the_posterior_as_it_is():
+def test_transitions_with_too_long_a_step_still_preserve_the_posterior():
     """What makes it so is that they are refused, neither never nor always: exact draws stay exact draws."""
     vae, marginal, posterior = exact_model()
     x = marginal.rvs(1, random_state=0)
@@ -106,7 +106,7 @@ def test_transitions_of_too_long_a_step_still_leave_the_posterior_as_it_is():
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "gaussian:0.5"])
-def test_the_gradient_by_z_is_that_of_the_nll_and_the_models_own_stay_as_they_are(likelihood):
+def test_the_gradient_with_respect_to_z_is_that_of_the_nll_and_the_models_gradients_are_unchanged(likelihood):
     vae = mv.VAE(6, 3, (5,), "tanh", likelihood, backend="numpy", dtype="float64")
     X = (np.random.default_rng(0).random((4, 6)) < 0.5).astype(float)
     if likelihood == "gaussian":

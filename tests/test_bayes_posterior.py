@@ -331,7 +331,7 @@ def test_no_encoder_from_other_starts_beats_the_two_point_optimum():
 
 
 @pytest.mark.parametrize("D", [1, 2, 8, 64])
-def test_what_lies_above_ln_2_is_the_priors_gap_and_the_decoders(D):
+def test_the_loss_above_ln_2_is_the_priors_gap_and_the_decoders(D):
     found = bayes.two_points_optimum(D)
     assert found.floor == LN_2
     assert found.loss == pytest.approx(LN_2 + found.prior_gap + found.decoder_gap, abs=BAYES["sum"])

@@ -205,7 +205,7 @@ def test_the_residual_shows_a_side_that_is_off(monkeypatch):
     assert bayes.joint_identity().residual > 0.1
 
 
-def test_what_never_happens_adds_nothing():
+def test_events_of_probability_0_add_nothing():
     with_zeros = bayes.DiscreteJoint([0.5, 0.5, 0], [[1, 0], [0, 1], [1, 0]], [[1, 0, 0], [0, 1, 0]], [0.5, 0.5])
     found = bayes.joint_identity(with_zeros)
     assert found.residual == 0
@@ -325,7 +325,7 @@ def test_the_mean_squared_error_with_weight_w_stands_for_wD_over_2():
 
 
 @pytest.mark.parametrize("error", ["mean", "sum", "half-sum"])
-def test_the_balance_leads_there_and_back(error):
+def test_the_balance_inverts_itself(error):
     there = bayes.balance(13, weight=0.2, error=error)
     assert bayes.balance(13, sigma=there.sigma, error=error).weight == pytest.approx(0.2, rel=1e-14)
 

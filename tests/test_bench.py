@@ -165,7 +165,7 @@ def test_a_second_process_compiles_nothing():
 
 
 @pytest.mark.parametrize("name", ["dies", "killed", "absent"])
-def test_a_race_that_is_not_strict_goes_on_without_a_contender_that_stops(standins, name):
+def test_a_race_that_is_not_strict_continues_without_a_contender_that_stops(standins, name):
     results = race.race(standins, ["a", name, "b"], turns=2, block=0.0, strict=False)
     assert results[name].left_out
     assert results[name].seconds == []
@@ -293,7 +293,7 @@ def test_cores_are_taken_before_their_second_threads(monkeypatch):
     assert machine.cores(3) == [0, 2, 1]
 
 
-def test_a_system_without_affinity_is_served_and_the_report_says_so(monkeypatch):
+def test_a_system_without_affinity_works_and_the_report_says_so(monkeypatch):
     for name in ("sched_setaffinity", "sched_getaffinity"):
         monkeypatch.delattr(os, name, raising=False)
     assert machine.pin(2) is False
@@ -389,7 +389,7 @@ def test_a_report_of_80_columns_cuts_no_number(peers):
     assert "…" not in text
 
 
-def test_what_did_not_race_is_in_the_report_with_its_reason():
+def test_contenders_that_did_not_race_are_in_the_report_with_the_reason():
     figures = made_up()
     figures.cells[1].results["jax"] = Result("jax", left_out="jax is not here")
     assert tables.left_out(figures) == {"jax": "jax is not here"}
@@ -458,7 +458,7 @@ def test_bench_prints_json_that_parses_and_says_who_is_left_out(plan, tmp_path):
     assert "absent is left out: its library is not here" in minivae("bench", "--quick", cwd=tmp_path).stderr
 
 
-def test_bench_keeps_what_is_done_and_goes_on_with_it(plan, tmp_path):
+def test_bench_saves_each_race_and_resumes_after_the_last(plan, tmp_path):
     plan[:] = ["dies"]
     assert "dies stopped" in mistake("bench", "--out", "f.json", cwd=tmp_path)
     first = json.loads((tmp_path / "f.json").read_text())
@@ -470,7 +470,7 @@ def test_bench_keeps_what_is_done_and_goes_on_with_it(plan, tmp_path):
     assert second["cells"][0] == first["cells"][0]
 
 
-def test_bench_goes_on_with_no_file_of_another_machine_or_other_races(plan, tmp_path):
+def test_bench_resumes_no_file_of_another_machine_or_other_races(plan, tmp_path):
     minivae("bench", "--out", "f.json", cwd=tmp_path)
     data = json.loads((tmp_path / "f.json").read_text())
     changed = {**data, "machine": {**data["machine"], "cpu": "another"}}

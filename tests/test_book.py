@@ -112,7 +112,7 @@ def test_an_included_name_is_its_lines_in_the_file():
     assert lines[last - 1].strip() == text.splitlines()[-1].strip()
 
 
-def test_what_is_included_has_its_decorators_and_a_module_its_docstring():
+def test_included_code_has_its_decorators_and_a_module_its_docstring():
     text, first, _ = include.find("minivae/model.py", "Model.parameters")
     assert text.startswith("@property\ndef parameters(self)")
     assert (ROOT / "minivae/model.py").read_text().splitlines()[first - 1].strip() == "@property"
@@ -232,7 +232,7 @@ def chromium():
     ("<img src='gone.png'>", "a request failed: "),
     ("<script>console.log('fine')</script>", None),
 ])  # fmt: skip
-def test_what_a_browser_complains_of_is_heard(chromium, tmp_path, body, said):
+def test_errors_of_a_browser_are_reported(chromium, tmp_path, body, said):
     (tmp_path / "page.html").write_text(f"<!DOCTYPE html><title>x</title>{body}")
     page = chromium.new_page()
     found = check_book.listen(page)

@@ -188,7 +188,7 @@ def test_saving_into_a_folder_that_is_not_there_says_so(tmp_path):
         model().save(tmp_path / "no" / "m.safetensors")
 
 
-def test_a_folder_is_no_model_file_and_the_file_inside_is_named(tmp_path):
+def test_a_folder_is_not_a_model_file_and_the_file_inside_is_named(tmp_path):
     model().save(tmp_path / "model.safetensors")
     with pytest.raises(UsageError, match=r"did you mean .*model\.safetensors"):
         mv.VAE.load(tmp_path)

@@ -118,7 +118,7 @@ def test_commands_work_as_processes_from_any_folder(tmp_path):
     assert result.stderr.startswith("minivae: --out r holds a run")
 
 
-def test_the_pictures_show_what_they_should(run):
+def test_samples_png_is_a_grid_of_64_pictures(run):
     """As pixels: samples.png is a grid of 64 pictures of 8 × 8, gaps between and around them, and not one grey."""
     from matplotlib.image import imread
 
@@ -149,7 +149,7 @@ def test_train_takes_every_format(name, tmp_path):
     assert config["data"] == str(tmp_path / name)
 
 
-def test_scaled_runs_speak_in_the_datas_own_units(tmp_path):
+def test_scaled_runs_report_in_the_datas_own_units(tmp_path):
     """Samples come back unscaled, and an exact density of the data bounds −nll: nats are of the data's units."""
     np.save(tmp_path / "x.npy", ROWS)
     ok("train", "x.npy", "--out", "r", *SMALL, "--scale", "standard", "--epochs", "40", "--lr", "0.01", cwd=tmp_path)

@@ -603,7 +603,7 @@ def test_members_and_sizes_that_are_not_there_are_one_line(tmp_path, name, conte
     check_error(tmp_path / name, name, *words)
 
 
-def test_a_member_that_is_no_array_is_ignored_beside_the_only_array(tmp_path):
+def test_a_member_that_is_not_an_array_is_ignored_beside_the_only_array(tmp_path):
     (tmp_path / "x.npz").write_bytes(zip_bytes(**{"rows.npy": NPY, "readme.txt": "hello"}))
     with pytest.warns(UsageWarning, match="readme.txt"):
         assert load(tmp_path / "x.npz", hold_out=False).X.shape == (20, 3)
@@ -682,7 +682,7 @@ def test_floats_that_stay_in_their_file_are_not_limited(tmp_path, monkeypatch, r
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1e9", "4 GB", "٣", "9" * 5000])
-def test_a_limit_that_is_no_number_of_bytes_is_an_error(tmp_path, monkeypatch, text):
+def test_a_limit_that_is_not_a_number_of_bytes_is_an_error(tmp_path, monkeypatch, text):
     monkeypatch.setenv("MINIVAE_MAX_BYTES", text)
     message = check_error(saved(tmp_path / "x.npy", np.ones((6, 2))), "MINIVAE_MAX_BYTES=", "integer number of bytes")
     assert len(message) < 200
@@ -1397,7 +1397,7 @@ def test_no_likelihood_is_chosen_for_values_that_are_not_finite(poison, tiny_blo
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 2), (2, 2, 2, 2)])
-def test_no_likelihood_is_chosen_for_what_is_not_rows(shape):
+def test_no_likelihood_is_chosen_for_an_array_that_is_not_rows(shape):
     with pytest.raises(UsageError, match="N, D"):
         choose_likelihood(np.ones(shape))
 

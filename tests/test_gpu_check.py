@@ -75,7 +75,7 @@ def estimate(counts):
     }  # fmt: skip
 
 
-def test_all_goes_on_after_a_kill_runs_the_most_valuable_first_and_does_nothing_twice(tmp_path, gpu_check):
+def test_all_continues_after_a_kill_runs_the_most_valuable_first_and_does_nothing_twice(tmp_path, gpu_check):
     machine = Machine(tmp_path, GPU_SMOKE="1", GPU_SECONDS="800")
     process, before = machine.start("all"), []
     for line in process.stdout:
@@ -110,7 +110,7 @@ def test_all_goes_on_after_a_kill_runs_the_most_valuable_first_and_does_nothing_
     assert output.count("done before") == len(order)
 
 
-def test_what_is_missing_is_named_and_the_rest_runs(tmp_path):
+def test_missing_packages_are_named_and_the_rest_runs(tmp_path):
     """Without nvmath-python steps run uncaptured; without PyTorch, JAX and the sanitizer those steps are left out."""
     machine = Machine(tmp_path, nvmath=False, absent=("torch", "jax"), sanitizer=False, GPU_SMOKE="1")
     status, output = machine.run("bench")
@@ -179,7 +179,7 @@ def running(process):
         return False
 
 
-def test_a_step_that_fails_is_told_apart_from_one_that_has_more_to_do(gpu_check):
+def test_a_step_that_fails_is_distinguished_from_one_that_has_more_to_do(gpu_check):
     for code, status in ((0, 0), (3, 3), (77, 77), (1, 1)):
         step = gpu_check.Step(
             "x", "", ("-c", f"print('a'); print('the last'); raise SystemExit({code})"), 0, 0, "correct"

@@ -122,7 +122,7 @@ def test_kinks_anywhere_lead_to_the_true_slope_or_are_left_out():
     assert 0 < left_out < 1200
 
 
-def test_a_smooth_bend_is_no_kink():
+def test_a_smooth_bend_is_not_a_kink():
     probe = Probe(scalar_problem(lambda x: np.sqrt(1e-4 + x**2).sum(), np.linspace(-0.05, 0.05, 21)), Settings())
     for i in range(21):
         probe.look_again(0, i)
@@ -528,7 +528,7 @@ def test_report_as_text_and_as_json():
     assert tensor["hints"][0]["code"] == "factor"
 
 
-def test_numbers_that_json_has_no_word_for_become_null():
+def test_numbers_that_are_not_finite_become_null_in_json():
     report = gradcheck.check(with_change(MISTAKES["not-written"]), [X, W, b])
     json.dumps(report.to_json(), allow_nan=False)
     assert plain(float("inf")) is None and plain(1.0) == 1.0

@@ -88,7 +88,7 @@ def layer(tmp_path):
 # ---- ours -----------------------------------------------------------------------------------------------------------
 
 
-def test_some_of_ours_in_detail():
+def test_some_of_minivaes_targets_in_detail():
     code, out = run("dense.relu", "likelihoods.bernoulli.mean")
     assert code == 0
     assert "ops.dense" in out and "likelihoods" in out and "right" in out and "poisoned buffers" in out
@@ -190,7 +190,7 @@ def test_sweep_without_matplotlib_says_what_to_install(monkeypatch, tmp_path):
 # ---- the user's own code --------------------------------------------------------------------------------------------
 
 
-def test_the_examples_do_what_they_say():
+def test_the_right_example_passes_and_the_wrong_one_is_diagnosed():
     assert run(f"{EXAMPLES / 'affine.py'}:Affine")[0] == 0
     code, out = run(f"{EXAMPLES / 'softmax_regression.py'}:loss")
     assert code == 1 and "analytic = 5 × numeric" in out and "X.shape[0]" in out

@@ -189,7 +189,7 @@ def test_no_step_transfers_to_the_host_but_for_a_look_at_the_losses(device):
     [{"kernels": "reference"}, {"scale": mv.Scale.fit("standard", X)}, {"binarize": "none", "memmap": True}],
     ids=["reference kernels", "scaled data", "data on disk"],
 )
-def test_what_cannot_be_captured_runs_uncaptured(device, change, tmp_path):
+def test_steps_that_cannot_be_captured_run_uncaptured(device, change, tmp_path):
     np.save(tmp_path / "x.npy", X)
     data = np.load(tmp_path / "x.npy", mmap_mode="r") if change.pop("memmap", False) else X
     kernels, scale = change.pop("kernels", "fused"), change.pop("scale", None)

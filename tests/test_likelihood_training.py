@@ -110,7 +110,7 @@ LOOKS = {
 
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("name", DATA)
-def test_looking_at_a_model_changes_neither_it_nor_its_gradients(name, look):
+def test_evaluating_a_model_changes_neither_it_nor_its_gradients(name, look):
     vae, X = model(name), DATA[name][:20]
     vae.objective_and_grad(X)
     before = vae.buffer.grad.copy(), vae.buffer.state.copy(), np.copy(vae.likelihood.clamped)
@@ -161,7 +161,7 @@ def test_after_each_epoch_the_optimal_variance_is_that_of_all_training_rows():
     assert set(history["clamped"]) == {0}
 
 
-def test_evaluation_takes_the_variance_that_is_kept_and_leaves_it():
+def test_evaluation_uses_the_fitted_variance_and_does_not_change_it():
     vae = model("gaussian:optimal", dtype="float64")
     fit(vae, REAL, epochs=1)
     kept = vae.likelihood.logvar.copy()
@@ -176,7 +176,7 @@ def test_evaluation_takes_the_variance_that_is_kept_and_leaves_it():
     np.testing.assert_array_equal(vae.likelihood.logvar, kept)
 
 
-def test_a_batch_explains_itself_better_than_the_variance_that_is_kept_does():
+def test_a_batchs_own_variance_fits_it_better_than_the_fitted_one():
     vae = model("gaussian:optimal", dtype="float64")
     fit(vae, REAL, epochs=1)
     assert vae.objective(REAL[:7] * 3).elbo > evaluate(vae, REAL[:7] * 3).elbo + 0.1
@@ -206,7 +206,7 @@ def test_a_loop_over_train_step_keeps_the_last_batchs_variance():
     assert vae.likelihood.logvar[0] == pytest.approx(np.log(_squared_error(vae, REAL)), rel=1e-12)
 
 
-def test_no_optimizer_touches_the_variance_that_is_kept():
+def test_no_optimizer_changes_the_fitted_variance():
     vae = model("gaussian:optimal")
     assert "likelihood.logvar" not in vae.parameters and vae.buffer.grad.shape == vae.buffer.data.shape
     assert vae.buffer.count == model("gaussian:0.5").buffer.count

@@ -159,6 +159,6 @@ def test_permutation_puts_every_row_everywhere_equally_often():
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, True, "1"])
-def test_a_seed_that_is_no_64_bit_number_is_refused(seed):
+def test_a_seed_that_is_not_a_64_bit_number_is_refused(seed):
     with pytest.raises(UsageError, match="integer from 0"):
         Noise(Backend("numpy"), seed)

@@ -170,7 +170,7 @@ def test_fit_lowers_the_loss_and_validates_by_the_bound():
     assert "iwae" not in evaluate(model("elbo"), DATA).to_dict()
 
 
-def test_a_tempered_ratio_is_no_bound_for_more_than_one_sample():
+def test_a_tempered_ratio_is_not_a_bound_for_more_than_one_sample():
     assert fit(model(samples=2), beta=2.0)["bound"] == ["no"] * 3
     assert fit(model(samples=1), beta=2.0)["bound"] == ["yes"] * 3
     assert fit(model(samples=2), beta=mv.Beta(1, warmup=1))["bound"] == ["no", "yes", "yes"]
@@ -195,7 +195,7 @@ def test_the_bound_of_scaled_data_is_in_their_own_units():
     assert bounds[0] - bounds[1] == pytest.approx(D * np.log(1000), rel=1e-9)
 
 
-def test_the_loss_is_told_where_elbo_nll_and_kl_do_not_say_it(capsys):
+def test_the_loss_is_shown_if_it_differs_from_nll_plus_kl(capsys):
     history = fit(model(samples=3), epochs=1, progress=True)
     assert f"epoch 1/1  loss {history['loss'][0]:.2f}  elbo {history['elbo'][0]:.2f}" in capsys.readouterr().err
     history = fit(model("elbo"), epochs=1, progress=True)

@@ -77,7 +77,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_training_goes_on_bit_for_bit_with_a_copied_model_and_optimizer(name, way, tmp_path):
+def test_training_continues_bit_for_bit_with_a_copied_model_and_optimizer(name, way, tmp_path):
     vae, optimizer = mv.VAE(5, 2, (7,), likelihood="gaussian", backend="numpy", dtype="float64"), OPTIMIZERS[name]()
     vae.scale = mv.Scale.fit("standard", X)
     for _ in range(3):
@@ -105,7 +105,7 @@ def test_a_copied_optimizer_serves_one_model_and_only_one_of_its_size():
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_a_training_takes_and_gives_comes_back(way, tmp_path):
+def test_the_objects_of_a_training_can_be_pickled(way, tmp_path):
     vae = mv.VAE(5, 2, (), likelihood="gaussian:shared", backend="numpy")
     schedule, beta, scale = mv.Schedule("milestones", 2.0, (3.0,), 0.5), mv.Beta(2.0, 3.0), mv.Scale.fit("minmax", X)
     history = vae.fit(X, epochs=3, validation=X, scale=scale)

@@ -217,7 +217,7 @@ def test_limits_are_the_range_that_the_colours_span(figure, tmp_path):
 
 
 @pytest.mark.parametrize("n", [1, 2, 24])
-def test_rows_and_columns_are_counted_in_whole_numbers(n, figure, tmp_path):
+def test_rows_and_columns_are_integers(n, figure, tmp_path):
     plots.grid(TABLE[:n], None, tmp_path / "x.png")
     axes = figure().axes[0]
     for ticks, (low, high) in (

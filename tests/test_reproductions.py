@@ -211,7 +211,7 @@ def run_counted(monkeypatch, script, folder, **stops):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_an_interrupted_script_goes_on_and_computes_nothing_twice(made_up, monkeypatch, tmp_path, name):
+def test_an_interrupted_script_resumes_and_computes_nothing_twice(made_up, monkeypatch, tmp_path, name):
     script, straight, broken = SCRIPTS[name], tmp_path / "straight", tmp_path / "broken"
     monkeypatch.setattr(paper, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(paper, "BLOCK", 120)
@@ -251,7 +251,7 @@ def test_the_elbo_of_each_row_is_below_its_likelihood_and_averages_to_the_object
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_quick_run_says_when_and_how_and_that_it_is_no_reproduction(made_up, tmp_path, name):
+def test_a_quick_run_says_when_and_how_and_that_it_is_not_a_reproduction(made_up, tmp_path, name):
     SCRIPTS[name].main(["--quick", "--runs", str(tmp_path)])
     result = paper.Result.read(tmp_path / f"{name}.json")
     measured = [figure for figure in result.figures if figure.ours is not None]
@@ -297,7 +297,7 @@ def test_a_line_is_the_mean_of_its_rows_and_the_standard_error():
     assert line.estimator == pytest.approx(0.5 / 4)
 
 
-def test_a_table_tells_what_was_run_in_full_in_part_and_not():
+def test_a_table_says_which_lines_were_run_in_full_in_part_or_not():
     full = paper.measured(LINE, np.array([-1.0, -2.0]), reached="10 passes", complete=True, seconds=90.0)
     part = paper.measured(LINE, np.array([-1.0, -2.0]), reached="3 of 10 passes")
     assert paper.lines([full, part, LINE]) == [

@@ -185,7 +185,7 @@ def test_a_refused_training_deletes_no_file_of_a_write_under_way(data, tmp_path,
     capsys.readouterr()
 
 
-def test_of_many_resumes_at_once_one_trains_and_the_others_are_told(tmp_path):
+def test_of_many_resumes_at_once_one_trains_and_the_others_are_refused(tmp_path):
     fit(tmp_path / "r", epochs=1)
     code = (
         "import sys, numpy as np, minivae as mv\n"
@@ -212,7 +212,7 @@ def test_a_lock_ends_with_the_process_that_held_it(tmp_path):
     assert content(tmp_path) == {}
 
 
-def test_where_the_file_system_knows_no_locks_that_is_said_and_training_goes_on(tmp_path, monkeypatch):
+def test_a_file_system_without_locks_is_mentioned_and_training_continues(tmp_path, monkeypatch):
     def flock(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -380,7 +380,7 @@ def test_a_config_of_another_size_than_the_checkpoint_is_refused_before_it_takes
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "NaN", '{"data": ' + "[" * 100_000, "\xff"])
-def test_a_config_that_is_no_json_of_ours_is_named_in_one_line(text, tmp_path):
+def test_a_config_that_minivae_did_not_write_is_named_in_one_line(text, tmp_path):
     (tmp_path / "config.json").write_text(text, encoding="latin-1")
     with pytest.raises(
         UsageError, match=r"config\.json: expected the config\.json that `minivae train` wrote"

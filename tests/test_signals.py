@@ -45,7 +45,7 @@ def test_a_signal_saves_and_stops_and_a_resume_ends_with_the_same_bytes(signum, 
     assert resumed == whole
 
 
-def test_what_is_ignored_stays_ignored(tmp_path):
+def test_ignored_signals_stay_ignored(tmp_path):
     """As under nohup, or in the background of a shell script."""
     before = {signum: signal.signal(signum, signal.SIG_IGN) for signum in STATUS}
     try:
@@ -122,7 +122,7 @@ def command(before, tmp_path):
 
 
 @pytest.mark.parametrize("signum", STATUS)
-def test_the_command_says_how_to_go_on_and_exits_with_the_signals_status(signum, tmp_path):
+def test_the_command_says_how_to_resume_and_exits_with_the_signals_status(signum, tmp_path):
     result = command(AT_AN_EPOCH.format(int(signum)), tmp_path)
     assert result.returncode == STATUS[signum]
     assert result.stderr.splitlines()[-1].endswith("--resume")

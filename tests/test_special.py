@@ -97,7 +97,7 @@ def test_log_rising_is_the_ratio_of_two_gammas_and_its_derivative():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_is_not_swallowed(value):
+def test_nan_and_infinity_are_passed_on(value):
     X = np.full(4, value)
     L, P, F = np.empty(4), np.empty(4), np.empty(4)
     _stirling(L, P, X)

@@ -123,7 +123,7 @@ def test_output_in_a_narrow_encoding_says_the_rest_in_ascii(encoding, command, h
     assert "evaluate" not in command or b"(-elbo " in done.stdout
 
 
-def test_what_an_encoding_lacks_has_a_name_in_ascii():
+def test_characters_that_an_encoding_lacks_have_a_name_in_ascii():
     table = {
         "−": "-",
         "σ": "sigma",

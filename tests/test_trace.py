@@ -223,7 +223,7 @@ def test_json_has_every_step_and_array():
     assert held["steps"][1]["results"][0]["norm"] == pytest.approx(np.linalg.norm(seen["encoder.0.XW"]), rel=1e-6)
 
 
-def test_noise_that_is_given_is_no_step():
+def test_given_noise_is_not_a_step():
     seen = model().trace(X, eps=np.zeros((B, L), np.float32))
     assert seen.steps[0].place == "encoder.0"
     np.testing.assert_array_equal(seen["posterior.Z"][0], seen["encoder.1.Y"][:, :L])

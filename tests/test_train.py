@@ -184,7 +184,7 @@ def test_a_loss_is_called_a_bound_only_where_beta_was_one_in_every_step():
     assert fit(epochs=2, beta=mv.Beta(1, cycle=1))["bound"] == ["no", "no"]
 
 
-def test_what_a_callback_looks_at_changes_no_history():
+def test_a_callback_that_evaluates_the_model_changes_no_history():
     data = np.zeros((60, 3))
     histories = []
     for look in (lambda vae: None, lambda vae: (vae.objective(data), vae.log_likelihood(data, samples=3))):
@@ -534,7 +534,7 @@ def test_resuming_with_another_option_or_other_data_is_an_error(change, match, t
         (lambda training: training["options"].update(beta="\x1b[31m" * 99), "was begun with beta"),
     ],
 )
-def test_a_run_that_cannot_be_gone_on_with_says_so_and_is_left_as_it_was(harm, match, tmp_path):
+def test_a_run_that_cannot_be_resumed_says_why_and_is_unchanged(harm, match, tmp_path):
     fit(model(), run=tmp_path / "r", **OPTIONS)
     held = checkpoint.read(tmp_path / "r/model.safetensors")
     harm(held.training)
@@ -546,7 +546,7 @@ def test_a_run_that_cannot_be_gone_on_with_says_so_and_is_left_as_it_was(harm, m
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "r").iterdir()}
 
 
-def test_binarised_rows_are_looked_at_as_what_they_become():
+def test_the_domain_is_checked_after_binarisation():
     with pytest.warns(mv.UsageWarning, match="take 'bernoulli'"):
         fit(model(likelihood="continuous-bernoulli"), binarize="dynamic")
 

@@ -45,7 +45,7 @@ def test_encode_takes_rows_in_the_datas_units():
 
 @pytest.mark.parametrize("draw", [False, True])
 @pytest.mark.parametrize("device", [False, True])
-def test_what_is_decoded_is_given_in_the_datas_units(draw, device):
+def test_decoded_rows_are_in_the_datas_units(draw, device):
     vae, plain = pair()
     Z = RNG.normal(size=(7, L))
     for ours, theirs in (
@@ -101,7 +101,7 @@ def test_fit_keeps_its_scale_with_the_model(tmp_path):
         np.testing.assert_array_equal(loaded.encode(X)[0], plain.encode(SCALED)[0])
 
 
-def test_a_second_fit_goes_on_in_the_models_units():
+def test_a_second_fit_continues_in_the_models_units():
     vae, plain = pair()
     vae.fit(X, 1, 7, progress=False)
     plain.fit(SCALED, 1, 7, progress=False)
