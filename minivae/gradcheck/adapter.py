@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from typing import Any
 from unittest import mock
@@ -14,6 +14,7 @@ from unittest import mock
 import numpy as np
 
 from ..errors import UsageError
+from . import frameworks
 from .problem import Arrays
 from .target import Target, call
 
@@ -28,7 +29,7 @@ class Adapter:
         self.target, self.title = target, target.name
         self.given = list(given)
         self.names = tuple(names)
-        flags = target.differentiable
+        flags = None if target.differentiable is None else target.differentiable(given)
         arrays: Arrays = []
         self.moving: list[int] = []
         self.fixed: dict[int, Any] = {}
@@ -82,7 +83,7 @@ class Adapter:
     def backward(self, inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
         with _poisoned(), np.errstate(all="ignore"):
             _, given = self._run(inputs)
-            dYs = [self.target.to_own(u, self.given[0]) for u in upstream]
+            dYs = [self._own(u, self.given[self.moving[0]]) for u in upstream]
             grads = call(self.title, "backward", self.target.backward, *dYs)
             self._write_back(inputs, given)
             for u, dY in zip(upstream, dYs, strict=True):
@@ -94,15 +95,18 @@ class Adapter:
         """Call forward; return what it returned, and the inputs as the code received them."""
         given: list[Any] = [None] * len(self.given)
         for i, x in zip(self.moving, inputs, strict=True):
-            given[i] = self.target.to_own(x, self.given[i])
+            given[i] = self._own(x, self.given[i])
         for i, x in self.fixed.items():
-            given[i] = self.target.to_own(x.copy(), self.given[i]) if isinstance(x, np.ndarray) else x
+            given[i] = self._own(x.copy(), self.given[i]) if isinstance(x, np.ndarray) else x
         Y = call(self.title, "it" if self.target.is_value else "forward", self.target.forward, *given)
         self._write_back(inputs, given)
         for i, x in self.fixed.items():
             if isinstance(x, np.ndarray) and not np.array_equal(x, self._array(given[i], self.names[i])):
                 raise UsageError(f"{self.title}: forward changes its input {self.names[i]} in place: work on a copy")
         return Y, given
+
+    def _own(self, x: np.ndarray, like: Any) -> Any:
+        return self.target.to_own(x, like, self.target.dtype)
 
     def first_row(self, rows: int) -> Adapter:
         """Return this adapter with the first row only of every fixed input (labels) that has so many rows."""
@@ -172,7 +176,7 @@ class Adapter:
             raise UsageError(
                 f"{self.title}: an output is {y.dtype}: expected float64; a function with such values has no slope"
             )
-        if y.dtype.itemsize < 8:
+        if y.dtype.itemsize < 8 and self.target.dtype == "float64":
             raise UsageError(
                 f"{self.title}: an output is {y.dtype} for float64 inputs: the code rounds to {y.dtype} inside, which "
                 "hides any error below 1e-3. Let it keep its inputs' dtype"
@@ -182,7 +186,7 @@ class Adapter:
 
 @contextmanager
 def _poisoned() -> Iterator[None]:
-    """Make np.empty and np.empty_like return NaN, so that a buffer that is not fully written is detected."""
+    """Make new uninitialised arrays, torch's too, hold NaN, so that a buffer that is not fully written is detected."""
     empty, empty_like = np.empty, np.empty_like
 
     def fill(out: np.ndarray) -> np.ndarray:
@@ -190,8 +194,9 @@ def _poisoned() -> Iterator[None]:
             out.fill(np.nan)
         return out
 
-    with (
-        mock.patch.object(np, "empty", lambda *a, **k: fill(empty(*a, **k))),
-        mock.patch.object(np, "empty_like", lambda *a, **k: fill(empty_like(*a, **k))),
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(np, "empty", lambda *a, **k: fill(empty(*a, **k))))
+        stack.enter_context(mock.patch.object(np, "empty_like", lambda *a, **k: fill(empty_like(*a, **k))))
+        for framework in frameworks.loaded():
+            stack.enter_context(framework.poisoned())
         yield

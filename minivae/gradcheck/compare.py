@@ -75,8 +75,8 @@ def examine(problem: Problem, settings: Settings, probe: Probe | None = None) ->
     probe = Probe(problem, settings) if probe is None else probe
 
     # Slightly nearer to 0, so that they probably lie in the function's domain, as the inputs do.
-    others = [x * (0.97 + 0.02 * np.cos(np.arange(x.size)).reshape(x.shape)) for x in problem.inputs]
-    other_upstream = [u[..., ::-1] * 1.25 if u.ndim else u * 1.25 for u in problem.upstream]
+    others = [np.asarray(x * (0.97 + 0.02 * np.cos(np.arange(x.size)).reshape(x.shape))) for x in problem.inputs]
+    other_upstream = [np.asarray(u[..., ::-1] * 1.25 if u.ndim else u * 1.25) for u in problem.upstream]
     try:
         previous = call_backward(problem, others, findings, other_upstream)  # reveals a buffer left over from this call
     except UsageError:

@@ -122,7 +122,7 @@ def magnitude(outputs: Arrays, upstream: Arrays) -> float:
 
 def random_upstream(rng: np.random.Generator, outputs: Arrays) -> Arrays:
     """Draw a random vector for each output, with mixed signs and sizes in [0.5, 1.5)."""
-    return [rng.choice([-1.0, 1.0], y.shape) * rng.uniform(0.5, 1.5, y.shape) for y in outputs]
+    return [np.asarray(rng.choice([-1.0, 1.0], y.shape) * rng.uniform(0.5, 1.5, y.shape)) for y in outputs]
 
 
 def with_backward(problem: Problem, backward: Callable[[Arrays, Arrays], list[np.ndarray | None]]) -> Problem:

@@ -17,13 +17,14 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import UsageError
+from . import frameworks
 
 
 def module_of(x: Any) -> Any:
@@ -33,13 +34,18 @@ def module_of(x: Any) -> Any:
 
 
 def to_host(x: Any) -> Any:
-    """Return x as a NumPy array if it is CuPy's; anything else as it is."""
+    """Return x as a NumPy array if it is one of CuPy, torch or JAX; anything else as it is."""
+    if framework := frameworks.of_array(x):
+        return framework.to_host(x)
     module = module_of(x)
     return x if module is None or module is np else module.asnumpy(x)
 
 
-def to_own(x: np.ndarray, like: Any) -> Any:
-    """Return the NumPy array x as an array of the module of `like`: CuPy's if that is one, else as it is."""
+def to_own(x: np.ndarray, like: Any, dtype: str) -> Any:
+    """Return the NumPy array x as an array of the module of `like`, its real numbers in this dtype."""
+    if framework := frameworks.of_array(like):
+        return framework.to_own(x, like, dtype)
+    x = x.astype(dtype, copy=False) if x.dtype.kind == "f" else x
     module = module_of(like)
     return x if module is None or module is np else module.asarray(x)
 
@@ -53,13 +59,14 @@ class Target:
     backward        backward(*dY) → the gradients in the order of the inputs, one of them bare if there is one input;
                     None for an input without a gradient. It follows a call of forward. One dY for each output
     parameters      names of the inputs, as many as are known
-    differentiable  whether each input is differentiated by; None: those of a floating-point dtype are
+    differentiable  differentiable(inputs) → whether each is differentiated by; None: those of a real dtype are
     is_value        forward returns one number, and dY is always 1
     example_inputs  example_inputs(rng) → the inputs, or a dict by name; None: there is none
-    to_own          to_own(x, like) → the NumPy array x in the form that the code takes; `like` is the input that was
-                    given (for dY: the first input)
+    to_own          to_own(x, like, dtype) → the NumPy array x in the form that the code takes; `like` is the input
+                    that was given (for dY: the first that is differentiated by)
     to_host         the reverse: an output, a gradient or an input of the code as a NumPy array
     dtype           the floating-point dtype that the code computes in
+    held            name → array, of what the code holds and is differentiated by; passed after the inputs
     file, line      where its backward is written; "" and 0 if that is unknown
     """
 
@@ -67,12 +74,13 @@ class Target:
     forward: Callable[..., Any]
     backward: Callable[..., Any]
     parameters: tuple[str, ...] = ()
-    differentiable: tuple[bool, ...] | None = None
+    differentiable: Callable[[Sequence[Any]], Sequence[bool]] | None = None
     is_value: bool = False
     example_inputs: Callable[..., Any] | None = None
-    to_own: Callable[[np.ndarray, Any], Any] = to_own
+    to_own: Callable[[np.ndarray, Any, str], Any] = to_own
     to_host: Callable[[Any], Any] = to_host
     dtype: str = "float64"
+    held: dict[str, Any] = field(default_factory=dict)
     file: str = ""
     line: int = 0
 
@@ -173,7 +181,7 @@ def _function(fn: Any, name: str, inputs: Sequence[Any] | None) -> Target | None
     )
 
 
-KINDS: list[Kind] = [_target, _pair, _layer, _function]
+KINDS: list[Kind] = [_target, _pair, frameworks.kind, _layer, _function]
 
 
 class _Layer:

@@ -193,7 +193,8 @@ def problem_of(
         raise UsageError(f"{title}: no inputs: give --shapes 5x3,3x4,4, or write example_inputs(rng) to return them")
     given = list(_values(inputs))
     known = tuple(inputs) if isinstance(inputs, dict) else target.parameters[: len(given)]
-    names = known + tuple(f"input {i}" for i in range(len(known), len(given)))
+    names = (*known, *(f"input {i}" for i in range(len(known), len(given))), *target.held)
+    given += target.held.values()
     adapter = Adapter(target, names, given)
     if not adapter.arrays:
         what = ", ".join(f"{n} holds {_kind(x)}" for n, x in zip(names, given, strict=True))
@@ -209,7 +210,7 @@ def problem_of(
     problem.file, problem.line = target.file, target.line
     if model is not None:
         problem.reference, problem.reference_name = Adapter(model, names, given).forward, model.name
-    problem.passed = {names[i]: _kind(given[i]) for i in adapter.fixed}
+    problem.passed = {names[i]: _kind(x) for i, x in adapter.fixed.items()}
     problem.complex_step = settings.complex_step and all(module_of(x) in (np, None) for x in given)
     problem.sizes = _sizes(moving, adapter.arrays)
     if float32:
