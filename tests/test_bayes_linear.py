@@ -7,13 +7,12 @@ import math
 
 import numpy as np
 import pytest
-from bayes_models import linear_vae, rows, small_vae
+from bayes_models import linear_vae, rows
 from scipy import stats
 from tolerances import assert_sums
 
 import minivae as mv
 from minivae import bayes
-from minivae.errors import UsageError
 
 RNG = np.random.default_rng(0)
 
@@ -116,49 +115,3 @@ def test_an_untrained_vae_is_far_from_probabilistic_pca():
     found = bayes.against_ppca(linear_vae(2, D=6), data())
     assert found.gap > 0.1
     assert found.angle > 5
-
-
-# ---- mistakes -------------------------------------------------------------------------------------------------------
-
-
-def named(vae, name):
-    """The model, its likelihood called something else."""
-    vae.likelihood.name = name
-    return vae
-
-
-MISTAKES = {
-    "another objective": (
-        lambda: bayes.fit_linear_vae(mv.VAE(6, 2, (), likelihood="gaussian:0.4", objective="iwae"), np.zeros((5, 6))),
-        "objective='iwae': expected 'elbo'",
-    ),
-    "σ²": (lambda: bayes.LinearGaussian([[1.0]], [0.0], 0.0), "sigma2=0.0: expected a variance σ² > 0"),
-    "W": (lambda: bayes.LinearGaussian([[1.0]], [0.0, 1.0], 1.0), r"expected W \(D, L\) and b \(D,\)"),
-    "latents": (
-        lambda: bayes.LinearGaussian([[1.0]], [0.0], 1.0).elbo([[0.0, 1.0]], [[0.0]], [[0.0]]),
-        "X: expected an array",
-    ),
-    "shapes": (
-        lambda: bayes.LinearGaussian([[1.0]], [0.0], 1.0).elbo(np.zeros((2, 1)), [[0.0]], [[0.0]]),
-        r"one shape; got mean \(1, 1\), logvar \(1, 1\), latents \(2, 1\)",
-    ),
-    "hidden": (lambda: bayes.LinearGaussian.of(small_vae("gaussian:0.5")), r"hidden=\(7,\).*expected a linear model"),
-    "bernoulli": (lambda: bayes.LinearGaussian.of(mv.VAE(3, 1, (), backend="numpy")), "expected a linear model"),
-    "another density": (
-        lambda: bayes.LinearGaussian.of(named(linear_vae(1), "laplace")),
-        "'laplace': expected a linear",
-    ),
-    "two heads": (
-        lambda: bayes.LinearGaussian.of(mv.VAE(3, 1, (), likelihood="gaussian", backend="numpy")),
-        "a Gaussian of one σ",
-    ),
-    "L = D": (lambda: bayes.PPCA.fit(data(), 6), "latent_dim=6: expected fewer than the 6 features"),
-    "a plane": (lambda: bayes.PPCA.fit(data(D=2) @ np.ones((2, 4)), 1), "lie in 1 dimensions"),
-    "steps": (lambda: bayes.fit_linear_vae(linear_vae(1), np.zeros((3, 5)), steps=0), "steps=0"),
-}
-
-
-@pytest.mark.parametrize("call, message", MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_clear_sentence(call, message):
-    with pytest.raises(UsageError, match=message):
-        call()

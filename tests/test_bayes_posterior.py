@@ -368,33 +368,3 @@ def vae_log_likelihoods(vae, X, Z):
     """ln p(x|z) (S, N) of a linear Bernoulli VAE, by SciPy."""
     logits = Z @ vae.parameters["decoder.0.W"] + vae.parameters["decoder.0.b"]
     return stats.bernoulli.logpmf(X, 1 / (1 + np.exp(-logits))).sum(axis=2)
-
-
-# ---- mistakes -------------------------------------------------------------------------------------------------------
-
-MISTAKES = {
-    "L = 3": (
-        lambda: bayes.exact_posterior(linear_vae(3), np.zeros((1, 5))),
-        "L ≤ 2; for more dimensions .* vae.log_likelihood",
-    ),
-    "L = 3, gaps": (lambda: bayes.encoder_gaps(linear_vae(3), np.zeros((1, 5))), "latent_dim=3"),
-    "not a model": (lambda: bayes.exact_posterior(3, np.zeros((1, 5))), "vae: expected a mv.VAE; got 3"),
-    "width": (lambda: bayes.exact_posterior(linear_vae(1), np.zeros((1, 4))), r"expected an array \(rows, 5\)"),
-    "domain": (lambda: bayes.exact_posterior(small_vae(), np.full((1, 5), 2.0)), "range from 2 to 2"),
-    "reach": (
-        lambda: bayes.exact_posterior(linear_vae(1), np.full((1, 5), 99.0)),
-        r"row 0: .* beyond \|z\| = 10; give a larger reach=",
-    ),
-    "no reach": (lambda: bayes.exact_posterior(linear_vae(1), np.zeros((1, 5)), reach=0), "reach=0: expected"),
-    "no features": (lambda: bayes.two_points_optimum(0), "features=0"),
-    "points": (
-        lambda: bayes.exact_posterior(linear_vae(1), np.zeros((1, 5)), points=2),
-        "points=2: expected an integer",
-    ),
-}
-
-
-@pytest.mark.parametrize("call, message", MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_clear_sentence(call, message):
-    with pytest.raises(UsageError, match=message):
-        call()

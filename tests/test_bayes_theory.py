@@ -16,7 +16,6 @@ from tolerances import BAYES, assert_sums
 from minivae import bayes, likelihoods
 from minivae.article.bayes.drop_in import bhattacharyya_joint, bhattacharyya_loss
 from minivae.backend import Backend
-from minivae.errors import UsageError
 
 RNG = np.random.default_rng(0)
 
@@ -344,75 +343,3 @@ def test_cross_entropy_averaged_over_features_makes_the_weight_a_beta():
     cross_entropy, kl = 3.1, 0.7  # summed over features and dimensions
     assert D * (cross_entropy / D + w * kl) == pytest.approx(cross_entropy + found.beta * kl, rel=1e-14)
     assert bayes.balance(D, weight=w, error="sum").beta == w
-
-
-# ---- mistakes -------------------------------------------------------------------------------------------------------
-
-MISTAKES = {
-    "ragged samples": (lambda: bayes.kl_sampled([[1], [1, 2]], np.log, np.log), "samples: expected an array of real"),
-    "samples of samples": (lambda: bayes.kl_sampled(np.ones((3, 2, 2)), np.log, np.log), "in 1 dimension"),
-    "a ragged covariance": (
-        lambda: bayes.kl_gaussian([0, 0], [[1], [1, 2]], [0, 0], [1, 1]),
-        "expected an array of real",
-    ),
-    "a covariance of one side": (
-        lambda: bayes.kl_gaussian([0, 0], [[1, 5], [0, 1]], [0, 0], [1, 1]),
-        "it is not symmetric",
-    ),
-    "a size": (lambda: bayes.sampling_rate(sizes=5), r"sizes=5: expected at least two numbers of samples"),
-    "seed below 0": (lambda: bayes.discrete_floor(seed=-1), "seed=-1"),
-    "points that fall": (lambda: bayes.by_quadrature(np.exp, [1, 0]), "points: expected at least two, each larger"),
-    "one point": (lambda: bayes.by_quadrature(np.exp, [1.0]), "points: expected at least two"),
-    "no samples": (lambda: bayes.by_sampling([]), "samples: expected an array of real numbers in 1 dim"),
-    "a NaN": (lambda: bayes.by_sampling([1.0, math.nan]), "samples: expected finite numbers"),
-    "text": (lambda: bayes.by_sampling(["1"]), "samples: expected an array of real numbers"),
-    "ragged": (lambda: bayes.kl_discrete([[1], [0, 1]], [1]), "p: expected an array of real numbers"),
-    "std of 0": (lambda: bayes.two_ways(std=0), "std=0: expected a standard deviation > 0"),
-    "half a sample": (lambda: bayes.sampling_rate(sizes=[8, 8.5]), r"sizes\[1\]=8.5: expected an integer"),
-    "a function": (
-        lambda: bayes.by_sampling([1.0, 2.0], lambda x: x[:1]),
-        r"a number for each of \(2,\) points; got \(1,\)",
-    ),
-    "one size": (lambda: bayes.sampling_rate(sizes=[8, 8]), "sizes: expected at least two different"),
-    "negative": (
-        lambda: bayes.kl_discrete([1.5, -0.5], [0.5, 0.5]),
-        "p: expected probabilities ≥ 0; the smallest is -0.5",
-    ),
-    "sum": (lambda: bayes.kl_discrete([0.5, 0.5], [0.5, 0.48]), "q: expected probabilities whose sum is 1; got 0.98"),
-    "shapes": (lambda: bayes.bhattacharyya_discrete([1.0], [0.5, 0.5]), r"one shape; got p \(1,\), q \(2,\)"),
-    "variance": (lambda: bayes.kl_gaussian([0], [0], [0], [1]), "cov_p: expected variances σ² > 0"),
-    "asymmetric": (
-        lambda: bayes.bhattacharyya_gaussian([0, 0], [1, 1], [0, 0], [[1, 0.5], [0.2, 1]]),
-        "cov_q: expected variances σ² > 0, or a symmetric",
-    ),
-    "indefinite": (lambda: bayes.kl_gaussian([0, 0], [[1, 2], [2, 1]], [0, 0], [1, 1]), "smallest is -1"),
-    "dimensions": (lambda: bayes.kl_gaussian([0, 0], [1], [0, 0], [1, 1]), "cov_p: expected 2 variances"),
-    "means": (lambda: bayes.kl_gaussian([0, 0], [1, 1], [0], [1, 1]), "one shape"),
-    "not a draw": (
-        lambda: bayes.kl_sampled([2.0], stats.uniform.logpdf, stats.norm.logpdf),
-        "samples: expected draws from p",
-    ),
-    "table": (
-        lambda: bayes.DiscreteJoint([0.5, 0.5], [[1], [1]], [[0.5, 0.5]], [0.5, 0.5]),
-        r"expected an encoder \(2, 2\) and a decoder \(2, 2\); got \(2, 1\)",
-    ),
-    "a row's sum": (
-        lambda: bayes.DiscreteJoint([1.0], [[0.5, 0.4]], [[1], [1]], [0.5, 0.5]),
-        "encoder: expected probabilities whose sum in each row is 1; got 0.9",
-    ),
-    "no toy": (lambda: bayes.joint_identity(3), "toy: expected a DiscreteJoint"),
-    "density": (lambda: bayes.density_loss(std=-1), "std=-1: expected a standard deviation > 0"),
-    "explained": (lambda: bayes.density_loss(explained=1.0), r"explained=1.0: expected a share in \[0, 1\)"),
-    "weight": (lambda: bayes.balance(3, weight=0), "weight=0: expected a number > 0"),
-    "sigma": (lambda: bayes.balance(3, sigma=-1.0), "sigma=-1.0: expected a number > 0"),
-    "both": (lambda: bayes.balance(3, weight=1, sigma=1), "exactly one of weight=, sigma= and mse="),
-    "neither": (lambda: bayes.balance(3), "exactly one of"),
-    "features": (lambda: bayes.balance(0, weight=1), "features=0"),
-    "error": (lambda: bayes.balance(3, weight=1, error="rms"), "error='rms': expected one of mean, sum, half-sum"),
-}
-
-
-@pytest.mark.parametrize("call, message", MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_clear_sentence(call, message):
-    with pytest.raises(UsageError, match=message):
-        call()
