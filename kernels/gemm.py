@@ -9,6 +9,8 @@ Shapes: out C-contiguous; A and B C-contiguous, or transposed views of such arra
 same. The routines are `cblas_sgemm` and `cblas_dgemm`, given by their addresses; their integers have 32 or 64 bits.
 """
 
+import ctypes
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -90,14 +92,15 @@ def _gemm(address, wide, out, A, B, order_A, order_B, t, shares):
 
 
 class Gemm:
-    """out ← A B by the routines at these addresses.
+    """out ← A B by the routines of a BLAS.
 
-    sgemm, dgemm   addresses of cblas_sgemm and cblas_dgemm
+    sgemm, dgemm   its cblas_sgemm and cblas_dgemm, functions of ctypes
     wide           whether their integers have 64 bits
     """
 
     def __init__(self, sgemm, dgemm, wide):
-        self.address = {np.dtype(np.float32): sgemm, np.dtype(np.float64): dgemm}
+        routines = {np.dtype(np.float32): sgemm, np.dtype(np.float64): dgemm}
+        self.address = {dtype: ctypes.cast(routine, ctypes.c_void_p).value for dtype, routine in routines.items()}
         self.wide = wide
 
     def __call__(self, out, A, B):

@@ -19,6 +19,7 @@ import minivae as mv
 from minivae import backend, kernels
 from minivae.kernels import _pool, _threads
 from minivae.matmul import cpu as gemm
+from minivae.matmul import mkl
 
 OPS = kernels.load("numpy", "fused", np)
 needs_pool = pytest.mark.skipif(not _pool.AVAILABLE, reason="no pool of threads on this system")
@@ -141,7 +142,7 @@ def test_a_blas_that_cannot_be_copied_is_called_through_numpy(monkeypatch, missi
     else:
         library.filepath = ctypes.util.find_library("m")
     monkeypatch.setattr(gemm, "numpy_blas", lambda: library)
-    provider, A, out = gemm._bind_numpy(), np.eye(3, dtype=np.float32), np.empty((3, 3), np.float32)
+    provider, A, out = gemm._numpy.__wrapped__(), np.eye(3, dtype=np.float32), np.empty((3, 3), np.float32)
     assert provider.own_threads
     provider.gemm(out, A, A + A)
     assert (out == 2 * A).all()
@@ -299,18 +300,18 @@ def test_the_environment_chooses_the_provider_where_no_argument_does(monkeypatch
 
 def test_auto_takes_mkl_where_it_is_installed(monkeypatch):
     monkeypatch.delenv("MINIVAE_GEMM", raising=False)
-    installed = gemm._mkl_library() is not None and _pool.AVAILABLE
+    installed = mkl.library() is not None and _pool.AVAILABLE
     assert mv.Backend("numpy").provider.name == ("mkl" if installed else "numpy")
-    monkeypatch.setattr(gemm, "_mkl_library", lambda: None)
+    monkeypatch.setattr(mkl, "library", lambda: None)
     assert mv.Backend("numpy").provider.name == "numpy"
 
 
 def test_mkl_that_is_not_there_is_an_error_that_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(gemm, "_found", {})
-    monkeypatch.setattr(gemm, "_mkl_library", lambda: None)
+    gemm._mkl.cache_clear()
+    monkeypatch.setattr(mkl, "library", lambda: None)
     with pytest.raises(mv.UsageError, match=r"pip install mkl .*, or use gemm='numpy'"):
         mv.Backend("numpy", gemm="mkl")
-    monkeypatch.setattr(gemm.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(mkl.platform, "machine", lambda: "aarch64")
     with pytest.raises(mv.UsageError, match="for x86-64 processors, and this is aarch64"):
         mv.Backend("numpy", gemm="mkl")
 
