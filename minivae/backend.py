@@ -7,20 +7,18 @@ error that says what to install, and `auto` shows what it chose (`str(backend)`)
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import re
 import warnings
-from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from . import device, environment
 from . import kernels as kernel_files
-from .errors import UsageError, UsageWarning, how_to_install
+from .errors import UsageError, UsageWarning
 from .matmul import cpu as products
 from .matmul import gpu as cublas
 from .memory import memory
@@ -29,19 +27,9 @@ Array = Any  # an array of the backend's module: numpy.ndarray or cupy.ndarray
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector load
 DTYPES = ("float32", "float64")
-MOST_THREADS = 1024
 
 
-def _see_to_numba() -> None:
-    """Raise UsageError where a variable keeps Numba from compiling. It reads them when it is imported."""
-    number = os.environ.get("NUMBA_NUM_THREADS", "")
-    if re.fullmatch(r" *(-[0-9]+|[-+]?0+) *", number):
-        raise UsageError(f"NUMBA_NUM_THREADS={number[:20]}: Numba expects a number of at least 1: set one, or unset it")
-    if os.environ.get("NUMBA_DISABLE_JIT", "0").strip() not in ("", "0"):
-        raise UsageError("NUMBA_DISABLE_JIT is set, and Numba then compiles nothing, which the kernels need: unset it")
-
-
-_see_to_numba()
+environment.check_numba()  # before Numba is imported
 
 
 class Backend:
@@ -52,7 +40,7 @@ class Backend:
     kernels  "fused" (hand-written kernels, one pass over memory) or "reference" (plain array code, the specification)
     dtype    "float32" or "float64"
     gemm     whose matrix products, on the CPU: "numpy" (the BLAS that NumPy has), "mkl" (extra `mkl`) or "auto" (MKL
-             where it is installed); None takes $MINIVAE_GEMM where that is set, else "auto". See `gemm.py`
+             where it is installed); None takes $MINIVAE_GEMM where that is set, else "auto". See `matmul/`
 
     tf32     whether a GPU may keep 10 bits of each float32 factor of a product, which is faster and coarser
 
@@ -82,7 +70,7 @@ class Backend:
                 f"backend {self.name!r} has no {kernels} kernels yet: ask for kernels='reference' "
                 f"(--kernels reference), or for the numpy backend"
             )
-        self.xp = np if self.name == "numpy" else _cupy()
+        self.xp = np if self.name == "numpy" else device.cupy()
         self.special = import_module("scipy.special" if self.name == "numpy" else "cupyx.scipy.special")
         if self.name == "numpy":
             _warn_of_no_cache()
@@ -114,12 +102,10 @@ class Backend:
         """An uninitialised C-contiguous array that starts on a cache line."""
         dtype = np.dtype(self.dtype if dtype is None else dtype)
         if self.name != "numpy":
-            with self._enough_memory(shape, dtype):
+            with device.enough_memory(self.xp, shape, dtype):
                 return self.xp.empty(shape, dtype)  # CuPy aligns to 512 bytes
         size = math.prod(shape if isinstance(shape, tuple) else (shape,)) * dtype.itemsize
-        if (
-            size > 2**30 and size > memory()
-        ):  # an absurd one: where it would fit, Linux gives it and ends the process later
+        if size > 2**30 and size > memory():  # Linux would give it, and end the process when it is written to
             raise MemoryError(
                 f"an array of {size / 2**30:,.0f} GiB was asked for, and there are {memory() / 2**30:,.0f}: take "
                 "narrower layers, fewer latent dimensions or samples, or smaller batches"
@@ -143,22 +129,8 @@ class Backend:
         if self.name == "numpy" or self.owns(x):
             return self.xp.asarray(x, dtype)
         x = np.asarray(x, dtype)
-        with self._enough_memory(x.shape, x.dtype):
+        with device.enough_memory(self.xp, x.shape, x.dtype):
             return self.xp.asarray(x)
-
-    @contextlib.contextmanager
-    def _enough_memory(self, shape: Any, dtype: Any) -> Iterator[None]:
-        """Turn CuPy's error into one that says how much was asked for, how much there is, and what to do."""
-        try:
-            yield
-        except self.xp.cuda.memory.OutOfMemoryError:
-            wanted = math.prod(shape if isinstance(shape, tuple) else (shape,)) * np.dtype(dtype).itemsize
-            free, total = self.xp.cuda.runtime.memGetInfo()
-            raise UsageError(
-                f"the GPU has no room for {wanted / 2**20:,.0f} MiB more ({free / 2**20:,.0f} of {total / 2**20:,.0f} "
-                "MiB are free): take a smaller batch_size (--batch-size), fewer samples or narrower layers; data "
-                "that do not fit stay on the host as a memory-mapped .npy file"
-            ) from None
 
     def to_host(self, x: Array) -> np.ndarray:
         """x as a NumPy array: the one way back from a device. It waits for the device."""
@@ -225,27 +197,8 @@ def _warn_of_no_cache() -> None:
 
 @cache
 def threads() -> int:
-    """The number of threads that kernels and products of this process use: chosen at the first call, then the same.
-
-    It is $MINIVAE_THREADS, or else the number of processors that this process may run on, or less where
-    $OPENBLAS_NUM_THREADS, or without it $OMP_NUM_THREADS, or $NUMBA_NUM_THREADS says so. NumPy's BLAS is not asked:
-    other code may have lowered its number for a while. Raises UsageError where $MINIVAE_THREADS is not an integer
-    from 1 to MOST_THREADS.
-    """
-    text = os.environ.get("MINIVAE_THREADS")
-    if text:
-        number = int(text) if len(text) <= 9 and text.isdecimal() else 0
-        if not 1 <= number <= MOST_THREADS:
-            shown = text if len(text) <= 20 else text[:20] + "…"
-            raise UsageError(f"MINIVAE_THREADS={shown!r}: expected an integer from 1 to {MOST_THREADS}")
-    else:
-        affinity = getattr(os, "sched_getaffinity", None)
-        number = len(affinity(0)) if affinity else os.cpu_count() or 1
-        asked = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
-        for limit in (asked, os.environ.get("NUMBA_NUM_THREADS")):
-            if found := re.match(r" *([1-9][0-9]{0,8})", limit or ""):
-                number = min(number, int(found[1]))
-    return kernel_files.limit_threads(min(number, MOST_THREADS))
+    """The number of threads that kernels and products of this process use: chosen at the first call, then the same."""
+    return kernel_files.limit_threads(environment.threads())
 
 
 def _choose(name: str, kernels: str) -> str:
@@ -253,43 +206,7 @@ def _choose(name: str, kernels: str) -> str:
     if name == "auto" and os.environ.get("MINIVAE_BACKEND"):
         name, source = os.environ["MINIVAE_BACKEND"], " (from $MINIVAE_BACKEND)"
     if name == "auto":
-        return "cupy" if kernels in kernel_files.AVAILABLE["cupy"] and _gpu_answers() else "numpy"
+        return "cupy" if kernels in kernel_files.AVAILABLE["cupy"] and device.answers() else "numpy"
     if name not in kernel_files.AVAILABLE:
         raise UsageError(f"backend={name!r}{source}: expected 'numpy', 'cupy' or 'auto'")
     return name
-
-
-def _cupy() -> Any:
-    """CuPy, with a GPU that answers: `import cupy` alone succeeds without one, and the first call fails."""
-    try:
-        cupy = import_module("cupy")
-    except ImportError as error:
-        raise UsageError(
-            f"the cupy backend needs CuPy, which cannot be imported ({error}): for CUDA 12, {how_to_install('gpu')}; "
-            f"for CUDA 13, {how_to_install('gpu13')}"
-        ) from None
-    try:
-        cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise UsageError(_why_no_gpu(cupy.cuda.runtime, error)) from None
-    return cupy
-
-
-def _why_no_gpu(runtime: Any, error: Exception) -> str:
-    driver, built = (version // 1000 for version in (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
-    if driver == 0:
-        why, advice = "there is no NVIDIA driver", "install NVIDIA's driver and see that `nvidia-smi` lists the GPU"
-    elif driver < built:
-        why = f"the NVIDIA driver serves CUDA {driver}, and this CuPy is built for CUDA {built}"
-        advice = f"update the driver, or install the CuPy of its own CUDA (cupy-cuda{driver}x)"
-    else:
-        why, advice = f"no GPU answers ({error})", "see what `nvidia-smi` says"
-    return f"CuPy is installed, but {why}: {advice}, or use the numpy backend"
-
-
-def _gpu_answers() -> bool:
-    try:
-        _cupy()
-    except UsageError:
-        return False
-    return True

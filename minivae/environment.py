@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+
+from .errors import UsageError
+
+MOST_THREADS = 1024
 
 # name → what it sets, and what holds where it is not set
 READ = {
@@ -32,3 +37,36 @@ def variables() -> dict[str, dict[str, str | None]]:
     """Each variable's value (None where it is not set) and meaning."""
     table = READ | READ_BY_LIBRARIES
     return {name: {"value": os.environ.get(name), "meaning": table[name]} for name in sorted(table)}
+
+
+def check_numba() -> None:
+    """Raise UsageError where a variable keeps Numba from compiling. It reads them when it is imported."""
+    number = os.environ.get("NUMBA_NUM_THREADS", "")
+    if re.fullmatch(r" *(-[0-9]+|[-+]?0+) *", number):
+        raise UsageError(f"NUMBA_NUM_THREADS={number[:20]}: Numba expects a number of at least 1: set one, or unset it")
+    if os.environ.get("NUMBA_DISABLE_JIT", "0").strip() not in ("", "0"):
+        raise UsageError("NUMBA_DISABLE_JIT is set, and Numba then compiles nothing, which the kernels need: unset it")
+
+
+def threads() -> int:
+    """The number of threads that this process may use.
+
+    It is $MINIVAE_THREADS, or else the number of processors that this process may run on, or less where
+    $OPENBLAS_NUM_THREADS, or without it $OMP_NUM_THREADS, or $NUMBA_NUM_THREADS says so. NumPy's BLAS is not asked:
+    other code may have lowered its number for a while. Raises UsageError where $MINIVAE_THREADS is not an integer
+    from 1 to MOST_THREADS.
+    """
+    text = os.environ.get("MINIVAE_THREADS")
+    if text:
+        number = int(text) if len(text) <= 9 and text.isdecimal() else 0
+        if not 1 <= number <= MOST_THREADS:
+            shown = text if len(text) <= 20 else text[:20] + "…"
+            raise UsageError(f"MINIVAE_THREADS={shown!r}: expected an integer from 1 to {MOST_THREADS}")
+    else:
+        affinity = getattr(os, "sched_getaffinity", None)
+        number = len(affinity(0)) if affinity else os.cpu_count() or 1
+        asked = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
+        for limit in (asked, os.environ.get("NUMBA_NUM_THREADS")):
+            if found := re.match(r" *([1-9][0-9]{0,8})", limit or ""):
+                number = min(number, int(found[1]))
+    return min(number, MOST_THREADS)
