@@ -69,16 +69,6 @@ def scale(value: Any, features: int | None = None) -> Any:
     return value
 
 
-def unscaled(vae: Any) -> Any:
-    """A model without a scale: for tools that call encoder and decoder directly, in the data's units."""
-    if vae.scale is not None:
-        raise UsageError(
-            f"vae: expected a model without a scale, whose units are the data's; this one has {vae.scale.kind!r}: "
-            "set vae.scale = None and give rows that are scaled already"
-        )
-    return vae
-
-
 def array(name: str, X: Any, width: int, what: str = "rows") -> Any:
     """An array (rows, width) of real numbers with at least one row."""
     if not (hasattr(X, "shape") and hasattr(X, "dtype") and hasattr(X, "__getitem__")) or hasattr(X, "tocsr"):

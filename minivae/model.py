@@ -36,7 +36,7 @@ from .objectives import Terms
 
 if TYPE_CHECKING:
     from .datasets.scale import Scale
-    from .optim import Optimizer
+    from .optim import Optimizer, Updates
 
 BATCH_ROWS = 1024  # rows at a time where a method streams over many
 P = ParamSpec("P")
@@ -153,7 +153,7 @@ class Model:
         """The scale, None for the identity; UsageError for one that this model cannot have."""
         if checks.scale(scale, self.features) is None or scale is None or scale.kind == "none":
             return None
-        if self.likelihood.whole:
+        if self.likelihood.integer:
             raise UsageError(
                 f"likelihood {self.likelihood.name!r} explains integers, and the scaling {scale.kind!r} makes "
                 "them others: leave it out (--scale none)"
@@ -314,7 +314,7 @@ class Model:
     def step(
         self,
         X: Array,
-        optimizer: Optimizer,
+        optimizer: Updates,
         rows: Any,
         eps: Any,
         beta: float,

@@ -7,11 +7,17 @@ update rules are in `kernels/sgd.py`, `kernels/adam.py` …; names and defaults 
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, Protocol
 
 from . import checks
 from .backend import Array, Backend
 from .errors import UsageError
+
+
+class Updates(Protocol):
+    """What a training step needs of an optimiser."""
+
+    def update(self, P: Array, G: Array, backend: Backend) -> None: ...
 
 
 class Optimizer:

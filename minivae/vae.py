@@ -47,7 +47,6 @@ class VAE(Model):
     `parameters` and `gradients` map names to views of the flat buffers: "encoder.0.W" (D, H), "encoder.0.b" …
     """
 
-    @locked
     def fit(
         self,
         X: Any,
@@ -99,7 +98,8 @@ class VAE(Model):
             epochs, batch_size, optimizer, validation, beta, binarize, patience, clip, run, callback, schedule,
             free_bits, scale, progress, rows, validation_rows, resume, save_seconds, weights,
         )  # fmt: skip
-        return Training(self, X, options).run()
+        with self.lock:
+            return Training(self, X, options).run()
 
     @locked
     def save(self, path: str | os.PathLike) -> None:

@@ -43,7 +43,7 @@ def model(likelihood, dtype="float64", activation="tanh", scaled=True):
         view[...] = rng.normal(size=view.shape) * (2 if name.startswith("decoder") else 0.6)
     for view in vae.buffer.fitted.values():
         view[...] = -0.7
-    if scaled and not vae.likelihood.whole:
+    if scaled and not vae.likelihood.integer:
         kind = "standard" if vae.likelihood.domain == "real" else "minmax"
         X = rows_for(likelihood, 50, rng)
         vae.scale = mv.Scale.fit(kind, X if kind == "standard" else np.vstack([X, X - 0.25, X + 0.5]))

@@ -298,7 +298,7 @@ def test_nll_matches_scipy_far_out_and_its_gradient_stays_finite(name, kernels):
     likelihood, buffer = make(name, kernels, features=X.shape[1])
     nll, d_out, d_params = evaluate(likelihood, buffer, out, X)
     expected = (CASES[name].nll or CASES[name].oracle)(out, X)
-    largest = special.gammaln(1 + X.max()) if likelihood.whole else 0.0
+    largest = special.gammaln(1 + X.max()) if likelihood.integer else 0.0
     assert_matches(nll, expected.sum(axis=1), largest)
     assert np.isfinite(d_out).all() and all(np.isfinite(grad).all() for grad in d_params.values())
 
@@ -352,7 +352,7 @@ def test_gradient_is_zero_where_the_likelihood_is_largest(name):
 
 def _everything(name, q):
     """(x, weights) over the whole domain of one feature: what a sum or an integral is taken over."""
-    if likelihoods.make(name, Backend("numpy", "reference", "float64"), 1).whole:
+    if likelihoods.make(name, Backend("numpy", "reference", "float64"), 1).integer:
         x = np.arange(5.0 if name.startswith("categorical") else q.ppf(1 - 1e-12).max() + 10)
         return x, np.ones_like(x)
     if name == "continuous-bernoulli":

@@ -29,7 +29,7 @@ class Likelihood:
     noise       the kind of noise `draw` takes: "uniform" or "normal"
     clamps      whether it clamps outputs of the decoder
     clamped     (1,) int64: how many outputs training steps have clamped since someone set it to 0; None without clamps
-    whole       whether it explains integers, which a scale would change
+    integer     whether it explains integers, which a scale would change
     closed_form whether training fits something of it in closed form: see `fitted_nll_and_grad`
     """
 
@@ -39,7 +39,7 @@ class Likelihood:
     noise: str
     clamps = False
     clamped: Array | None = None
-    whole = False
+    integer = False
     closed_form = False
 
     def __init__(self, backend: Backend, features: int):
@@ -149,6 +149,6 @@ def blocks(X: Any) -> Iterator[Any]:
         yield X[start : start + BLOCK_ROWS]
 
 
-def holds_whole_numbers(backend: Backend, X: Any) -> bool:
-    """Whether every value is whole."""
+def holds_integers(backend: Backend, X: Any) -> bool:
+    """Whether every value is an integer."""
     return all(bool(backend.to_host((block % 1 == 0).all())) for block in blocks(X))

@@ -15,28 +15,29 @@ from ..buffers import Shape
 from ..errors import UsageError
 from ..kernels.negative_binomial import LOGTHETA_MAX, LOGTHETA_MIN, TABLE_ROWS
 from ..kernels.poisson import LOGRATE_MAX
-from .base import Likelihood, holds_whole_numbers, no_mask
+from .base import Likelihood, holds_integers, no_mask
 
 MOST_CLASSES = 1 << 24  # integers that float32 holds
 
 
-class _Whole(Likelihood):
+class _Integers(Likelihood):
     """Of integers from 0 on."""
 
     is_density = False
     noise = "uniform"
-    whole = True
+    integer = True
 
     def misfit(self, X: Any, end: float) -> tuple[float, float, bool, str] | None:
-        """None where X holds integers in [0, end); else its range, whether they are whole, and that in words."""
+        """None where X holds integers in [0, end); else its range, whether they are integers, and that in words."""
         low, high = self.range(X)
-        whole = holds_whole_numbers(self.backend, X)
-        if low >= 0 and high < end and whole:
+        integers = holds_integers(self.backend, X)
+        if low >= 0 and high < end and integers:
             return None
-        return low, high, whole, f"these range from {low:g} to {high:g}" + ("" if whole else ", not all of them whole")
+        more = "" if integers else ", not all of them whole"
+        return low, high, integers, f"these range from {low:g} to {high:g}{more}"
 
 
-class Categorical(_Whole):
+class Categorical(_Integers):
     """p(x|z) = Π_d ρ_d[x_d], ρ_d = softmax of K logits: each feature one of the classes 0 … K − 1 (`categorical.py`).
 
     The decoder has K·D outputs. E[x|z] is the mean class number, which means something where the classes have an order;
@@ -63,9 +64,9 @@ class Categorical(_Whole):
         """Whole numbers from 0 to K − 1."""
         if (found := self.misfit(X, self.classes)) is None:
             return
-        low, high, whole, came = found
+        low, high, integers, came = found
         fits = "number the classes from 0"
-        if whole and low >= 0:
+        if integers and low >= 0:
             fits = f"take 'categorical:{high + 1:.0f}'" if high < MOST_CLASSES else "take 'poisson' if they are counts"
         raise UsageError(f"likelihood {self.name!r} explains the integers 0 … {self.classes - 1}, and {came}: {fits}")
 
@@ -92,7 +93,7 @@ class Categorical(_Whole):
         return x
 
 
-class _Counts(_Whole):
+class _Counts(_Integers):
     domain = "counts"
     clamps = True
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import UsageError, UsageWarning
 from ..kernels import continuous_bernoulli
-from .base import Likelihood, blocks, holds_whole_numbers, no_mask
+from .base import Likelihood, blocks, holds_integers, no_mask
 
 
 class _Unit(Likelihood):
@@ -15,7 +15,7 @@ class _Unit(Likelihood):
         """Values in [0, 1]; a UsageWarning where they are legal, and not what the likelihood is for."""
         low, high = self.range(X)
         if not (low >= 0 and high <= 1):
-            counts = ", 'poisson' if they are counts" if low >= 0 and holds_whole_numbers(self.backend, X) else ""
+            counts = ", 'poisson' if they are counts" if low >= 0 and holds_integers(self.backend, X) else ""
             raise UsageError(
                 f"likelihood {self.name!r} explains values in [0, 1], and these range from {low:g} to {high:g}: "
                 f"scale them to [0, 1], or take likelihood 'gaussian'{counts}"

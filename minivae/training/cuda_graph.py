@@ -77,8 +77,7 @@ class Graphs:
         index = self.index[:rows]
         self.vae.backend.ops.advance(self.now, index, self.cursor, self.table, self.order)
         self.X, numbers = self.batches.take(index, "binarise", self.pass_)
-        itself: Any = self  # what updates, in the optimiser's place
-        terms = self.vae.step(self.X, itself, numbers, None, self.beta, self.free_bits, self.clip, pass_=self.pass_)
+        terms = self.vae.step(self.X, self, numbers, None, self.beta, self.free_bits, self.clip, pass_=self.pass_)
         self.recent[self.cursor[:1] - 1] = terms.sums()
 
     def update(self, P: Array, G: Array, backend: Any) -> None:

@@ -49,7 +49,7 @@ def _advice(training: State, step: int) -> str:
         advice = "Try a smaller learning rate, or a clip (--lr, --clip)."
     elif step == 0:
         advice = "The model was not finite before it was trained: make or load another."
-    elif large and not vae.likelihood.whole:
+    elif large and not vae.likelihood.integer:
         advice = f"No update was made yet: the values, from {low:g} to {high:g}, want scaling (--scale standard)."
     elif large:
         advice = f"No update was made yet: the counts, up to {high:g}, are too large for {vae.likelihood.name!r}."

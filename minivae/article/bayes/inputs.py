@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ... import checks
 from ...errors import UsageError
+from ...vae import VAE
 
 SUM_TOLERANCE = 1e-9  # allowed distance of a sum of probabilities from 1: more than float64's rounding, not float32's
 
@@ -72,3 +74,14 @@ def covariance(name: str, given: Any, dims: int) -> np.ndarray:
             f"the smallest is {smallest:g}"
         )
     return array
+
+
+def unscaled(vae: Any) -> VAE:
+    """A model without a scale: for what calls encoder and decoder directly, in the data's units."""
+    checks.instance_of("vae", vae, VAE, "a mv.VAE")
+    if vae.scale is not None:
+        raise UsageError(
+            f"vae: expected a model without a scale, whose units are the data's; this one has {vae.scale.kind!r}: "
+            "set vae.scale = None and give rows that are scaled already"
+        )
+    return vae

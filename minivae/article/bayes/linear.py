@@ -17,7 +17,7 @@ import numpy as np
 from ... import checks
 from ...errors import UsageError
 from ...vae import VAE
-from .inputs import numbers, same_shape
+from .inputs import numbers, same_shape, unscaled
 
 
 class LinearGaussian:
@@ -33,7 +33,7 @@ class LinearGaussian:
     @classmethod
     def of(cls, vae: VAE) -> LinearGaussian:
         """Return the model of a linear VAE, hidden=(), with a Gaussian of one σ, given or learned (eq. 22)."""
-        checks.unscaled(checks.instance_of("vae", vae, VAE, "a mv.VAE"))
+        unscaled(vae)
         likelihood, D = vae.likelihood, vae.features
         if vae.hidden or not likelihood.is_density or likelihood.width != D or "gaussian" not in likelihood.name:
             raise UsageError(

@@ -21,6 +21,7 @@ from ...backend import Backend
 from ...errors import UsageError
 from ...training.checkpoint import Checkpoint, build, tensors_of
 from ...vae import VAE
+from .inputs import unscaled
 
 MAX_LATENT = 2
 SPACING = {1: 1 / 16, 2: 0.2}  # h: small enough for sharp bends of a decoder; a Gaussian alone would need only ½
@@ -69,7 +70,7 @@ class ExactModel:
     """A copy of a model in float64, on the host, that integrates over z instead of sampling it. L ≤ 2."""
 
     def __init__(self, vae: VAE):
-        checks.unscaled(checks.instance_of("vae", vae, VAE, "a mv.VAE"))
+        unscaled(vae)
         self.latent_dim = small(vae.latent_dim)
         self._to_host = vae.backend.to_host
         whole = Checkpoint(vae.config(), vae.backend.dtype.name, tensors_of(vae))
