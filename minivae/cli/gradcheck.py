@@ -81,6 +81,12 @@ def gradcheck(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the -o or --csv file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (docs/gradients.md has the schema).")] = False,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="text|json|github|junit", help="github: annotations of a workflow; junit: XML."
+        ),
+    ] = "text",
     plugin: Plugin = None,
 ) -> None:
     """Check hand-written gradients, minivae's or yours, against numerical derivatives.
@@ -106,6 +112,13 @@ def gradcheck(
     if len(modes) > 1:
         raise UsageError(f"{' and '.join('--' + name for name in modes)}: one at a time")
     mode = modes[0] if modes else "seeds" if seeds > 1 else "check"
+    if form not in ("text", "json", "github", "junit"):
+        raise UsageError(f"--format {form!r}: expected text, json, github or junit")
+    if as_json and form not in ("text", "json"):
+        raise UsageError(f"--json and --format {form}: one at a time")
+    if form in ("github", "junit") and mode != "check":
+        raise UsageError(f"--format {form} is the form of a check: leave out --{mode}")
+    as_json = as_json or form == "json"
     _check_numbers(tolerance, seed, seeds, worst, max_entries, directions, timeout)
     if output is not None and not sweep:
         raise UsageError("-o goes with --sweep, whose curve it is written to")
@@ -151,7 +164,9 @@ def gradcheck(
     steps = seeds if mode == "seeds" else len(specs)
     with (
         work,
-        _progress(as_json, steps, {"mutate": "planting mistakes", "seeds": "seeds"}.get(mode, "checking")) as step,
+        _progress(
+            as_json or form != "text", steps, {"mutate": "planting mistakes", "seeds": "seeds"}.get(mode, "checking")
+        ) as step,
     ):
         outcome = outcomes.gather(mode, settings, seeds, of_ours, work, step)
     if mode == "sweep" and output is not None:
@@ -160,12 +175,18 @@ def gradcheck(
         picture(outcome, output)
     if mode != "check":
         _finish(as_json, outcome, *([show_all] if mutate else []))
+    if form in ("github", "junit"):
+        from ..gradcheck.formats import FORMATS
+
+        print(FORMATS[form](outcome))
     if len(outcome.failures) == 1 and not outcome.results and csv is None:
         raise UsageError(outcome.failures[0].message)
     if csv is not None:
         outcomes.write_grades(outcome, csv)
     if as_json:
         print_json(outcome.to_json())
+    elif form != "text":
+        pass
     elif (csv is not None or any(_folder(name) for name in yours)) and not show_all:
         stdout().print(outcomes.grades(outcome))
     else:
