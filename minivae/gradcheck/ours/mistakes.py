@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ...kernels import bernoulli
 from ..problem import Arrays, Problem, with_backward
 
 Gradients = list[np.ndarray | None]
@@ -233,6 +232,8 @@ def _entropy_dropped(op, dH, dZ, eps, sigma, Z, weight, beta):
 
 def _normaliser_dropped(op, nll_rows, d_logits, logits, X, weight):
     """Drop the gradient of the continuous Bernoulli's normaliser: only the cross-entropy's is left."""
+    from ...kernels import bernoulli  # here, so that mistakes can be planted in your code without the engine
+
     bernoulli.reference(np, nll_rows, d_logits, logits, X, weight)
 
 
