@@ -50,6 +50,7 @@ COMMANDS = {
     "reconstruct": "backend force kernels out split n o",
     "encode": "backend force kernels out split o",
     "info": "json",
+    "score": "backend columns-top contamination force importance json kernels out split threshold o",
     "gradcheck": "all backend directions float32 force json kernels list max-entries mutate output parity seed seeds "
     "shapes sweep tolerance worst o",
     "explain": "json",

@@ -36,6 +36,7 @@ from .options import (
     writing_file,
 )  # fmt: skip
 from .plugin import Plugin
+from .score import score
 from .verify import verify
 
 app = typer.Typer(
@@ -371,6 +372,7 @@ def info(as_json: Json = False) -> None:
     stdout().print(table)
 
 
+app.command()(score)
 app.command()(export)
 app.command()(explore)
 app.command()(gradcheck)
