@@ -19,6 +19,14 @@ OPTIMIZERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _small_buffers():
+    """NumPy below 2.3 allocates a buffer of 8192 elements for each max and min."""
+    before = np.setbufsize(64)
+    yield
+    np.setbufsize(before)
+
+
 def _run(vae, optimizer, X, rows, steps):
     for step in range(steps):
         size = 77 if step % 10 == 9 else len(X)  # the short last batch of an epoch
