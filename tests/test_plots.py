@@ -334,3 +334,6 @@ def test_a_table_of_constants_is_drawn_without_a_warning(tmp_path, n):
     for limits in (None, (X.min(axis=0), X.max(axis=0))):
         plots.grid(X, None, tmp_path / "grid.png", limits=limits)
         plots.reconstructions(X, X + 0.5, None, tmp_path / "two.png", limits=limits)
+        for picture in ("grid.png", "two.png"):
+            assert imread(tmp_path / picture).std() > 0
+            (tmp_path / picture).unlink()

@@ -38,7 +38,13 @@ FIT_BY_NAME = {
 }  # fmt: skip
 MODEL_ATTRIBUTES = {"parameters", "gradients", "seed", "backend", "likelihood", "features", "latent_dim", "hidden"}
 TERMS = {"loss", "elbo", "nll", "kl", "nll_rows", "kl_rows", "kl_dims", "copy", "sums"}
-
+BAYES = {
+    "Estimate", "by_quadrature", "by_sampling", "weighted_again", "two_ways", "sampling_rate", "kl_discrete",
+    "kl_sampled", "kl_gaussian", "bhattacharyya_discrete", "bhattacharyya_gaussian", "different_supports",
+    "DiscreteJoint", "joint_identity", "no_drop_in", "discrete_floor", "density_loss", "antagonists", "exact_posterior",
+    "encoder_gaps", "small_encoder_gaps", "two_points_optimum", "two_points_by_vae", "LinearGaussian", "PPCA",
+    "against_ppca", "fit_linear_vae", "linear_vae_is_ppca", "balance",
+}  # fmt: skip
 
 COMMANDS = {
     "train": "activation antithetic backend batch-size beta beta-cycle binarize clip dtype epochs force free-bits "
@@ -111,4 +117,9 @@ def test_the_names_of_the_parameters_stay():
 
 def test_the_modules_that_users_import_are_there():
     import minivae.bayes
-    import minivae.testing  # noqa: F401
+    import minivae.testing
+
+    assert set(minivae.bayes.__all__) >= BAYES
+    assert [name for name in BAYES if not callable(getattr(minivae.bayes, name))] == []
+    named = inspect.signature(minivae.testing.assert_gradients).parameters
+    assert list(named)[:4] == ["fn", "inputs", "tolerance", "seeds"]

@@ -138,5 +138,6 @@ def _release(version: str) -> tuple[int, ...]:
 
 def one_line(error: BaseException) -> str:
     """An error's message on one line of at most 200 characters, all of them printable."""
-    text = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+    told = isinstance(error, (ValueError, msgspec.MsgspecError))  # no ValueError before msgspec 0.20
+    text = str(error) if told else f"{type(error).__name__}: {error}"
     return "".join(c if c.isprintable() else " " for c in text)[:200]
