@@ -11,9 +11,10 @@ code, add a function to `target.KINDS`; another form of output reads a `Report`.
 
 Reading order: target, adapter and user (your code), frameworks (torch's and JAX's), problem (the form of every
 check), numeric (measures derivatives), trust and compare (when gradients can be compared, and the comparison),
-diagnose (suggests causes of a wrong gradient), behaviour, results, report; seeds and sweep. The package imports only
-`errors` and `console` from minivae, so that it can be used alone. `ours/` has minivae's own targets, mutants that
-prove that the checker can fail, and the parity of backends. docs/gradients.md explains the method.
+diagnose and paths (suggest causes of a wrong gradient), behaviour, results, report; seeds and sweep; process and
+outcomes (your code in a process of its own). The package imports only `errors` and `console` from minivae, so that it
+can be used alone. `ours/` has minivae's own targets, mutants that prove that the checker can fail, and the parity of
+backends. docs/gradients.md explains the method.
 """
 
 from importlib import import_module

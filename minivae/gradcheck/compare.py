@@ -138,7 +138,7 @@ def _tensor(
         return Tensor(name, x.shape, 0, 0, "none", tolerance, "none")
     bad_shape = a.shape != x.shape
     if bad_shape or not np.isfinite(a).all():
-        hint = shape_hint(a, x) if bad_shape else _not_finite(a)
+        hint = shape_hint(problem, gradients, k) if bad_shape else _not_finite(a)
         return Tensor(
             name, x.shape, 0, 0, "none", tolerance, "wrong", [Place("", math.nan, math.nan, math.inf, 0.0)], [hint]
         )
@@ -147,7 +147,9 @@ def _tensor(
     exact = probe.complex_slopes(k)
     if exact is not None:
         tolerance = problem.complex_tolerance or tolerance
-        exact_noise = 4 * EPS * float(np.abs(exact).max(initial=0.0))
+        size = float(np.abs(exact).max(initial=0.0))
+        nothing = max(size, float(np.abs(a).max(initial=0.0))) <= 64 * EPS * probe.f  # terms that cancel, and round-off
+        exact_noise = 4 * EPS * (probe.f if nothing else size)
     analytic = [_along(a, where) for where in lines]
     largest = float(np.abs(a).max(initial=0.0)) if isinstance(lines[0], int) else max(map(abs, analytic))
     places, kinks, checked = [], 0, 0

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .numeric import Probe
+from .paths import explain
 from .problem import Arrays, Problem
 from .results import Hint
 
@@ -71,26 +72,14 @@ class Case:
 
 def diagnose(case: Case) -> list[Hint]:
     """Return the first pattern that explains the case, or a description of where the gradients disagree."""
-    for pattern in (
-        _independent,
-        _zero,
-        _factor,
-        _transposed,
-        _order,
-        _missing_term,
-        _suspect,
-        _mask,
-        _offset,
-        _stale,
-        _few,
-    ):
+    for pattern in PATTERNS:
         for hint in pattern(case):
             return [hint]
     return [
         Hint(
             "unknown",
-            "no simple pattern. Check the factors of the chain rule one by one: "
-            "`--sweep` shows whether the numeric derivative can be trusted, `--worst 20` where it is worst",
+            "no simple pattern. The numeric derivatives agree with each other, not with backward (`--sweep` draws "
+            "them): check the factors of the chain rule one by one; `--worst 20` shows where it is worst",
         )
     ]
 
@@ -120,6 +109,9 @@ def _zero(case: Case) -> Iterator[Hint]:
         yield Hint("zero", "0 everywhere: never computed, never written, or cut off by a mask of zeros")
 
 
+UPSTREAM_IGNORED = Hint("upstream-ignored", "right for dY = 1 everywhere: backward ignores its dY")
+
+
 def _factor(case: Case) -> Iterator[Hint]:
     n, a = case.n, case.a_at
     square = float(n @ n)
@@ -128,14 +120,24 @@ def _factor(case: Case) -> Iterator[Hint]:
     r = float(a @ n) / square
     if r == 0 or not case.explains(a / r):
         return
-    if abs(r + 1) < 1e-4:
+    upstream = case.problem.upstream
+    u = float(sum(u.sum() for u in upstream))
+    if sum(u.size for u in upstream) == 1 and abs(u - 1) > 1e-3 and abs(r * u - 1) < 1e-6:
+        yield UPSTREAM_IGNORED
+        return
+    if abs(r + 1) < 1e-7:
         yield Hint(
             "sign",
             "the wrong sign everywhere: analytic = −numeric. Look for (x − m) where (m − x) is meant, "
             "or the gradient of the ELBO where the loss is −ELBO",
         )
         return
-    yield Hint("factor", f"analytic = {r:.6g} × numeric at every entry. {_why_factor(case.problem, r)}")
+    yield Hint("factor", f"analytic = {_digits(r)} × numeric at every entry. {_why_factor(case.problem, r)}")
+
+
+def _digits(r: float) -> str:
+    """Write a factor that is not 1 with as many digits as tell it from 1 and −1."""
+    return next((text for d in range(6, 17) if (text := f"{r:.{d}g}") not in ("1", "-1")), repr(r))
 
 
 def _why_factor(problem: Problem, r: float) -> str:
@@ -196,7 +198,7 @@ def _missing_term(case: Case) -> Iterator[Hint]:
     d = case.a_at - case.n
     ones = [np.ones_like(u) for u in case.problem.upstream]
     if any(u.ndim > 0 for u in ones) and case.explains(case.a_at, case.slopes_of(_weighted(case, ones))):
-        yield Hint("upstream-ignored", "right for dY = 1 everywhere: backward ignores its dY")
+        yield UPSTREAM_IGNORED
         return
     size = max(float(np.abs(case.n).max()), float(np.abs(case.a_at).max()))
     slopes = {name: case.slopes_of(part) for name, part in _parts(case).items()}
@@ -311,9 +313,92 @@ def _few(case: Case) -> Iterator[Hint]:
     )
 
 
-def shape_hint(a: np.ndarray, x: np.ndarray) -> Hint:
+def _path(case: Case) -> Iterator[Hint]:
+    text = explain(case.probe, case.k, case.a_at, case.at, case.n)
+    if text is not None:
+        yield Hint("path", text)
+
+
+def _diagonal(case: Case) -> Iterator[Hint]:
+    """Find a backward that has only the derivatives of each output by the input of the same index."""
+    x, upstream = case.probe.inputs[case.k], case.problem.upstream
+    if len(upstream) != 1 or upstream[0].shape != x.shape:
+        return
+    own = np.empty(len(case.at))
+    for j, i in enumerate(case.at):
+        moved = []
+        for h in (2.0**-14, -(2.0**-14)):
+            inputs = [y.copy() for y in case.probe.inputs]
+            inputs[case.k].flat[i] += h
+            moved.append(case.problem.forward(inputs)[0].flat[i])
+        own[j] = upstream[0].flat[i] * (moved[0] - moved[1]) / 2.0**-13
+    if case.explains(case.a_at, own):
+        yield Hint(
+            "path",
+            "only the derivative of each output by the input of the same index: each input moves the other outputs "
+            "too, through a sum, a mean or a maximum, and those terms are missing",
+        )
+
+
+def _along(case: Case) -> Iterator[Hint]:
+    """Recognise the difference a − n, line by line along an axis, as what a sum over that axis contributes."""
+    x = case.probe.inputs[case.k]
+    if len(case.at) != x.size:
+        return
+    d = case.a - case.n.reshape(x.shape)
+    close = CLOSE * float(np.abs(d).max())
+    for axis in range(x.ndim):
+        if x.shape[axis] < 4 or close == 0:
+            continue
+        lines, points = (np.moveaxis(t, axis, -1).reshape(-1, x.shape[axis]) for t in (d, x))
+        one = np.ones_like(points)
+        for basis, what in (
+            ([one], "a sum or mean"),
+            ([points - points.mean(axis=1, keepdims=True)], "the variance"),
+            ([points], "a sum of squares"),
+            ([np.exp(points - points.max(axis=1, keepdims=True))], "a sum of exponentials (a softmax)"),
+            ([one, points], "mean and variance"),
+        ):
+            left = 0.0
+            for row, line in enumerate(lines):
+                B = np.stack([b[row] for b in basis], axis=1)
+                left = max(left, float(np.abs(line - B @ np.linalg.lstsq(B, line, rcond=None)[0]).max()))
+            if left <= close and x.shape[axis] > len(basis) + 2:
+                said = f"the difference is what {what} over axis {axis} contributes"
+                yield Hint("path", f"{said}: that path is missing or wrong")
+                return
+
+
+PATTERNS = (
+    _independent,
+    _zero,
+    _factor,
+    _transposed,
+    _order,
+    _missing_term,
+    _suspect,
+    _mask,
+    _stale,
+    _path,
+    _diagonal,
+    _offset,
+    _along,
+    _few,
+)
+
+
+def shape_hint(problem: Problem, gradients: list[np.ndarray | None], k: int) -> Hint:
     """Suggest the cause of a gradient of the wrong shape."""
+    a, x, names = gradients[k], problem.inputs[k], problem.names
+    assert a is not None
     said = f"the gradient has shape {a.shape}, the tensor {x.shape}. "
+    for j, other in enumerate(gradients):
+        here = problem.inputs[j].shape
+        if j != k and a.shape == here and other is not None and other.shape == x.shape != here:
+            return Hint("order", said + f"It and that of {names[j]} were returned in each other's place")
+    if a.shape == (1, *x.shape) or (a.size == x.size and a.squeeze().shape == x.squeeze().shape):
+        how = "summed with keepdims=True: leave it out" if a.ndim > x.ndim else "summed without keepdims=True: add it"
+        return Hint("keepdims", f"the gradient has shape {a.shape} for {x.shape}: {how}, or reshape")
     if a.shape == x.shape[::-1]:
         return Hint("transposed", said + "It is transposed: dY Xᵀ where Xᵀ dY is meant, or a .T left out")
     if a.ndim == x.ndim + 1 and a.shape[1:] == x.shape:

@@ -253,7 +253,8 @@ def _one_row(problem: Problem, adapter: Adapter, rows: int) -> Problem:
     every = [k for k, x in enumerate(problem.inputs) if x.ndim > 0 and len(x) == rows]
     for which, here in ((every, adapter.first_row(rows)), ([0], adapter)):
         inputs = [x[:1].copy() if k in which else x for k, x in enumerate(problem.inputs)]
-        one = replace(problem, inputs=inputs, forward=here.forward, backward=here.backward, one_row=None, parts={})
+        one = replace(problem, inputs=inputs, forward=here.forward, backward=here.backward, one_row=None)
+        one.complex_step, one.reference = False, None
         try:
             outputs = one.forward([x.copy() for x in inputs])
         except UsageError:
