@@ -74,7 +74,7 @@ def importance_sampling() -> Checks:
     return _against(found, error, exact, "K = 5000")
 
 
-@claim("annealed", (7, 14), "… and so is annealed importance sampling, which asks nothing of the encoder.")
+@claim("annealed", (7, 14), "Annealed importance sampling estimates it too, without using the encoder.")
 def annealed_sampling() -> Checks:
     vae, X = linear_gaussian(rows=50)
     exact = bayes.LinearGaussian.of(vae).log_px(X)
@@ -82,7 +82,7 @@ def annealed_sampling() -> Checks:
     importance, error = vae.log_likelihood(X, 5000)
     both = float(np.hypot(found.error, error).mean()) / np.sqrt(len(X))
     checks = _against(found.log_px, found.error, exact, "100 temperatures, 32 chains")
-    checks.append(near("less importance sampling's", float((found.log_px - importance).mean()), 0, float(both)))
+    checks.append(near("minus importance sampling's", float((found.log_px - importance).mean()), 0, float(both)))
     return checks
 
 

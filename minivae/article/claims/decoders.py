@@ -78,11 +78,11 @@ def squared_error() -> Checks:
     rest = nll - ((X - mean) ** 2).sum(axis=1) / (2 * sigma**2)
     return [
         at_most("largest error against SciPy", _worst(nll, -norm.logpdf(X, mean, sigma).sum(axis=1)), ROUNDING),
-        at_most("nll less the error/2σ² differs between rows by", float(np.ptp(rest)), 1e-11),
+        at_most("nll minus the error/2σ² differs between rows by", float(np.ptp(rest)), 1e-11),
     ]
 
 
-@claim("balance", (19, 22), "MSE or cross-entropy, and how to weigh the KL: the likelihood says it, σ² = w D/2.")
+@claim("balance", (19, 22), "The likelihood decides between MSE and cross-entropy, and the KL's weight: σ² = w D/2.")
 def balance() -> Checks:
     D, w, kl = 7, 0.03, np.array([0.3, 1.0, 2.0, 0.1, 4.0])
     found, X = bayes.balance(D, weight=w), np.random.default_rng(23).normal(size=(5, D))
@@ -97,7 +97,7 @@ def balance() -> Checks:
             ROUNDING,
         ),
         equals("σ²", found.sigma2, w * D / 2),
-        above("rise of 𝓛 once σ² leaves the mean squared error", min(tried[0], tried[2]) - tried[1], 0),
+        above("rise of 𝓛 when σ² differs from the mean squared error", min(tried[0], tried[2]) - tried[1], 0),
     ]
 
 

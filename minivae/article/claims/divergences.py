@@ -29,9 +29,9 @@ def _gaussian(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=2), rng.uniform(0.3, 2, 2)
 
 
-@claim("kl-both-fixed", (5,), "Whichever of p and q is held, least KL makes the other equal to it.")
+@claim("kl-both-fixed", (5,), "With p or q fixed, minimising KL makes the other equal to it.")
 def kl_both_fixed() -> Checks:
-    """KL is smallest at p = q on straight lines through it; either argument is moved along 50 lines."""
+    """KL is smallest at p = q on straight lines through that point; each argument is moved along 50 lines."""
     rng = np.random.default_rng(6)
     held, steps = rng.dirichlet(np.ones(4)), np.linspace(0, 1, 21)
     towards = rng.dirichlet(np.ones(4), 50)
@@ -39,9 +39,9 @@ def kl_both_fixed() -> Checks:
     q_moves = np.array([[bayes.kl_discrete(held, q) for q in line] for line in moved])
     p_moves = np.array([[bayes.kl_discrete(p, held) for p in line] for line in moved])
     return [
-        above("smallest rise with each step away, p held", float(np.diff(q_moves, axis=1).min()), 0),
-        above("… and q held", float(np.diff(p_moves, axis=1).min()), 0),
-        equals("where they meet", max(q_moves[:, 0].max(), p_moves[:, 0].max()), 0),
+        above("smallest rise with each step away, p fixed", float(np.diff(q_moves, axis=1).min()), 0),
+        above("… and q fixed", float(np.diff(p_moves, axis=1).min()), 0),
+        equals("KL where they are equal", max(q_moves[:, 0].max(), p_moves[:, 0].max()), 0),
     ]
 
 
@@ -54,7 +54,7 @@ def kl_infinite() -> Checks:
     ]
 
 
-@claim("gaussian-prior", (5,), "Hence a Gaussian prior, and no uniform one: KL(encoder ‖ prior) stays finite.")
+@claim("gaussian-prior", (5,), "Hence a Gaussian prior and not a uniform one: KL(encoder ‖ prior) stays finite.")
 def gaussian_prior() -> Checks:
     mean, std, drawn = 0.3, 0.5, np.random.default_rng(7).standard_normal(100_000)
     z = mean + std * drawn
@@ -107,17 +107,17 @@ def bhattacharyya() -> Checks:
     "bhattacharyya-finite",
     (6,),
     "The Bhattacharyya distance has no problem with infinity.",
-    loose="it has one left: p and q that nowhere meet are infinitely far apart",
+    loose="one remains: it is infinite where the supports of p and q are disjoint",
 )
 def bhattacharyya_finite() -> Checks:
-    return [infinite("D_B of p and q that nowhere meet", bayes.different_supports().bhattacharyya_apart)]
+    return [infinite("D_B of p and q with disjoint supports", bayes.different_supports().bhattacharyya_apart)]
 
 
-@claim("no-drop-in", (6, 8, 11), "The Bhattacharyya distance cannot take KL's place: p̃(x) no longer splits off.")
+@claim("no-drop-in", (6, 8, 11), "The Bhattacharyya distance cannot replace KL: p̃(x) does not separate as a constant.")
 def no_drop_in() -> Checks:
     found = bayes.no_drop_in()
     return [
         at_most("KL − 𝓛 differs between 20 models by", found.kl_spread, ROUNDING),
-        above("D_B less what samples allow of it differs by", found.bhattacharyya_spread, 1e-2),
-        above("D_B from the data of the model that is then best", found.misled, 1e-2),
+        above("D_B minus the part that samples can estimate differs by", found.bhattacharyya_spread, 1e-2),
+        above("D_B between the data and the model that is then best", found.misled, 1e-2),
     ]

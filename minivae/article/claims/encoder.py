@@ -11,7 +11,7 @@ from .claim import INTEGRAL, ROUNDING, Checks, above, at_least, at_most, claim, 
 from .models import all_bits, float64_vae, perturbed, standard_error
 
 
-@claim("best-posterior", (14,), "Given the decoder, p(x|z) p(z) / ∫ p(x|z) p(z) dz is the most sensible q(z|x).")
+@claim("best-posterior", (14,), "Given the decoder, p(x|z) p(z) / ∫ p(x|z) p(z) dz is the best q(z|x).")
 def best_posterior() -> Checks:
     toy = bayes.DiscreteJoint.random(seed=14)
     best = bayes.DiscreteJoint(toy.data, toy.posterior, toy.decoder, toy.prior)
@@ -24,13 +24,13 @@ def best_posterior() -> Checks:
     ]
 
 
-@claim("encoder-gap", (14, 15), "A network in its place need not reach the best, and is still a usable approximation.")
+@claim("encoder-gap", (14, 15), "A network may miss the best posterior, and is still a usable approximation.")
 def encoder_gap() -> Checks:
     """Its loss is the slack of a bound, KL(q(z|x) ‖ p(z|x)), measured separately for each of its two causes."""
     found = bayes.small_encoder_gaps(rows=8)
     return [
         at_most("largest |ln p(x) + 𝓛 − KL(encoder ‖ exact)|", found.residual, INTEGRAL),
-        above("lost by the Gaussian form, nats a row", found.approximation, 0),
+        above("lost by the Gaussian form, nats per row", found.approximation, 0),
         above("… by one network for all rows", found.amortisation, 0),
         at_least("smallest gap of any row", found.smallest, -INTEGRAL),
     ]
@@ -40,7 +40,7 @@ def encoder_gap() -> Checks:
 def two_points_vae() -> Checks:
     found = bayes.two_points_by_vae(8)
     return [
-        at_least("𝓛 of our VAE less the optimum's 1.127", found.loss - found.optimum, 0),
+        at_least("𝓛 of the trained VAE minus the optimum's 1.127", found.loss - found.optimum, 0),
         at_most("… the same", found.loss - found.optimum, 1e-3),
     ]
 

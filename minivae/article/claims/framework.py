@@ -13,7 +13,7 @@ from .models import all_bits, exact_loss, float64_vae, linear_gaussian, perturbe
 TOYS = 50
 
 
-@claim("marginal", (7,), "p(x) = ∫ p(x|z) p(z) dz is a distribution of x, which the latent z describes.")
+@claim("marginal", (7,), "p(x) = ∫ p(x|z) p(z) dz is a distribution over x, described by the latent z.")
 def marginal() -> Checks:
     X = all_bits(4)
     vae = perturbed(float64_vae(4, latent_dim=1))
@@ -60,7 +60,7 @@ def objective() -> Checks:
     return [at_most(f"largest difference, {TOYS} toys", max(abs(t.loss - t.nll - t.kl) for t in toys), ROUNDING)]
 
 
-@claim("engine-loss", (13,), "The loss of a VAE is that 𝓛: the engine's agrees with the integral over z.")
+@claim("engine-loss", (13,), "The loss of a VAE is this 𝓛: the engine's agrees with the integral over z.")
 def engine_loss() -> Checks:
     vae, X = perturbed(float64_vae(5, latent_dim=1)), all_bits(5)[:4]
     exact = exact_loss(vae, X)
@@ -96,7 +96,7 @@ def floor_of_a_density() -> Checks:
     rows = terms.nll_rows + terms.kl_rows
     return [
         below("𝓛 of the perfect model of N(0, 0.01²)", found.loss, 0),
-        near("… of our VAE with its parameters", rows.mean(), found.loss, rows.std() / math.sqrt(len(rows))),
+        near("… of the VAE with these parameters", rows.mean(), found.loss, rows.std() / math.sqrt(len(rows))),
         equals("and it is the entropy of the data", found.loss, found.entropy),
     ]
 
@@ -104,14 +104,14 @@ def floor_of_a_density() -> Checks:
 @claim(
     "not-to-be-split",
     (13,),
-    "Either term can be 0, and not both: they pull against each other.",
+    "Either term can be 0, but not both: they work against each other.",
     loose="of a density both can be 0 at once, for its −ln p(x|z) may be anything; of discrete data never",
 )
 def not_to_be_split() -> Checks:
     found, density = bayes.antagonists(), bayes.density_loss(1 / math.sqrt(2 * math.pi * math.e), explained=0)
     return [
         equals("reconstruction of a model with z = x", found.faithful[0], 0),
-        equals("KL of one whose encoder says nothing", found.collapsed[1], 0),
+        equals("KL of a model whose encoder ignores x", found.collapsed[1], 0),
         equals("sum of the terms, the first", sum(found.faithful), found.entropy),
         equals("… and the second: H(p̃) = ln 4", sum(found.collapsed), found.entropy),
         equals("of N(0, 1/2πe) with z unused, reconstruction", density.nll, 0),
@@ -119,14 +119,14 @@ def not_to_be_split() -> Checks:
     ]
 
 
-@claim("two-points", (11, 15), "Two points, one bit: the floor is ln 2, and a Gaussian encoder stays above it.")
+@claim("two-points", (11, 15), "Two points, one bit: the lower bound is ln 2, and a Gaussian encoder stays above it.")
 def two_points() -> Checks:
     found = bayes.two_points_optimum(8)
     return [
-        equals("𝓛 of an encoder free in form", found.free_encoder, math.log(2)),
+        equals("𝓛 of an encoder of any form", found.free_encoder, math.log(2)),
         equals("best 𝓛 of a Gaussian encoder, D = 8", found.loss, 1.1274, 1e-4),
         equals(
-            "less ln 2, the gaps of prior and decoder",
+            "minus ln 2: the gaps of prior and decoder",
             found.loss - found.floor,
             found.prior_gap + found.decoder_gap,
             INTEGRAL,

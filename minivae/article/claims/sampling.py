@@ -12,7 +12,7 @@ from .claim import ROUNDING, Checks, at_most, claim, near
 from .models import all_bits, float64_vae, perturbed, standard_error
 
 
-@claim("samples", (23,), "E[−ln p(x|z)] is the mean over samples z = μ + σ ⊙ ε, at whatever S.")
+@claim("samples", (23,), "E[−ln p(x|z)] is the mean over samples z = μ + σ ⊙ ε, for any S.")
 def samples() -> Checks:
     X, checks = all_bits(5)[:4], []
     for S in (1, 8):

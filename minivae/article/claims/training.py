@@ -30,7 +30,11 @@ def _train(vae: VAE, X: np.ndarray, epochs: int, beta: float = 1.0, lr: float = 
     return vae
 
 
-@claim("no-single-term", (13,), "No single term tells how good a model is: a smaller one is bought with the other.")
+@claim(
+    "no-single-term",
+    (13,),
+    "Neither term alone shows how good a model is: each can be reduced by increasing the other.",
+)
 def no_single_term() -> Checks:
     """Train on the same rows with KL weights ¼, 1 and 4: each term is smallest at one end, 𝓛 in the middle."""
     X, found = bumps(ROWS), []
@@ -40,9 +44,9 @@ def no_single_term() -> Checks:
         found.append((*model_terms, sum(model_terms)))
     nll, kl, loss = np.array(found).T
     return [
-        above("rise of E[−ln p(x|z)] from weight ¼ to 1 to 4, smaller", float(np.diff(nll).min()), 0),
-        below("fall of the KL, smaller", float(np.diff(kl).max()), 0),
-        above("𝓛 at the ends less 𝓛 at weight 1, smaller", float(min(loss[0], loss[2]) - loss[1]), 0),
+        above("smaller rise of E[−ln p(x|z)], from weight ¼ to 1 to 4", float(np.diff(nll).min()), 0),
+        below("smaller fall of the KL", float(np.diff(kl).max()), 0),
+        above("smaller 𝓛 at the ends minus 𝓛 at weight 1", float(min(loss[0], loss[2]) - loss[1]), 0),
     ]
 
 
@@ -78,8 +82,8 @@ def one_indicator() -> Checks:
     correlation = np.corrcoef([row.mean() for row in losses], [row.mean() for row in log_px])[0, 1]
     return [
         above("ln p(x) gained by training, nats", float(gained.mean()), 4 * standard_error(gained)),
-        at_least("pairs of moments that ln p(x) tells apart", pairs, 10),
-        equals("share of them that 𝓛 orders alike", agree / max(pairs, 1), 1),
+        at_least("pairs of moments that ln p(x) distinguishes", pairs, 10),
+        equals("share of them that 𝓛 orders in the same way", agree / max(pairs, 1), 1),
         at_least("smallest mean of ln p(x) + 𝓛: 𝓛 bounds it", float(slack.min()), 0),
         below("correlation of 𝓛 and ln p(x)", float(correlation), 0),
     ]
@@ -88,8 +92,8 @@ def one_indicator() -> Checks:
 @claim(
     "one-sample-suffices",
     (24,),
-    "One sample is enough once epochs are many, for every epoch draws afresh.",
-    loose="it is a matter of degree: more samples do gain, and the less the more epochs there are",
+    "One sample is enough with many epochs, because every epoch draws new noise.",
+    loose="it is a matter of degree: more samples do help, but less as the number of epochs grows",
 )
 def one_sample_suffices() -> Checks:
     """Train linear models, whose best 𝓛 is known without sampling; the learning rate falls to 0 by a cosine.
@@ -110,8 +114,8 @@ def one_sample_suffices() -> Checks:
     many = one - above_optimum(8, 320, 8)
     most = float(many.mean()) + ERRORS * standard_error(many)
     return [
-        above("what 8 samples gain after 40 epochs, nats, more than after 320", float(np.median(few)), most),
-        below("… after 320, less than the spread between seeds", float(many.mean()), float(one.std(ddof=1))),
+        above("gain from 8 samples after 40 epochs, nats, above that after 320", float(np.median(few)), most),
+        below("… after 320, below the spread between seeds", float(many.mean()), float(one.std(ddof=1))),
     ]
 
 
@@ -121,7 +125,7 @@ def ppca() -> Checks:
     for name in (None, "gaussian:shared"):
         found, label = bayes.linear_vae_is_ppca(name), "σ learned" if name else "σ given"
         checks += [
-            at_least(f"E[ln p(x)] of the optimum less ELBO, {label}", found.gap, -1e-9),
+            at_least(f"E[ln p(x)] of the optimum minus ELBO, {label}", found.gap, -1e-9),
             at_most("… the same, nats", found.gap, 1e-3),
             at_most("angle of the subspaces, degrees", found.angle, 1),
         ]

@@ -34,8 +34,8 @@ THEORY = (
         names=("expectation",),
         title="expectation",
         formula=_E1,
-        words="The mean of x: every value, weighed by how likely it is. An integral, which eq. 2 and eq. 3 compute in "
-        "two ways that are easily mixed up.",
+        words="The mean of x: every value weighted by its probability. Eq. 2 and eq. 3 compute this integral in two "
+        "ways that are easily confused.",
         forward=(f"{EXPECTATIONS}:by_quadrature",),
         test=f"{THEORY_TESTS}::test_quadrature_matches_scipys_integral_of_a_skewed_density",
         toy=toys.expectation,
@@ -45,7 +45,7 @@ THEORY = (
         names=("quadrature",),
         title="expectation by numerical integration",
         formula=_E2,
-        words="We choose the points, so each must be weighed: by its density, and by the step that it stands for.",
+        words="We choose the points, so each is weighted by its density and by the length of its step.",
         forward=(f"{EXPECTATIONS}:by_quadrature",),
         test=f"{THEORY_TESTS}::test_quadrature_weighs_each_point_by_the_step_before_it",
         toy=toys.quadrature,
@@ -55,8 +55,8 @@ THEORY = (
         names=("sampling",),
         title="expectation by sampling",
         formula=_E3,
-        words="The density chooses the points: likely ones come more often, and that is the weighing. To multiply by "
-        "p(xᵢ) again is a mistake (`minivae.bayes.weighted_again`). The error falls as 1/√n.",
+        words="The points are drawn from the density: likely ones occur more often, which is already the weight. "
+        "Multiplying by p(xᵢ) again is a mistake (`minivae.bayes.weighted_again`). The error falls as 1/√n.",
         forward=(f"{EXPECTATIONS}:by_sampling",),
         test=f"{THEORY_TESTS}::test_sampling_gives_the_mean_and_scipys_standard_error",
         toy=toys.sampling,
@@ -66,8 +66,8 @@ THEORY = (
         names=("monte-carlo",),
         title="expectation of a function: Monte Carlo",
         formula=_E4,
-        words="What holds for x holds for any function of it. A loss that is an expectation can be estimated from "
-        "samples alone: the ground on which a VAE is trained.",
+        words="The same holds for any function of x. A loss that is an expectation can be estimated from samples "
+        "alone, which is how a VAE is trained.",
         forward=(f"{EXPECTATIONS}:by_sampling",),
         test=f"{THEORY_TESTS}::test_the_standard_error_says_how_far_off_an_estimate_is",
         toy=toys.function,
@@ -77,8 +77,8 @@ THEORY = (
         names=("kl-divergence", "relative-entropy"),
         title="Kullback–Leibler divergence",
         formula=_E5,
-        words="How far q is from p: never negative, 0 only where both are the same, infinite where q rules out what p "
-        "does. It is an expectation under p, so samples of p are enough to estimate it (eq. 4).",
+        words="A distance of q from p: never negative, 0 only if both are equal, infinite if q is 0 where p is not. It "
+        "is an expectation under p, so samples of p are enough to estimate it (eq. 4).",
         forward=(
             "article.bayes.divergences:kl_discrete",
             "article.bayes.divergences:kl_sampled",
@@ -92,8 +92,8 @@ THEORY = (
         names=("bhattacharyya",),
         title="Bhattacharyya distance",
         formula=_E6,
-        words="Symmetric, and infinite only where p and q nowhere meet. But it is the logarithm of an integral, no "
-        "expectation of a logarithm: the unknown density of the data does not split off, as it does in eq. 10.",
+        words="Symmetric, and infinite only if the supports of p and q are disjoint. But it is the logarithm of an "
+        "integral, not the expectation of a logarithm: the unknown density of the data does not separate as in eq. 10.",
         forward=(
             "article.bayes.divergences:bhattacharyya_discrete",
             "article.bayes.divergences:bhattacharyya_gaussian",
@@ -106,8 +106,8 @@ THEORY = (
         names=("marginal", "evidence"),
         title="the model of the data",
         formula="p(x) = ∫ p(x,z) dz = ∫ p(x|z) p(z) dz",
-        words="A latent variable z describes x: first z is drawn from the prior, then x from the decoder. With a "
-        "network for a decoder the integral has no closed form; importance sampling estimates it.",
+        words="A latent variable z describes x: first z is drawn from the prior, then x from the decoder. If the "
+        "decoder is a network, the integral has no closed form; importance sampling estimates it.",
         forward=(f"{JOINT}.marginal", "evaluation.bounds:log_likelihood"),
         test=f"{THEORY_TESTS}::test_marginal_and_posterior_are_bayes_rule",
         toy=toys.marginal,
@@ -122,9 +122,8 @@ KL(q(x,z) ‖ p(x,z)) = ∬ q(x,z) ln ────── dz dx
                                   p(x,z)
 
 with q(x,z) = p̃(x) q(z|x)""",
-        words="The article's starting point: bring two joint distributions together, that of data and encoder, and "
-        "that of prior and decoder. Everything that follows is this divergence, written so that it can be "
-        "computed.",
+        words="The article's starting point: make two joint distributions equal, that of data and encoder and that of "
+        "prior and decoder. The following equations write this divergence in a form that can be computed.",
         forward=(f"{JOINT}.kl_joint",),
         test=IDENTITY,
         toy=toys.joint_kl,
@@ -137,7 +136,7 @@ with q(x,z) = p̃(x) q(z|x)""",
                                            p̃(x) q(z|x)
 KL(q(x,z) ‖ p(x,z)) = E_{x~p̃}[ ∫ q(z|x) ln ─────────── dz ]
                                              p(x,z)""",
-        words="We have samples of x and nothing else. So the outer integral becomes an expectation over the data, "
+        words="The data are known only as samples of x, so the outer integral becomes an expectation over the data, "
         "which eq. 4 estimates row by row.",
         forward=(f"{JOINT}.kl_nested",),
         test=IDENTITY,
@@ -148,8 +147,8 @@ KL(q(x,z) ‖ p(x,z)) = E_{x~p̃}[ ∫ q(z|x) ln ──────────�
         names=("constant", "entropy"),
         title="the constant that splits off",
         formula="E_{x~p̃}[ ∫ q(z|x) ln p̃(x) dz ] = E_{x~p̃}[ ln p̃(x) ]",
-        words="The part of eq. 9 that no model can change: the data's entropy, with the other sign. The article calls "
-        "it negative, which holds for probabilities; a density may be above 1, and the constant then positive.",
+        words="The part of eq. 9 that does not depend on the model: minus the entropy of the data. The article says "
+        "that it is negative, which holds for probabilities; a density may exceed 1, and it may be positive.",
         forward=(f"{JOINT}.entropy",),
         test=IDENTITY,
         toy=toys.constant,
@@ -159,8 +158,8 @@ KL(q(x,z) ‖ p(x,z)) = E_{x~p̃}[ ∫ q(z|x) ln ──────────�
         names=("loss", "floor"),
         title="the loss: KL without the constant",
         formula="𝓛 = KL(q(x,z) ‖ p(x,z)) − E_{x~p̃}[ ln p̃(x) ]",
-        words="To minimise 𝓛 is to minimise the divergence of eq. 8. As that is at least 0, 𝓛 is at least the entropy "
-        "of the data: above 0 for discrete data, but for densities perhaps below, which the article overlooks.",
+        words="Minimising 𝓛 minimises the divergence of eq. 8. Since that is at least 0, 𝓛 is at least the entropy of "
+        "the data. This is positive for discrete data, but may be negative for densities, which the article overlooks.",
         forward=(
             "article.bayes.joint:joint_identity",
             "article.bayes.floors:discrete_floor",
@@ -177,8 +176,8 @@ KL(q(x,z) ‖ p(x,z)) = E_{x~p̃}[ ∫ q(z|x) ln ──────────�
                                             q(z|x)
 𝓛 = E_{x~p̃}[ E_{z~q(z|x)}[ −ln p(x|z) + ln ──────── ] ]
                                              p(z)""",
-        words="With the model written as decoder times prior, everything under the expectation can be computed from a "
-        "sample of z. The objective iwae with K = 1 is this estimator.",
+        words="With the model written as decoder times prior, everything inside the expectation can be computed from "
+        "a sample of z. The objective iwae with K = 1 is this estimator.",
         gradient="dz = (that of the reconstruction) + z/B;   dμ = dz;\nd ln σ² = ½ (σ ε dz − 1/B)",
         forward=(f"{JOINT}.loss", "objectives:IWAE.forward", "kernels.importance:forward_reference"),
         backward=("objectives:IWAE.backward_posterior", "kernels.importance:backward_reference"),
@@ -190,9 +189,9 @@ KL(q(x,z) ‖ p(x,z)) = E_{x~p̃}[ ∫ q(z|x) ln ──────────�
         names=("elbo", "objective"),
         title="the objective of a VAE",
         formula="𝓛 = E_{x~p̃}[ E_{z~q(z|x)}[ −ln p(x|z) ] + KL(q(z|x) ‖ p(z)) ]",
-        words="Reconstruction, and how much the code of a row says about it. Of discrete data either can be 0, never "
-        "both: they pull against each other, and only their sum tells how far training has come. −𝓛 is the ELBO, at "
-        "most the mean log-likelihood of x.",
+        words="The reconstruction term and the KL of the code from the prior. For discrete data either can be 0, but "
+        "not both: they work against each other, and only their sum measures training. −𝓛 is the ELBO, a lower bound "
+        "of the mean log likelihood of x.",
         forward=(f"{JOINT}.loss_parts", "model:Model.forward", "objectives:ELBO.forward"),
         backward=("model:Model.backward", "objectives:ELBO.backward_posterior"),
         test="tests/test_bayes_linear.py::test_the_linear_elbo_is_the_engines_objective",
@@ -206,8 +205,8 @@ KL(q(x,z) ‖ p(x,z)) = E_{x~p̃}[ ∫ q(z|x) ln ──────────�
             p(x|z) p(z)
 p(z|x) = ──────────────────
           ∫ p(x|z) p(z) dz""",
-        words="Bayes' rule: what an encoder should say, and the E-step of EM. The integral is all but impossible in "
-        "many dimensions, so a network takes its place; for L ≤ 2 it is a sum over a grid.",
+        words="Bayes' rule: the distribution that the encoder approximates, and the E-step of EM. The integral is not "
+        "feasible in many dimensions, so a network is used instead; for L ≤ 2 it is computed on a grid.",
         forward=(f"{JOINT}.posterior", "article.bayes.posterior:exact_posterior"),
         test=f"{THEORY_TESTS}::test_marginal_and_posterior_are_bayes_rule",
         toy=toys.posterior,
