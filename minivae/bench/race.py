@@ -55,18 +55,31 @@ class Result:
 
 
 class Contender:
-    """One contender's process, started at once; questions and answers are lines of JSON (`contender.py` answers)."""
+    """One contender's process, started at once; questions and answers are lines of JSON.
 
-    def __init__(self, name: str, case: dict[str, Any]):
-        self.name, self.late = name, False
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+    command      the process; `contender.py` answers in one of the engine's races, `race_call.py` in one of any code
+    environment  variables that differ from this process's
+    patience     the longest wait for an answer, in seconds; None: PATIENCE
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        patience: float | None = None,
+        cwd: str | None = None,
+    ):
+        self.name, self.late, self.patience = name, False, patience or PATIENCE
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "minivae.bench.contender", json.dumps({**case, "name": name})],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=os.environ | _environment(case["threads"]),
+            env=os.environ | environment,
+            cwd=cwd,
         )
 
     def ask(self, **question: Any) -> dict[str, Any]:
@@ -84,7 +97,7 @@ class Contender:
 
     def hear(self) -> dict[str, Any]:
         assert self.process.stdout is not None
-        clock = threading.Timer(PATIENCE, self._give_up)
+        clock = threading.Timer(self.patience, self._give_up)
         clock.start()
         try:
             line = self.process.stdout.readline()
@@ -101,26 +114,33 @@ class Contender:
     def _last_words(self) -> str:
         status = self.process.wait()
         if self.late:
-            return f"gave no answer in {PATIENCE:.0f} s"
+            return f"gave no answer in {self.patience:g} s"
         if status < 0:
             return f"was killed by signal {-status}: is there enough memory?"
         self.errors.seek(0)
         lines = self.errors.read().strip().splitlines()
         return f"stopped: {lines[-1]}" if lines else f"stopped with status {status} and no word"
 
+    def kill(self) -> None:
+        """End the process at once."""
+        self.process.kill()
+        self.close()
+
     def close(self) -> None:
-        """End the process."""
-        if self.process.poll() is None:
-            assert self.process.stdin is not None
-            try:
-                self.process.stdin.close()
-                self.process.wait(10)
-            except (subprocess.TimeoutExpired, BrokenPipeError):
-                self.process.kill()
-                self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        """Let the process end."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.close()
+            self.process.wait(10)
+        except (subprocess.TimeoutExpired, BrokenPipeError):
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
         self.errors.close()
+
+
+def _command(name: str, case: dict[str, Any]) -> list[str]:
+    return [sys.executable, "-P", "-m", "minivae.bench.contender", json.dumps({**case, "name": name})]
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -156,7 +176,7 @@ def race(
             arrays = work.module_of(case).prepare(case)
             case = {**case, "problem": str(Path(folder, "problem.npz"))}
             np.savez(case["problem"], **arrays)
-            contenders = [Contender(name, case) for name in names]
+            contenders = [Contender(name, _command(name, case), _environment(case["threads"])) for name in names]
             for contender in contenders:  # they start concurrently
                 contender.send(do="start")
             racing = list(contenders)

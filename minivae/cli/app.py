@@ -36,6 +36,7 @@ from .options import (
     writing_file,
 )  # fmt: skip
 from .plugin import Plugin
+from .race import race
 from .score import score
 from .verify import verify
 
@@ -379,6 +380,7 @@ app.command()(gradcheck)
 app.command()(explain)
 app.command()(verify)
 app.command()(bench)
+app.command()(race)
 
 
 def _say_error(text: str) -> None:
