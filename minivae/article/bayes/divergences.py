@@ -1,6 +1,6 @@
 """divergences: of a distribution q from a distribution p: KL (eq. 5) and Bhattacharyya (eq. 6).
 
-    KL(p‖q)   = ∫ p ln(p/q) = E_p[ln p/q]     ≥ 0, 0 only for p = q, not symmetric; +∞ where q = 0 < p    (eq. 5)
+    KL(p‖q)   = ∫ p ln(p/q) = E_p[ln p/q]     ≥ 0, 0 only for p = q, not symmetric; +∞ where q = 0 < p          (eq. 5)
     D_B(p, q) = −ln ∫ √(p q)                  ≥ 0, 0 only for p = q, symmetric; +∞ if supports are disjoint     (eq. 6)
 
 For probabilities, for samples, and for Gaussians. Nats. `drop_in.py` shows why the second cannot replace the first in
