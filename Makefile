@@ -104,6 +104,8 @@ figures: $(VENV)/.digits,viz
 	$(BIN)/python scripts/book/pictures.py --full
 	$(BIN)/minivae train mnist --out demo/mnist --force --binarize dynamic --hidden 500 --latent 20 --activation relu \
 	  --batch-size 128 --lr 1e-3 --epochs 10
+	$(BIN)/minivae train mnist --out demo/mnist-plane --force --hidden 500,250 --latent 2 --epochs 8
+	$(BIN)/minivae picture demo/mnist-plane manifold -o docs/manifold.png --force
 	$(BIN)/minivae gradcheck
 
 # An error or a warning in a cell is a failure. WRITE=1 saves the outputs, in a form that gives small diffs.

@@ -37,11 +37,12 @@ _HOME = {
     "explain": "article.equations",
 }
 
-_ROOMS = {"bayes": "article.bayes"}  # sub-packages, loaded when asked for
+_ROOMS = {"bayes": "article.bayes", "plots": "plots"}  # sub-packages, loaded when asked for
 
 __all__ = ["__version__", *_HOME, *_ROOMS]
 
 if TYPE_CHECKING:
+    from . import plots
     from .article import bayes
     from .article.equations import explain
     from .backend import Backend

@@ -115,7 +115,7 @@ class VAE(Model):
         dtype: Any = None,
         which: str = "best",
     ) -> VAE:
-        """The model that `save` or a run wrote.
+        """The model that `save` or a run wrote: its file, or the run's folder.
 
         which   "best": the parameters that validation chose, where a run had validation, else the last; "last"
         dtype   None: the one it was saved with

@@ -142,7 +142,11 @@ def test_the_api_page_has_every_public_name_and_each_a_docstring():
 
     page = (ROOT / "docs" / "api.md").read_text()
     shown = re.findall(r"^::: (\S+)$", page, re.M)
-    names = [name for name in (*mv.__all__, *mv.bayes.__all__) if name not in ("__version__", "LIKELIHOODS", "bayes")]
+    names = [
+        name
+        for name in (*mv.__all__, *mv.bayes.__all__, *mv.plots.__all__)
+        if name not in ("__version__", "LIKELIHOODS", "bayes", "plots")
+    ]
     assert set(names) <= {path.rpartition(".")[2] for path in shown}
     for path in shown:
         assert pkgutil.resolve_name(path).__doc__, path
@@ -243,6 +247,7 @@ def test_errors_of_a_browser_are_reported(chromium, tmp_path, body, said):
 
 COMMANDS = ["train", "evaluate", "trace", "sample", "reconstruct", "encode", "info"]
 COMMANDS += ["gradcheck", "explain", "verify", "bench", "export", "explore", "score"]
+COMMANDS += ["picture", "compare"]
 
 
 def test_the_commands_are_all_that_there_are():

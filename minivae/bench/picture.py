@@ -7,7 +7,7 @@ from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
 from ..console import measure
-from ..plots import BLUE, GREY, ORANGE, require
+from ..plots.draw import BLUE, GREY, ORANGE, require
 from . import scaling
 from .figures import FLOORS, OURS, Measured
 from .tables import ORDER, growth

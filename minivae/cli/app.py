@@ -18,6 +18,7 @@ import typer
 from ..console import print_json, stdout
 from ..errors import UsageError, printable
 from .bench import bench
+from .compare import compare
 from .explain import explain
 from .explore import explore
 from .export import export
@@ -35,6 +36,7 @@ from .options import (
     say,
     writing_file,
 )  # fmt: skip
+from .picture import picture
 from .plugin import Plugin
 from .race import race
 from .score import score
@@ -75,7 +77,9 @@ def train(
         str,
         typer.Argument(metavar="DATA", help="digits, mnist, fashion-mnist, or a .npy .npz .csv .txt .amat IDX file."),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The folder for the run.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="The folder for the run; default: runs/DATA-1, -2 …")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the run that is in the folder.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
     likelihood: Annotated[
@@ -150,13 +154,15 @@ def train(
     if resume:
         if force:
             raise UsageError("--resume continues a run and --force replaces it: leave one of the two out")
+        if out is None:
+            raise UsageError("--resume continues a run: name its folder by --out RUN")
         options = _resumed_options(out, source, options, given)
-    session = Session(out, source, options)
+    session = Session(out or runs.free_folder(data), source, options, named=out is not None)
     try:
         session.train(resume=resume, force=force, say=_say_if_open)
     except (KeyboardInterrupt, Terminated) as error:
-        again = shlex.join(["minivae", "train", data, "--out", str(out), "--resume"])
-        hint = f"{out} is saved; go on with: {again}" if session.begun else "training had not begun"
+        again = shlex.join(["minivae", "train", data, "--out", str(session.folder), "--resume"])
+        hint = f"{session.folder} is saved; go on with: {again}" if session.begun else "training had not begun"
         _say_error(printable(f"minivae: interrupted; {hint}"))
         raise typer.Exit(error.status if isinstance(error, Terminated) else 130) from None
 
@@ -282,7 +288,8 @@ def sample(
 
     check_out(out, (".png", ".npy"), force)
     opened = open_run(run, backend, kernels)
-    _write_rows(out, force, opened.vae.sample(n, seed=seed, draw=draw), None, opened.shape)
+    what = "x ~ p(x|z) for z ~ N(0, I): draws" if draw else "E[x|z] for z ~ N(0, I): means, not draws"
+    _write_rows(out, force, opened.vae.sample(n, seed=seed, draw=draw), None, opened.shape, what=what)
 
 
 @app.command()
@@ -323,29 +330,49 @@ def encode(
     out: Out,
     data: OtherData = None,
     split: Split = None,
+    metadata: Annotated[
+        Path | None, typer.Option(metavar="FILE.tsv", help="Write the rows' numbers and labels, for a .tsv.")
+    ] = None,
     force: Force = False,
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
     plugin: Plugin = None,
 ) -> None:
-    """Write the posterior of each row (.npz): mean and logvar (n, L), rows (n,), and labels y (n,) if there are any.
+    """Write the posterior of each row: mean and logvar (n, L), rows (n,), and labels y (n,) if there are any (.npz).
 
+    A .tsv holds the means alone, as the TensorFlow projector takes them, with their rows and labels in --metadata.
     Example: minivae encode run -o codes.npz
     """
     import numpy as np
 
+    from .evaluate import write_codes, write_metadata
     from .runs import open_run
 
-    check_out(out, (".npz",), force)
+    check_out(out, (".npz", ".tsv"), force)
+    if metadata is not None:
+        if out.suffix != ".tsv":
+            raise UsageError(f"--metadata goes with a .tsv, and -o is {out}: a .npz holds rows and labels itself")
+        check_out(metadata, (".tsv",), force, "--metadata")
+        if metadata.resolve() == out.resolve():
+            raise UsageError(f"--metadata {metadata} is the file of -o: choose another name")
     opened = open_run(run, backend, kernels)
     part = opened.part(data, split)
     mean, logvar = opened.vae.encode(part.X)
     arrays = {"mean": mean, "logvar": logvar, "rows": part.rows}
     if part.y is not None:
         arrays["y"] = part.y
-    with writing_file(out, force) as file:
-        np.savez(file, **arrays)
-    say(f"{out}: mean and logvar {mean.shape}, {part.name}")
+    if out.suffix == ".tsv":
+        with writing_file(out, force) as file:
+            write_codes(file, mean)
+        say(f"{out}: posterior means {mean.shape}, {part.name}")
+    else:
+        with writing_file(out, force) as file:
+            np.savez(file, **arrays)
+        say(f"{out}: mean and logvar {mean.shape}, {part.name}")
+    if metadata is not None:
+        with writing_file(metadata, force) as file:
+            write_metadata(file, part)
+        say(f"{metadata}: {'rows' if part.y is None else 'rows and labels'} of {len(part.X):,} rows")
 
 
 @app.command()
@@ -376,6 +403,8 @@ def info(as_json: Json = False) -> None:
 app.command()(score)
 app.command()(export)
 app.command()(explore)
+app.command()(picture)
+app.command()(compare)
 app.command()(gradcheck)
 app.command()(explain)
 app.command()(verify)
@@ -398,8 +427,10 @@ def _say_if_open(text: str) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
-def _write_rows(out: Path, force: bool, Y: Any, X: Any, shape: tuple[int, int] | None, limits: Any = None) -> None:
-    """Write Y (n, D) as an array, or as a picture, below the data X if given."""
+def _write_rows(
+    out: Path, force: bool, Y: Any, X: Any, shape: tuple[int, int] | None, limits: Any = None, what: str = ""
+) -> None:
+    """Write Y (n, D) as an array, or as a picture, below the data X if given; `what` says what Y is."""
     import numpy as np
 
     from .. import plots
@@ -408,7 +439,7 @@ def _write_rows(out: Path, force: bool, Y: Any, X: Any, shape: tuple[int, int] |
         if out.suffix == ".npy":
             np.save(file, Y, allow_pickle=False)
         elif X is None:
-            plots.grid(Y, shape, file)
+            plots.grid(Y, shape, file, title=what)
         else:
             plots.reconstructions(X, Y, shape, file, limits=limits)
-    say(f"{out}: {len(Y)} rows")
+    say(f"{out}: {len(Y)} rows" + (f", {what}" if what else ""))

@@ -139,6 +139,21 @@ def write_rows(file: IO[bytes], suffix: str, part: Part, rows: dict[str, np.ndar
     text.detach()  # flushes, and leaves the file open
 
 
+def write_codes(file: IO[bytes], mean: np.ndarray) -> None:
+    """Write posterior means (n, L) as tab-separated numbers, a line a row, without a header."""
+    np.savetxt(file, mean, fmt="%.9g" if mean.dtype == np.float32 else "%.17g", delimiter="\t")
+
+
+def write_metadata(file: IO[bytes], part: Part) -> None:
+    """Write the rows' numbers, and their labels under a header: one column alone has none, as the projector has it."""
+    numbers = [str(number) for number in part.rows.tolist()]
+    if part.y is None:
+        lines = numbers
+    else:
+        lines = ["row\tlabel", *(f"{row}\t{_cell(y)}" for row, y in zip(numbers, part.y.tolist(), strict=True))]
+    file.write(("\n".join(lines) + "\n").encode())
+
+
 def _cell(value: Any) -> Any:
     """Escape a value for a spreadsheet: text that it would run as a formula gets an apostrophe in front."""
     if not isinstance(value, (str, bytes)):

@@ -75,6 +75,8 @@ class Run:
         split   "train", "validation" or "test". None: the test part, or every row of other data without one
         """
         options = self.config["options"]
+        if source is None and self.config["data"] is None:
+            raise UsageError(f"{self.folder} was saved from Python and does not know its data: name them after it")
         if source is None:
             data = self._fitting(load(self.config["data"], options["seed"]))
             if data.sha256() != self.config.get("sha256"):
@@ -93,6 +95,8 @@ class Run:
             raise UsageError(
                 f"{data.name} has {data.features} features, and the model of {self.folder} takes {self.vae.features}"
             )
+        if self.config["data"] is None:
+            self.config["shape"] = data.shape
         return data
 
 
@@ -118,9 +122,13 @@ def split_of(data: Dataset, split: str, options: dict[str, Any]) -> Part:
 def open_run(folder: str | os.PathLike, backend: str = "auto", kernels: str | None = None, which: str = "best") -> Run:
     """Open a run's folder; a missing or damaged file is a UsageError that names it."""
     folder = Path(folder)
+    file = folder if folder.is_file() else folder / MODEL_FILE
+    if folder.is_file() or (file.is_file() and not (folder / CONFIG_FILE).exists()):  # saved from Python
+        vae = files.build(VAE, files.read(file), file, backend, kernels, which=which)
+        options = msgspec.to_builtins(TrainOptions(seed=vae.seed))
+        return Run(folder, {"data": None, "shape": None, "features": vae.features, "options": options}, vae)
     config = read_config(folder)
-    saved = files.read(folder / MODEL_FILE)
-    vae = files.build(VAE, saved, folder / MODEL_FILE, backend, kernels, which=which)
+    vae = files.build(VAE, files.read(file), file, backend, kernels, which=which)
     if vae.features != config["features"]:
         raise UsageError(
             f"{folder / CONFIG_FILE} says {config['features']} features, and the model beside it takes {vae.features}: "
@@ -214,6 +222,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Write config.json atomically."""
     write_whole(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def free_folder(data: str) -> Path:
+    """The folder of a run that is given none: runs/mnist-1, or the first number that is free."""
+    stem = Path(data).stem or "data"
+    k = 1
+    while os.path.lexists(folder := Path("runs") / f"{stem}-{k}"):
+        k += 1
+    return folder
 
 
 def check_folder(folder: Path, force: bool) -> None:

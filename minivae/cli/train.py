@@ -42,8 +42,9 @@ DOTS = 5000  # points in a picture of the latent plane
 class Session:
     """One call of `minivae train`: `folder` of the run, `source` of the data, `options` of the command line."""
 
-    def __init__(self, folder: Path, source: str, options: dict[str, Any]):
+    def __init__(self, folder: Path, source: str, options: dict[str, Any], named: bool = True):
         self.folder, self.source, self.options = folder, source, options
+        self.named = named  # whether the user chose the folder
         self.begun = False  # whether the folder holds this training
 
     def train(self, resume: bool, force: bool, say: Callable[[str], None]) -> None:
@@ -101,6 +102,8 @@ class Session:
     def introduce(self, training: Training, data: Dataset, why: str, say: Callable[[str], None]) -> None:
         """Print the data, the model and the options of the training."""
         o, vae, scale, binarize = self.options, training.vae, training.vae.scale, training.vae.binarize
+        if not self.named:
+            say(f"folder      {self.folder}: no --out was given")
         pictures = f", pictures of {data.shape[0]}×{data.shape[1]}" if data.shape else ""
         counts = [f"{len(training.batches):,} to train on"]
         counts += [f"{len(training.validation):,} to validate"] if training.validation else []
@@ -182,7 +185,8 @@ def draw_pictures(folder: Path, vae: VAE, part: runs.Part, shape: Any, history: 
     plots.loss(history, folder / "loss.png")
     seen = vae.in_data_units(vae.in_model_units(X))
     plots.reconstructions(seen, vae.reconstruct(X), shape, folder / "reconstructions.png", limits=limits)
-    plots.grid(vae.sample(SAMPLED), shape, folder / "samples.png", limits=limits)
+    title = "E[x|z] for z ~ N(0, I): means, not draws"
+    plots.grid(vae.sample(SAMPLED), shape, folder / "samples.png", limits=limits, title=title)
     drawn = ["loss.png", "reconstructions.png", "samples.png"]
     if vae.latent_dim == 2:
         mean, _ = vae.encode(part.X[:DOTS])

@@ -233,7 +233,9 @@ def shapes(model: dict[str, Any], backend: Backend) -> dict[str, Shape]:
 
 
 def load_model(cls: type[M], path: str | os.PathLike, backend: Any, kernels: str | None, dtype: Any, which: str) -> M:
-    """`VAE.load`."""
+    """`VAE.load`: a model's file, or the folder of a run."""
+    inside = Path(path) / MODEL_FILE
+    path = inside if inside.is_file() else path
     held = read(path)
     if held.extra.get("scale", "none") != "none" and "columns" not in held.extra:
         warnings.warn(

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ... import __version__, checks, plots
+from ... import __version__, checks
 from ...errors import UsageError, printable
 from ...model import Model
+from ...plots import draw
 from .. import graph as graphs
 
 HERE = Path(__file__).parent
@@ -79,7 +80,7 @@ def page(
         "kl": kl.tolist(),
         "low": low.tolist(),
         "high": high.tolist(),
-        "palette": [colour for colour, _ in plots.TEN],
+        "palette": [colour for colour, _ in draw.TEN],
     }
     widths = "-".join(map(str, (vae.features, *vae.hidden, vae.latent_dim)))
     counted = f"{n:,} rows" if n == len(X) else f"the first {n:,} of {len(X):,} rows"
