@@ -6,7 +6,7 @@ It prints one line a setting: the versions and kernels in use, so that a variabl
 pytest's last line. A setting that this processor or system cannot run is named and left out. Status 1 if a test failed.
 
 `lowest` and `newest` make environments of their own in .portable/: the lowest versions that pyproject.toml promises,
-each bound exact, and the newest that the index has.
+each bound exact, and the newest that the index has. What pytest prints is in .portable/NAME.log as it comes.
 """
 
 from __future__ import annotations
@@ -138,10 +138,12 @@ def passes(setting: Setting, arguments: list[str]) -> bool:
         print(f"{setting.name:<20}  not on this processor: {seen}", flush=True)
         return True
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "logical", "--maxprocesses", "8"]
-    done = subprocess.run(
-        [*command, "--dist", "worksteal", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or ["no word"]
+    FOLDER.mkdir(exist_ok=True)
+    log = FOLDER / f"{setting.name}.log"  # shows how far a run came that was ended
+    with open(log, "w") as file:
+        command += ["--dist", "worksteal", *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    lines = log.read_text().strip().splitlines() or ["no word"]
     print(f"{setting.name:<20}  {lines[-1].strip('= ')}  [{seen}]", flush=True)
     for line in lines if done.returncode else []:
         if re.match(r"(FAILED|ERROR) ", line):
