@@ -236,13 +236,39 @@ def test_missing_wheels_are_unpacked_and_installed_packages_left_alone(gpu_carry
     assert "for_another-1-cp27-cp27m-linux.whl is not for Python" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("size, ok", [(100, True), (200, False)])
-def test_a_load_that_is_too_large_is_refused(gpu_carry, tmp_path, monkeypatch, size, ok):
+def wheel(folder, name, size=0, needs=()):
+    """Write the wheel of a package, version 1."""
+    with zipfile.ZipFile(folder / f"{name}-1-py3-none-any.whl", "w") as archive:
+        lines = ["Metadata-Version: 2.1", f"Name: {name}", "Version: 1", *(f"Requires-Dist: {need}" for need in needs)]
+        archive.writestr(f"{name}-1.dist-info/METADATA", "\n".join(lines))
+        archive.writestr("data", bytes(size))
+
+
+@pytest.fixture
+def downloads(gpu_carry, tmp_path, monkeypatch):
+    """What the next download brings; an older wheel lies there."""
+    brought = []
+
     def download(command):
-        (tmp_path / "x-1-py3-none-any.whl").write_bytes(bytes(size))
+        for arguments in brought:
+            wheel(tmp_path, *arguments)
         return subprocess.CompletedProcess(command, 0)
 
-    (tmp_path / "old-1-py3-none-any.whl").write_bytes(bytes(1000))
-    monkeypatch.setattr(gpu_carry, "LIMIT", 150)
+    wheel(tmp_path, "old", 2000)
+    monkeypatch.setattr(gpu_carry, "LIMIT", 1500)
     monkeypatch.setattr(gpu_carry.subprocess, "run", download)
+    return brought
+
+
+@pytest.mark.parametrize("size, ok", [(500, True), (2000, False)])
+def test_a_load_that_is_too_large_is_refused(gpu_carry, downloads, size, ok):
+    downloads.append(("x", size))
     assert (gpu_carry.download() == 0) == ok
+
+
+def test_a_load_that_needs_what_is_not_carried_is_refused_and_says_what(gpu_carry, downloads):
+    there = ["numpy>=1", "Y_y>=1", 'z; python_version < "3"', 'z; extra == "more"']
+    downloads += [("x", 0, there), ("y_y", 0)]
+    assert gpu_carry.download() == 0
+    downloads[0] = ("x", 0, [*there, "z>=2", "y-y>1"])
+    assert gpu_carry.download() == "the wheels need what is not carried: x: z>=2; x: y-y>1"
