@@ -13,6 +13,7 @@ from minivae.gradcheck.compare import examine, relative_error
 from minivae.gradcheck.numeric import Probe, step_for
 from minivae.gradcheck.ours import mutations, targets
 from minivae.gradcheck.problem import Problem, Settings
+from minivae.gradcheck.user import problem_of
 from minivae.testing import assert_gradients
 
 RNG = np.random.default_rng(3)
@@ -582,3 +583,15 @@ def test_code_that_refuses_inputs_outside_its_domain_can_be_checked():
         return float(-(p * np.log(p)).sum()), [-np.log(p) - 1]
 
     assert gradcheck.check(entropy, [np.array([1e-4, 0.3, 1 - 1e-5])]).ok
+
+
+def test_float32_finds_code_that_loses_digits_only_there():
+    class Loses(Relu):
+        def backward(self, dY):
+            dX, dW, db = super().backward(dY)
+            return dX, dW.astype(np.float16).astype(dW.dtype) if dW.dtype == np.float32 else dW, db
+
+    for layer, verdict in ((Relu, "ok"), (Loses, "wrong")):
+        problem = problem_of(layer, [X, W, b], None, Settings(), float32=True)
+        (finding,) = [f for f in examine(problem, Settings()).findings if f.kind == "float32"]
+        assert finding.verdict == verdict

@@ -214,7 +214,8 @@ def problem_of(
     problem.complex_step = settings.complex_step and all(module_of(x) in (np, None) for x in given)
     problem.sizes = _sizes(moving, adapter.arrays)
     if float32:
-        problem.single = problem
+        single = Adapter(replace(target, dtype="float32"), names, given)
+        problem.single = replace(problem, forward=single.forward, backward=single.backward)
     if adapter.arrays[0].ndim > 1 and adapter.arrays[0].shape[0] > 1:
         problem.one_row = lambda: _one_row(problem, adapter, len(adapter.arrays[0]))
     return problem
