@@ -98,8 +98,8 @@ def run_command(words: list[str], folder: Path, full: bool = False) -> subproces
 
 
 def prepare(folder: Path) -> None:
-    """Link the repository's examples and solutions into the folder, where the pages' blocks use them."""
-    for name in ("examples", "docs", "bench"):
+    """Link the repository's examples, exercises and solutions into the folder, where the pages' blocks use them."""
+    for name in ("examples", "exercises", "docs", "bench"):
         (folder / name).symlink_to(ROOT / name)
 
 
