@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,21 @@ NOT_CHECKED = 77  # exit status that test drivers read as 'skipped'
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SOUGHT = ("Bhattacharyya", "book/divergences.html")  # a word, and a page on which the search must find it
 LOCAL = ("file:", "data:", "blob:", "about:")
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Yield a headless Chromium; None if it or playwright is not installed."""
+    command = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        command = None
+    if command is None:
+        yield None
+        return
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=command, args=["--no-sandbox"])
 
 
 def listen(page: Any) -> list[str]:
@@ -69,18 +86,12 @@ def main() -> int:
     parser.add_argument("site", nargs="?", type=Path, default=Path("site"))
     parser.add_argument("--shot", nargs=3, metavar=("PAGE", "WIDTH", "FILE"), help="only a picture of a page's top")
     options = parser.parse_args()
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        browser = None
-    if browser is None:
-        print("check_book: SKIPPED, no page was opened: it needs Chromium (apt install chromium) and playwright")
-        return NOT_CHECKED
     site = options.site.resolve()
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = chromium.new_page()
+    with chromium() as browser:
+        if browser is None:
+            print("check_book: SKIPPED, no page was opened: it needs Chromium (apt install chromium) and playwright")
+            return NOT_CHECKED
+        page = browser.new_page()
         if options.shot:
             name, width, file = options.shot
             path, _, place = name.partition("#")

@@ -9,12 +9,11 @@ where that is installed. Exit status: 0 all good, 1 something was found, 77 ther
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from check_book import BROWSERS, NOT_CHECKED, listen
+from check_book import NOT_CHECKED, chromium, listen
 
 SERIOUS = ("serious", "critical")
 
@@ -61,17 +60,11 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--dark", action="store_true")
     options = parser.parse_args()
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        browser = None
-    if browser is None:
-        print("check_explorer: SKIPPED, nothing was opened: it needs Chromium (apt install chromium) and playwright")
-        return NOT_CHECKED
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        context = chromium.new_context(
+    with chromium() as browser:
+        if browser is None:
+            print("check_explorer: SKIPPED, it needs Chromium (apt install chromium) and playwright")
+            return NOT_CHECKED
+        context = browser.new_context(
             offline=True,
             viewport={"width": options.width, "height": 900},
             color_scheme="dark" if options.dark else "light",

@@ -6,7 +6,6 @@ import ast
 import os
 import pkgutil
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -211,11 +210,8 @@ def test_a_picture_is_drawn_again_when_its_script_is_newer(monkeypatch, tmp_path
 
 @pytest.fixture
 def chromium():
-    command = next((found for name in check_book.BROWSERS if (found := shutil.which(name))), None)
-    if command is None:
-        pytest.skip("there is no Chromium (apt install chromium)")
-    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=command, args=["--no-sandbox"])
+    with check_book.chromium() as browser:
+        yield browser or pytest.skip("there is no Chromium (apt install chromium) or no playwright")
 
 
 @pytest.mark.book

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,11 +24,8 @@ import check_explorer  # noqa: E402
 
 @pytest.fixture(scope="module")
 def chromium():
-    command = next((found for name in check_book.BROWSERS if (found := shutil.which(name))), None)
-    if command is None:
-        pytest.skip("there is no Chromium (apt install chromium)")
-    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=command, args=["--no-sandbox"])
+    with check_book.chromium() as browser:
+        yield browser or pytest.skip("there is no Chromium (apt install chromium) or no playwright")
 
 
 @pytest.fixture
