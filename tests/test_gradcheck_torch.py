@@ -279,6 +279,110 @@ def test_what_cannot_be_checked_is_one_clear_line(name):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
+# ---- few digits -----------------------------------------------------------------------------------------------------
+
+
+class Affine(torch.autograd.Function):
+    """y = tanh(x W + b), in whatever dtype comes; `factor` makes the gradients wrong."""
+
+    factor = (1.0, 1.0, 1.0)
+
+    @staticmethod
+    def forward(context, x, W, b):
+        y = torch.tanh(x @ W + b)
+        context.save_for_backward(x, W, y)
+        return y
+
+    @staticmethod
+    def backward(context, dY):
+        x, W, y = context.saved_tensors
+        dA = dY * (1 - y * y)
+        grads = dA @ W.T, x.T @ dA, dA.sum(0)
+        return tuple(g * f for g, f in zip(grads, Affine.factor, strict=True))
+
+
+class Kernel(Affine):
+    """The same as a kernel that has no float64."""
+
+    @staticmethod
+    def forward(context, x, W, b):
+        if x.dtype == torch.float64:
+            raise RuntimeError("kernel not implemented for Double")
+        return Affine.forward(context, x, W, b)
+
+
+def tanh_of_affine(x, W, b):
+    return np.tanh(x @ W + b)
+
+
+INPUTS = {"x": normal(6, 4), "W": normal(4, 5, seed=1), "b": normal(5, seed=2)}
+
+
+@pytest.mark.parametrize("of", [Affine, Kernel], ids=["its own float64", "a reference"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_few_digits_hide_no_factor_of_a_twentieth(dtype, of, monkeypatch):
+    inputs = {name: x.to(getattr(torch, dtype)) for name, x in INPUTS.items()}
+    reference = tanh_of_affine if of is Kernel else None
+
+    def check(seed=0):
+        return gradcheck.check(of, inputs, reference=reference, seed=seed)
+
+    for seed in range(3):
+        report = check(seed)
+        assert report.ok, str(report)
+        (result,) = report.results
+        assert of is Kernel or any(f.kind == dtype and f.verdict == "ok" for f in result.findings)
+        assert of is Affine or [t.method for t in result.tensors] == [dtype] * 3
+    for wrong in range(3):
+        monkeypatch.setattr(Affine, "factor", tuple(1.05 if k == wrong else 1.0 for k in range(3)))
+        report = check()
+        assert report.exit_code == 1
+        assert [t.verdict != "ok" for t in report.results[0].tensors] == [k == wrong for k in range(3)]
+
+
+class Sum(torch.autograd.Function):
+    """Rows plus a vector, whose gradient is summed one row at a time."""
+
+    @staticmethod
+    def forward(context, x, b):
+        return x + b
+
+    @staticmethod
+    def backward(context, dY):
+        db = torch.zeros_like(dY[0])
+        for row in dY:
+            db = db + row
+        return dY, db
+
+
+def test_an_error_that_only_few_digits_have_is_found():
+    """In bfloat16 a sum of ones stops growing at 256."""
+    x, b = normal(600, 1), normal(1)
+
+    def loss(x, b):
+        return Sum.apply(x, b).sum()
+
+    for dtype, exit_code in ((None, 0), ("float32", 0), ("bfloat16", 1)):
+        report = gradcheck.check(loss, [x, b], dtype=dtype, directions=2)
+        assert report.exit_code == exit_code, str(report)
+    (finding,) = [f for f in report.results[0].findings if f.verdict == "wrong"]
+    assert finding.kind == "bfloat16" and finding.message.startswith("in bfloat16, b")
+
+
+def test_without_float64_and_without_a_reference_one_line_says_what_to_do():
+    with pytest.raises(UsageError, match=r"not implemented for Double.*float16 only: give --reference"):
+        gradcheck.check(Kernel, [x.half() for x in INPUTS.values()])
+    with pytest.raises(UsageError, match="expected float64, float32, float16, bfloat16"):
+        gradcheck.check(Kernel, list(INPUTS.values()), dtype="half")
+
+
+def test_another_function_than_the_references_is_found_in_few_digits():
+    inputs = {name: x.half() for name, x in INPUTS.items()}
+    report = gradcheck.check(Kernel, inputs, reference=lambda x, W, b: 1.1 * np.tanh(x @ W + b))
+    assert report.exit_code == 1
+    assert any(f.kind == "reference" and f.verdict == "wrong" for f in report.results[0].findings)
+
+
 def as_function(problem):
     """A problem of ours as a torch.autograd.Function, its arrays the tensors' own memory."""
 

@@ -49,6 +49,14 @@ def gradcheck(
     float32: Annotated[
         bool, typer.Option("--float32", help="Your code: also compare its float32 and float64 gradients.")
     ] = False,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="float32|bfloat16|float16",
+            help="Your code: also compare its gradients in this dtype with float64's.",
+            show_default=False,
+        ),
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -156,7 +164,11 @@ def gradcheck(
     }
     specs = [spec for name in yours for spec in _files(name, reference)]
     many = len({spec.rpartition(":")[0] for spec in specs}) > 1 or any(_folder(name) for name in yours)
-    work = process.Work(process.Job(mode, specs, settings, shapes, float32, reference, seeds, many), timeout)
+    coarse = dtype or ("float32" if float32 else None)
+    work = process.Work(
+        process.Job(mode, specs, settings, shapes, coarse, reference, seeds, many),
+        timeout,
+    )
 
     from ..gradcheck import outcomes  # while the first child starts
 

@@ -1,4 +1,4 @@
-"""behaviour: check gradients for non-contiguous inputs, for one row and in float32, beside the numbers at one point.
+"""behaviour: check gradients for non-contiguous inputs, for one row and in coarser dtypes.
 
 Each check gives one `Finding`. NaN-filled buffers and repeated calls are in `compare.py`, because the numbers cannot be
 trusted without them.
@@ -12,12 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import UsageError
-from .numeric import FLOOR
+from . import precision
 from .problem import Arrays, Problem, Settings
 from .results import Finding, Result
 
-EPS_32 = float(np.finfo(np.float32).eps)
-SINGLE_TOLERANCE = 64 * EPS_32
 SAME = 1e-9  # tolerance for the same gradient summed in another order
 
 
@@ -30,8 +28,7 @@ def findings(
         out.append(_strided(problem, gradients))
     if problem.one_row is not None:
         out.append(_one_row(problem, settings, examine))
-    if problem.single is not None:
-        out.append(_single(problem, problem.single))
+    out += [_coarse(problem, dtype) for dtype in problem.coarse]
     return out
 
 
@@ -85,45 +82,16 @@ def _one_row(problem: Problem, settings: Settings, examine: Callable[..., Result
     return Finding("one-row", "ok", "one row is right too", off)
 
 
-def _single(problem: Problem, single: Problem) -> Finding:
-    """Compare the float32 gradient with the float64 gradient of the same code, at inputs that both can represent.
-
-    The effect of rounding is measured: it is the change of the float64 gradient when the inputs move by ε₃₂ at random,
-    as if they were rounded once more. round-off = 4 ε₃₂ · the tensor's largest entry + 16 · that change (a model rounds
-    some ten times in a row), tolerance = 64 ε₃₂.
-    """
-    inputs = [x.astype(np.float32).astype(np.float64) for x in problem.inputs]
-    upstream = [u.astype(np.float32).astype(np.float64) for u in problem.upstream]
-    shadow = problem.backward([x.copy() for x in inputs], [u.copy() for u in upstream])
-    mine = single.backward([x.astype(np.float32) for x in inputs], [u.astype(np.float32) for u in upstream])
-    change = [0.0] * len(inputs)
-    rng = np.random.default_rng(0)
-    for _ in range(3):
-        moved = problem.backward([_moved(x, rng) for x in inputs], [_moved(u, rng) for u in upstream])
-        for k, (n, m) in enumerate(zip(shadow, moved, strict=True)):
-            if n is not None and m is not None:
-                change[k] = max(change[k], float(np.abs(n - m).max(initial=0.0)))
-    worst, where = 0.0, ""
-    for k, (a, n) in enumerate(zip(mine, shadow, strict=True)):
-        if a is None or n is None:
-            continue
-        a = a.astype(np.float64)
-        largest = float(np.abs(n).max(initial=0.0))
-        round_off = 4 * EPS_32 * largest + 16 * change[k]
-        scale = np.maximum(np.maximum(np.abs(a), np.abs(n)), max(FLOOR * largest, round_off / SINGLE_TOLERANCE))
-        error = np.abs(a - n) / np.where(scale > 0, scale, 1)
-        if error.size and not error.max() <= worst:
-            worst = float(error.max())
-            at = np.unravel_index(int(np.argmax(error)), error.shape)
-            where = f"{problem.names[k]}[{', '.join(map(str, at))}]"
-    if not worst <= SINGLE_TOLERANCE:
-        message = f"float32 is {worst / EPS_32:.3g} ε from its float64 shadow at {where}: expected at most 64 ε"
-        return Finding("float32", "wrong", message, worst)
-    return Finding("float32", "ok", f"float32 is within {worst / EPS_32:.2g} ε of its float64 shadow", worst)
-
-
-def _moved(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return x * (1 + EPS_32 * rng.choice([-1.0, 1.0], x.shape))
+def _coarse(problem: Problem, dtype: str) -> Finding:
+    """Compare the gradients of a run in a coarser dtype with those of float64; see `precision`."""
+    backward = problem.coarse[dtype]
+    found = precision.differences(backward, problem.backward, problem.inputs, problem.upstream, dtype)
+    pairs = [(d, name, x.shape) for d, name, x in zip(found, problem.names, problem.inputs, strict=True) if d]
+    worst, name, shape = max(pairs, key=lambda pair: pair[0].error)
+    if not worst.error <= 1:
+        message = f"in {dtype}, {worst.describe(name, shape)}: more than its rounding explains"
+        return Finding(dtype, "wrong", message, worst.error)
+    return Finding(dtype, "ok", f"{dtype} differs by {worst.error:.2g} of what its rounding explains", worst.error)
 
 
 def _one_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
-from . import behaviour
+from . import behaviour, precision
 from .diagnose import Case, diagnose, independent, shape_hint
 from .numeric import EPS, FLOOR, Probe, Slope, Where
 from .problem import Problem, Settings
@@ -32,6 +32,7 @@ def check(
     *,
     name: str | None = None,
     reference: Any = None,
+    dtype: str | None = None,
     **settings: Any,
 ) -> Report:
     """Check a hand-written gradient against numerical derivatives.
@@ -41,6 +42,7 @@ def check(
     inputs     the arrays to differentiate with respect to, in order, or a dict by name; None: `example_inputs(rng)`
     name       its name in the report
     reference  code of any kind whose forward must give the same outputs
+    dtype      float32, bfloat16 or float16: check the gradients of a run in it too; None: the inputs' own, of tensors
     settings   fields of `Settings`: tolerance=1e-7, seed=0, max_entries=256, directions=16 …
 
     Raises UsageError if it cannot be checked: integer inputs, values that are not finite or not reproducible, …
@@ -51,7 +53,7 @@ def check(
             f"check: no setting {', '.join(sorted(unknown))}: there are {', '.join(Settings.__dataclass_fields__)}"
         )
     chosen = Settings(**settings)
-    return examine_all([problem_of(fn, inputs, name, chosen, reference=reference)], chosen)
+    return examine_all([problem_of(fn, inputs, name, chosen, dtype=dtype, reference=reference)], chosen)
 
 
 def examine_all(
@@ -69,6 +71,8 @@ def examine_all(
 
 def examine(problem: Problem, settings: Settings, probe: Probe | None = None) -> Result:
     """Run every test of one problem. `probe`: measurements of another problem with the same forward, to be reused."""
+    if problem.only:
+        return precision.examine(problem, settings)
     start = time.perf_counter()
     findings: list[Finding] = []
     problem = same_twice(problem, findings)

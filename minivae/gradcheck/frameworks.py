@@ -297,6 +297,12 @@ def of_array(x: Any) -> Framework | None:
     return next((framework for framework in loaded() if framework.is_array(x)), None)
 
 
+def dtype_of(x: Any) -> str:
+    """Return the name of the dtype of a framework's array; "" for anything else."""
+    framework = of_array(x)
+    return framework.dtype(x) if framework else ""
+
+
 def of_target(fn: Any, given: Sequence[Any] = ()) -> Framework | None:
     """Return the framework that a target belongs to: by its kind, by its arrays, or by what its code calls."""
     frameworks = loaded()

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 Arrays = list[np.ndarray]
+Backward = Callable[[Arrays, Arrays], list[np.ndarray | None]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Problem:
     complex_tolerance  tolerance of the complex-step derivative; None: the tolerance of the settings
     suspects           returns {known mistake: the gradients that it would give}, for diagnoses
     ops                minivae's table of ops if the problem uses it: mutations replace entries of it
-    single             the same problem computed in float32
+    coarse             dtype → the same backward computed in it, of float64 arrays that it can represent
+    only               the dtype that backward runs in, where that is no float64: then forward is the reference's
     one_row            the same problem with one row
     rows_apart         whether a row's outputs depend on that row's inputs alone: then one row must be right too
     reference          forward of other code, which must give the same outputs; reference_name: its name
@@ -83,7 +85,8 @@ class Problem:
     complex_tolerance: float | None = None
     suspects: Callable[[], dict[str, list[np.ndarray | None]]] | None = None
     ops: Any = None
-    single: Problem | None = None
+    coarse: dict[str, Backward] = field(default_factory=dict)
+    only: str = ""
     one_row: Callable[[], Problem] | None = None
     rows_apart: bool = True
     reference: Callable[[Arrays], Arrays] | None = None

@@ -40,6 +40,7 @@ class Job:
     mode       "check" → a Result of each target; "sweep" → a Curve; "mutate", "seeds" → an Outcome
     targets    "file.py:Name", "package.module:name", or "file.py" for all that can be checked in it
     settings   fields of `Settings`
+    dtype      also check the gradients of a run in it
     reference  the target whose forward must agree, or a file that has one of each name, or None
     full_names whether a target's name in the report has its file's in front
     """
@@ -48,7 +49,7 @@ class Job:
     targets: list[str]
     settings: dict[str, Any]
     shapes: str | None = None
-    float32: bool = False
+    dtype: str | None = None
     reference: str | None = None
     seeds: int = 1
     full_names: bool = False
@@ -251,7 +252,7 @@ def _one(job: Job, spec: str, say: Callable[..., None]) -> Any:
     name = spec if job.full_names else label
 
     def problem(here: Settings) -> Problem:
-        return user.problem_of(code, None, name, here, shapes, job.float32, reference)
+        return user.problem_of(code, None, name, here, shapes, job.dtype, reference)
 
     if job.mode == "sweep":
         from . import sweep

@@ -174,7 +174,7 @@ def tensors(result: Result, worst: int = 1) -> Table:
 
 def checked(tensor: Tensor) -> str:
     """Return how much of a tensor was checked, and how: "42", "42 complex", "16 dirs", "40 + 2 kinks"."""
-    how = {"complex": " complex", "directions": " dirs"}.get(tensor.method, "")
+    how = {"central": "", "directions": " dirs", "none": ""}.get(tensor.method, f" {tensor.method}")
     return f"{tensor.checked}{how}" + (f" + {tensor.kinks} kinks" if tensor.kinks else "")
 
 
@@ -189,6 +189,8 @@ _TITLES = {
     "non-contiguous": "non-contiguous inputs",
     "one-row": "one row",
     "float32": "float32",
+    "float16": "float16",
+    "bfloat16": "bfloat16",
 }
 
 
@@ -231,10 +233,11 @@ def conclusion(report: Report) -> Text:
     total, kinks = sum(t.checked for t in tensors), sum(t.kinks for t in tensors)
     by_direction = [t for t in tensors if t.method == "directions"]
     wrong = [r for r in report.results if not r.ok]
-    complex_tolerances = {t.tolerance for t in tensors if t.method == "complex"} - {report.settings.tolerance}
     allowed = f"{report.settings.tolerance:.0e}"
-    if complex_tolerances:
-        allowed += f", by complex-step {max(complex_tolerances):.0e}"
+    for method in dict.fromkeys(t.method for t in tensors):
+        tolerance = max(t.tolerance for t in tensors if t.method == method)
+        if tolerance != report.settings.tolerance and method != "none":
+            allowed += f", {method} {tolerance:.0e}"
     text = Text(f"error: |analytic − numeric| / max(|analytic|, |numeric|, floor); allowed: {allowed}\n", style="dim")
     if by_direction:
         seeded = f"{report.settings.directions} random directions each, seed {report.settings.seed}"

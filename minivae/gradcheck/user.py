@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
+from . import frameworks, precision
 from .adapter import Adapter
 from .problem import Arrays, Problem, Settings, random_upstream
 from .target import Target, call, describe, is_layer, module_of, recognise, recognise_forward
@@ -170,11 +171,13 @@ def problem_of(
     name: str | None,
     settings: Settings,
     shapes: list[tuple[int, ...]] | None = None,
-    float32: bool = False,
+    dtype: str | None = None,
     reference: Any = None,
 ) -> Problem:
     """Build the problem of a target at these inputs; see `check` and the top of this file.
 
+    dtype       also check the gradients of a run in float32, bfloat16 or float16; None: those of the inputs' own dtype.
+                Code that runs in no float64 needs a reference, whose differences it is compared with
     reference   a layer, a pair or a function whose forward must give the same outputs; its inputs are used, if it has
                 any
     """
@@ -195,30 +198,54 @@ def problem_of(
     known = tuple(inputs) if isinstance(inputs, dict) else target.parameters[: len(given)]
     names = (*known, *(f"input {i}" for i in range(len(known), len(given))), *target.held)
     given += target.held.values()
+    if dtype not in (None, *precision.EPSILON):
+        raise UsageError(f"dtype {dtype}: expected {', '.join(precision.EPSILON)}")
     adapter = Adapter(target, names, given)
+    dtypes = {frameworks.dtype_of(given[i]) for i in adapter.moving} - {"", "float64"}
+    dtype = dtype or (dtypes.pop() if len(dtypes) == 1 else None)
+    coarse = Adapter(replace(target, dtype=dtype), names, given) if dtype not in (None, "float64") else None
+    theirs = None if model is None else Adapter(model, names, _for(reference, given))
     if not adapter.arrays:
         what = ", ".join(f"{n} holds {_kind(x)}" for n, x in zip(names, given, strict=True))
         raise UsageError(
             f"{title}: no inputs of floating point, so nothing to differentiate by{': ' * bool(what)}{what}"
         )
-    outputs = adapter.forward([x.copy() for x in adapter.arrays])
+    forward, backward, only = adapter.forward, adapter.backward, ""
+    try:
+        outputs = forward([x.copy() for x in adapter.arrays])
+    except UsageError as error:
+        if coarse is None or dtype is None:
+            raise
+        if theirs is None:
+            raise UsageError(
+                f"{error} (if it runs in {dtype} only: give --reference, code that computes the same in float64)"
+            ) from error
+        forward, backward, only = theirs.forward, coarse.backward, dtype
+        outputs = forward([x.copy() for x in adapter.arrays])
     upstream = random_upstream(np.random.default_rng([settings.seed, 7]), outputs)
     if target.is_value:
         upstream = [np.array(1.0)]
     moving = adapter.moving_names
-    problem = Problem(title, moving, adapter.arrays, adapter.forward, adapter.backward, upstream, strided=True)
+    problem = Problem(title, moving, adapter.arrays, forward, backward, upstream, strided=not only)
     problem.file, problem.line = target.file, target.line
-    if model is not None:
-        problem.reference, problem.reference_name = Adapter(model, names, given).forward, model.name
+    problem.only = only
+    if model is not None and theirs is not None:
+        problem.reference, problem.reference_name = coarse.forward if coarse and only else theirs.forward, model.name
     problem.passed = {names[i]: _kind(x) for i, x in adapter.fixed.items()}
     problem.complex_step = settings.complex_step and all(module_of(x) in (np, None) for x in given)
     problem.sizes = _sizes(moving, adapter.arrays)
-    if float32:
-        single = Adapter(replace(target, dtype="float32"), names, given)
-        problem.single = replace(problem, forward=single.forward, backward=single.backward)
+    if coarse is not None and dtype is not None and not only:
+        problem.coarse = {dtype: coarse.backward}
     if adapter.arrays[0].ndim > 1 and adapter.arrays[0].shape[0] > 1:
         problem.one_row = lambda: _one_row(problem, adapter, len(adapter.arrays[0]))
     return problem
+
+
+def _for(code: Any, given: list[Any]) -> list[Any]:
+    """Return the inputs as other code takes them: as they are if it belongs to their framework, else NumPy's."""
+    if frameworks.of_target(code) is not None:
+        return given
+    return [framework.to_host(x) if (framework := frameworks.of_array(x)) else x for x in given]
 
 
 def _apart(fn: Any) -> tuple[Any, Any]:

@@ -25,7 +25,7 @@ from ...backend import Backend
 from ...errors import UsageError
 from ...kernels.dense import ACTIVATIONS, BLOCK_ROWS
 from ...objectives import OBJECTIVES
-from ..problem import Problem
+from ..problem import Arrays, Problem
 from .builds import B, Build, H, S, dense, dense_op, importance_op, latent_op, likelihood, mlp, posterior, vae
 from .mistakes import OF_OPS, of_op
 
@@ -122,7 +122,12 @@ def build(target: Target, kernels: str, seed: int, backend: str = "numpy") -> Pr
 
     problem = make("float64", B)
     problem.complex_tolerance = COMPLEX_TOLERANCE
-    problem.single = make("float32", B)
+    single = make("float32", B)
+
+    def in_float32(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
+        return single.backward(*([x.astype(np.float32) for x in xs] for xs in (inputs, upstream)))
+
+    problem.coarse = {"float32": in_float32}
     problem.one_row = lambda: make("float64", 1)
     problem.suspects = lambda: _suspects(target, seed)
     return problem
