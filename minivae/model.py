@@ -5,7 +5,7 @@
 
     𝓛 = E_x[ E_{z~q(z|x)}[−ln p(x|z)] + β KL(q(z|x) ‖ p(z)) ]                          (eq. 13; β = 1)
 
-or the importance-weighted bound: `objectives.py` has both. There is no graph and no tape: what `backward` needs,
+or the importance-weighted bound: `objectives/` has both. There is no graph and no tape: what `backward` needs,
 `forward` leaves in the workspace. Training, files and evaluation stand above, in `vae.py`.
 
 The letters are those of Kingma & Welling (2014): encoder q(z|x), decoder p(x|z), prior p(z). The article that

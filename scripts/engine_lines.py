@@ -2,9 +2,9 @@
 
     python scripts/engine_lines.py [--write]
 
-Counted are the mathematics and the public face at the top of `minivae/`, the likelihoods and kernels that the example
-runs, and the matrix products of the CPU. The tools (training, evaluation, data, command line …) are not. `--write` puts
-the figures into README.md: the total, and the lines of each file of its reading list.
+Counted are the mathematics and the public face at the top of `minivae/`, the likelihoods, objectives and kernels that
+the example runs, and the matrix products of the CPU. The tools (training, evaluation, data, command line …) are not.
+`--write` puts the figures into README.md: the total, and the lines of each file of its reading list.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from step_path import ROOT, own, run_example
 
-ENGINE = ["errors", "checks", "backend", "buffers", "noise", "layers", "latent", "objectives", "optim", "model", "vae"]
+ENGINE = ["errors", "checks", "backend", "buffers", "noise", "layers", "latent", "optim", "model", "vae"]
 README = ROOT / "README.md"
 
 
@@ -34,9 +34,9 @@ def used() -> list[Path]:
     kernels = {path for path in files if path.parts[0] == "kernels"}
     while more := {found for path in kernels for found in imports(path)} - kernels:
         kernels |= more
-    likelihoods = {path for path in files if path.parts[:2] == ("minivae", "likelihoods")}
+    chosen = {path for path in files if path.parts[1] in ("likelihoods", "objectives")}
     matmul = {Path("minivae/matmul/cpu.py")}
-    return sorted({Path(f"minivae/{name}.py") for name in ENGINE} | likelihoods | matmul | kernels)
+    return sorted({Path(f"minivae/{name}.py") for name in ENGINE} | chosen | matmul | kernels)
 
 
 def imports(path: Path) -> set[Path]:

@@ -179,8 +179,8 @@ KL(q(x,z) ‖ p(x,z)) = E_{x~p̃}[ ∫ q(z|x) ln ──────────�
         words="With the model written as decoder times prior, everything inside the expectation can be computed from "
         "a sample of z. The objective iwae with K = 1 is this estimator.",
         gradient="dz = (that of the reconstruction) + z/B;   dμ = dz;\nd ln σ² = ½ (σ ε dz − 1/B)",
-        forward=(f"{JOINT}.loss", "objectives:IWAE.forward", "kernels.importance:forward_reference"),
-        backward=("objectives:IWAE.backward_posterior", "kernels.importance:backward_reference"),
+        forward=(f"{JOINT}.loss", "objectives.iwae:IWAE.forward", "kernels.importance:forward_reference"),
+        backward=("objectives.iwae:IWAE.backward_posterior", "kernels.importance:backward_reference"),
         test="tests/test_objectives.py::test_at_k_1_the_loss_is_eq_12_with_a_sampled_kl_to_the_last_digit",
         toy=toys.loss,
     ),
@@ -192,8 +192,8 @@ KL(q(x,z) ‖ p(x,z)) = E_{x~p̃}[ ∫ q(z|x) ln ──────────�
         words="The reconstruction term and the KL of the code from the prior. For discrete data either can be 0, but "
         "not both: they work against each other, and only their sum measures training. −𝓛 is the ELBO, a lower bound "
         "of the mean log likelihood of x.",
-        forward=(f"{JOINT}.loss_parts", "model:Model.forward", "objectives:ELBO.forward"),
-        backward=("model:Model.backward", "objectives:ELBO.backward_posterior"),
+        forward=(f"{JOINT}.loss_parts", "model:Model.forward", "objectives.elbo:ELBO.forward"),
+        backward=("model:Model.backward", "objectives.elbo:ELBO.backward_posterior"),
         test="tests/test_bayes_linear.py::test_the_linear_elbo_is_the_engines_objective",
         toy=toys.two_terms,
     ),

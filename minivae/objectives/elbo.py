@@ -1,24 +1,15 @@
-"""objectives: what is minimised. The turn of the chain: from the decoder's raw outputs to a loss, and back to them.
-
-    elbo   𝓛 = E_rows[ (1/S) Σ_s −ln p(x|z_s) + β Σ_l max(KL_l, free bits) ]                      (eq. 13, 23)
-    iwae   𝓛 = E_rows[ −ln (1/S) Σ_s w_s ],   ln w_s = ln p(x|z_s) + β [ln p(z_s) − ln q(z_s|x)]  (eq. 12 at S = 1)
-
-They differ in each sample's weight in the backward pass (1/(B·S), or the softmax of its ln w, over B), and in the KL:
-analytic (eq. 16), or estimated from the samples. The rest of the model is the same.
-
-Shapes: S samples, B rows, L latent dimensions; out (S·B, width). Nats.
-"""
+"""The evidence lower bound, and the terms that a pass of either objective gives."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from . import checks
-from .backend import Array, Backend
-from .buffers import Workspace
-from .errors import UsageError
-from .latent import GaussianPosterior
-from .likelihoods import Likelihood
+from .. import checks
+from ..backend import Array, Backend
+from ..buffers import Workspace
+from ..errors import UsageError
+from ..latent import GaussianPosterior
+from ..likelihoods import Likelihood
 
 
 class Terms:
@@ -89,37 +80,6 @@ class Terms:
     def __repr__(self) -> str:
         name = type(self).__name__
         return f"{name}(loss={self.loss:.4f}, elbo={self.elbo:.4f}, nll={self.nll:.4f}, kl={self.kl:.4f})"
-
-
-class WeightedTerms(Terms):
-    """`Terms` of the importance-weighted bound; .elbo, .nll and .kl are those of eq. 13 with the same samples.
-
-    .loss        −mean of bound_rows
-    .bound_rows  (B,): ln (1/S) Σ_s w_s
-    .log_w       (S, B): ln w_s = ln p(x|z_s) + β [ln p(z_s) − ln q(z_s|x)]
-    """
-
-    def __init__(self, terms: Terms, log_w: Array, bound: Array):
-        super().__init__(terms._backend, terms._nll, terms._kl_rows, terms._kl_dims, terms.beta, 0.0)
-        self._log_w, self._bound = log_w, bound
-
-    def copy(self) -> WeightedTerms:
-        return WeightedTerms(super().copy(), self._log_w.copy(), self._bound.copy())
-
-    @property
-    def log_w(self) -> np.ndarray:
-        return self._backend.to_host(self._log_w)
-
-    @property
-    def bound_rows(self) -> np.ndarray:
-        return self._backend.to_host(self._bound)
-
-    @property
-    def loss(self) -> float:
-        return -float(self.bound_rows.mean(dtype=np.float64))
-
-    def _loss_sum(self, nll: Array, kl: Array) -> Array:
-        return -self._bound.sum(dtype="float64")
 
 
 class ELBO:
@@ -193,76 +153,3 @@ class ELBO:
     def backward_posterior(self, dZ: Array) -> Array:
         """dZ (S·B, L) from the decoder → dH (B, 2L): through eq. 23, with the KL's own gradient (eq. 13)."""
         return self.posterior.backward(dZ, self.beta, self.free_bits, self.weights)
-
-
-class IWAE(ELBO):
-    """The importance-weighted bound of Burda et al. 2016, K = S samples (eq. 12 for K = 1; `kernels/importance.py`).
-
-    It grows with K from the ELBO to ln p(x). With β ≠ 1 the ratio inside each weight is tempered, ln p(z)/q(z|x) times
-    β: at K = 1 the sampled β-ELBO, for K > 1 no bound. Free bits need the analytic KL, which it does not use.
-    """
-
-    name = "iwae"
-
-    def fits(self) -> None:
-        if self.likelihood.closed_form:
-            raise UsageError(
-                f"likelihood {self.likelihood.name!r} with objective 'iwae': its σ² is fitted to all samples of a "
-                "batch alike, and this objective weighs them; take 'gaussian:shared', or objective 'elbo'"
-            )
-
-    def check(self, beta: float, free_bits: float, weighted: bool = False) -> None:
-        super().check(beta, free_bits, weighted)
-        if free_bits > 0:
-            raise UsageError(
-                f"free_bits={free_bits:g} with objective 'iwae': they hold the analytic KL of a dimension, and this "
-                "objective has none; leave them out (beta and its warm-up work), or take objective 'elbo'"
-            )
-
-    def is_bound(self, beta: float, samples: int) -> bool:
-        return beta == 1 or (beta > 1 and samples == 1)
-
-    def forward(
-        self,
-        out: Array,
-        X: Array,
-        kl: tuple[Array, Array],
-        beta: float,
-        free_bits: float,
-        d_params: dict[str, Array],
-        training: bool,
-        weights: Array | None = None,
-    ) -> Terms:
-        """As `ELBO.forward`, for eq. 12 (K = 1) and Burda et al. 2016.
-
-        The weights are known only after every loss, so `backward` computes d_out, and counts what is clamped.
-        """
-        uncounted = d_params | {"clamped": self.workspace.take("uncounted", (1,), np.int64)}
-        terms = super().forward(out, X, kl, beta, 0.0, uncounted, training, weights)
-        log_w, self.weight, bound = self.posterior.log_weights(self.nll, beta)
-        if weights is not None:
-            self.weight *= weights
-            bound *= weights
-        self.out, self.X, self.d_params = out, X, d_params
-        return WeightedTerms(terms, log_w, bound)
-
-    def backward(self) -> Array:
-        """The likelihood once more, with the weights (Burda et al. 2016), which its own gradients carry as well."""
-        nll = self.nll.reshape(self.nll.size)
-        self.likelihood.nll_and_grad(nll, self.d_out, self.d_params, self.out, self.X, self.weight)
-        return self.d_out
-
-    def backward_posterior(self, dZ: Array) -> Array:
-        """dZ (S·B, L) → dH (B, 2L), with the gradient of the sampled ln q(z|x)/p(z) (eq. 12)."""
-        return self.posterior.backward_weights(dZ, self.weight, self.beta)
-
-
-# How each is asked for: name → class. A new objective is a class here and a row; gradient checks walk the table.
-OBJECTIVES: dict[str, type[ELBO]] = {"elbo": ELBO, "iwae": IWAE}
-
-
-def find(name: str) -> type[ELBO]:
-    """The objective called `name`."""
-    if name not in OBJECTIVES:
-        raise UsageError(f"objective={name!r}: expected one of {', '.join(OBJECTIVES)}")
-    return OBJECTIVES[name]
