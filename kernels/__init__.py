@@ -6,6 +6,8 @@ kernel in the sibling `<op>.cu`. All take the same arguments after `xp`: outputs
 ends with `OPS`, a table name → `Op` (`_op.py`): the three, an example of their arguments, and what is known of them.
 Tests, gradient checks, benchmarks and traces walk that table and write down no arguments of their own.
 
+Reading order: dense, latent, bernoulli and the other likelihoods, importance, noise, adam and the other optimisers.
+
 This folder imports nothing from minivae, so that it can be read, and borrowed, alone.
 """
 
@@ -17,18 +19,14 @@ if __name__ != "minivae.kernels":
 import warnings
 from functools import partial
 from importlib import import_module
+from pkgutil import iter_modules
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from ._op import Op
 
-# The op files in reading order. A new op is a new file and a name here.
-FILES = (
-    "dense", "latent", "importance",
-    "bernoulli", "continuous_bernoulli", "gaussian", "gaussian_shared", "gaussian_optimal", "laplace", "categorical",
-    "poisson", "negative_binomial",
-    "noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather", "logsumexp", "advance",
-)  # fmt: skip
+# The op files: those whose names begin with _ hold what they share.
+FILES = tuple(sorted(found.name for found in iter_modules(__path__) if not found.name.startswith("_")))
 
 # Which kinds of kernel each array module has.
 AVAILABLE = {"numpy": ("reference", "fused"), "cupy": ("reference", "fused")}
@@ -70,12 +68,12 @@ def unregister(name: str) -> None:
 
 
 def ops() -> dict[str, Op]:
-    """Name → op, in reading order; registered ones last."""
+    """Name → op; registered ones last."""
     return {name: op for module in files().values() for name, op in module.OPS.items()} | _registered
 
 
 def op_names() -> tuple[str, ...]:
-    """The names of all ops, in reading order."""
+    """The names of all ops."""
     return tuple(ops())
 
 

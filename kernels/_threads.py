@@ -1,6 +1,6 @@
 """threads: how the loops of the kernels are shared out among cores.
 
-One pool serves everything (`_pool.py`), the matrix products included (`gemm.py`): a second pool beside it, such as a
+One pool serves everything (`_pool.py`), the matrix products included (`_gemm.py`): a second pool beside it, such as a
 BLAS's own, would look for work on the cores that this one computes on. A forked process, which the pool's threads do
 not follow, computes every share on its one thread, and gets the same bits.
 

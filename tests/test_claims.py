@@ -65,7 +65,7 @@ def test_every_domain_has_a_recipe_for_its_normalisation():
 
 
 def test_a_likelihood_that_is_not_normalised_on_its_domain_fails_the_claim(monkeypatch):
-    monkeypatch.setattr(likelihoods.Gaussian, "domain", "unit")
+    monkeypatch.setattr(likelihoods.real.Gaussian, "domain", "unit")
     result = one("normalised")
     assert result.verdict == "FAILS"
     assert [check.what for check in result.checks if not check.holds] == ["|∫ or Σ p(x|z) − 1|, gaussian"]

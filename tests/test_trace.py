@@ -13,6 +13,7 @@ from minivae import likelihoods
 from minivae.console import compact, quantity
 from minivae.errors import UsageError
 from minivae.gradcheck.ours.targets import likelihood_names
+from minivae.likelihoods import real, unit
 from minivae.trace.recorder import Held
 from minivae.trace.steps import STEPS, equation_of
 
@@ -121,7 +122,7 @@ def test_shapes_bytes_and_flops_are_counted():
 
 
 def test_a_step_whose_flops_are_not_counted_is_traced_too(monkeypatch):
-    class Cauchy(likelihoods.Bernoulli):
+    class Cauchy(unit.Bernoulli):
         """A likelihood that calls none of minivae's ops."""
 
         name = "cauchy"
@@ -242,9 +243,9 @@ def test_mistakes_are_those_of_the_objective():
 
 
 def test_equations_are_read_from_docstrings():
-    assert equation_of(likelihoods.Bernoulli) == "eq. 17–19"
-    assert equation_of(likelihoods.Gaussian) == "eq. 20–21"
-    assert equation_of(likelihoods.GaussianFixed) == "eq. 22"
+    assert equation_of(unit.Bernoulli) == "eq. 17–19"
+    assert equation_of(real.Gaussian) == "eq. 20–21"
+    assert equation_of(real.GaussianFixed) == "eq. 22"
     assert equation_of(type("C", (), {})) == ""
 
 

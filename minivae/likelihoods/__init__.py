@@ -2,7 +2,7 @@
 
 A likelihood is the protocol of `Likelihood`: how many outputs the decoder needs, which data it can explain, the
 negative log-likelihood with its gradient (a fused op of `kernels/`), its mean, and how to draw from it. A new one is a
-file in `kernels/`, a class here and a row in LIKELIHOODS; tests, gradient checks and benchmarks walk that table.
+file in `kernels/` and a class here; tests, gradient checks and benchmarks walk the table of them, LIKELIHOODS.
 
 Reading order: base (the protocol), unit (values in [0, 1]), real (real numbers), counts (classes and counts).
 
@@ -12,49 +12,19 @@ Shapes: R = S·B rows, sample by sample; D features; out (R, width); X (B, D). N
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from .. import kernels
 from ..backend import Backend
 from ..errors import UsageError
-from .base import Likelihood
-from .counts import Categorical, NegativeBinomial, Poisson
-from .real import Gaussian, GaussianFixed, GaussianOptimal, GaussianShared, Laplace
-from .unit import Bernoulli, ContinuousBernoulli
+from .base import ARGUMENTS, LIKELIHOODS, Likelihood
 
-__all__ = [
-    "LIKELIHOODS",
-    "Bernoulli",
-    "Categorical",
-    "ContinuousBernoulli",
-    "Gaussian",
-    "GaussianFixed",
-    "GaussianOptimal",
-    "GaussianShared",
-    "Laplace",
-    "Likelihood",
-    "NegativeBinomial",
-    "Poisson",
-    "make",
-    "register_likelihood",
-]
+# Each class gives itself its row of LIKELIHOODS.
+from . import unit, real, counts  # noqa: F401  # isort: skip
 
-# How each is asked for: name → class. A letter of ARGUMENTS stands for a number of the caller's.
-LIKELIHOODS: dict[str, type[Likelihood]] = {
-    "bernoulli": Bernoulli,
-    "continuous-bernoulli": ContinuousBernoulli,
-    "gaussian": Gaussian,
-    "gaussian:σ": GaussianFixed,
-    "gaussian:shared": GaussianShared,
-    "gaussian:optimal": GaussianOptimal,
-    "laplace": Laplace,
-    "categorical:K": Categorical,
-    "poisson": Poisson,
-    "negative-binomial": NegativeBinomial,
-}
+__all__ = ["LIKELIHOODS", "Likelihood", "make", "register_likelihood"]
+
 _registered: dict[str, str] = {}  # the names of users' likelihoods → those of their ops
-ARGUMENTS: dict[str, Callable[[str], Any]] = {"σ": float, "K": int}
 
 
 def register_likelihood(name: str, cls: type[Likelihood], op: kernels.Op) -> None:

@@ -7,8 +7,8 @@ Shapes: R = S·B rows, sample by sample; D features; out (R, width); X (B, D). N
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from .. import checks
 from ..backend import Array, Backend
 from ..buffers import Shape
 from ..errors import UsageError
+
+# How each is asked for: name → class, filled by `named`. A letter of ARGUMENTS stands for a number of the caller's.
+LIKELIHOODS: dict[str, type[Likelihood]] = {}
+ARGUMENTS: dict[str, Callable[[str], Any]] = {"σ": float, "K": int}
 
 BLOCK_ROWS = 4096  # rows of a data set looked at together
 
@@ -135,6 +139,19 @@ class Likelihood:
     def draw(self, out: Array, noise: Array) -> Array:
         """out (R, width), noise (R, D) of the kind `self.noise` → x ~ p(x|z) (R, D)."""
         raise NotImplementedError
+
+
+L = TypeVar("L", bound=Likelihood)
+
+
+def named(form: str) -> Callable[[type[L]], type[L]]:
+    """Decorator: a row of LIKELIHOODS, such as "gaussian:σ"."""
+
+    def add(cls: type[L]) -> type[L]:
+        LIKELIHOODS[form] = cls
+        return cls
+
+    return add
 
 
 def no_mask(mask: Array | None) -> None:

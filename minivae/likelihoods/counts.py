@@ -15,7 +15,7 @@ from ..buffers import Shape
 from ..errors import UsageError
 from ..kernels.negative_binomial import LOGTHETA_MAX, LOGTHETA_MIN, TABLE_ROWS
 from ..kernels.poisson import LOGRATE_MAX
-from .base import Likelihood, holds_integers, no_mask
+from .base import Likelihood, holds_integers, named, no_mask
 
 MOST_CLASSES = 1 << 24  # integers that float32 holds
 
@@ -37,6 +37,7 @@ class _Integers(Likelihood):
         return low, high, integers, f"these range from {low:g} to {high:g}{more}"
 
 
+@named("categorical:K")
 class Categorical(_Integers):
     """p(x|z) = Π_d ρ_d[x_d], ρ_d = softmax of K logits: each feature one of the classes 0 … K − 1 (`categorical.py`).
 
@@ -122,6 +123,7 @@ class _Counts(_Integers):
         raise NotImplementedError
 
 
+@named("poisson")
 class Poisson(_Counts):
     """p(x|z) = Π_d e^{−λ_d} λ_d^x_d/x_d!, ln λ from the decoder (`kernels/poisson.py`): counts.
 
@@ -146,6 +148,7 @@ class Poisson(_Counts):
         return x
 
 
+@named("negative-binomial")
 class NegativeBinomial(_Counts):
     """Counts of mean μ and variance μ + μ²/θ: ln μ from the decoder, one learned ln θ a feature, as in scVI
     (`kernels/negative_binomial.py`).

@@ -10,7 +10,7 @@ from ..errors import UsageError
 from ..kernels.gaussian import LOGVAR_MAX, LOGVAR_MIN
 from ..kernels.gaussian_optimal import VARIANCE_MAX, VARIANCE_MIN
 from ..kernels.laplace import LOGSCALE_MAX, LOGSCALE_MIN
-from .base import Likelihood, no_mask
+from .base import Likelihood, named, no_mask
 
 
 class _MeanAndScale(Likelihood):
@@ -27,6 +27,7 @@ class _MeanAndScale(Likelihood):
         return out[:, : self.features]
 
 
+@named("gaussian")
 class Gaussian(_MeanAndScale):
     """p(x|z) = N(m, diag e^s), mean and log-variance from the decoder (eq. 20–21, `kernels/gaussian.py`).
 
@@ -45,6 +46,7 @@ class Gaussian(_MeanAndScale):
         return out[:, :D] + xp.exp(0.5 * xp.clip(out[:, D:], LOGVAR_MIN, LOGVAR_MAX)) * noise
 
 
+@named("gaussian:σ")
 class GaussianFixed(Likelihood):
     """p(x|z) = N(m, σ² I), σ given: squared error with its balance against the KL (eq. 22, `kernels/gaussian.py`)."""
 
@@ -69,6 +71,7 @@ class GaussianFixed(Likelihood):
         return out + self.sigma * noise
 
 
+@named("gaussian:shared")
 class GaussianShared(Likelihood):
     """p(x|z) = N(m, σ² I), one σ² = e^s learned with the weights (`kernels/gaussian_shared.py`): pPCA's likelihood.
 
@@ -102,6 +105,7 @@ class GaussianShared(Likelihood):
         return out + xp.exp(0.5 * xp.clip(self.logvar, LOGVAR_MIN, LOGVAR_MAX)) * noise
 
 
+@named("gaussian:optimal")
 class GaussianOptimal(GaussianShared):
     """p(x|z) = N(m, σ² I), σ² the mean squared error, never a parameter (Rybkin et al. 2021).
 
@@ -140,6 +144,7 @@ class GaussianOptimal(GaussianShared):
         self.logvar[...] = xp.log(xp.clip(statistics["squared_error"], VARIANCE_MIN, VARIANCE_MAX))
 
 
+@named("laplace")
 class Laplace(_MeanAndScale):
     """p(x|z) = Π_d e^{−|x_d − m_d|/b_d}/2b_d, mean and ln b from the decoder (`kernels/laplace.py`): absolute error.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import UsageError, UsageWarning
 from ..kernels import continuous_bernoulli
-from .base import Likelihood, blocks, holds_integers, no_mask
+from .base import Likelihood, blocks, holds_integers, named, no_mask
 
 
 class _Unit(Likelihood):
@@ -32,6 +32,7 @@ class _Unit(Likelihood):
         """Of values between 0 and 1, or at the ends."""
 
 
+@named("bernoulli")
 class Bernoulli(_Unit):
     """p(x|z) = Π_d ρ_d^x_d (1 − ρ_d)^(1 − x_d), ρ = sigmoid(logits): 0/1 data (eq. 17–19, `kernels/bernoulli.py`)."""
 
@@ -61,6 +62,7 @@ class Bernoulli(_Unit):
         return (noise < self.mean(out)).astype(out.dtype)
 
 
+@named("continuous-bernoulli")
 class ContinuousBernoulli(_Unit):
     """p(x|z) = Π_d C(λ_d) λ_d^x_d (1 − λ_d)^(1 − x_d), λ = sigmoid(logits): grey values (`continuous_bernoulli.py`).
 

@@ -1,6 +1,6 @@
 """cpu: whose routine multiplies matrices on the CPU: that of NumPy's own BLAS, or Intel's MKL (`mkl.py`).
 
-Either is called by its address, on one thread for each share of a product (`kernels/gemm.py`): the threads are
+Either is called by its address, on one thread for each share of a product (`kernels/_gemm.py`): the threads are
 minivae's. That spares a BLAS's own: no thread of it exists that could be lost in a fork, or spin on beside ours.
 
 NumPy's BLAS is called in a private copy, whose number of threads no other code changes. A BLAS that cannot be copied
@@ -55,7 +55,7 @@ def _mkl() -> Provider:
 @cache
 def _numpy() -> Provider:
     """NumPy's BLAS by the addresses of its routines in a private copy of it, or by `numpy.dot` where there is none."""
-    from ..kernels import _pool, gemm
+    from ..kernels import _gemm, _pool
 
     library = numpy_blas()
     if library is None:
@@ -68,7 +68,7 @@ def _numpy() -> Provider:
             if copy is not None and all(hasattr(copy, symbol) for symbol in names):
                 set_threads, sgemm, dgemm = (getattr(copy, symbol) for symbol in names)
                 set_threads(1)
-                return Provider("numpy", version, gemm.Gemm(sgemm, dgemm, bool(suffix)))
+                return Provider("numpy", version, _gemm.Gemm(sgemm, dgemm, bool(suffix)))
     return Provider("numpy", version, _dot, own_threads=True)
 
 

@@ -24,7 +24,7 @@ _LP64, _SEQUENTIAL, _CBWR_AUTO = 0, 1, 2
 
 def bind() -> tuple[str, Any]:
     """MKL's version, and the callable (out, A, B): out ← A B."""
-    from ..kernels import gemm
+    from ..kernels import _gemm
 
     if platform.machine().lower() not in ("x86_64", "amd64"):
         raise UsageError(f"gemm='mkl' is for x86-64 processors, and this is {platform.machine()}: use gemm='numpy'")
@@ -38,7 +38,7 @@ def bind() -> tuple[str, Any]:
     text = ctypes.create_string_buffer(200)
     mkl.MKL_Get_Version_String(text, len(text))
     version = text.value.decode().split(" for ")[0].strip()
-    return version, gemm.Gemm(mkl.cblas_sgemm, mkl.cblas_dgemm, wide=False)
+    return version, _gemm.Gemm(mkl.cblas_sgemm, mkl.cblas_dgemm, wide=False)
 
 
 def library() -> Path | None:
