@@ -30,7 +30,7 @@ from minivae.bench import (
     tables,
     work,
 )
-from minivae.bench.figures import Cell, Figures, Measured, mean_ratio, ratios
+from minivae.bench.figures import Cell, Figures, Measured, intervals, mean_interval, mean_ratio, ratios
 from minivae.bench.race import Result
 from minivae.errors import UsageError
 
@@ -310,6 +310,10 @@ TIMES = {
 }  # fmt: skip
 
 
+def hash_of(name):
+    return sum(map(ord, name)) % 5
+
+
 def made_up(peers=True, quick=False):
     """Figures of a whole run, every time made up: TIMES in ms around a median, larger for larger batches."""
     machine_facts = {**machine.describe(), "cpu": "An Example CPU", "versions": {"minivae": "0"}}
@@ -319,7 +323,9 @@ def made_up(peers=True, quick=False):
         for name in cell.names:
             t = 1e-3 * (TIMES[name] * cell.case.get("batch", 1) if name in TIMES else float(name))
             facts = {"bytes": 10**6, "flops": 10**9, "blas": "a BLAS"}
-            results[name] = Result(name, [0.9 * t, t, 7 * t], 123_000_000, True, facts)
+            slow = hash_of(name)  # the turn in which it was slow: not the same for all
+            turns = [0.6 * t, 0.8 * t, t, 1.3 * t, 1.7 * t]
+            results[name] = Result(name, turns[slow:] + turns[:slow], 123_000_000, True, facts)
         figures.cells.append(Measured(cell, results))
     return figures
 
@@ -352,6 +358,38 @@ def test_the_mean_of_ratios_is_geometric():
     assert mean_ratio([cell(1.0), cell(4.0)], "best peer / minivae") == pytest.approx(2.0)
 
 
+def test_every_ratio_has_its_interval_over_the_turns_if_there_are_five():
+    def cell(seconds):
+        results = {
+            "minivae": Result("minivae", [1.0, 2.0, 4.0, 3.0, 5.0][: len(seconds)]),
+            "torch": Result("torch", seconds),
+        }
+        return Measured(Cell({"kind": "step", "batch": 1}, [], 1, 0.0, {}), results)
+
+    drifting = cell([1.5, 3.0, 6.0, 4.5, 7.5])  # 1.5 times in every turn, whatever the machine did
+    assert intervals(drifting)["torch / minivae"] == pytest.approx((1.5, 1.5))
+    low, high = intervals(cell([1.5, 3.0, 2.0, 4.5, 7.5]))["best peer / minivae"]
+    assert low < 1 < high
+    assert intervals(cell([1.5, 3.0, 6.0, 4.5]))["torch / minivae"] is None
+    assert mean_interval([drifting, drifting], "torch / minivae") == pytest.approx((1.5, 1.5))
+    assert mean_interval([drifting, cell([1.5])], "torch / minivae") is None
+
+
+def test_the_mean_of_independent_ratios_is_known_better_than_one():
+    results = {"minivae": Result("minivae", [1.0] * 5), "torch": Result("torch", [1.0, 2.0, 2.0, 2.0, 4.0])}
+    cell = Measured(Cell({"kind": "step", "batch": 1}, [], 1, 0.0, {}), results)
+    assert intervals(cell)["torch / minivae"] == pytest.approx((1.0, 4.0))
+    assert mean_interval([cell] * 4, "torch / minivae") == pytest.approx((2 / 2**0.5, 2 * 2**0.5))
+
+
+def test_a_ratio_whose_interval_holds_1_is_undecided_in_the_tables_and_on_the_page():
+    texts = [text for table in tables.tables(made_up()) for _, row in table.ratios for text in row]
+    shown = [re.fullmatch(r"([\d.]+)(\??)\n([\d.]+)–([\d.]+)", text) for text in texts if text != tables.GAP]
+    assert {s[2] for s in shown} == {"", "?"}
+    assert all((s[2] == "?") == (float(s[3]) <= 1 <= float(s[4])) for s in shown if "1.00" not in (s[3], s[4]))
+    assert "?<br>0." in page.markdown(made_up(), "x.json", "0" * 64)
+
+
 def test_figures_survive_their_file(tmp_path):
     figures = made_up()
     figures.write(tmp_path / "figures.json")
@@ -360,6 +398,7 @@ def test_figures_survive_their_file(tmp_path):
     data = json.loads((tmp_path / "figures.json").read_text())
     step = next(cell for cell in data["cells"] if cell["case"]["kind"] == "step")
     assert step["ratios"]["best peer / minivae"] == 1.5
+    assert len(step["intervals"]["best peer / minivae"]) == 2
     assert step["results"][0]["median"] == pytest.approx(2e-3 * 20)
 
 

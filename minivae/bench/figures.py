@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from ..errors import UsageError
 from . import machine, results, scaling
 from .race import Result
+from .race_interval import interval, ratio_of_medians
 
 SCHEMA = 1  # increases when a field changes its meaning or is removed
 
@@ -75,6 +77,9 @@ class Figures:
                 {
                     **asdict(measured.cell),
                     "ratios": {name: round(value, 4) for name, value in ratios(measured).items()},
+                    "intervals": {
+                        name: found and [round(end, 4) for end in found] for name, found in intervals(measured).items()
+                    },
                     "results": [_plain(result) for result in measured.results.values()],
                 }
                 for measured in self.cells
@@ -122,28 +127,53 @@ def remaining(figures: Figures, cells: list[Cell]) -> list[Cell]:
     return [cell for cell in cells if cell.key not in done]
 
 
-def ratios(measured: Measured) -> dict[str, float]:
-    """Return the ratios of contenders' medians by name: "best peer / minivae", "minivae / floor" …"""
-    found: dict[str, float] = {}
+def pairs(measured: Measured) -> dict[str, tuple[str, str]]:
+    """Return {ratio's name: (contender above, contender below)}: "best peer / minivae", "minivae / floor" …"""
     median = measured.median
-    peers = [t for name in PEERS if (t := median(name))]
+    peers = [name for name in PEERS if median(name)]
+    best = min(peers, key=lambda name: median(name) or 0.0, default="")
+    found: dict[str, tuple[str, str]] = {}
     for ours, floor in zip(OURS, FLOORS, strict=True):
-        mine, least = median(ours), median(floor)
-        if mine and peers:
-            found[f"best peer / {ours}"] = min(peers) / mine
-        if mine and least:
-            found[f"{ours} / {floor}"] = mine / least
-    mine = median(OURS[0])
-    for other in ("reference", *PEERS):
-        if mine and (theirs := median(other)):
-            found[f"{other} / {OURS[0]}"] = theirs / mine
-    return found
+        found |= {f"best peer / {ours}": (best, ours), f"{ours} / {floor}": (ours, floor)}
+    found |= {f"{other} / {OURS[0]}": (other, OURS[0]) for other in ("reference", *PEERS)}
+    return {name: pair for name, pair in found.items() if median(pair[0]) and median(pair[1])}
+
+
+def ratios(measured: Measured) -> dict[str, float]:
+    """Return the ratios of contenders' medians by name."""
+    of = measured.results
+    return {name: of[above].median / of[below].median for name, (above, below) in pairs(measured).items()}
+
+
+def intervals(measured: Measured) -> dict[str, tuple[float, float] | None]:
+    """Return the 95 % interval of each ratio, over turns; None if there were too few turns."""
+    of = measured.results
+    return {
+        name: interval(of[below].seconds, of[above].seconds, ratio_of_medians)
+        for name, (above, below) in pairs(measured).items()
+    }
 
 
 def mean_ratio(cells: list[Measured], name: str) -> float | None:
     """Return the geometric mean of a ratio over cells; None if a cell lacks it."""
     found = [ratios(cell).get(name) for cell in cells]
     return geometric_mean(r for r in found if r) if found and all(found) else None
+
+
+def mean_interval(cells: list[Measured], name: str) -> tuple[float, float] | None:
+    """Return the interval of the geometric mean; None if a cell has none. Races are independent: squares add."""
+    found = [intervals(cell).get(name) for cell in cells]
+    mean = mean_ratio(cells, name)
+    if mean is None or not all(found):
+        return None
+    below, above = (
+        math.sqrt(
+            sum(math.log(ends[side] / ratios(cell)[name]) ** 2 for cell, ends in zip(cells, found, strict=True) if ends)
+        )
+        / len(cells)
+        for side in (0, 1)
+    )
+    return mean * math.exp(-below), mean * math.exp(above)
 
 
 def title(case: dict[str, Any]) -> str:

@@ -22,8 +22,8 @@ PACE: dict[str, tuple[int, float, dict[str, Any]]] = {
     "step": (9, 0.4, {"units": 2000, "seconds": 8.0}),
     "kernel": (9, 0.2, {"units": 1000, "seconds": 0.5}),
     "scaling": (3, 0.2, {"units": 100, "seconds": 0.3}),
-    "epoch": (5, 0.0, ONE),
-    "evaluate": (5, 0.0, ONE),
+    "epoch": (7, 0.0, ONE),
+    "evaluate": (7, 0.0, ONE),
 }
 QUICK_PACE = (3, 0.05, {"units": 100, "seconds": 0.3})
 QUICK_SIZES = {"step": {"rows": 8192}, "epoch": {"rows": 6000}, "evaluate": {"rows": 20, "samples": 500}}

@@ -54,7 +54,8 @@ def _table(table: Table) -> str:
     columns = [column.replace("\n", " ") for column in table.columns]
     lines = [f"| {' | '.join([table.corner, *columns])} |", f"| --- |{' ---: |' * len(columns)}"]
     lines += [f"| {' | '.join([label, *texts])} |" for label, texts in table.rows]
-    lines += [f"| {' | '.join([f'*{label}*', *texts])} |" for label, texts in table.ratios]
+    for label, texts in table.ratios:
+        lines.append(f"| {' | '.join([f'*{label}*', *(text.replace(chr(10), '<br>') for text in texts)])} |")
     return f"## {table.title}\n\n" + "\n".join(lines) + f"\n\n{table.note}"
 
 

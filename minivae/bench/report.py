@@ -26,7 +26,7 @@ def render(figures: Figures) -> RenderableType:
 
 
 def _table(table: Table) -> RenderableType:
-    made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     made.add_column(table.corner, no_wrap=True)
     for column in table.columns:
         made.add_column(column, justify="right", overflow="fold")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..console import NOTHING as GAP
 from ..console import measure
 from . import scaling
-from .figures import FLOORS, OURS, PEERS, Measured, mean_ratio, ratios
+from .figures import FLOORS, OURS, PEERS, Measured, intervals, mean_interval, mean_ratio, ratios
 
 if TYPE_CHECKING:
     from .figures import Figures
@@ -72,10 +72,11 @@ def _steps(figures: Figures) -> Table | None:
         [(name, [*texts, ""]) for name, texts in _times(cells, 1e3)],
         note=f"float32, ReLU, Bernoulli, Adam; {case['threads']} threads each. A step: ε, forward, backward, update, "
         "on the next binarised batch. torch flushes subnormals to zero, torch-default does not. floor: the step's "
-        "matrix products alone. best peer: the fastest of torch, torch.compile and jax.",
+        "matrix products alone. best peer: the fastest of torch, torch.compile and jax. Below a ratio stands its 95 % "
+        "interval over the turns; a ratio with a ? is undecided: the interval holds 1.",
     )
     for name, texts in _ratios(cells, [*(f"best peer / {o}" for o in OURS), *_over_floor()]):
-        table.ratios.append((name, [*texts, _times_as_often(mean_ratio(cells, name))]))
+        table.ratios.append((name, [*texts, _times_as_often(mean_ratio(cells, name), mean_interval(cells, name))]))
     return table
 
 
@@ -154,8 +155,12 @@ def _times(cells: list[Measured], factor: float) -> list[tuple[str, list[str]]]:
 
 
 def _ratios(cells: list[Measured], names: list[str]) -> list[tuple[str, list[str]]]:
-    found = [ratios(cell) for cell in cells]
-    return [(name, [_times_as_often(r.get(name)) for r in found]) for name in names if any(name in r for r in found)]
+    found = [(ratios(cell), intervals(cell)) for cell in cells]
+    return [
+        (name, [_times_as_often(ratio.get(name), ends.get(name)) for ratio, ends in found])
+        for name in names
+        if any(name in ratio for ratio, _ in found)
+    ]
 
 
 def _gigabytes(cell: Measured) -> str:
@@ -167,8 +172,12 @@ def _over_floor() -> list[str]:
     return [f"{ours} / {floor}" for ours, floor in zip(OURS, FLOORS, strict=True)]
 
 
-def _times_as_often(ratio: float | None) -> str:
-    return GAP if ratio is None else f"{ratio:.2f}"
+def _times_as_often(ratio: float | None, ends: tuple[float, float] | None) -> str:
+    """Format a ratio, with a ? if it is undecided which is quicker, and below it its interval."""
+    if ratio is None or ends is None:
+        return GAP if ratio is None else f"{ratio:.2f}"
+    undecided = "?" * (ends[0] <= 1 <= ends[1])
+    return f"{ratio:.2f}{undecided}\n{ends[0]:.2f}–{ends[1]:.2f}"
 
 
 def _listed(things: Any) -> str:
