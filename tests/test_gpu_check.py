@@ -17,9 +17,6 @@ import standin_site
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(hostcuda.compiler() is None, reason="g++ is not here to compile the CUDA sources")
 
-# What a large card is taken to need, for the estimate of its wall time.
-LAUNCH, BANDWIDTH, COMPILE, START = 10e-6, 1e12, 0.7, 6.0  # s, bytes/s, s a source and dtype, s a process
-
 
 @pytest.fixture
 def gpu_check(monkeypatch):
@@ -65,12 +62,12 @@ def steps(output):
     return [line.split()[1][:-1] for line in output.splitlines() if line.startswith("== ") and "s left)" in line]
 
 
-def estimate(counts):
+def estimate(counts, card_seconds):
     """Seconds that a process would take on a large card: its own time here, less the stand-in's, and the card's."""
     found = [json.loads(path.read_text()) for path in counts.glob("*.json")]
     return {
-        " ".join(one["argv"])[-60:]: START + one["seconds"] - one["device_seconds"]
-        + LAUNCH * one["launches"] + one["bytes"] / BANDWIDTH + COMPILE * one["modules"]
+        " ".join(one["argv"])[-60:]: one["seconds"] - one["device_seconds"]
+        + card_seconds(one["launches"], one["bytes"], one["modules"])
         for one in found
     }  # fmt: skip
 
@@ -102,7 +99,7 @@ def test_all_continues_after_a_kill_runs_the_most_valuable_first_and_does_nothin
         assert contenders["minivae"]["checked"]
         assert contenders["jax"]["left_out"].startswith("jax")  # is not here, or sees no GPU
 
-    for what, seconds in estimate(machine.counts).items():
+    for what, seconds in estimate(machine.counts, gpu_check.card_seconds).items():
         print(f"{seconds:6.1f} s  … {what}")
 
     status, output = machine.run("all")
@@ -155,6 +152,15 @@ def test_the_first_steps_fit_the_time_of_a_run(gpu_check):
     until = [step.name for step in gpu_check.PLAN].index("memcheck") + 1
     assert sum(step.expected for step in gpu_check.PLAN[:until]) <= gpu_check.SECONDS
     assert all(step.least <= step.expected for step in gpu_check.PLAN)
+
+
+def test_the_plan_tells_what_was_counted_from_what_is_assumed(gpu_check, capsys):
+    assert gpu_check.card_seconds(1000, 2e12, 10) == pytest.approx(6 + 0.01 + 2 + 7)
+    gpu_check.show()
+    for line, step in zip(capsys.readouterr().out.splitlines(), gpu_check.PLAN, strict=True):
+        name, seconds = line.split()[:2]
+        assert name == step.name and float(seconds) == round(step.expected)
+        assert f"assumed {step.host:5.0f} s" in line
 
 
 def test_a_step_that_does_not_stop_is_killed_with_what_it_started(gpu_check, tmp_path):
