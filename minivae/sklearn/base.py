@@ -161,4 +161,4 @@ class Estimator(BaseEstimator):
     def _rows(self, X: Any) -> np.ndarray:
         """X as an array of the columns that `fit` saw; scikit-learn's errors where it is none."""
         check_is_fitted(self)
-        return validate_data(self, X, reset=False)
+        return validate_data(self, X, reset=False, order="C")

@@ -63,7 +63,7 @@ class VAEDetector(OutlierMixin, Estimator):
 
         sample_weight   (N,) of the rows in the loss, ≥ 0
         """
-        X = validate_data(self, X, ensure_min_samples=2)
+        X = validate_data(self, X, ensure_min_samples=2, order="C")
         share = checks.finite_float("contamination", self.contamination, lambda x: 0 < x <= 0.5, "a share in (0, 0.5]")
         self._fit(X, sample_weight)
         self.offset_ = float(np.percentile(self._log_px(X)[0], 100 * share))

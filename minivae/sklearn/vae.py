@@ -35,13 +35,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
 
         sample_weight   (N,) of the rows in the loss, ≥ 0
         """
-        self._fit(validate_data(self, X, ensure_min_samples=2), sample_weight)
+        self._fit(validate_data(self, X, ensure_min_samples=2, order="C"), sample_weight)
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> VAE:
         """One more epoch, over X (N, D). The first call chooses likelihood and scale, so it should have many rows."""
         first = not hasattr(self, "vae_")
-        X = validate_data(self, X, reset=first, ensure_min_samples=2 if first else 1)
+        X = validate_data(self, X, reset=first, ensure_min_samples=2 if first else 1, order="C")
         weights = self._weights(X, sample_weight)
         if first:
             self._begin(X, weights)
@@ -49,8 +49,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
             X, 1, self.batch_size, self._optimizer, beta=self.beta, binarize=self.vae_.binarize, clip=self.clip,
             free_bits=self.free_bits, progress=bool(self.verbose), weights=weights,
         )  # fmt: skip
-        last = self.history_.rows[-1] if len(self.history_) else {"epoch": 0, "step": 0}
-        self.history_.rows.append(history.rows[0] | {name: last[name] + history.rows[0][name] for name in last})
+        row = history.rows[0]
+        if len(self.history_):
+            row |= {name: self.history_[name][-1] + row[name] for name in ("epoch", "step", "seconds")}
+        self.history_.rows.append(row)
         self.n_iter_ = len(self.history_)
         return self
 
