@@ -592,6 +592,6 @@ def test_float32_finds_code_that_loses_digits_only_there():
             return dX, dW.astype(np.float16).astype(dW.dtype) if dW.dtype == np.float32 else dW, db
 
     for layer, verdict in ((Relu, "ok"), (Loses, "wrong")):
-        problem = problem_of(layer, [X, W, b], None, Settings(), float32=True)
+        problem = problem_of(layer, [X, W, b], None, Settings(), dtype="float32")
         (finding,) = [f for f in examine(problem, Settings()).findings if f.kind == "float32"]
         assert finding.verdict == verdict

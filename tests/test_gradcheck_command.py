@@ -72,6 +72,26 @@ class Complex(Affine):
     def backward(self, dY):
         return tuple(g + 0j for g in super().backward(dY))
 
+class NoReturn(Affine):
+    def forward(self, X, W, b):
+        super().forward(X, W, b)
+
+class NoInputs(Affine):
+    @staticmethod
+    def example_inputs(rng):
+        rng.normal(size=3)
+
+class Strings(Affine):
+    @staticmethod
+    def example_inputs(rng):
+        return np.array(["a"]), np.ones((3, 4)), np.ones(4)
+
+def double(x):
+    return 2 * x
+
+def double_backward(x):
+    return 2 * x
+
 constant = 3
 """
 
@@ -236,6 +256,11 @@ MISTAKES = [
     (["{path}:NaNs", "--shapes", "5x3,3x4,4"], "finite"),
     (["{path}:Integers"], "no inputs of floating point"),
     (["{path}:Noisy", "--shapes", "5x3,3x4,4"], "non-deterministic"),
+    (["{path}:NoReturn", "--shapes", "5x3,3x4,4"], "forward returned None: its return is missing"),
+    (["{path}:NoInputs"], "example_inputs returned None"),
+    (["{path}:Strings"], "input X holds dtype <U1"),
+    (["{path}:double", "--shapes", "3"], "backward(x) has to take dY"),
+    (["{path}:Affine", "--reference", "{path}:double", "--shapes", "5x3,3x4,4"], "double (the reference)"),
     (["{path}:Raises", "--shapes", "5x3,3x4,4"], "(my_layer.py, line"),
     (["{path}:Needs", "--shapes", "5x3,3x4,4"], "cannot be built without arguments"),
     (["{path}:Complex", "--shapes", "5x3,3x4,4"], "expected real numbers"),

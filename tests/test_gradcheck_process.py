@@ -50,6 +50,10 @@ NO_RESULT = {
     "interrupt": (tanh("raise KeyboardInterrupt"), "it raised KeyboardInterrupt"),
     "its own report": (tanh("import os; os.write(1, b'{}'); os._exit(0)"), "before there was a result"),
     "closed files": (tanh("import os; os.closerange(0, 99)"), "before there was a result"),
+    "closed files, and a loop": (
+        tanh("import os; os.closerange(0, 99)\n        while True: pass"),
+        "no result within 2 s",
+    ),
     "input": (tanh("input()"), "EOFError"),
     "no return": (tanh().replace("return dY * (1 - self.y**2)", "pass"), "backward returned None"),
     "no backward": (tanh().replace("def backward", "def back"), "Tanh has no backward"),
@@ -120,6 +124,16 @@ def helper(x):
 def _hidden(x):
     return float(x.sum()), [0 * x]
 """
+
+
+def test_a_class_without_a_backward_is_not_left_out_of_a_file(tmp_path):
+    """It may be misspelt; the rest of the file must not be taken for the whole."""
+    (tmp_path / "answer.py").write_text(
+        tanh() + tanh().replace("class Tanh", "class Other").replace("backward", "bakward")
+    )
+    code, out, _ = gradcheck("answer.py", "--json", cwd=tmp_path)
+    (failure,) = json.loads(out)["failures"]
+    assert code == 2 and "Other has no backward" in failure["message"]
 
 
 def test_a_file_stands_for_all_that_can_be_checked_in_it(tmp_path):

@@ -100,7 +100,7 @@ class Child:
                 try:
                     line = self.lines.get(timeout=self.timeout)
                 except queue.Empty:
-                    yield {"lost": f"no result within {self.timeout:g} s: an endless loop? --timeout allows more"}
+                    yield {"lost": self._late()}
                     return
                 try:
                     event = json.loads(line) if line else {"lost": self._ending()}
@@ -113,8 +113,14 @@ class Child:
         finally:
             self.close()
 
+    def _late(self) -> str:
+        return f"no result within {self.timeout:g} s: an endless loop? --timeout allows more"
+
     def _ending(self) -> str:
-        status = self.process.wait()
+        try:
+            status = self.process.wait(self.timeout)
+        except subprocess.TimeoutExpired:
+            return self._late()
         if status < 0:
             name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
             return f"its process was killed by {name} before there was a result"

@@ -13,6 +13,7 @@ put it into `KINDS`; the first that returns a Target is used. Everything else is
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 import traceback
@@ -93,7 +94,7 @@ def recognise(fn: Any, name: str | None = None, inputs: Sequence[Any] | None = N
 
     inputs   those that it will be given, as they are; None if they are not known yet
     """
-    title = str(name or getattr(fn, "__name__", type(fn).__name__))
+    title = str(name or _name(fn))
     for kind in KINDS:
         target = kind(fn, title, inputs)
         if target is not None:
@@ -105,9 +106,13 @@ def recognise(fn: Any, name: str | None = None, inputs: Sequence[Any] | None = N
     raise UsageError(f"{title}: expected forward and backward, or a function; got {type(built).__name__}")
 
 
+def _name(fn: Any) -> str:
+    return getattr(fn[0] if isinstance(fn, tuple) and fn else fn, "__name__", type(fn).__name__)
+
+
 def recognise_forward(fn: Any, name: str | None = None) -> Target:
     """Turn code into a Target whose forward alone is used: a function f(X) → Y, or a class with forward, will do."""
-    title = str(name or getattr(fn, "__name__", type(fn).__name__))
+    title = str(name or _name(fn))
     if isinstance(fn, (Target, tuple)) or is_layer(fn):
         return recognise(fn, title)
     built = instance(fn, title)
@@ -284,7 +289,7 @@ def describe(error: BaseException) -> str:
     """Describe an error in one line: its type, its message and the line of the user's code."""
     here = Path(__file__).parent
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename[0] != "<"]
-    frames = [f for f in frames if Path(f.filename).parent != here]
+    frames = [f for f in frames if Path(f.filename).parent not in (here, Path(importlib.__file__).parent)]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     message = " ".join(str(error).split())
     if isinstance(error, SyntaxError):

@@ -65,7 +65,8 @@ def _with_backward(module: Any, name: str, found: Any) -> Any:
 def checkable(path: str, forward_only: bool = False) -> list[str]:
     """Return the names of all that can be checked in a file, in its order. Imports, and so runs, it.
 
-    forward_only   also classes and functions without a backward: those of a file of references
+    forward_only   also functions without a backward: those of a file of references. (A class that lacks one of the two
+                   is always among the names: it may have been misspelt.)
     """
     module = load_module(path)
     example = getattr(module, "example_inputs", None)
@@ -76,7 +77,7 @@ def checkable(path: str, forward_only: bool = False) -> list[str]:
         if is_layer(value) or isinstance(_with_backward(module, name, value), tuple):
             names.append(name)
         elif inspect.isclass(value):
-            names += [name] * (forward_only and callable(getattr(value, "forward", None)))
+            names += [name] * any(callable(getattr(value, part, None)) for part in ("forward", "backward"))
         elif inspect.isfunction(value) and not name.endswith("_backward") and name != "backward":
             names += [name] * (forward_only or _is_function(value, getattr(value, "example_inputs", example)))
     if not names:
@@ -192,6 +193,8 @@ def problem_of(
     example = (model.example_inputs if model else None) or its_example or target.example_inputs or example
     if inputs is None and example is not None:
         inputs = call(title, "example_inputs", example, rng)
+        if inputs is None:
+            raise UsageError(f"{title}: example_inputs returned None: expected the inputs")
     if inputs is None:
         raise UsageError(f"{title}: no inputs: give --shapes 5x3,3x4,4, or write example_inputs(rng) to return them")
     given = list(_values(inputs))
@@ -204,7 +207,9 @@ def problem_of(
     dtypes = {frameworks.dtype_of(given[i]) for i in adapter.moving} - {"", "float64"}
     dtype = dtype or (dtypes.pop() if len(dtypes) == 1 else None)
     coarse = Adapter(replace(target, dtype=dtype), names, given) if dtype not in (None, "float64") else None
-    theirs = None if model is None else Adapter(model, names, _for(reference, given))
+    theirs = None
+    if model is not None:
+        theirs = Adapter(replace(model, name=f"{model.name} (the reference)"), names, _for(reference, given))
     if not adapter.arrays:
         what = ", ".join(f"{n} holds {_kind(x)}" for n, x in zip(names, given, strict=True))
         raise UsageError(
