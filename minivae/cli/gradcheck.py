@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,6 +58,10 @@ def gradcheck(
             show_default=False,
         ),
     ] = None,
+    hvp: Annotated[
+        bool,
+        typer.Option("--hvp", help="Your code: also check its second derivatives (docs/gradients.md)."),
+    ] = False,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -140,9 +145,7 @@ def gradcheck(
     yours = [name for name in names if _is_yours(name)]
     ours = [name for name in names if name not in yours]
     if list_targets:
-        from ..gradcheck.ours.targets import select
-
-        found = [target.name for target in select(ours)]
+        found = [target.name for target in _targets().select(ours)]
         print_json({"schema": 1, "kind": "targets", "targets": found}) if as_json else print("\n".join(found))
         return
     if parity:
@@ -166,7 +169,7 @@ def gradcheck(
     many = len({spec.rpartition(":")[0] for spec in specs}) > 1 or any(_folder(name) for name in yours)
     coarse = dtype or ("float32" if float32 else None)
     work = process.Work(
-        process.Job(mode, specs, settings, shapes, coarse, reference, seeds, many),
+        process.Job(mode, specs, settings, shapes, coarse, hvp, reference, seeds, many),
         timeout,
     )
 
@@ -253,11 +256,26 @@ def _is_yours(name: str) -> bool:
         return True
     if (":" in name and not attribute[:1].isidentifier()) or not (":" in name or _folder(name)):
         return False
-    if os.sep in name:
+    from ..errors import UsageError
+
+    try:
+        return os.sep in name or not _targets().knows(name)
+    except UsageError:  # the checker alone is installed
         return True
+
+
+def _targets() -> Any:
+    """Return the module of minivae's own targets. They are the engine's, which a checker alone may lack."""
+    from ..errors import UsageError
+
+    if find_spec("numba") is None:
+        raise UsageError(
+            "minivae's own targets need numba: pip install minivae has it. Your code is checked without it: "
+            "path/to/file.py:Name"
+        )
     from ..gradcheck.ours import targets
 
-    return not targets.knows(name)
+    return targets
 
 
 def _folder(name: str) -> Path | None:
@@ -289,8 +307,8 @@ def _files(name: str, reference: str | None) -> list[str]:
 
 def _problems(names: list[str], kinds: tuple[str, ...], backend: str, seed: int) -> list[Problem]:
     """Build the problems of minivae's targets."""
+    targets = _targets()
     from ..backend import Backend
-    from ..gradcheck.ours import targets
 
     for kind in kinds:
         Backend(backend, kind)  # raises UsageError if something is missing, before anything is built

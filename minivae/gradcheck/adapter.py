@@ -91,6 +91,14 @@ class Adapter:
                     u[...] = self.target.to_host(dY)
             return self._gradients(grads)
 
+    def hvp(self, inputs: Arrays, upstream: Arrays, V: Arrays) -> list[np.ndarray | None]:
+        """Call the hand-written product of the second derivatives and V, after forward."""
+        with _poisoned(), np.errstate(all="ignore"):
+            _, given = self._run(inputs)
+            dYs = [self._own(u, self.given[self.moving[0]]) for u in upstream]
+            Vs = [self._own(v, self.given[i]) for i, v in zip(self.moving, V, strict=True)]
+            return self._gradients(call(self.title, "hvp", self.target.hvp, given, dYs, Vs))
+
     def _run(self, inputs: Arrays) -> tuple[Any, list[Any]]:
         """Call forward; return what it returned, and the inputs as the code received them."""
         given: list[Any] = [None] * len(self.given)

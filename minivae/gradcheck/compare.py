@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def check(
     name: str | None = None,
     reference: Any = None,
     dtype: str | None = None,
+    hvp: bool = False,
     **settings: Any,
 ) -> Report:
     """Check a hand-written gradient against numerical derivatives.
@@ -43,6 +45,7 @@ def check(
     name       its name in the report
     reference  code of any kind whose forward must give the same outputs
     dtype      float32, bfloat16 or float16: check the gradients of a run in it too; None: the inputs' own, of tensors
+    hvp        check second derivatives too: a Hessian-vector product by hand, or the gradient of the gradient
     settings   fields of `Settings`: tolerance=1e-7, seed=0, max_entries=256, directions=16 …
 
     Raises UsageError if it cannot be checked: integer inputs, values that are not finite or not reproducible, …
@@ -53,7 +56,7 @@ def check(
             f"check: no setting {', '.join(sorted(unknown))}: there are {', '.join(Settings.__dataclass_fields__)}"
         )
     chosen = Settings(**settings)
-    return examine_all([problem_of(fn, inputs, name, chosen, dtype=dtype, reference=reference)], chosen)
+    return examine_all([problem_of(fn, inputs, name, chosen, dtype=dtype, reference=reference, hvp=hvp)], chosen)
 
 
 def examine_all(
@@ -107,6 +110,10 @@ def examine(problem: Problem, settings: Settings, probe: Probe | None = None) ->
         findings.append(Finding("whole", "ok", "all entries written: no NaN is left in buffers that held NaN before"))
     if settings.behaviour and Result("", "", tensors, findings).ok:  # a wrong gradient is wrong with one row too
         findings += behaviour.findings(problem, settings, gradients, examine)
+    if problem.second is not None and Result("", "", tensors, findings).ok:
+        further = examine(problem.second(), replace(settings, behaviour=False))
+        tensors += further.tensors
+        findings += [f for f in further.findings if f.verdict == "wrong"]
     seconds = time.perf_counter() - start
     return Result(problem.name, problem.kernels, tensors, findings, seconds, problem.file, problem.line)
 

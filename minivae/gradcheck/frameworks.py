@@ -194,6 +194,11 @@ class Torch(Framework):
         ys, us = zip(*pairs, strict=True)
         again = self.module.is_grad_enabled() and any(u.requires_grad for u in us)
         found = self.module.autograd.grad(ys, arrays, us, create_graph=again, allow_unused=True)
+        if all(g is None for g in found):
+            raise UsageError(
+                "torch finds no path from its output to an input: backward returns None for each, is marked "
+                "@once_differentiable, or computes outside of torch's graph"
+            )
         return [self.module.zeros_like(x) if g is None else g for x, g in zip(arrays, found, strict=True)]
 
     @contextmanager
@@ -222,8 +227,6 @@ class Torch(Framework):
                 "a graph was not kept: it is differentiated twice. Either backward() or autograd.grad inside has freed "
                 "it (retain_graph=True keeps it), or a tensor in it was computed in an earlier call"
             )
-        if "once_differentiable" in text:
-            return "its backward is marked @once_differentiable, so it has no second derivative"
         if "leaf Variable" in text and "in-place" in text:
             return "it changes its input in place: work on a copy"
         if "not compiled with CUDA" in text or "No CUDA GPUs" in text or "NVIDIA driver" in text:
@@ -397,6 +400,16 @@ class Autograd:
                 found = iter(self.framework.gradients(self._call(), self._arrays(), list(upstream)))
         return [next(found) if flag else None for flag in self.flags]
 
+    def second(self, count: int) -> Any:
+        """Return the Target of the gradients, a function of the `count` arguments and dY."""
+        from .target import Target
+
+        layer = _Gradients(self, count)
+        name = f"the gradient of {self.name}"
+        return Target(
+            name, layer.forward, layer.backward, differentiable=layer.differentiable, to_own=self.framework.to_own
+        )
+
     def _arrays(self) -> list[Any]:
         return [x for x, flag in zip(self.arguments, self.flags, strict=True) if flag]
 
@@ -426,6 +439,23 @@ class Autograd:
             raise
 
 
+class _Gradients(Autograd):
+    """The gradients of a target as outputs, of its `count` arguments and of dY, to be differentiated once more."""
+
+    def __init__(self, first: Autograd, count: int):
+        super().__init__(first.framework, first.fn, f"the gradient of {first.name}")
+        self.first, self.count = first, count
+
+    def differentiable(self, given: Sequence[Any]) -> list[bool]:
+        self.flags = [*self.first.differentiable(given[: self.count]), *(True for _ in given[self.count :])]
+        return self.flags
+
+    def _call(self) -> Function:
+        self.first.arguments = self.arguments[: self.count]
+        function, inputs = self.first._call(), sum(self.flags[: self.count])
+        return lambda *xs: self.framework.gradients(function, list(xs[:inputs]), list(xs[inputs:]))
+
+
 def kind(fn: Any, name: str, inputs: Sequence[Any] | None = None) -> Any:
     """Return the Target of code that torch or JAX differentiates; None if it is not such code."""
     from .target import Target, is_layer, where
@@ -447,5 +477,6 @@ def kind(fn: Any, name: str, inputs: Sequence[Any] | None = None) -> Any:
         to_own=framework.to_own,
         file=file,
         line=line,
+        second=layer.second,
         held=held,
     )

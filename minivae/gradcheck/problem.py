@@ -67,6 +67,7 @@ class Problem:
     one_row            the same problem with one row
     rows_apart         whether a row's outputs depend on that row's inputs alone: then one row must be right too
     reference          forward of other code, which must give the same outputs; reference_name: its name
+    second             makes the problem of its second derivatives
     strided            whether inputs may be non-contiguous
     passed             name → what it holds, of the inputs that are passed through and not differentiated by
     file, line         where the backward is written, if that is known
@@ -91,6 +92,7 @@ class Problem:
     rows_apart: bool = True
     reference: Callable[[Arrays], Arrays] | None = None
     reference_name: str = ""
+    second: Callable[[], Problem] | None = None
     strided: bool = False
     passed: dict[str, str] = field(default_factory=dict)
     file: str = ""

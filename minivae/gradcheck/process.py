@@ -41,6 +41,7 @@ class Job:
     targets    "file.py:Name", "package.module:name", or "file.py" for all that can be checked in it
     settings   fields of `Settings`
     dtype      also check the gradients of a run in it
+    hvp        check second derivatives too
     reference  the target whose forward must agree, or a file that has one of each name, or None
     full_names whether a target's name in the report has its file's in front
     """
@@ -50,6 +51,7 @@ class Job:
     settings: dict[str, Any]
     shapes: str | None = None
     dtype: str | None = None
+    hvp: bool = False
     reference: str | None = None
     seeds: int = 1
     full_names: bool = False
@@ -258,7 +260,7 @@ def _one(job: Job, spec: str, say: Callable[..., None]) -> Any:
     name = spec if job.full_names else label
 
     def problem(here: Settings) -> Problem:
-        return user.problem_of(code, None, name, here, shapes, job.dtype, reference)
+        return user.problem_of(code, None, name, here, shapes, job.dtype, reference, job.hvp)
 
     if job.mode == "sweep":
         from . import sweep

@@ -67,6 +67,8 @@ class Target:
                     that was given (for dY: the first that is differentiated by)
     to_host         the reverse: an output, a gradient or an input of the code as a NumPy array
     dtype           the floating-point dtype that the code computes in
+    hvp             hvp(inputs, dY, V) → H V for each input, H the second derivatives of ⟨dY, forward⟩; None: not given
+    second          second(count) → the Target of the gradients as functions of (count inputs, dY); None: not known
     held            name → array, of what the code holds and is differentiated by; passed after the inputs
     file, line      where its backward is written; "" and 0 if that is unknown
     """
@@ -81,6 +83,8 @@ class Target:
     to_own: Callable[[np.ndarray, Any, str], Any] = to_own
     to_host: Callable[[Any], Any] = to_host
     dtype: str = "float64"
+    hvp: Callable[..., Any] | None = None
+    second: Callable[[int], Target] | None = None
     held: dict[str, Any] = field(default_factory=dict)
     file: str = ""
     line: int = 0
@@ -165,6 +169,7 @@ def _layer(fn: Any, name: str, inputs: Sequence[Any] | None) -> Target | None:
         example_inputs=getattr(built, "example_inputs", None),
         file=file,
         line=line,
+        hvp=layer.hvp if callable(getattr(built, "hvp", None)) else None,
     )
 
 
@@ -173,6 +178,7 @@ def _function(fn: Any, name: str, inputs: Sequence[Any] | None) -> Target | None
     if not callable(built):
         return None
     function = _Function(name, built)
+    by_hand = getattr(built, "__globals__", {}).get(f"{getattr(built, '__name__', '')}_hvp")
     file, line = where(built)
     return Target(
         name,
@@ -183,6 +189,7 @@ def _function(fn: Any, name: str, inputs: Sequence[Any] | None) -> Target | None
         example_inputs=getattr(built, "example_inputs", None),
         file=file,
         line=line,
+        hvp=None if by_hand is None else lambda inputs, dY, V: by_hand(*inputs, *V),
     )
 
 
@@ -205,6 +212,9 @@ class _Layer:
         if self.is_tuple and self.spread == len(dY):
             return self.layer.backward(*dY)
         return self.layer.backward(dY if self.is_tuple else dY[0])
+
+    def hvp(self, inputs: Sequence[Any], dY: Sequence[Any], V: Sequence[Any]) -> Any:
+        return self.layer.hvp(tuple(dY) if self.is_tuple else dY[0], *V)
 
 
 class _Pair:

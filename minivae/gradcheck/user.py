@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -174,11 +174,13 @@ def problem_of(
     shapes: list[tuple[int, ...]] | None = None,
     dtype: str | None = None,
     reference: Any = None,
+    hvp: bool = False,
 ) -> Problem:
     """Build the problem of a target at these inputs; see `check` and the top of this file.
 
     dtype       also check the gradients of a run in float32, bfloat16 or float16; None: those of the inputs' own dtype.
                 Code that runs in no float64 needs a reference, whose differences it is compared with
+    hvp         check second derivatives too
     reference   a layer, a pair or a function whose forward must give the same outputs; its inputs are used, if it has
                 any
     """
@@ -241,9 +243,47 @@ def problem_of(
     problem.sizes = _sizes(moving, adapter.arrays)
     if coarse is not None and dtype is not None and not only:
         problem.coarse = {dtype: coarse.backward}
+    if hvp:
+        problem.second = _second(problem, adapter)
     if adapter.arrays[0].ndim > 1 and adapter.arrays[0].shape[0] > 1:
         problem.one_row = lambda: _one_row(problem, adapter, len(adapter.arrays[0]))
     return problem
+
+
+def _second(problem: Problem, adapter: Adapter) -> Callable[[], Problem]:
+    """Return what makes the problem of the second derivatives, of ⟨V, gradients⟩ for random V.
+
+    By hand: hvp gives H V, which is the derivative by the inputs, since H is symmetric. A framework's: the gradients
+    are differentiated by the inputs and by dY.
+    """
+    title, target, rng = problem.name, adapter.target, np.random.default_rng([7, len(problem.names)])
+    if problem.only or (target.hvp is None and target.second is None):
+        raise UsageError(
+            f"{title}: no second derivatives: write hvp(dY, *V) → H V for each input in the class (NAME_hvp(*inputs, "
+            "*V) beside a function), or give a function of torch or JAX"
+        )
+    by_hand, upstream = target.hvp is not None, [u.copy() for u in problem.upstream]
+
+    def gradients(inputs: Arrays) -> Arrays:
+        found = problem.backward(inputs, [u.copy() for u in upstream])
+        return [np.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
+
+    def make() -> Problem:
+        if by_hand:
+            names, inputs, forward = problem.names, problem.inputs, gradients
+        else:
+            assert target.second is not None
+            names = (*adapter.names, *(f"dY {j}" if len(upstream) > 1 else "dY" for j in range(len(upstream))))
+            own = [target.to_own(u, adapter.given[adapter.moving[0]], target.dtype) for u in upstream]
+            other = Adapter(target.second(len(adapter.given)), names, [*adapter.given, *own])
+            names, inputs, forward = other.moving_names, other.arrays, other.forward
+        V = random_upstream(rng, forward([x.copy() for x in inputs]))
+        backward = (lambda xs, v: adapter.hvp(xs, upstream, v)) if by_hand else other.backward
+        second = Problem(title, tuple(f"H V by {name}" for name in names), inputs, forward, backward, V)
+        second.file, second.line = problem.file, problem.line
+        return second
+
+    return make
 
 
 def _for(code: Any, given: list[Any]) -> list[Any]:
@@ -286,7 +326,7 @@ def _one_row(problem: Problem, adapter: Adapter, rows: int) -> Problem:
     every = [k for k, x in enumerate(problem.inputs) if x.ndim > 0 and len(x) == rows]
     for which, here in ((every, adapter.first_row(rows)), ([0], adapter)):
         inputs = [x[:1].copy() if k in which else x for k, x in enumerate(problem.inputs)]
-        one = replace(problem, inputs=inputs, forward=here.forward, backward=here.backward, one_row=None)
+        one = replace(problem, inputs=inputs, forward=here.forward, backward=here.backward, one_row=None, second=None)
         one.complex_step, one.reference = False, None
         try:
             outputs = one.forward([x.copy() for x in inputs])
