@@ -63,7 +63,7 @@ class VAE(Model):
         *,
         schedule: str | Schedule = "constant",
         free_bits: float = 0.0,
-        scale: Scale | None = None,
+        scale: Scale | str | None = None,
         progress: Any = None,
         rows: Any = None,
         validation_rows: Any = None,
@@ -77,14 +77,15 @@ class VAE(Model):
         optimizer    `mv.Adam(1e-3)` unless given
         validation   X_val: evaluated after each epoch; the model then keeps the parameters of the best bound (β = 1)
         beta         weight of the KL, or a `mv.Beta` that warms it up
-        binarize     "none", "threshold", "static" or "dynamic"
+        binarize     "none", "threshold", "static", "dynamic"; "auto": none for a table
         patience     stop after so many epochs without a better validation bound, counted after β's warm-up
         clip         largest global norm of the gradient
         run          a folder for history.csv and model.safetensors, written as training goes
         callback     called with each epoch's row of the history
         schedule     of the learning rate: "cosine", "warmup:2+cosine", … or a `mv.Schedule`
         free_bits    nats of KL that each latent dimension has for nothing
-        scale        a `mv.Scale`, applied to each batch
+        scale        "none", "minmax" or "standard", fitted to X; "auto": standard for a likelihood of real numbers,
+                     else none; or a `mv.Scale`. None: the model's own
         progress     True: lines on standard error; None: where that is a terminal
         rows, validation_rows   (N,) the rows' numbers in the data set, which choose their noise
         resume       True: take up `run` where it stopped

@@ -91,7 +91,7 @@ def train(
         ),
     ] = "auto",
     scale: Annotated[
-        str, typer.Option(metavar="M", help="none, minmax or standard, fitted on the training rows.")
+        str, typer.Option(metavar="M", help="none, minmax or standard, fitted on the training rows; auto.")
     ] = "none",
     latent: Annotated[int, typer.Option(metavar="N", help="Latent dimensions.")] = 20,
     hidden: Annotated[str, typer.Option(metavar="N,N…", help="Hidden widths of the encoder, or none.")] = "500",

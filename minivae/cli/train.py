@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, environment, optim, plots
+from .. import __version__, environment, likelihoods, optim, plots
 from ..backend import Backend
-from ..datasets.choose import choose_binarize, choose_likelihood
+from ..datasets.choose import choose_binarize, choose_likelihood, choose_scale
 from ..datasets.load import Dataset, load
 from ..datasets.scale import Scale
 from ..errors import UsageError, UsageWarning, how_to_install
@@ -60,8 +60,8 @@ class Session:
         data = load(self.source, o["seed"])
         part = runs.split_of(data, "train", o)
         held = runs.split_of(data, "validation", o) if o["validation"] else None
-        scale = Scale.fit(o["scale"], part.X)
         likelihood, why, binarize = self.choose(part.X, data)
+        scale = Scale.fit(choose_scale(likelihoods.domain(likelihood)) if o["scale"] == "auto" else o["scale"], part.X)
         arguments = {
             "features": data.features, "latent_dim": o["latent"], "hidden": list(hidden), "activation": o["activation"],
             "likelihood": likelihood, "objective": o["objective"], "samples": o["samples"],
@@ -127,7 +127,7 @@ class Session:
     def choose(self, X: np.ndarray, data: Dataset) -> tuple[str, str, str]:
         """Choose (likelihood, reason, binarisation) for the options that are auto."""
         name, binarize = self.options["likelihood"], self.options["binarize"]
-        scaled = self.options["scale"] != "none"
+        scaled = self.options["scale"] not in ("none", "auto")
         if name == "auto":
             name, why = choose_likelihood(X, data.is_picture and not scaled)
         else:

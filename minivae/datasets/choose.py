@@ -23,6 +23,11 @@ def choose_binarize(X: Array, picture: bool | None = None) -> str:
     return _choose(X, picture)[2]
 
 
+def choose_scale(domain: str) -> str:
+    """The scale that `auto` means for a likelihood of this `domain`: 'standard' for real numbers, else 'none'."""
+    return "standard" if domain == "real" else "none"
+
+
 def _choose(X: Array, picture: bool | None) -> tuple[str, str, str]:
     """(likelihood, reason, binarize)."""
     X = np.asanyarray(X)

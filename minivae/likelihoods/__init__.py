@@ -11,6 +11,7 @@ Shapes: R = S·B rows, sample by sample; D features; out (R, width); X (B, D). N
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Any
 
@@ -24,6 +25,10 @@ from . import unit, real, counts  # noqa: F401  # isort: skip
 
 __all__ = ["LIKELIHOODS", "Likelihood", "make", "register_likelihood"]
 
+SYNONYMS = {  # what other programs call them
+    "mse": "gaussian:1", "l2": "gaussian:1", "normal": "gaussian", "l1": "laplace", "mae": "laplace",
+    "bce": "bernoulli", "cross-entropy": "bernoulli", "nb": "negative-binomial",
+}  # fmt: skip
 _registered: dict[str, str] = {}  # the names of users' likelihoods → those of their ops
 
 
@@ -84,13 +89,21 @@ def domain(name: str) -> str:
     return found[0].domain if found else ""
 
 
+def _meant(name: str) -> str:
+    """The question whether another name was meant; "" where none is close."""
+    kind, colon, argument = name.lower().partition(":")
+    known = [form.partition(":")[0] for form in LIKELIHOODS]
+    close = difflib.get_close_matches(kind, [*known, *SYNONYMS], n=1)
+    return f"did you mean {SYNONYMS.get(close[0], close[0] + colon + argument)!r}? " if close else ""
+
+
 def make(name: str, backend: Backend, features: int) -> Likelihood:
     """The likelihood called `name`: "bernoulli", "gaussian:shared", "gaussian:0.5"."""
     found = _find(name)
     if found is None:
         raise UsageError(
-            f"likelihood={name!r}: expected one of {', '.join(LIKELIHOODS)}, with a number > 0 for σ, as in "
-            "'gaussian:0.5', and the number of classes for K, as in 'categorical:10'. One of your own has to be "
+            f"likelihood={name!r}: {_meant(name)}expected one of {', '.join(LIKELIHOODS)}, with a number > 0 for σ, as "
+            "in 'gaussian:0.5', and the number of classes for K, as in 'categorical:10'. One of your own has to be "
             "registered first: mv.register_likelihood, or --plugin FILE.py"
         )
     if name in _registered and not hasattr(backend.ops, _registered[name]):

@@ -12,7 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .. import checks, likelihoods, optim
 from ..backend import Backend
-from ..datasets.choose import choose_binarize, choose_likelihood
+from ..datasets.choose import choose_binarize, choose_likelihood, choose_scale
 from ..datasets.scale import Scale
 from ..errors import UsageError
 from ..evaluation.bounds import log_likelihood
@@ -115,7 +115,7 @@ class Estimator(BaseEstimator):
             name, why = choose_likelihood(X)
         scale, binarize = self.scale, self.binarize
         if scale == "auto":
-            scale = "standard" if likelihoods.domain(name) == "real" else "none"
+            scale = choose_scale(likelihoods.domain(name))
         if binarize == "auto":
             binarize = choose_binarize(X) if name == "bernoulli" and scale == "none" else "none"
         return name, why, scale, binarize

@@ -36,7 +36,7 @@ class Options:
     callback: Callable[[dict[str, Any]], None] | None = None
     schedule: Any = "constant"  # its name or a Schedule; then Schedule
     free_bits: float = 0.0
-    scale: Scale | None = None
+    scale: Scale | str | None = None
     progress: Any = None
     rows: Any = None
     validation_rows: Any = None
@@ -68,7 +68,8 @@ class Options:
         schedule = parse(self.schedule) if isinstance(self.schedule, str) else self.schedule
         self.schedule = checks.instance_of("schedule", schedule, Schedule, "a schedule's name, or a mv.Schedule")
         self.free_bits = checks.finite_float("free_bits", self.free_bits, lambda x: x >= 0, "a number of nats ≥ 0")
-        checks.scale(self.scale)
+        if not isinstance(self.scale, str):
+            checks.scale(self.scale)
         if checks.boolean("resume", self.resume) and self.run is None:
             raise UsageError("resume=True needs run=: the folder to resume")
         self.save_seconds = checks.finite_float(

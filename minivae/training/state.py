@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import checks
+from ..datasets.choose import choose_binarize, choose_scale
+from ..datasets.scale import Scale
 from ..evaluation.bounds import log_jacobian
 from ..model import Model
 from ..optim import Optimizer
@@ -31,11 +34,18 @@ class State:
         self.vae, self.options = vae, options
         self.optimizer: Optimizer = options.optimizer
         self.lr = self.optimizer.lr  # the schedule's factor is 1 there
-        self.batches = Batches(vae, X, options.rows, options.scale, options.binarize, weights=options.weights)
+        scale, binarize = options.scale, options.binarize
+        if isinstance(scale, str):
+            kind = choose_scale(vae.likelihood.domain) if scale == "auto" else scale
+            scale = Scale.fit(kind, vae.backend.to_host(checks.array("X", X, vae.features)), options.weights)
+        if binarize == "auto":
+            bits = vae.likelihood.name == "bernoulli" and (scale or vae.scale) is None
+            binarize = choose_binarize(vae.backend.to_host(X)) if bits else "none"
+        self.batches = Batches(vae, X, options.rows, scale, binarize, weights=options.weights)
         self.validation = None
         if options.validation is not None:
             held = (options.validation, options.validation_rows)
-            self.validation = Batches(vae, *held, options.scale, options.binarize, "validation")
+            self.validation = Batches(vae, *held, scale, binarize, "validation")
         vae.scale, vae.binarize = self.batches.scale, self.batches.binarize
         self.jacobian = log_jacobian(vae, vae.scale)
         self.steps_per_epoch = -(-len(self.batches) // options.batch_size)
