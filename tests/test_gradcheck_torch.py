@@ -1,9 +1,11 @@
 """torch's code as a target of the checker, and torch.autograd.gradcheck as a second opinion on minivae's targets."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from test_gradcheck_command import run
 
 from minivae import UsageError, gradcheck
 from minivae.gradcheck import user
@@ -381,6 +383,26 @@ def test_another_function_than_the_references_is_found_in_few_digits():
     report = gradcheck.check(Kernel, inputs, reference=lambda x, W, b: 1.1 * np.tanh(x @ W + b))
     assert report.exit_code == 1
     assert any(f.kind == "reference" and f.verdict == "wrong" for f in report.results[0].findings)
+
+
+def test_the_command_line_finds_what_is_of_torch_in_a_file(tmp_path):
+    path = tmp_path / "kernels.py"
+    path.write_text(
+        "import torch\n"
+        "def helper(x):\n    return torch.sin(x)\n"
+        "class Layer(torch.nn.Module):\n"
+        "    def forward(self, x):\n        return helper(x) * self.w\n"
+        "    def __init__(self):\n        super().__init__()\n        self.w = torch.nn.Parameter(torch.ones(3))\n"
+        "def example_inputs(rng):\n    return [torch.ones(2, 3)]\n"
+    )
+    assert user.checkable(str(path)) == ["Layer"]
+    code, out = run(path, "--json")
+    (target,) = json.loads(out)["targets"]
+    assert code == 0 and [t["name"] for t in target["tensors"]] == ["x", "w"]
+    assert [f["verdict"] for f in target["findings"] if f["kind"] == "float32"] == ["ok"]
+    code, out = run(f"{path}:helper", "--dtype", "bfloat16", "--hvp", "--json")
+    assert code == 0 and len(json.loads(out)["targets"][0]["tensors"]) == 3
+    assert run(f"{path}:helper", "--dtype", "half")[0] == 2
 
 
 def as_function(problem):

@@ -74,7 +74,8 @@ def checkable(path: str, forward_only: bool = False) -> list[str]:
     for name, value in vars(module).items():
         if name.startswith("_") or name == "example_inputs" or getattr(value, "__module__", "") != module.__name__:
             continue
-        if is_layer(value) or isinstance(_with_backward(module, name, value), tuple):
+        of_framework = any(framework.is_target(value) for framework in frameworks.loaded())
+        if is_layer(value) or of_framework or isinstance(_with_backward(module, name, value), tuple):
             names.append(name)
         elif inspect.isclass(value):
             names += [name] * any(callable(getattr(value, part, None)) for part in ("forward", "backward"))
