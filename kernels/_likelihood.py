@@ -21,28 +21,14 @@ from ._threads import add, run, share, shared
 point: Any = None  # in each copy of a loop, the formula of one feature
 
 
-def _one(nll_rows, d_out, out, X, weight, weight_step, factor, constant, t, shares):
+def _one(nll_rows, d_out, clamped, out, X, weight, weight_step, factor, constant, t, shares):
     B, D = X.shape
     factor, constant = like(X, factor), like(X, constant)
-    start, stop = share(t, shares, out.shape[0], 1)
-    for r in range(start, stop):
-        b = r % B
-        w = weight[r * weight_step] * factor
-        nll = like(X, 0.0)
-        for j in range(D):
-            loss, slope = point(out[r, j], X[b, j])
-            nll += loss
-            d_out[r, j] = w * slope
-        nll_rows[r] = factor * nll + constant
-
-
-def _one_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, t, shares):
-    B, D = X.shape
     start, stop = share(t, shares, out.shape[0], 1)
     count = 0
     for r in range(start, stop):
         b = r % B
-        w = weight[r * weight_step]
+        w = weight[r * weight_step] * factor
         nll = like(X, 0.0)
         outside = 0
         for j in range(D):
@@ -50,9 +36,10 @@ def _one_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, t, share
             nll += loss
             d_out[r, j] = w * slope
             outside += not inside
-        nll_rows[r] = nll
+        nll_rows[r] = factor * nll + constant
         count += outside
-    add(clamped, count)
+    if clamped is not None:
+        add(clamped, count)
 
 
 def _two_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, constant, t, shares):
@@ -86,7 +73,7 @@ def _launcher(fused, loop):
 
 
 def one_output(point):
-    """The fused kernel of point(output, x) → (loss, slope).
+    """The fused kernel of point(output, x) → (loss, slope, True).
 
     factor, constant   for a point whose loss is factor × its own, plus the constant (for all features together)
     """
@@ -95,19 +82,19 @@ def one_output(point):
     def fused(nll_rows, d_out, out, X, weight, factor=1.0, constant=0.0):
         """The fused `reference`."""
         weight, step = as_vector(weight, X.dtype)
-        run(loop, out.size, nll_rows, d_out, out, X, weight, step, factor, constant)
+        run(loop, out.size, nll_rows, d_out, None, out, X, weight, step, factor, constant)
 
     return _launcher(fused, loop)
 
 
 def one_clamped_output(point):
     """The fused kernel of point(output, x) → (loss, slope, whether the output is inside its range)."""
-    loop = _loop(_one_clamped, point)
+    loop = _loop(_one, point)
 
     def fused(nll_rows, d_out, clamped, out, X, weight):
         """The fused `reference`."""
         weight, step = as_vector(weight, X.dtype)
-        run(loop, out.size, nll_rows, d_out, clamped, out, X, weight, step)
+        run(loop, out.size, nll_rows, d_out, clamped, out, X, weight, step, 1.0, 0.0)
 
     return _launcher(fused, loop)
 

@@ -39,11 +39,14 @@ TINY = 1.2e-38  # just above the smallest normal float32: what optimisers flush 
 
 @intrinsic
 def polynomial(context, x, coefficients):
-    """c₀ xⁿ + c₁ xⁿ⁻¹ + … + cₙ by Horner's rule; the coefficients are a constant tuple of x's dtype."""
+    """c₀ xⁿ + c₁ xⁿ⁻¹ + … + cₙ by Horner's rule, in x's dtype; the coefficients are a constant tuple."""
 
     def generate(context, builder, signature, values):
         x, packed = values
-        total, *rest = (builder.extract_value(packed, i) for i in range(len(coefficients)))
+        total, *rest = (
+            context.cast(builder, builder.extract_value(packed, i), kind, signature.return_type)
+            for i, kind in enumerate(coefficients)
+        )
         for coefficient in rest:
             total = builder.fadd(builder.fmul(total, x), coefficient)
         return total

@@ -25,7 +25,7 @@ import numpy as np
 
 from . import _likelihood
 from ._likelihood import one_output
-from ._math import expm1_negative, inlined, like, log, point
+from ._math import expm1_negative, inlined, like, log, point, polynomial
 from ._op import WEIGHTS, Op, normal, poison, row_weight, uniform
 from ._rows import as_column
 
@@ -41,6 +41,7 @@ def _coefficients(count):
 
 
 SERIES = _coefficients(17)
+_HIGHEST_FIRST = SERIES[::-1]
 SMALLEST = 1e-18  # a at the least: its square is a normal float32
 
 
@@ -84,29 +85,13 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
 
 @inlined
 def _series(q):
-    """g/a = c₁ + c₂ q + … + c₁₇ q¹⁶ at q = a², written out: a loop would stay one, and nothing be vectorised."""
-    g = like(q, SERIES[16])
-    g = g * q + like(q, SERIES[15])
-    g = g * q + like(q, SERIES[14])
-    g = g * q + like(q, SERIES[13])
-    g = g * q + like(q, SERIES[12])
-    g = g * q + like(q, SERIES[11])
-    g = g * q + like(q, SERIES[10])
-    g = g * q + like(q, SERIES[9])
-    g = g * q + like(q, SERIES[8])
-    g = g * q + like(q, SERIES[7])
-    g = g * q + like(q, SERIES[6])
-    g = g * q + like(q, SERIES[5])
-    g = g * q + like(q, SERIES[4])
-    g = g * q + like(q, SERIES[3])
-    g = g * q + like(q, SERIES[2])
-    g = g * q + like(q, SERIES[1])
-    return g * q + like(q, SERIES[0])
+    """g/a = c₁ + c₂ q + … + c₁₇ q¹⁶ at q = a²."""
+    return polynomial(q, _HIGHEST_FIRST)
 
 
 @point
 def _continuous_bernoulli(l, x):
-    """(loss, slope by ℓ) of one feature."""
+    """(loss, slope by ℓ, True: nothing is clamped) of one feature."""
     half, one, smallest = like(x, 0.5), like(x, 1.0), like(x, SMALLEST)
     a = abs(l)
     a = smallest if a < smallest else a  # NaN stays NaN
@@ -114,7 +99,7 @@ def _continuous_bernoulli(l, x):
     inverse = one / (a * m)
     mu = half + _series(a * a) * a if a < like(x, NEAR) else (a - m) * inverse
     loss = half * a + log(m * m * inverse) + l * (half - x)
-    return loss, (one - mu if l < like(x, 0.0) else mu) - x
+    return loss, (one - mu if l < like(x, 0.0) else mu) - x, True
 
 
 fused = one_output(_continuous_bernoulli)
