@@ -86,6 +86,15 @@ def array(name: str, X: Any, width: int, what: str = "rows") -> Any:
     return X
 
 
+def exactly(name: str, x: Any, shape: tuple[int | None, ...], dtype: Any) -> None:
+    """An array of this dtype and shape (None: any number B), for who steps by hand: a model's own methods convert."""
+    got = getattr(x, "shape", None)
+    if got is None or got[1:] != shape[1:] or shape[0] not in (None, *got[:1]) or len(got) < 2 or x.dtype != dtype:
+        came = type(x).__name__ if got is None else f"{x.dtype} {tuple(got)}"
+        wanted = ", ".join("B" if length is None else str(length) for length in shape)
+        raise UsageError(f"{name}: expected {np.dtype(dtype)} ({wanted}); got {came}")
+
+
 def finite(
     name: str,
     x: Any,

@@ -6,10 +6,12 @@ Rich is imported when something is drawn, so that importing this module costs no
 from __future__ import annotations
 
 import codecs
+import html
 import json
 import math
 import sys
 import unicodedata
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from .errors import printable
@@ -105,8 +107,9 @@ class Live:
 
     @property
     def shown(self) -> bool:
-        """Whether there is a terminal for the live line."""
-        return bool(self.console.is_terminal) and not self.console.quiet
+        """Whether there is a terminal for the live line, or a notebook with widgets."""
+        live = self.console.is_terminal or (self.console.is_jupyter and find_spec("ipywidgets") is not None)
+        return bool(live) and not self.console.quiet
 
     def start(self, text: str) -> Live:
         """Show the live line, on a terminal."""
@@ -141,6 +144,46 @@ class Live:
 
     def __exit__(self, *_: Any) -> None:
         self.stop()
+
+
+def in_notebook() -> bool:
+    """Whether this is a Jupyter notebook, which shows what is displayed, and has no terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+# ---- notebooks ------------------------------------------------------------------------------------------------------
+
+
+def html_facts(title: str, facts: dict[str, Any]) -> str:
+    """A title and a small table, for `_repr_html_`; facts that are None are left out."""
+    left = ' style="text-align:left"'
+    texts = {name: printable(value) for name, value in facts.items() if value is not None}
+    rows = "".join(
+        f"<tr><th{left}>{html.escape(name)}</th><td{left}>{html.escape(text)}</td></tr>" for name, text in texts.items()
+    )
+    return f"<table><caption><b>{html.escape(printable(title))}</b></caption>{rows}</table>"
+
+
+def html_curve(name: str, x: list[float], y: list[float], width: int = 420, height: int = 140) -> str:
+    """A line through the points as SVG, the limits written beside it; points that are not finite are left out."""
+    points = [(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(b)]
+    if not points:
+        return ""
+    (left, right), (low, high) = ((min(side), max(side)) for side in zip(*points, strict=True))
+    places = " ".join(
+        f"{5 + (a - left) / ((right - left) or 1) * (width - 90):.1f},"
+        f"{height - 22 - (b - low) / ((high - low) or 1) * (height - 34):.1f}"
+        for a, b in points
+    )
+    texts = [(width - 78, 16, f"{high:.4g}"), (width - 78, height - 22, f"{low:.4g}")]
+    texts += [(5, height - 4, f"{name}, {left:g} to {right:g}")]
+    drawn = "".join(f'<text x="{a}" y="{b}" fill="currentColor">{html.escape(text)}</text>' for a, b, text in texts)
+    dot = places.split(" ")[-1].split(",")
+    return (
+        f'<svg width="{width}" height="{height}" style="font:12px sans-serif"><polyline points="{places}" fill="none" '
+        f'stroke="#0072b2" stroke-width="2"/><circle cx="{dot[0]}" cy="{dot[1]}" r="3" fill="#0072b2"/>{drawn}</svg>'
+    )
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------

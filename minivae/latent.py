@@ -5,8 +5,10 @@ Shapes: S samples, B rows, L latent dimensions. H = [μ | ln σ²] is (B, 2L), t
 
 from __future__ import annotations
 
+from . import checks
 from .backend import Array, Backend
 from .buffers import Workspace
+from .errors import UsageError
 
 
 class GaussianPosterior:
@@ -14,11 +16,20 @@ class GaussianPosterior:
 
     def __init__(self, backend: Backend, workspace: Workspace, latent_dim: int):
         self.ops, self.xp = backend.ops, backend.xp
-        self.workspace, self.L = workspace, latent_dim
+        self.workspace, self.L, self.dtype = workspace, latent_dim, backend.dtype
 
     def forward(self, H: Array, eps: Array) -> tuple[Array, Array, Array]:
-        """H (B, 2L), eps (S, B, L) → Z (S, B, L), kl_rows (B,) and kl_dims (L,), in nats (eq. 16, 23)."""
+        """H (B, 2L), eps (S, B, L) → Z (S, B, L), kl_rows (B,) and kl_dims (L,), in nats (eq. 16, 23).
+
+        All three are views of the workspace, which the next call overwrites.
+        """
+        if len(getattr(eps, "shape", ())) != 3:
+            raise UsageError(
+                f"eps: expected (S, B, {self.L}) for S samples of B rows; got {getattr(eps, 'shape', eps)!r}"
+            )
         S, B, L = eps.shape
+        checks.exactly("eps", eps, (S, B, self.L), self.dtype)
+        checks.exactly("H", H, (B, 2 * L), self.dtype)
         take = self.workspace.take
         self.H, self.eps = H, eps
         self.Z, self.sigma = take("Z", (S, B, L)), take("sigma", (B, L))
@@ -33,6 +44,8 @@ class GaussianPosterior:
         weights   (B,) of the rows' KL; dZ has them already
         """
         B = self.H.shape[0]
+        if dZ.shape != self.eps.shape:
+            checks.exactly("dZ", dZ, (self.eps.shape[0] * B, self.L), self.dtype)
         kl_weight = self.workspace.take("kl_weight", (self.L,))
         kl_weight[...] = beta / B if weights is None else 0
         if free_bits > 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+from . import checks
 from .backend import Array, Backend
 from .buffers import ParameterBuffer, Shape, Workspace
 from .errors import UsageError
@@ -88,11 +89,17 @@ class MLP:
             layer.bind(buffer)
 
     def forward(self, X: Array) -> Array:
+        """X (B, n_in) → Y (B, n_out): a view of the workspace, which the next call overwrites."""
+        first = self.layers[0]
+        checks.exactly("X", X, (None, first.n_in), first.W.dtype)
         for layer in self.layers:
             X = layer.forward(X)
         return X
 
     def backward(self, dY: Array | None, need_dX: bool = True, need_dW: bool = True) -> Array | None:
+        """dY (B, n_out), which is overwritten → dX (B, n_in), a view that the next call overwrites."""
+        last = self.layers[-1]
+        checks.exactly("dY", dY, last.Y.shape, last.W.dtype)
         for layer in reversed(self.layers):
             dY = layer.backward(dY, need_dX or layer is not self.layers[0], need_dW)
         return dY

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .backend import Backend
+from .console import html_facts
 from .evaluation import bounds
 from .export import onnx as onnx_file
 from .export import torch as pytorch
@@ -101,6 +102,16 @@ class VAE(Model):
         )  # fmt: skip
         with self.lock:
             return Training(self, X, options).run()
+
+    def __repr__(self) -> str:
+        widths = "-".join(map(str, (self.features, *self.hidden, self.latent_dim)))
+        names = f"{self.activation}, {self.likelihood.name}, {self.loss_fn.name}"
+        return f"VAE({widths}, {names}; {self.buffer.count:,} parameters; {self.backend})"
+
+    def _repr_html_(self) -> str:
+        facts = {name: value for name, value in self.config().items() if name != "features"}
+        facts |= {"parameters": f"{self.buffer.count:,}", "scale": self.scale, "backend": self.backend}
+        return html_facts(f"VAE of {self.features:,} features", facts)
 
     @locked
     def save(self, path: str | os.PathLike) -> None:

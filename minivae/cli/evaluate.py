@@ -13,7 +13,7 @@ from .. import checks
 from ..errors import UsageError, printable
 from ..evaluation.annealing import annealed, enclose
 from ..evaluation.bounds import evaluate, log_likelihood
-from ..evaluation.latents import ACTIVE, usage
+from ..evaluation.latents import ACTIVE, COLLAPSED, usage
 from .runs import Part, Run
 
 LEAPFROG = 10  # steps in each transition of AIS
@@ -115,6 +115,10 @@ def _describe_report(report: dict[str, Any]) -> list[str]:
         f"{math.log(report['mutual_information_rows']):.3f} = ln {report['mutual_information_rows']}",
         f"  {used} of {L} latent dimensions are active (variance of the posterior's mean > {ACTIVE:g})"
         + (": collapsed, the decoder ignores z" if used == 0 else ""),
+    ]
+    if report["rate"] < COLLAPSED and used:
+        lines.append(f"  collapsed all the same: the KL of all together is under {COLLAPSED} nats a row")
+    lines += [
         "  dimension       kl  variance",
     ]
     order = np.argsort(report["kl_dims"])[::-1].tolist()

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ..console import html_facts
 from ..errors import UsageError
 from . import limits
 from .formats import reader
@@ -59,6 +60,21 @@ class Dataset:
     def is_picture(self) -> bool:
         """Whether a row is a picture of `shape` pixels."""
         return self.shape is not None
+
+    def __repr__(self) -> str:
+        test = "no test part" if self.X_test is None else f"test part {len(self.X_test):,}"
+        pictures = f", pictures of {self.shape[0]}×{self.shape[1]}" if self.shape else ""
+        labels = ", labels" if self.y is not None else ""
+        return f"Dataset({self.name!r}: {len(self.X):,} × {self.features} {self.X.dtype}, {test}{pictures}{labels})"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "X": f"{self.X.shape} {self.X.dtype}",
+            "X_test": None if self.X_test is None else str(self.X_test.shape),
+            "y": None if self.y is None else f"{len(np.unique(self.y)):,} different labels",
+            "pictures": None if self.shape is None else f"{self.shape[0]}×{self.shape[1]}",
+        }
+        return html_facts(f"Dataset {self.name}", facts)
 
     def sha256(self) -> str:
         """Hex digest over dtype, shape and bytes (in C order) of X, y, X_test and y_test, streamed in blocks.

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..console import html_facts
 from ..errors import UsageError, UsageWarning
 from .rows import Array, blocks
 
@@ -27,6 +28,15 @@ class Scale:
     kind: str
     shift: Array
     factor: Array
+
+    def __repr__(self) -> str:
+        return f"Scale({self.kind!r}, {len(self.shift)} columns)"
+
+    def _repr_html_(self) -> str:
+        some = range(min(len(self.shift), 10))
+        facts = {f"column {d}": f"(x − {self.shift[d]:.6g}) / {self.factor[d]:.6g}" for d in some}
+        more = len(self.shift) - len(some)
+        return html_facts(f"Scale {self.kind}", {**facts, "…": f"{more} more columns" if more else None})
 
     @classmethod
     def fit(cls, kind: str, X: Array, weights: Array | None = None) -> Scale:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..datasets.scale import Scale
 
 ACTIVE = 0.01  # a dimension counts as used if the variance of its posterior mean is above this
+COLLAPSED = 0.2  # nats a row: with a KL of all dimensions together under it, the decoder ignores z
 INFORMATION_ROWS = 1000  # M: the cost is M² L
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,6 +130,11 @@ class Trace:
 
     def __str__(self) -> str:
         return as_text(_render(self, WIDTH))
+
+    __repr__ = __str__  # so that it is a table at a prompt
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def _render(trace: Trace, width: int) -> RenderableType:

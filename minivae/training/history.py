@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ..console import html_curve, html_facts
 from ..disk import write_whole
 from ..errors import UsageError
 from . import schema
@@ -61,6 +62,14 @@ class History:
     def __repr__(self) -> str:
         last = f", last elbo={self.rows[-1]['elbo']:.2f}" if self.rows else ""
         return f"History({len(self.rows)} epochs{last}, best_epoch={self.best_epoch}, stopped={self.stopped!r})"
+
+    def _repr_html_(self) -> str:
+        if not self.rows:
+            return html_facts(repr(self), {})
+        last = {name: f"{self.rows[-1][name]:.2f}" for name in ("elbo", "nll", "kl")}
+        held = self.rows[-1]["val_elbo"]
+        facts = {**last, "val_elbo": None if held == "" else f"{held:.2f}", "best epoch": self.best_epoch}
+        return html_facts(repr(self), facts) + html_curve("−elbo: epochs", self["epoch"], [-x for x in self["elbo"]])
 
 
 @dataclass

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
+from ..errors import UsageWarning
 from ..evaluation.bounds import evaluate_batches, fit_closed_form
+from ..evaluation.latents import COLLAPSED
 from ..model import Model
 from ..noise import permutation
 from . import cuda_graph
@@ -22,9 +25,12 @@ from .batches import Batches
 from .guard import clamped, diagnose
 from .history import History, epoch_row
 from .options import Options
+from .progress import telling_of_compilation
 from .run_files import RunFiles
 from .signals import noting, stopped_by
 from .state import State
+
+SOME_EPOCHS = 5  # with fewer, a small KL may be that of a model that has hardly been trained
 
 
 class Training(State):
@@ -52,6 +58,14 @@ class Training(State):
                 self.files.save()
         if self.at.best_epoch is not None:
             self.vae.buffer.state[...] = self.best
+        if len(self.history) >= SOME_EPOCHS and (kl := self.history.rows[-1]["kl"]) < COLLAPSED:
+            warnings.warn(
+                f"the KL of all {self.vae.latent_dim} latent dimensions together is {kl:.3f} nats a row, under "
+                f"{COLLAPSED}: the posterior has collapsed, and the decoder ignores z. A smaller β, a warm-up of β, "
+                "free bits or scaled data may help",
+                UsageWarning,
+                stacklevel=3,
+            )
         return self.history
 
     @contextmanager
@@ -60,7 +74,8 @@ class Training(State):
         if self.progress:
             self.progress.start(self)
         try:
-            yield
+            with nullcontext() if self.progress else telling_of_compilation():
+                yield
         finally:
             self.optimizer.lr = self.lr
             if self.progress:

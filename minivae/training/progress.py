@@ -5,8 +5,13 @@ It writes to standard error, so that standard output stays a machine's.
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from numba.core import event
 
 from ..console import Live
 
@@ -16,6 +21,32 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 0.2
 LINES = 20  # about as many epochs are printed, evenly spaced; history.csv has them all
 SLOW_FIRST_STEP = 1.0  # seconds: longer means that kernels were compiled
+
+
+@contextmanager
+def telling_of_compilation() -> Iterator[None]:
+    """Log one line, to the logger "minivae", when the first kernel is compiled; where all are cached there is none."""
+    listener = _Compilation()
+    event.register("numba:compile", listener)
+    try:
+        yield
+    finally:
+        event.unregister("numba:compile", listener)
+
+
+class _Compilation(event.Listener):
+    said = False
+
+    def on_start(self, event: Any) -> None:
+        if not self.said:
+            self.said = True
+            logging.getLogger("minivae").warning(
+                "compiling kernels for this machine, once; they are cached. To silence this: "
+                'logging.getLogger("minivae").setLevel(logging.ERROR)'
+            )
+
+    def on_end(self, event: Any) -> None:
+        pass
 
 
 class Progress:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import checks
+from ..console import in_notebook
 from ..datasets.choose import choose_binarize, choose_scale
 from ..datasets.scale import Scale
 from ..evaluation.bounds import log_jacobian
@@ -49,7 +50,7 @@ class State:
         vae.scale, vae.binarize = self.batches.scale, self.batches.binarize
         self.jacobian = log_jacobian(vae, vae.scale)
         self.steps_per_epoch = -(-len(self.batches) // options.batch_size)
-        shown = options.progress is True or (options.progress is None and sys.stderr.isatty())
+        shown = options.progress is True or (options.progress is None and (sys.stderr.isatty() or in_notebook()))
         self.progress = Progress() if shown else options.progress
 
         self.first_pass = vae.passes
