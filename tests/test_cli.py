@@ -624,7 +624,13 @@ def test_mistakes_of_train_are_one_line_and_leave_nothing_behind(case, tmp_path)
 
 @pytest.mark.parametrize(
     "arguments",
-    [["train", "digits"], ["train"], ["evaluate"], ["trian"], ["train", "digits", "--out", "r", "--lr", "fast"]],
+    [
+        ["train", "digits", "--lr"],
+        ["train"],
+        ["evaluate"],
+        ["trian"],
+        ["train", "digits", "--out", "r", "--lr", "fast"],
+    ],
 )
 def test_wrong_words_exit_2_without_a_traceback(arguments, tmp_path):
     assert mistake(*arguments, cwd=tmp_path)
