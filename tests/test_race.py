@@ -652,6 +652,18 @@ def test_a_revision_that_cannot_race_is_one_line_and_leaves_no_worktree(reposito
 
 
 @needs_tools
+def test_a_project_with_nothing_to_build_is_imported_from_its_checkout(write):
+    git("init", "--quiet", "--initial-branch", "main")
+    for tag, seconds in (("fast", 1e-3), ("slow", 1.05e-3)):
+        write("work.py", CLOCK + f"def f():\n    tick({seconds})\n    return 1\n")
+        git("add", ".")
+        git("commit", "--quiet", "-m", tag)
+        git("tag", tag)
+    text = ok("work.py:f", "--revision", "fast", "--revision", "slow", *LEAN)
+    assert "work.py:f at slow / work.py:f at fast: 1.050 (1.050–1.050)  slower" in text
+
+
+@needs_tools
 def test_changes_that_no_revision_holds_are_refused(repository):
     Path("work.py").write_text("broken = 1\n")
     said = mistake("raced.py:f", "--revision", "fast", "--revision", "slow")
