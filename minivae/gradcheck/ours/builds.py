@@ -16,6 +16,7 @@ from ...backend import Array, Backend
 from ...buffers import ParameterBuffer, Workspace
 from ...latent import GaussianPosterior
 from ...layers import MLP, Dense
+from ...likelihoods.base import Likelihood
 from ...objectives import Terms, WeightedTerms
 from ...vae import VAE
 from ..problem import Arrays, Problem, random_upstream
@@ -243,9 +244,8 @@ def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool =
         buffer = ParameterBuffer(backend, own, q.fitted())
         q.bind({**buffer.views, **buffer.fitted})
         d_params = q.destinations(buffer.grads)
-        draw = rng.uniform if q.noise == "uniform" else rng.normal
-        center = backend.asarray(0.7 * rng.normal(size=(n, q.width)), backend.dtype)
-        X = q.draw(center, backend.asarray(draw(size=(n, D)), backend.dtype))
+        exact = VAE(D, L, (), likelihood=name, backend=_exact()).likelihood
+        X = _drawn(backend, rng, exact, 0.7 * rng.normal(size=(n, q.width)))
         out0 = spread * rng.normal(size=(S * n, q.width))
 
         def run(inputs: Arrays, weight: np.ndarray) -> tuple[Array, Array]:
@@ -274,6 +274,16 @@ def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool =
     return build
 
 
+def _exact() -> Backend:
+    return Backend("numpy", "reference", "float64")
+
+
+def _drawn(backend: Backend, rng: np.random.Generator, exact: Likelihood, raw: np.ndarray) -> Array:
+    """Draw x from p(x|z), of raw outputs, in float64; rounded to float32, runs in both dtypes have the same x."""
+    noise = (rng.uniform if exact.noise == "uniform" else rng.normal)(size=(len(raw), D))
+    return backend.asarray(exact.draw(raw, noise).astype(np.float32), backend.dtype)
+
+
 # ---- complete models ------------------------------------------------------------------------------------------------
 
 
@@ -289,17 +299,17 @@ def vae(
     def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
         model = VAE(D, L, hidden, activation, name, objective, samples, backend=backend)
         names = tuple(model.parameters)
-        draw = rng.uniform if model.likelihood.noise == "uniform" else rng.normal
         inputs = [0.5 * rng.normal(size=model.buffer.shapes[parameter]) for parameter in names]
-        eps = _own(backend, rng.normal(size=(samples, n, L)))
+        eps = _own(backend, rng.normal(size=(samples, n, L)).astype(np.float32))
 
-        def put(inputs: Arrays) -> None:
+        def put(inputs: Arrays, model: VAE = model) -> None:
             for parameter, value in zip(names, inputs, strict=True):
-                backend.assign(model.parameters[parameter], value)
+                model.backend.assign(model.parameters[parameter], value)
 
-        put(inputs)  # X is drawn from the model, so that the loss is as large as in training
-        raw = model.decoder.forward(_own(backend, rng.normal(size=(n, L))))
-        X = model.likelihood.draw(raw, backend.asarray(draw(size=(n, D)), backend.dtype))
+        # X is drawn from the model, so that the loss is as large as in training
+        exact = VAE(D, L, hidden, activation, name, objective, samples, backend=_exact())
+        put(inputs, exact)
+        X = _drawn(backend, rng, exact.likelihood, exact.decoder.forward(rng.normal(size=(n, L))))
 
         def terms(inputs: Arrays) -> Terms:
             put(inputs)
