@@ -270,8 +270,7 @@ def _targets() -> Any:
 
     if find_spec("numba") is None:
         raise UsageError(
-            "minivae's own targets need numba: pip install minivae has it. Your code is checked without it: "
-            "path/to/file.py:Name"
+            "minivae's own targets need numba: pip install numba. Your code is checked without it: path/to/file.py:Name"
         )
     from ..gradcheck.ours import targets
 
