@@ -112,7 +112,7 @@ figures: $(VENV)/.digits,viz
 notebooks: $(VENV)/.notebooks
 	PYTHONPATH=$(CURDIR) PYTHONWARNINGS=error::UserWarning,error::RuntimeWarning $(if $(WRITE),,MINIVAE_QUICK=1) \
 	  $(BIN)/python -m nbconvert --log-level=WARN --to=notebook --execute $(if $(WRITE),--inplace,--output-dir=build/notebooks) \
-	  --coalesce-streams --ClearMetadataPreprocessor.enabled=True \
+	  --CoalesceStreamsPreprocessor.enabled=True --ClearMetadataPreprocessor.enabled=True \
 	  --ClearMetadataPreprocessor.preserve_nb_metadata_mask="{'kernelspec', ('language_info', 'name')}" examples/*.ipynb
 
 clean:

@@ -6,12 +6,14 @@ import math
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import minivae as mv
 from minivae import likelihoods
+from minivae.cli.plugin import load
 from minivae.errors import UsageError
 from minivae.kernels.dense import ACTIVATIONS
 
@@ -188,13 +190,12 @@ def test_without_onnx_the_error_says_what_to_install(monkeypatch, tmp_path):
 
 
 def test_a_registered_likelihood_exports_its_encoder_alone(tmp_path):
-    import student_t
-
-    mv.register_likelihood("student-t", student_t.StudentT, student_t.OP)
+    load([Path(__file__).parent / "student_t.py"])
     try:
         vae = mv.VAE(D, L, (5,), likelihood="student-t", backend="numpy")
     finally:
         likelihoods.unregister_likelihood("student-t")
+        del sys.modules["minivae_plugin_student_t"]  # a plugin is run once a process
     vae.to_onnx(tmp_path / "e.onnx", part="encoder")
     with pytest.raises(UsageError, match="only those have a decoder"):
         vae.to_onnx(tmp_path / "d.onnx", part="decoder")

@@ -163,6 +163,7 @@ def test_a_likelihood_that_is_not_registered_is_named():
         text = pickle.dumps(mv.VAE(5, 2, (), likelihood="student-t", backend="numpy"))
     finally:
         unregister_likelihood("student-t")
+        del sys.modules["minivae_plugin_student_t"]  # a plugin is run once a process
     with pytest.raises(UsageError, match="no likelihood is called 'student-t': register it first"):
         pickle.loads(text)
 

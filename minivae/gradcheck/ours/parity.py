@@ -144,7 +144,7 @@ def _rounded(arg: Any) -> Any:
     if isinstance(arg, np.ndarray):
         if arg.dtype.kind != "f":
             return arg.copy()
-        with np.errstate(over="ignore"):  # scratch memory may hold any values
+        with np.errstate(over="ignore", invalid="ignore"):  # scratch memory may hold any bits, signalling NaN too
             return arg.astype(np.float32).astype(np.float64)
     return arg
 
