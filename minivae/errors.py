@@ -12,7 +12,7 @@ def printable(text: object) -> str:
 
 
 def _escape(code: int) -> str:
-    if 0xDC80 <= code <= 0xDCFF:  # how Python carries a byte that is no UTF-8 (PEP 383)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python carries a byte that is not UTF-8 (PEP 383)
         return f"\\x{code - 0xDC00:02x}"
     return chr(code).encode("unicode_escape").decode("ascii")
 

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -64,12 +63,10 @@ NO_RESULT = {
 def test_anything_but_a_result_is_exit_2_and_one_line(tmp_path, name):
     source, words = NO_RESULT[name]
     (tmp_path / "answer.py").write_text(source)
-    start = time.monotonic()
     code, out, err = gradcheck(f"{tmp_path / 'answer.py'}:Tanh", "--timeout", 2, "--json")
     assert (code, out) == (2, "") and words in err, err
     assert "Tanh" in err.splitlines()[-1] or "answer.py" in err.splitlines()[-1]
     assert len(err.splitlines()) == 1, err
-    assert time.monotonic() - start < 50
 
 
 ARRAYS = """

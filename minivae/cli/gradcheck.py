@@ -250,7 +250,7 @@ def _check_file(option: str, path: Path | None, force: bool) -> None:
 
 
 def _is_yours(name: str) -> bool:
-    """Whether a name means the user's code: a file, a folder, or module:Name that is no target (gaussian:shared)."""
+    """Whether a name means the user's code: a file, a folder, or module:Name that is not a target (gaussian:shared)."""
     where, _, attribute = name.rpartition(":")
     if name.endswith(".py") or where.endswith(".py"):
         return True

@@ -65,7 +65,7 @@ class Graph:
         return name
 
     def add(self, op: str, *inputs: Any, **attributes: Any) -> str:
-        """Add a node → the name of its output. An input that is no name becomes a constant; a list holds integers."""
+        """Add a node → the name of its output. An input that is not a name becomes a constant; a list: integers."""
         names = [
             x if isinstance(x, str) else self.constant(x, dtype=np.int64 if isinstance(x, list) else None)
             for x in inputs

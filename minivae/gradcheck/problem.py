@@ -63,7 +63,7 @@ class Problem:
     suspects           returns {known mistake: the gradients that it would give}, for diagnoses
     ops                minivae's table of ops if the problem uses it: mutations replace entries of it
     coarse             dtype → the same backward computed in it, of float64 arrays that it can represent
-    only               the dtype that backward runs in, where that is no float64: then forward is the reference's
+    only               the dtype that backward runs in, where that is not float64: then forward is the reference's
     one_row            the same problem with one row
     rows_apart         whether a row's outputs depend on that row's inputs alone: then one row must be right too
     reference          forward of other code, which must give the same outputs; reference_name: its name

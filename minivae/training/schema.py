@@ -110,7 +110,7 @@ def decode(text: str | bytes, kind: type[T]) -> T:
 
 
 def _read(text: str | bytes, kind: type[T]) -> T:
-    """By json: msgspec.json refuses a file's name that is no UTF-8 (PEP 383), which train writes by an escape."""
+    """By json: msgspec.json refuses a file's name that is not UTF-8 (PEP 383), which train writes by an escape."""
     return msgspec.convert(json.loads(text, parse_constant=_no_constant), kind)
 
 
