@@ -48,7 +48,7 @@ def manifold(
     Z[:, up], Z[:, across] = np.repeat(places[::-1], size), np.tile(places, size)
     rest = "" if vae.latent_dim == 2 else "; the other z are 0" if z is None else "; the other z are those of a row"
     how = "at the prior's quantiles: area is probability" if reach is None else f"from −{reach:g} to {reach:g}"
-    figure, axes = pixels(tiles(vae.decode(Z), shape, size), f"E[x|z], z {how}{rest}", (64, 14, 58))
+    figure, axes = pixels(tiles(vae.decode(Z), shape, size), f"E[x|z], z {how}{rest}", (84, 14, 58))
     axes.set_facecolor("none")
     if reach is None:
         ticks = [-2, -1, -0.5, 0, 0.5, 1, 2]
