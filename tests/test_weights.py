@@ -9,7 +9,6 @@ import hostcuda
 import numpy as np
 import pytest
 import standin
-import torch
 from tolerances import assert_sums
 
 import minivae as mv
@@ -51,6 +50,7 @@ def test_the_gradient_of_a_weighted_batch_is_that_of_repeated_and_removed_rows(
 
 
 def test_the_weighted_gradient_is_torchs():
+    torch = pytest.importorskip("torch")
     X, eps = DATA["gaussian:0.5"], np.random.default_rng(1).normal(size=(7, 3))
     vae = mv.VAE(4, 3, (), likelihood="gaussian:0.5", backend="numpy", dtype="float64")
     vae.objective_and_grad(X, eps=eps, beta=0.3, weights=W.astype(float))
