@@ -29,6 +29,7 @@ from . import checks, likelihoods, objectives
 from .backend import Array, Backend, resolve
 from .buffers import ParameterBuffer, Workspace
 from .errors import UsageError
+from .inputs import make as make_inputs
 from .latent import GaussianPosterior
 from .layers import MLP, initialise
 from .noise import Noise
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
 BATCH_ROWS = 1024  # rows at a time where a method streams over many
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def explained(X: Any) -> Array:
+    """What the decoder explains of a batch, (B, D): X itself, or that of a `Batch`."""
+    return getattr(X, "X", X)
 
 
 def locked(call: Callable[P, R]) -> Callable[P, R]:
@@ -78,6 +84,7 @@ class Model:
         seed: int = 0,
         init: str = "glorot",
         antithetic: bool = False,
+        inputs: str = "auto",
     ):
         features, latent_dim = checks.integer("features", features), checks.integer("latent_dim", latent_dim)
         samples = checks.integer("samples", samples)
@@ -85,6 +92,7 @@ class Model:
             raise UsageError(f"hidden={hidden!r}: expected a tuple of widths, as in (500,), or () for a linear model")
         self.hidden = tuple(checks.integer(f"hidden[{i}]", width) for i, width in enumerate(hidden))
         names = {"activation": activation, "likelihood": likelihood, "objective": objective, "init": init}
+        names["inputs"] = inputs
         for name, text in names.items():
             checks.instance_of(name, text, str, "its name")
         loss_class = objectives.find(objective)
@@ -105,7 +113,8 @@ class Model:
         self.passes = 0  # epochs of `fit` and bare training steps so far: the noise counter's `pass`
 
         self.likelihood = likelihoods.make(likelihood, self.backend, features)
-        widths = [features, *self.hidden, 2 * latent_dim]
+        self.input_kind, self.inputs = inputs, make_inputs(inputs, features)
+        widths = [self.inputs.width if self.inputs else features, *self.hidden, 2 * latent_dim]
         reversed_widths = [latent_dim, *reversed(self.hidden), self.likelihood.width]
         self.encoder = MLP(self.backend, self.workspace, "encoder", widths, activation)
         self.posterior = GaussianPosterior(self.backend, self.workspace, latent_dim)
@@ -186,6 +195,7 @@ class Model:
 
     def config(self) -> dict[str, Any]:
         """The arguments that build this model again, as JSON knows them: all but the backend."""
+        more = {"inputs": self.input_kind} if self.inputs else {}
         return {
             "features": self.features,
             "latent_dim": self.latent_dim,
@@ -197,6 +207,7 @@ class Model:
             "antithetic": self.antithetic,
             "seed": self.seed,
             "init": self.init,
+            **more,
         }
 
     # ---- forward and backward -----------------------------------------------------------------------------------
@@ -210,19 +221,23 @@ class Model:
         d_params: dict[str, Array] | None = None,
         training: bool = False,
         weights: Array | None = None,
+        x_in: Any = None,
     ) -> Terms:
         """X (B, D), eps (S, B, L) → the terms (eq. 13); what `backward` needs stays in the workspace.
 
+        X          what the decoder explains, in the model's units, or a `Batch` (`inputs.py`)
         d_params   where the likelihood's own gradients go (`Likelihood.destinations`); None: to scratch
         training   as in `ELBO.forward`; without it, this is evaluation: the model as it stands
         weights    (B,) of the rows; None: 1
+        x_in       (B, W) what the encoder sees; None: what `inputs` makes of X, which is X itself unless asked for
         """
         S, B, L = eps.shape
-        H = self.encoder.forward(X)  # [μ | ln σ²] (eq. 15)
+        X = self.batch(X)
+        H = self.encoded(X) if x_in is None else self.encoder.forward(x_in)  # [μ | ln σ²] (eq. 15)
         Z, kl_rows, kl_dims = self.posterior.forward(H, eps)
         out = self.decoder.forward(Z.reshape(S * B, L))
         d_params = self.scratch_d_params if d_params is None else d_params
-        return self.loss_fn.forward(out, X, (kl_rows, kl_dims), beta, free_bits, d_params, training, weights)
+        return self.loss_fn.forward(out, explained(X), (kl_rows, kl_dims), beta, free_bits, d_params, training, weights)
 
     def backward(self) -> None:
         """Write the loss's gradient with respect to every parameter (eq. 13, 24), from what `forward` left."""
@@ -231,13 +246,21 @@ class Model:
         dH = self.loss_fn.backward_posterior(dZ)
         self.encoder.backward(dH, need_dX=False)  # (eq. 15)
 
-    def nll_and_grad(self, out: Array, X: Array, weight: Any) -> tuple[Array, Array]:
+    def batch(self, X: Any) -> Any:
+        """X (B, D) in the model's units as a pass takes it: itself, or with what the encoder sees (`inputs.py`)."""
+        return X if self.inputs is None else self.inputs(X, self.backend, self.workspace)
+
+    def encoded(self, X: Any) -> Array:
+        """X (B, D), or a `Batch` → H = [μ | ln σ²] (B, 2L), a view of the workspace (eq. 15)."""
+        return self.encoder.forward(getattr(self.batch(X), "x_in", X))
+
+    def nll_and_grad(self, out: Array, X: Any, weight: Any) -> tuple[Array, Array]:
         """out (S·B, width), X (B, D) → −ln p(x|z) (S·B,), d_out (S·B, width): `Likelihood.nll_and_grad` in evaluation.
 
         Both are scratch. Nothing else is changed.
         """
         nll, d_out = self.workspace.take("nll", (out.shape[0],)), self.workspace.take("d_out", out.shape)
-        self.likelihood.nll_and_grad(nll, d_out, self.scratch_d_params, out, X, weight)
+        self.likelihood.nll_and_grad(nll, d_out, self.scratch_d_params, out, explained(X), weight)
         return nll, d_out
 
     # ---- the objective, and a step down it ----------------------------------------------------------------------
@@ -342,7 +365,7 @@ class Model:
         """X (N, D) → mean and logvar of q(z|x), (N, L) each (eq. 15); on the host unless device=True."""
         L = self.latent_dim
         checks.array("X", X, self.features)
-        H = self._stream(lambda block, first: self.encoder.forward(self.rows_in("X", block, first)), X, device)
+        H = self._stream(lambda block, first: self.encoded(self.rows_in("X", block, first)), X, device)
         return H[:, :L], H[:, L:]
 
     @locked
@@ -360,7 +383,7 @@ class Model:
         L = self.latent_dim
 
         def there_and_back(block: Any, first: int) -> Array:
-            H = self.encoder.forward(self.rows_in("X", block, first))
+            H = self.encoded(self.rows_in("X", block, first))
             return self.in_data_units(self.decode_rows(self.backend.xp.ascontiguousarray(H[:, :L])))
 
         return self._stream(there_and_back, checks.array("X", X, self.features), device)

@@ -44,6 +44,8 @@ class VAE(Model):
     backend      "numpy", "cupy", "auto", or a Backend; kernels and dtype as in `Backend`
     seed         of every random number the model draws
     init         "glorot", "he" or "normal:s"
+    inputs       what the encoder sees of X in the model's units: "same", "log1p" (of counts), "one-hot:K" or
+                 "centred:K" (of classes; `inputs.py`); "auto": what suits the likelihood, which is X itself
 
     `parameters` and `gradients` map names to views of the flat buffers: "encoder.0.W" (D, H), "encoder.0.b" …
     """

@@ -72,6 +72,18 @@ def test_training_equals_the_cpu_s(dtype, steps, rtol, likelihood):
     np.testing.assert_allclose(on_gpu, on_cpu, rtol=rtol)
 
 
+def test_an_encoder_that_sees_a_transform_trains_as_on_the_cpu():
+    """Captured or not."""
+    needs_capture()
+    counts, found = np.random.default_rng(1).poisson(2.0, (200, 12)), []
+    for backend, capture in (("cupy", True), ("cupy", False), ("numpy", False)):
+        vae = mv.VAE(12, 2, (5,), likelihood="poisson", inputs="log1p", backend=backend, dtype="float64", seed=3)
+        vae.backend.capture = capture
+        found.append(vae.fit(counts, epochs=2, batch_size=60, progress=False)["loss"])
+    assert found[0] == found[1]
+    np.testing.assert_allclose(found[0], found[2], rtol=1e-10)
+
+
 @pytest.mark.parametrize("capture", [False, True])
 def test_two_runs_have_the_same_bits(capture):
     if capture:

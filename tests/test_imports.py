@@ -17,7 +17,7 @@ FLOORS = [
     {"matmul"},
     {"backend"},
     {"buffers", "noise"},
-    {"layers", "latent", "likelihoods"},
+    {"layers", "latent", "likelihoods", "inputs"},
     {"objectives"},
     {"optim", "model"},
     {"datasets"},

@@ -132,7 +132,8 @@ def log_likelihood(
 def importance_sampled(vae: Model, X: Array, K: int, rows: Array, eps: Array | None) -> tuple[Array, Array]:
     """ln p(x) and its standard error for a few rows X (b, D): running Σ w and Σ w², relative to the largest ln w."""
     xp, take, (b, L) = vae.backend.xp, vae.workspace.take, (X.shape[0], vae.latent_dim)
-    H = vae.encoder.forward(X)
+    X = vae.batch(X)
+    H = vae.encoded(X)
     half_logvar = 0.5 * H[:, L:].sum(axis=1, dtype="float64")
     largest, total, squares = xp.full(b, -np.inf), xp.zeros(b), xp.zeros(b)
     tile = max(1, TILE_ROWS // b)

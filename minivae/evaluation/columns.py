@@ -55,7 +55,7 @@ def explain(vae: Model, X: Any, samples: int = 100, rows: Any = None) -> np.ndar
 def _shares(vae: Model, split: ColumnNll, X: Array, rows: Array) -> Array:
     """The integral over t of E[−ln p(x_d|z)], (b, D) float64."""
     xp, (b, L), k = vae.backend.xp, (X.shape[0], vae.latent_dim), TILE_ROWS // IMPORTANCE_ROWS
-    H = vae.encoder.forward(X)
+    H = vae.encoded(X)
     mean, precision = H[:, :L].copy(), xp.exp(-H[:, L:])
     eps, shares = vae.workspace.take("importance.eps", (k, b, L)), xp.zeros((b, vae.features))
     points, weights = np.polynomial.legendre.leggauss(NODES)

@@ -103,8 +103,18 @@ class Graph:
         return self.add("Cast", x, to=self.dtype)
 
 
+def check_inputs(vae: Model) -> None:
+    """Raise UsageError for a model whose encoder sees something else than X: no export writes that map."""
+    if vae.inputs is not None:
+        raise UsageError(
+            "this model's encoder sees a transform of the rows (inputs, missing cells or a condition), which other "
+            "programs are not given yet: export a model that is made without them"
+        )
+
+
 def encoder(vae: Model) -> Graph:
     """x (B, D), in the data's units → mean, logvar (B, L): what `vae.encode` computes."""
+    check_inputs(vae)
     graph, D, L = Graph("encoder", vae), vae.features, vae.latent_dim
     graph.inputs["x"] = (BATCH, D)
     x = "x"

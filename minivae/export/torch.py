@@ -6,10 +6,12 @@ from typing import Any
 
 from ..errors import UsageError, how_to_install
 from ..model import Model
+from .graph import check_inputs
 
 
 def module(vae: Model) -> Any:
     """A `torch.nn.Module` with a copy of the model's parameters (`torch_module.py`), on the CPU."""
+    check_inputs(vae)
     try:
         import torch  # noqa: F401
     except ImportError:

@@ -37,7 +37,8 @@ def trace(vae: Model, X: Any, eps: Any = None, beta: float = 1.0, free_bits: flo
         terms = watched.objective_and_grad(X, eps, beta, free_bits)
         recorder.on = False
         host = vae.backend.to_host
-        given = {"X": host(watched.encoder.layers[0].X), **{name: host(view) for name, view in vae.parameters.items()}}
+        seen = "X" if vae.inputs is None else "x_in"
+        given = {seen: host(watched.encoder.layers[0].X), **{name: host(view) for name, view in vae.parameters.items()}}
         return Trace(
             tuple(Held.of(name, array.copy()) for name, array in given.items()),
             tuple(recorder.steps),

@@ -27,6 +27,7 @@ from ..buffers import Shape, Workspace
 from ..datasets.scale import Scale
 from ..disk import write_whole
 from ..errors import UsageError, UsageWarning
+from ..inputs import make as make_inputs
 from ..layers import MLP
 from ..model import Model
 from . import schema
@@ -224,7 +225,8 @@ def shapes(model: dict[str, Any], backend: Backend) -> dict[str, Shape]:
             "--plugin FILE.py"
         )
     likelihood = likelihoods.make(described.likelihood, backend, described.features)
-    widths = [described.features, *described.hidden, 2 * described.latent_dim]
+    inputs = make_inputs(described.inputs, described.features)
+    widths = [inputs.width if inputs else described.features, *described.hidden, 2 * described.latent_dim]
     back = [described.latent_dim, *reversed(described.hidden), likelihood.width]
     layers = {"encoder": widths, "decoder": back}
     parts = [MLP(backend, Workspace(backend), name, layers[name], described.activation) for name in layers]

@@ -61,6 +61,7 @@ class Architecture(msgspec.Struct):
     hidden: list[Natural]
     activation: str
     likelihood: str
+    inputs: Text = "auto"
 
 
 class Metadata(msgspec.Struct):

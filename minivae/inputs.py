@@ -1,0 +1,100 @@
+"""inputs: what the encoder sees, where that is not the very array that the decoder explains.
+
+    x_in = [ f(X) | 1 − mask | condition ]
+
+f maps blocks of columns: as they are ("same"), ln(1 + x) of counts ("log1p"), K columns of 0 and 1 for a class
+("one-hot:K"), a class between −1 and 1 ("centred:K"). Where a cell is missing, f is 0 and the mask's column is 1.
+A model whose encoder sees X itself has no `Inputs`, and a pass of it takes X as it is.
+
+Shapes: B rows, D features, W columns of x_in. X is in the model's units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .backend import Array, Backend
+from .buffers import Workspace
+from .errors import UsageError
+
+ENCODINGS = ("same", "log1p", "one-hot:K", "centred:K")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows as a pass takes them: X (B, D), which the decoder explains, and x_in (B, W), which the encoder sees."""
+
+    X: Array
+    x_in: Any
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """That of X."""
+        return self.X.shape
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One way in which columns enter the encoder: kind as in ENCODINGS, K classes (0: none), the columns it is for.
+
+    columns   their numbers, a slice, or Ellipsis for all of them
+    """
+
+    kind: str
+    classes: int
+    columns: Any
+
+    @classmethod
+    def parse(cls, text: str, columns: Any = Ellipsis) -> Encoding:
+        """One of ENCODINGS, such as "one-hot:8", for these columns; UsageError for an unknown name."""
+        kind, _, classes = text.partition(":")
+        if text in ("same", "log1p"):
+            return cls(kind, 0, columns)
+        if kind in ("one-hot", "centred") and classes.isdecimal() and 2 <= int(classes) <= 1 << 24:
+            return cls(kind, int(classes), columns)
+        raise UsageError(f"inputs={text!r}: expected 'auto' or one of {', '.join(ENCODINGS)}, K the number of classes")
+
+    def width(self, n: int) -> int:
+        """Columns of x_in for n columns of X."""
+        return n * self.classes if self.kind == "one-hot" else n
+
+    def write(self, out: Array, x: Array, xp: Any) -> None:
+        """out (B, width) ← f(x), x (B, n)."""
+        if self.kind == "one-hot":
+            number = xp.arange(self.classes, dtype=x.dtype).reshape(-1, 1)
+            out.reshape(x.shape[0], self.classes, -1)[...] = x[:, None] == number
+        elif self.kind == "log1p":
+            xp.log1p(x, out=out)
+        elif self.kind == "centred":
+            half = 0.5 * (self.classes - 1)
+            out[...] = (x - half) / half
+        else:
+            out[...] = x
+
+
+class Inputs:
+    """The map from X (B, D) to x_in (B, width) of one model."""
+
+    def __init__(self, features: int, encodings: Sequence[Encoding]):
+        self.features, self.encodings = features, tuple(encodings)
+        counts = [features if e.columns is Ellipsis else len(e.columns) for e in self.encodings]
+        self.widths = [e.width(n) for e, n in zip(self.encodings, counts, strict=True)]
+        self.width = sum(self.widths)
+
+    def __call__(self, X: Any, backend: Backend, workspace: Workspace) -> Batch:
+        """X (B, D), or a Batch, which stays as it is → the Batch; x_in is scratch."""
+        if isinstance(X, Batch):
+            return X
+        x_in = workspace.take("x_in", (X.shape[0], self.width))
+        start = 0
+        for encoding, width in zip(self.encodings, self.widths, strict=True):
+            encoding.write(x_in[:, start : start + width], X[:, encoding.columns], backend.xp)
+            start += width
+        return Batch(X, x_in)
+
+
+def make(kind: str, features: int) -> Inputs | None:
+    """The Inputs that `VAE(inputs=kind)` asks for; None where the encoder sees X itself."""
+    return None if kind in ("auto", "same") else Inputs(features, [Encoding.parse(kind)])
