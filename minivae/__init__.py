@@ -35,6 +35,7 @@ _HOME = {
     "load": "datasets.load",
     "choose_likelihood": "datasets.choose",
     "explain": "article.equations",
+    "ranks": "distributed.mpi",
 }
 
 _ROOMS = {"bayes": "article.bayes", "plots": "plots"}  # sub-packages, loaded when asked for
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .datasets.choose import choose_likelihood
     from .datasets.load import Dataset, load
     from .datasets.scale import Scale
+    from .distributed.mpi import ranks
     from .errors import UsageError, UsageWarning
     from .likelihoods import LIKELIHOODS, register_likelihood
     from .objectives import Terms

@@ -15,13 +15,21 @@ READ = {
     "MINIVAE_DATA": "the folder that holds mnist/ and fashion-mnist/; unset: the cache folder, with downloads",
     "MINIVAE_GEMM": "numpy, mkl or auto: whose matrix products on the CPU; unset: auto",
     "MINIVAE_MAX_BYTES": "the most bytes of memory that reading a data file may take; unset: half of the memory",
+    "MINIVAE_MPI_TIMEOUT": "seconds that a rank waits for the others before it ends; unset: 600",
     "MINIVAE_SAVE_SECONDS": "the least time between two checkpoints of a run; unset: 10",
     "MINIVAE_THREADS": "the number of threads; unset: the processors this process may use, or a limit below",
     "NO_COLOR": "set to anything: no colour and no bold text",
     "NUMBA_DISABLE_JIT": "other than 0: refused, for the kernels are compiled; unset: 0",
     "NUMBA_NUM_THREADS": "the most threads where MINIVAE_THREADS is not set",
+    "OMPI_COMM_WORLD_RANK": "set by Open MPI's mpiexec: the number of this process",
+    "OMPI_COMM_WORLD_SIZE": "set by Open MPI's mpiexec: how many processes it has started",
     "OMP_NUM_THREADS": "the most threads where neither MINIVAE_THREADS nor OPENBLAS_NUM_THREADS is set",
     "OPENBLAS_NUM_THREADS": "NumPy's OpenBLAS's threads; the most that minivae uses where MINIVAE_THREADS is not set",
+    "PMI_RANK": "set by the mpiexec of MPICH and Intel MPI: the number of this process",
+    "PMI_SIZE": "set by the mpiexec of MPICH and Intel MPI: how many processes it has started",
+    "SLURM_NTASKS": "set by srun: how many processes it has started",
+    "SLURM_PROCID": "set by srun: the number of this process",
+    "SLURM_STEP_ID": "set by srun: without it, SLURM_NTASKS is a batch script's",
     "XDG_CACHE_HOME": "the folder for downloads is minivae/ in it; unset: ~/.cache",
 }
 
@@ -48,6 +56,44 @@ def check_numba() -> None:
         raise UsageError("NUMBA_DISABLE_JIT is set, and Numba then compiles nothing, which the kernels need: unset it")
 
 
+def launched() -> int:
+    """How many processes a launcher (mpiexec, srun) says that it has started; 1 without one."""
+    return max(_number(os.environ.get("OMPI_COMM_WORLD_SIZE")) or _number(os.environ.get("PMI_SIZE")) or _step(), 1)
+
+
+def launched_rank() -> int:
+    """The number of this process among those; 0 without a launcher."""
+    if launched() == 1:
+        return 0
+    slurm = os.environ.get("SLURM_PROCID")
+    return _number(os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ.get("PMI_RANK") or slurm)
+
+
+def _step() -> int:
+    return _number(os.environ.get("SLURM_NTASKS")) if os.environ.get("SLURM_STEP_ID") else 0
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and len(text) <= 9 and text.isdecimal() else 0
+
+
+_asked_threads: int | None = None  # by an option
+_sharing = 1  # processes that share this host's processors
+
+
+def share_processors(processes: int, threads: int | None = None) -> None:
+    """Let `threads` divide the processors by so many processes of this host, or say what an option asked for."""
+    global _asked_threads, _sharing
+    _asked_threads, _sharing = threads, processes
+
+
+def _processors() -> int:
+    """The processors of this process: those that it is pinned to, or its part of the host's."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    own, everything = len(affinity(0)) if affinity else os.cpu_count() or 1, os.cpu_count() or 1
+    return own if own < everything else max(1, own // _sharing)
+
+
 def threads() -> int:
     """The number of threads that this process may use.
 
@@ -56,15 +102,14 @@ def threads() -> int:
     other code may have lowered its number for a while. Raises UsageError where $MINIVAE_THREADS is not an integer
     from 1 to MOST_THREADS.
     """
-    text = os.environ.get("MINIVAE_THREADS")
+    text = os.environ.get("MINIVAE_THREADS") if _asked_threads is None else str(_asked_threads)
     if text:
         number = int(text) if len(text) <= 9 and text.isdecimal() else 0
         if not 1 <= number <= MOST_THREADS:
             shown = text if len(text) <= 20 else text[:20] + "…"
             raise UsageError(f"MINIVAE_THREADS={shown!r}: expected an integer from 1 to {MOST_THREADS}")
     else:
-        affinity = getattr(os, "sched_getaffinity", None)
-        number = len(affinity(0)) if affinity else os.cpu_count() or 1
+        number = _processors()
         asked = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")
         for limit in (asked, os.environ.get("NUMBA_NUM_THREADS")):
             if found := re.match(r" *([1-9][0-9]{0,8})", limit or ""):

@@ -41,6 +41,7 @@ EXTRAS = {
     "viz": "matplotlib",
     "mkl": "mkl",
     "onnx": "onnx",
+    "mpi": '"mpi4py>=4.1" "mpich>=5"',
     "torch": "torch",
     "peers": "torch jax",
     "gpu": '"cupy-cuda12x[ctk]" nvmath-python',

@@ -85,11 +85,13 @@ def row_hashes(X: np.ndarray) -> np.ndarray:
     return np.fromiter(map(crc32, values), np.int64, len(values))
 
 
-def permutation(seed: int, n: int, stream: str, pass_: int = 0) -> np.ndarray:
-    """A random order of 0 … n − 1 as (n,) int64 on the host: the rows sorted by 64 random bits each."""
-    if n >= MAX_ROWS:
-        raise UsageError(f"{n} rows: expected fewer than 2³², the counter's width")
+def permutation(seed: int, n: int, stream: str, pass_: int = 0, first: int = 0) -> np.ndarray:
+    """A random order of the rows first … first + n − 1 as (n,) int64 on the host: sorted by 64 random bits each."""
+    if first + n >= MAX_ROWS:
+        raise UsageError(f"{first + n} rows: expected fewer than 2³², the counter's width")
     bits = np.empty((1, n, 2), np.uint32)
-    kernels.load("numpy", "fused", np).bits(bits, np.arange(n), STREAMS[stream], 0, pass_, check_seed(seed))
+    kernels.load("numpy", "fused", np).bits(
+        bits, np.arange(first, first + n), STREAMS[stream], 0, pass_, check_seed(seed)
+    )
     keys = bits[0, :, 0].astype(np.uint64) << np.uint64(32) | bits[0, :, 1]
-    return np.argsort(keys, kind="stable")
+    return first + np.argsort(keys, kind="stable")

@@ -1,0 +1,203 @@
+"""mpi: the ranks that `mpiexec` or `srun` has started, by mpi4py. There is no launcher and no transport here.
+
+`ranks()` reads what a launcher says in the environment, and imports mpi4py only where it says more than one process:
+importing it starts MPI, which a login node or a notebook may not survive.
+
+When something goes wrong, all ranks end. An exception that nothing catches aborts them all (`_last_words`); a rank that
+waits for the others for too long, whose link may be down, ends itself (`Watchdog`), for MPI would wait for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from .. import checks, environment
+from ..backend import threads as threads_of_this_process
+from ..errors import UsageError, UsageWarning, how_to_install
+from . import tree
+from .world import AgreedError, World
+
+TIMEOUT = 600.0  # seconds that a rank waits for the others
+PATIENCE = 5.0  # seconds that rank 0 has to print what all ranks know
+_started: MPIWorld | None = None
+
+
+def ranks(comm: Any = None, *, shards: int | None = None, threads: int | None = None) -> World:
+    """The ranks that a launcher has started, for `fit(ranks=)` and evaluation; without a launcher, one.
+
+    comm      an mpi4py communicator, for some of the ranks; None: all that `mpiexec` or `srun` has started
+    shards    S, the parts that each batch is cut into. The same S gives the same bits for S, S/2, S/4 … ranks and for
+              one; None: as many as there are ranks, or what a resumed run has recorded
+    threads   of a rank; None: $MINIVAE_THREADS, or the processors that the launcher gives each rank, or the host's
+              divided by the ranks on it
+
+    Call it before a model is made. Raises UsageError where mpi4py is missing or belongs to another MPI.
+    """
+    shards = None if shards is None else checks.integer("shards", shards)
+    threads = None if threads is None else checks.integer("threads", threads)
+    launched = environment.launched()
+    world = World(shards) if comm is None and launched == 1 else _world(comm, launched, shards)
+    environment.share_processors(world.local_size, threads)
+    if (chosen := threads_of_this_process()) != environment.threads():
+        raise UsageError(
+            f"this process has chosen {chosen} threads already, and a rank has {environment.threads()}: call "
+            "mv.ranks() before a model is made"
+        )
+    if world.local_rank == 0 and world.local_size * chosen > (cores := os.cpu_count() or 1):
+        warnings.warn(
+            f"{world.host}: {world.local_size} ranks of {chosen} threads on {cores} processors wait for one another",
+            UsageWarning,
+            stacklevel=2,
+        )
+    return world
+
+
+def running() -> MPIWorld | None:
+    """The ranks that `ranks` has begun; None without any."""
+    return _started
+
+
+def _world(comm: Any, launched: int, shards: int | None) -> MPIWorld:
+    global _started
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(
+            f"the launcher started {launched} processes, which speak by mpi4py, and that cannot be loaded ({reason}): "
+            f"{how_to_install('mpi')}"
+        ) from None
+    if launched > 1 and MPI.COMM_WORLD.size == 1:
+        library = MPI.Get_library_version().strip("\0\n ").splitlines()[0][:60]
+        raise UsageError(
+            f"the launcher started {launched} processes, and each is alone by the MPI that mpi4py has loaded "
+            f"({library}): this mpiexec belongs to another MPI; take the mpiexec of that one"
+        )
+    world = MPIWorld(MPI.COMM_WORLD if comm is None else comm, MPI, shards)
+    if world.size > 1:
+        _started = world
+        sys.excepthook = _last_words
+    return world
+
+
+class MPIWorld(World):
+    """The ranks of an mpi4py communicator."""
+
+    def __init__(self, comm: Any, MPI: Any, shards: int | None = None):
+        self.shards = shards
+        self.comm, self.MPI = comm.Dup(), MPI
+        self.rank, self.size, self.host = comm.rank, comm.size, MPI.Get_processor_name()
+        local = comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank, self.local_size = local.rank, local.size
+        local.Free()
+        self.parts = np.empty(0, np.uint8)
+        self.watchdog = Watchdog(self, _timeout())
+
+    def _gathered(self, value: Any) -> list[Any]:
+        with self.watchdog.waiting():
+            return self.comm.allgather(value)
+
+    def numbers(self, x: np.ndarray) -> np.ndarray:
+        out = np.empty((self.size, x.size))
+        with self.watchdog.waiting():
+            self.comm.Allgather(x, out)
+        return out
+
+    def sum(self, x: np.ndarray) -> None:
+        """Slice by slice: each rank gets all ranks' parts of its own slice of x, adds them up, and hands the sum round.
+
+        2 n (P − 1)/P numbers cross the wire, as by the best algorithms of MPI's own, whose order is not fixed.
+        """
+        n, P = x.size, self.size
+        step = -(-n // (16 * P)) * 16  # whole cache lines
+        edges = np.minimum(np.arange(P + 1) * step, n)
+        counts, starts = np.diff(edges), edges[:-1]
+        own = int(counts[self.rank])
+        if self.parts.nbytes < P * own * x.itemsize:
+            self.parts = np.empty(P * own * x.itemsize, np.uint8)
+        parts = self.parts[: P * own * x.itemsize].view(x.dtype).reshape(P, own)
+        with self.watchdog.waiting():
+            self.comm.Alltoallv([x, (counts, starts)], [parts, (np.full(P, own), np.arange(P) * own)])
+        if own:
+            tree.add_up(parts)
+        with self.watchdog.waiting():
+            self.comm.Allgatherv(parts[0] if own else parts.reshape(0), [x, (counts, starts)])
+
+    def joined(self, part: np.ndarray) -> np.ndarray:
+        shape, dtype = self.same("the kind of its rows", (part.shape[1:], part.dtype.str))
+        row = int(np.prod(shape, dtype=np.int64))
+        counts = np.array(self.all(len(part)), np.int64)
+        out = np.empty((int(counts.sum()), *shape), np.dtype(dtype))
+        sizes = counts * row
+        with self.watchdog.waiting():
+            self.comm.Allgatherv(np.ascontiguousarray(part), [out, (sizes, np.cumsum(sizes) - sizes)])
+        return out
+
+    def abort(self, status: int) -> None:
+        self.comm.Abort(status)
+
+    def complain(self, message: str) -> None:
+        """A line on standard error that says which rank speaks, and where."""
+        print(f"minivae: rank {self.rank} of {self.size} ({self.host}): {message}", file=sys.__stderr__, flush=True)
+
+
+class Watchdog:
+    """Ends this process where it waits for the others for more than `seconds`, which MPI itself would do for ever."""
+
+    def __init__(self, world: MPIWorld, seconds: float):
+        self.world, self.seconds = world, seconds
+        self.since: float | None = None
+        if world.size > 1:
+            threading.Thread(target=self._watch, name="minivae-watchdog", daemon=True).start()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        self.since = time.monotonic()
+        yield
+        self.since = None  # not after an error, which ends all ranks
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(min(1.0, self.seconds / 4))
+            since = self.since
+            if since is not None and time.monotonic() - since > self.seconds:
+                self.world.complain(
+                    f"has waited {self.seconds:g} s for the others: one of them hangs, or its link is down "
+                    "(MINIVAE_MPI_TIMEOUT)"
+                )
+                os._exit(1)
+
+
+def _timeout() -> float:
+    text = os.environ.get("MINIVAE_MPI_TIMEOUT") or str(TIMEOUT)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"MINIVAE_MPI_TIMEOUT={text[:20]!r}: expected a number of seconds > 0")
+    return seconds
+
+
+def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The hook of an exception that nothing has caught: print it, and end all ranks."""
+    world, agreed = _started, getattr(error, "agreed", False)
+    assert world is not None
+    world.watchdog.since = None
+    if agreed and world.rank > 0:  # rank 0 prints the same
+        time.sleep(PATIENCE)
+    else:
+        world.complain("ends all ranks" if not agreed else "all ranks end")
+        traceback.print_exception(kind, error, trace, file=sys.__stderr__)
+    world.abort(130 if kind is KeyboardInterrupt else 2 if isinstance(error, AgreedError) else 1)

@@ -1,0 +1,160 @@
+"""shards: a batch cut into S parts, whose gradients are added in one fixed order by any number of ranks.
+
+The order must be fixed, and so must the parts: a sum over rows happens inside the product Xᵀ dA already. A shard's
+gradient is one pass of the engine, as it is on a single process; the gradient of the batch's mean is
+
+    G = Σ_s (b_s/B) G_s        b_s of the B rows of the batch in shard s, G_s the gradient of their mean
+
+and S shards on P ranks, each with S/P of them, are added in the tree of `tree.py`. So the same S gives the same bits
+for P = S, S/2, S/4 … and 1. A shard without rows adds zeros. All ranks then make the same update.
+
+order   "rows": shard s takes its part of each batch; the batches are those of a single process
+        "blocks": shard s has the rows sN/S … (s+1)N/S of the data, shuffles them by themselves and takes its part of
+        them in each step: a rank reads no other rows
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backend import Array, Backend
+from ..errors import UsageError
+from ..noise import permutation
+from . import tree
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+class Shards:
+    """The S shards of one training, of which this rank has S/P."""
+
+    def __init__(self, world: World, count: int, training: Any):
+        self.world, self.count, self.training = world, count, training
+        vae, own = training.vae, count // world.size
+        self.mine = range(world.rank * own, (world.rank + 1) * own)
+        self.blocks = training.options.order == "blocks"
+        _refuse_what_needs_the_batch(vae, training.options.free_bits, count)
+        self.gradients = None if own == 1 else tree.Branch(own, vae.buffer.grad, vae.backend.xp)
+        self.losses = tree.Branch(own, vae.backend.zeros((3,), np.float64), vae.backend.xp)
+        self.asked: list[int] = []  # the signal that stops all ranks, once they have spoken
+        self.due = False  # whether all ranks save now: rank 0's clock
+        self.bad: tuple[int, str] | None = None  # the first tensor of this rank that is not finite, if any
+        world.same("its model, data and options", self._fingerprint())
+
+    def _fingerprint(self) -> str:
+        """A digest of what all ranks must have alike before the first step."""
+        t, o = self.training, self.training.options
+        numbers = {k: repr(v) for k, v in vars(t.optimizer).items() if isinstance(v, (int, float))}
+        facts = [
+            self.count,
+            o.order,
+            t.vae.config(),
+            t.vae.backend.dtype.name,
+            t.vae.backend.kernels,
+            t.vae.backend.name,
+        ]
+        facts += [t.batches.X.shape, type(t.optimizer).__name__, numbers, o.epochs, o.batch_size, o.clip, o.patience]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        digest.update(t.vae.backend.to_host(t.vae.buffer.state))
+        return digest.hexdigest()[:12]
+
+    # ---- a step -------------------------------------------------------------------------------------------------
+
+    def order(self, pass_: int) -> Any:
+        """The epoch's order of rows: (N,), or with "blocks" one such array for each of this rank's shards."""
+        seed, N, asarray = self.training.vae.seed, len(self.training.batches), self.training.vae.backend.asarray
+        if not self.blocks:
+            return asarray(permutation(seed, N, "shuffle", pass_))
+        edges = [s * N // self.count for s in range(self.count + 1)]
+        return {s: asarray(permutation(seed, edges[s + 1] - edges[s], "shuffle", pass_, edges[s])) for s in self.mine}
+
+    def step(self, order: Any, start: int, beta: float, pass_: int) -> tuple[Any, Array]:
+        """A training step on the rows `start` … of the epoch → this rank's last X, and its sums of loss, nll, kl."""
+        t, vae, X = self.training, self.training.vae, None
+        parts = self._parts(start, min(start + t.options.batch_size, len(t.batches)))
+        rows = sum(stop - first for first, stop in parts)
+        for s in self.mine:
+            first, stop = parts[s]
+            if first == stop:
+                sums = vae.backend.zeros((3,), np.float64)
+                vae.buffer.grad[...] = 0
+            else:
+                index = (order[s] if self.blocks else order)[first:stop]
+                X, terms = t.pass_over(index, beta, pass_, _Gradient(), None)
+                sums = terms.sums()
+                vae.buffer.grad *= (stop - first) / rows
+                if vae.backend.name == "numpy" and self.bad is None and not math.isfinite(sums.sum()):
+                    self.bad = t.first_bad(X)
+            self.losses.add(sums)
+            if self.gradients is not None:
+                self.gradients.add(vae.buffer.grad)
+        if self.gradients is not None:
+            vae.buffer.grad[...] = self.gradients.take()
+        if self.world.size > 1:
+            gradient = vae.backend.to_host(vae.buffer.grad)
+            self.world.sum(gradient)
+            if gradient is not vae.buffer.grad:
+                vae.backend.assign(vae.buffer.grad, gradient)
+        vae.update(t.optimizer, t.options.clip)
+        return X, self.losses.take()
+
+    def _parts(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Each shard's part of the rows start … stop − 1 of the epoch, as places in its order."""
+        S, N, b = self.count, len(self.training.batches), stop - start
+        if not self.blocks:
+            return [(start + s * b // S, start + (s + 1) * b // S) for s in range(S)]
+        sizes = [(s + 1) * N // S - s * N // S for s in range(S)]
+        return [(start * n // N, stop * n // N) for n in sizes]
+
+    # ---- what ranks tell one another ----------------------------------------------------------------------------
+
+    def exchange(self, recent: np.ndarray) -> np.ndarray:
+        """recent (steps, 3), this rank's sums of loss, nll and kl → those of all ranks; and whether to stop or save."""
+        t = self.training
+        due = t.files is not None and t.files.due()
+        told = self.world.numbers(np.array([*recent.ravel(), t.asked[0] if t.asked else 0, due], np.float64))
+        signum = int(told[:, -2].max())
+        self.asked, self.due = [signum] if signum else [], bool(told[0, -1])
+        return tree.add_up(told[:, :-2].copy()).reshape(recent.shape) if recent.size else recent
+
+    def first_bad(self, X: Any) -> str:
+        """The first tensor in the order of a pass that is not finite on any rank, and where."""
+        found = self.world.all((self.bad or self.training.first_bad(X), self.world.host))
+        (_, name), rank = min((bad, rank) for rank, (bad, _) in enumerate(found))
+        return f"{name} (rank {rank}, {found[rank][1]})" if self.world.size > 1 else name
+
+    def check_same(self, step: int) -> None:
+        """AgreedError where the parameters of the ranks are not the same to the bit."""
+        if self.world.size > 1:
+            host = self.training.vae.backend.to_host
+            digest = hashlib.sha256(host(self.training.vae.buffer.state))
+            for state in self.training.optimizer.state.values():
+                digest.update(host(state))
+            advice = "their processors or libraries differ: start the ranks on machines of one kind"
+            self.world.same(f"the digest of its parameters after step {step}", digest.hexdigest()[:12], advice)
+
+
+class _Gradient:
+    """In the place of an optimiser in a pass over one shard: it leaves the gradient where it is."""
+
+    def update(self, P: Array, G: Array, backend: Backend) -> None:
+        pass
+
+
+def _refuse_what_needs_the_batch(vae: Any, free_bits: float, count: int) -> None:
+    """UsageError for what the backward pass cannot know from its own shard."""
+    what = ""
+    if free_bits > 0:
+        what = f"free_bits={free_bits:g} hold the mean KL of a dimension over the whole batch"
+    elif vae.likelihood.closed_form:
+        what = f"likelihood {vae.likelihood.name!r} fits σ² to the whole batch"
+    if what:
+        raise UsageError(
+            f"{what}, and each of the {count} shards sees its own part alone: take one process, or leave it out"
+        )

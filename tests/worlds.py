@@ -1,0 +1,63 @@
+"""Ranks that are threads of one process, for the logic of `minivae/distributed/` without MPI."""
+
+import threading
+
+import numpy as np
+
+from minivae.distributed import tree
+from minivae.distributed.world import World
+
+PATIENCE = 60  # seconds that a thread waits for the others before the test fails
+
+
+class Threads(World):
+    """One of `size` threads that share `slots` and meet at `barrier`."""
+
+    def __init__(self, rank, size, barrier, slots, shards=None):
+        super().__init__(shards)
+        self.rank, self.size, self.host = rank, size, f"host{rank}"
+        self.local_rank, self.local_size = rank, size
+        self.barrier, self.slots, self.calls = barrier, slots, 0
+
+    def _gathered(self, value):
+        self.calls += 1
+        self.slots[self.rank] = value
+        self.barrier.wait()
+        values = list(self.slots)
+        self.barrier.wait()
+        return values
+
+    def numbers(self, x):
+        return np.stack(self._gathered(x.copy()))
+
+    def sum(self, x):
+        x[...] = tree.add_up(np.stack(self._gathered(x.copy())))
+
+    def joined(self, part):
+        return np.concatenate(self._gathered(part))
+
+
+def together(size, function, shards=None):
+    """[function(world) for each of `size` ranks], run together; the first exception, if any, is raised."""
+    barrier, slots = threading.Barrier(size, timeout=PATIENCE), [None] * size
+    results, errors = [None] * size, []
+
+    def run(rank):
+        try:
+            results[rank] = function(Threads(rank, size, barrier, slots, shards))
+        except BaseException as error:
+            errors.append((rank, error))
+            if not getattr(error, "agreed", False):  # as the hook does for processes
+                barrier.abort()
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        broken = [pair for pair in sorted(errors, key=lambda pair: pair[0])
+                  if not isinstance(pair[1], threading.BrokenBarrierError)]  # fmt: skip
+        assert broken, "the ranks waited for one another for too long"
+        raise broken[0][1]
+    return results
