@@ -3,7 +3,7 @@
 A function that calls a compiled one through its closure is compiled anew in every process: Numba's cache on disk tells
 closures apart by their cells, and a cell that holds a compiled function never looks the same. A copy of the loop whose
 *globals* hold that function has no cells. It bears the file and line of the function, so that the cache also notices
-when that file changes.
+when that file changes, and the name of its module: the cache loads a loop into the module that it was compiled in.
 """
 
 from types import FunctionType
@@ -17,5 +17,5 @@ def specialised(loop: Any, name: str, **points: Any) -> Any:
         co_name=name, co_filename=owner.__code__.co_filename, co_firstlineno=owner.__code__.co_firstlineno
     )
     copy = FunctionType(code, {**loop.__globals__, **points}, name)
-    copy.__qualname__, copy.__module__ = name, owner.__module__
+    copy.__qualname__, copy.__module__ = f"{owner.__module__}.{name}", owner.__module__
     return copy

@@ -1,8 +1,18 @@
-"""Numba's cache on disk knows the loops that are specialised for a formula: a second process compiles nothing anew."""
+"""Numba's cache on disk knows the loops that are specialised for a formula: a second process compiles nothing anew.
 
+It loads a function into the module of the name that it was compiled in: a file that minivae has run can be imported.
+"""
+
+import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+from minivae.bench import race_call
+from minivae.cli import plugin
+from minivae.gradcheck import user
+from minivae.gradcheck.import_file import import_file
 
 SCRIPT = """
 import numpy as np, numba.core.caching as caching
@@ -28,3 +38,74 @@ def saved(folder):
 def test_a_second_process_compiles_no_specialised_loop(tmp_path):
     assert saved(tmp_path) >= 5
     assert saved(tmp_path) == 0
+
+
+PLAIN = """
+from numba import njit
+
+@njit(cache=True)
+def call(x):
+    return x + 1
+"""
+SPECIALISED = """
+import numpy as np
+from minivae.kernels._likelihood import one_output
+from minivae.kernels._math import point
+
+@point
+def formula(y, x):
+    return y * x + 1, x, True
+
+launch = one_output(formula)
+
+def call(x):
+    nll = np.zeros(1)
+    launch(nll, np.zeros((1, 1)), np.ones((1, 1)), np.full((1, 1), x), 1.0)
+    return nll[0]
+"""
+RUN = {
+    "plugin": lambda path: plugin.load([path]),
+    "gradcheck": lambda path: user.load(f"{path}:call"),
+    "race": lambda path: race_call.load(f"{path}:call", own_folder=False),
+}
+
+
+def run_and_import(folder, run_first):
+    """Let each command run its file of this turn, import that of the other, and call what is compiled in each."""
+    sys.path.append(folder)
+    for command, run in RUN.items():
+        for turn in (True, False):
+            path = f"{folder}/{command}_{turn}.py"
+            run(Path(path)) if turn == run_first else importlib.import_module(f"{command}_{turn}")
+            (module,) = {id(m): m for m in sys.modules.values() if getattr(m, "__file__", "") == path}.values()
+            assert module.call(1.0) == 2.0
+    # a name of its own in each process
+    assert import_file(Path(folder, "of-an-op.py"), f"of_an_op_{run_first}").call(1.0) == 2.0
+
+
+def test_a_file_can_be_imported_after_a_command_has_run_it_and_the_reverse(tmp_path):
+    for name in [f"{command}_{turn}" for command in RUN for turn in (True, False)]:
+        (tmp_path / f"{name}.py").write_text(PLAIN)
+    (tmp_path / "of-an-op.py").write_text(SPECIALISED)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    for turn in (True, False):
+        script = f"import test_disk_cache; test_disk_cache.run_and_import({str(tmp_path)!r}, {turn})"
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+
+
+def forget(path):
+    for name, module in list(sys.modules.items()):
+        if getattr(module, "__file__", None) == str(path):
+            del sys.modules[name]
+
+
+def test_a_file_that_bears_the_name_of_another_module_does_not_replace_it(tmp_path):
+    for name in ("queue", "wave"):  # wave is imported by nothing
+        path = tmp_path / f"{name}.py"
+        path.write_text("def call(x):\n    return x + 1\n")
+        for run in RUN.values():
+            run(path)
+            assert getattr(sys.modules.get(name), "__file__", None) != str(path)
+            forget(path)

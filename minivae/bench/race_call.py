@@ -61,12 +61,22 @@ def _load_file(path, own_folder):
     folder, name = os.path.split(os.path.abspath(path))
     if own_folder:
         sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location("_race_" + name[:-3], path)
+    spec = importlib.util.spec_from_file_location(_module_name(path, name[:-3]), path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _module_name(path, stem):
+    """Return the name that `import` gives a file in its folder, or one of its own where another module has that name.
+
+    Numba's cache on disk loads a function into the module of the name that it had when it was compiled.
+    """
+    found = importlib.util.find_spec(stem) if stem.isidentifier() and stem not in sys.modules else None
+    own = found is not None and found.origin is not None and os.path.realpath(found.origin) == os.path.realpath(path)
+    return stem if own else "_race_" + stem
 
 
 def describe(error):

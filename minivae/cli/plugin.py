@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import UsageError
+from ..gradcheck.import_file import import_file
 
 
 def load(paths: list[Path] | None) -> None:
@@ -21,13 +21,9 @@ def load(paths: list[Path] | None) -> None:
         loaded = sys.modules.get(name)
         if loaded is not None and loaded.__file__ == str(path.resolve()):
             continue
-        spec = spec_from_file_location(name, path.resolve())
-        module = module_from_spec(spec)  # type: ignore[arg-type]
-        sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)  # type: ignore[union-attr]
+            sys.modules[name] = import_file(path, name)
         except Exception as error:
-            del sys.modules[name]
             raise UsageError(f"--plugin {path}: it raises {type(error).__name__}: {error}") from error
 
 

@@ -9,7 +9,6 @@ the full protocol.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import os
 import sys
@@ -24,6 +23,7 @@ import numpy as np
 from ..errors import UsageError
 from . import frameworks, precision
 from .adapter import Adapter
+from .import_file import import_file
 from .problem import Arrays, Problem, Settings, random_upstream
 from .target import Target, call, describe, is_layer, module_of, recognise, recognise_forward
 
@@ -121,17 +121,12 @@ def _load_file(path: Path) -> Any:
     name = "_minivae_gradcheck_" + str(path.resolve()).replace(os.sep, "_").replace(".", "_")
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     with _on_path(str(path.resolve().parent)):
-        sys.modules[spec.name] = module  # dataclasses and pickle look their module up there
         try:
-            spec.loader.exec_module(module)
+            sys.modules[name] = import_file(path, name)
         except (Exception, SystemExit) as error:
-            del sys.modules[spec.name]
             raise UsageError(f"{path} cannot be imported: {describe(error)}") from error
-    return module
+    return sys.modules[name]
 
 
 def _load_module(name: str) -> Any:
