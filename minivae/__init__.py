@@ -31,6 +31,7 @@ _HOME = {
     "History": "training.history",
     "Diverged": "training.guard",
     "Dataset": "datasets.load",
+    "Columns": "datasets.columns",
     "Scale": "datasets.scale",
     "load": "datasets.load",
     "choose_likelihood": "datasets.choose",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .article.equations import explain
     from .backend import Backend
     from .datasets.choose import choose_likelihood
+    from .datasets.columns import Columns
     from .datasets.load import Dataset, load
     from .datasets.scale import Scale
     from .distributed.mpi import ranks
