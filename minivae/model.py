@@ -49,6 +49,11 @@ def explained(X: Any) -> Array:
     return getattr(X, "X", X)
 
 
+def mask_of(X: Any) -> Array | None:
+    """The mask (B, D) uint8 of a `Batch`; None where every cell was observed."""
+    return getattr(X, "mask", None)
+
+
 def locked(call: Callable[P, R]) -> Callable[P, R]:
     """Let one thread at a time into a method of a model, or a function whose first argument is one."""
 
@@ -237,7 +242,8 @@ class Model:
         Z, kl_rows, kl_dims = self.posterior.forward(H, eps)
         out = self.decoder.forward(Z.reshape(S * B, L))
         d_params = self.scratch_d_params if d_params is None else d_params
-        return self.loss_fn.forward(out, explained(X), (kl_rows, kl_dims), beta, free_bits, d_params, training, weights)
+        terms = (kl_rows, kl_dims), beta, free_bits, d_params, training, weights
+        return self.loss_fn.forward(out, explained(X), *terms, mask_of(X))
 
     def backward(self) -> None:
         """Write the loss's gradient with respect to every parameter (eq. 13, 24), from what `forward` left."""
@@ -260,7 +266,7 @@ class Model:
         Both are scratch. Nothing else is changed.
         """
         nll, d_out = self.workspace.take("nll", (out.shape[0],)), self.workspace.take("d_out", out.shape)
-        self.likelihood.nll_and_grad(nll, d_out, self.scratch_d_params, out, explained(X), weight)
+        self.likelihood.nll_and_grad(nll, d_out, self.scratch_d_params, out, explained(X), weight, mask_of(X))
         return nll, d_out
 
     # ---- the objective, and a step down it ----------------------------------------------------------------------

@@ -153,7 +153,7 @@ def test_a_likelihood_with_a_colon_is_no_code_of_the_users(name):
 
 def test_list():
     code, out = run("--list", "likelihoods.bernoulli")
-    assert code == 0 and out.split() == [f"likelihoods.bernoulli.{kind}" for kind in ("mean", "rows", "far")]
+    assert code == 0 and out.split() == [f"likelihoods.bernoulli.{kind}" for kind in ("mean", "rows", "far", "missing")]
 
 
 def test_mutate_parity_and_seeds_as_json():

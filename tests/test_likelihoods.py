@@ -237,9 +237,9 @@ def form(name):
     return name.replace("0.3", "σ").replace(":5", ":K")
 
 
-def make(name, kernels="fused", features=D, own=None):
+def make(name, kernels="fused", features=D, own=None, dtype="float64"):
     """A likelihood in float64 with its own tensors, and the buffer that holds them."""
-    likelihood = likelihoods.make(name, Backend("numpy", kernels, "float64"), features)
+    likelihood = likelihoods.make(name, Backend("numpy", kernels, dtype), features)
     buffer = ParameterBuffer(likelihood.backend, likelihood.parameters(), likelihood.fitted())
     tensors = {**buffer.views, **buffer.fitted}
     likelihood.bind(tensors)
@@ -248,13 +248,13 @@ def make(name, kernels="fused", features=D, own=None):
     return likelihood, buffer
 
 
-def evaluate(likelihood, buffer, out, X, weight=1.0, training=False):
+def evaluate(likelihood, buffer, out, X, weight=1.0, training=False, mask=None):
     """(nll_rows, d_out, d_params), everything poisoned before; training: as a training step does, which counts."""
     nll, d_out = np.full(len(out), np.nan), np.full_like(out, np.nan)
     buffer.grad[...] = np.nan
     d_params = likelihood.destinations(buffer.grads, counted=training)
     closed = training and likelihood.closed_form
-    (likelihood.fitted_nll_and_grad if closed else likelihood.nll_and_grad)(nll, d_out, d_params, out, X, weight)
+    (likelihood.fitted_nll_and_grad if closed else likelihood.nll_and_grad)(nll, d_out, d_params, out, X, weight, mask)
     if closed:
         likelihood.fit(d_params)
     return nll, d_out, {name: grad.copy() for name, grad in buffer.grads.items()}
@@ -330,13 +330,67 @@ def test_a_pass_leaves_nothing_behind_in_the_likelihood(name):
         np.testing.assert_equal(ours, theirs)
 
 
+MASK = (np.arange(B * D).reshape(B, D) % 3 != 1).astype(np.uint8)
+MASK[0], MASK[-1] = 0, 1  # a row of nothing, a row without a gap
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", CASES)
-def test_a_mask_is_refused_as_long_as_no_kernel_takes_one(name):
-    (likelihood, buffer), X = make(name), CASES[name].X
-    out, mask = np.zeros((B, likelihood.width)), np.ones(X.shape, np.uint8)
-    with pytest.raises(UsageError, match="mask"):
-        d_params = likelihood.destinations(buffer.grads)
-        likelihood.nll_and_grad(np.zeros(B), np.zeros_like(out), d_params, out, X, 1.0, mask)
+def test_a_mask_of_ones_gives_the_bits_of_none(name, dtype, training):
+    (likelihood, buffer), X = make(name, dtype=dtype), CASES[name].X.astype(dtype)
+    out, weight = (3 * RNG.normal(size=(S * B, likelihood.width))).astype(dtype), RNG.random((S, B)).astype(dtype)
+    runs = [evaluate(likelihood, buffer, out, X, weight, training, mask) for mask in (None, np.ones(X.shape, np.uint8))]
+    for plain, ones in zip(*runs, strict=True):
+        np.testing.assert_equal(ones, plain)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+@pytest.mark.parametrize("name", CASES)
+def test_what_stands_under_the_mask_never_changes_a_bit(name, kernels, training):
+    (likelihood, buffer), X = make(name, kernels), CASES[name].X
+    out, weight, found = 3 * RNG.normal(size=(S * B, likelihood.width)), RNG.random((S, B)), []
+    hidden = np.tile(np.repeat(MASK[:, None], likelihood.width // D, axis=1).reshape(B, -1), (S, 1)) == 0
+    for under in (0.0, 1e30, np.nan, np.inf):
+        for outputs in (1.0, np.nan):
+            there = np.where(hidden, outputs, out)
+            found.append(evaluate(likelihood, buffer, there, np.where(MASK, X, under), weight, training, MASK))
+    for other in found[1:]:
+        for ours, theirs in zip(other, found[0], strict=True):
+            np.testing.assert_equal(ours, theirs)
+    assert np.isfinite(found[0][0]).all() and (found[0][1][hidden] == 0).all()
+
+
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_masked_nll_is_scipys_sum_over_the_observed_cells(name, kernels):
+    likelihood, buffer = make(name, kernels)
+    out, X = 4 * RNG.normal(size=(S * B, likelihood.width)), CASES[name].X
+    nll, d_out, _ = evaluate(likelihood, buffer, out, X, mask=MASK)
+    cells = CASES[name].oracle(out.reshape(S, B, -1), X)
+    assert_matches(nll, (cells * MASK).sum(axis=2).ravel(), np.abs(cells).sum(axis=2).max())
+    plain = evaluate(likelihood, buffer, out, X)[1]
+    shown = np.tile(np.repeat(MASK[:, None], likelihood.width // D, axis=1).reshape(B, -1), (S, 1)) == 1
+    np.testing.assert_array_equal(d_out[shown], plain[shown])
+
+
+def test_the_variance_of_gaussian_optimal_is_the_mean_over_the_observed_cells():
+    (likelihood, buffer), X = make("gaussian:optimal"), CASES["gaussian:optimal"].X
+    out, weight = RNG.normal(size=(S * B, D)), RNG.random((S, B))
+    nll, _, _ = evaluate(likelihood, buffer, out, X, weight, True, MASK)
+    error = (out.reshape(S, B, D) - X) ** 2 * MASK
+    variance = np.sum(weight[:, :, None] * error) / np.sum(weight[:, :, None] * MASK)
+    assert_sums(np.exp(likelihood.logvar), variance, of="sums")
+    expected = 0.5 * (error / variance + MASK * np.log(2 * np.pi * variance)).sum(axis=2)
+    assert_sums(nll, expected.ravel(), of="sums")
+
+
+def test_a_likelihood_without_a_neutral_cell_takes_no_mask(monkeypatch):
+    monkeypatch.setattr(likelihoods.unit.Bernoulli, "neutral", None)
+    likelihood, buffer = make("bernoulli")
+    with pytest.raises(UsageError, match="takes no missing values"):
+        evaluate(likelihood, buffer, np.zeros((B, D)), CASES["bernoulli"].X, mask=MASK)
 
 
 @pytest.mark.parametrize("name", CASES)

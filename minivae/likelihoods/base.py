@@ -15,7 +15,6 @@ import numpy as np
 from .. import checks
 from ..backend import Array, Backend
 from ..buffers import Shape
-from ..errors import UsageError
 
 # How each is asked for: name → class, filled by `named`. A letter of ARGUMENTS stands for a number of the caller's.
 LIKELIHOODS: dict[str, type[Likelihood]] = {}
@@ -35,6 +34,8 @@ class Likelihood:
     clamped     (1,) int64: how many outputs training steps have clamped since someone set it to 0; None without clamps
     integer     whether it explains integers, which a scale would change
     closed_form whether training fits something of it in closed form: see `fitted_nll_and_grad`
+    neutral     (raw outputs, x) of a cell whose loss is `neutral_nll()`, for missing values (`masked.py`); None: it
+                takes none
     """
 
     name: str
@@ -45,6 +46,7 @@ class Likelihood:
     clamped: Array | None = None
     integer = False
     closed_form = False
+    neutral: tuple[float, float] | None = None
 
     def __init__(self, backend: Backend, features: int):
         self.backend, self.features = backend, features
@@ -109,7 +111,7 @@ class Likelihood:
         weight     a number, or (S, B)
         d_params   as `destinations` makes it; gradients are overwritten, to "clamped" the number of clamped outputs is
                    added. Nothing else is written
-        mask       (B, D) uint8, 0 where a value is missing. No kernel takes one yet: UsageError
+        mask       (B, D) uint8, 0 where a value is missing, which is then not looked at: `masked.nll_and_grad`
         """
         raise NotImplementedError
 
@@ -132,6 +134,22 @@ class Likelihood:
     def fit(self, statistics: Mapping[str, Array]) -> None:
         """Set `fitted()` to its best for the rows that the statistics are means over."""
 
+    def neutral_nll(self) -> Any:
+        """−ln p of the neutral cell: a number, or (1,) on the device."""
+        return 0.0
+
+    def neutral_outputs(self, k: int, outputs: float) -> Any:
+        """The k raw outputs of the neutral cell, as a number or (k, 1)."""
+        return outputs
+
+    def leave_out(
+        self, nll_rows: Array, d_out: Array, d_params: dict[str, Array], weight: Any, missing: Array, fitted: bool
+    ) -> None:
+        """Take the neutral cells, missing (B,) of each row, out of what `nll_and_grad` has written."""
+        nll = self.neutral_nll()
+        if not isinstance(nll, float) or nll:
+            nll_rows.reshape(-1, missing.size)[...] -= nll * missing
+
     def mean(self, out: Array) -> Array:
         """out (R, width) → E[x|z] (R, D)."""
         raise NotImplementedError
@@ -152,12 +170,6 @@ def named(form: str) -> Callable[[type[L]], type[L]]:
         return cls
 
     return add
-
-
-def no_mask(mask: Array | None) -> None:
-    """Raise UsageError for a mask, which no kernel takes yet."""
-    if mask is not None:
-        raise UsageError("mask: no likelihood takes a mask of missing values yet; leave such rows out, or fill them")
 
 
 def blocks(X: Any) -> Iterator[Any]:

@@ -15,7 +15,8 @@ from ..buffers import Shape
 from ..errors import UsageError
 from ..kernels.negative_binomial import LOGTHETA_MAX, LOGTHETA_MIN, TABLE_ROWS
 from ..kernels.poisson import LOGRATE_MAX
-from .base import Likelihood, holds_integers, named, no_mask
+from .base import Likelihood, holds_integers, named
+from .masked import takes_mask
 
 MOST_CLASSES = 1 << 24  # integers that float32 holds
 
@@ -46,6 +47,7 @@ class Categorical(_Integers):
     """
 
     domain = "classes"
+    neutral = -1000.0, 0.0
 
     def __init__(self, backend: Backend, features: int, classes: int):
         super().__init__(backend, features)
@@ -71,9 +73,12 @@ class Categorical(_Integers):
             fits = f"take 'categorical:{high + 1:.0f}'" if high < MOST_CLASSES else "take 'poisson' if they are counts"
         raise UsageError(f"likelihood {self.name!r} explains the integers 0 … {self.classes - 1}, and {came}: {fits}")
 
+    @takes_mask
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        no_mask(mask)
         self.backend.ops.categorical(nll_rows, d_out, self.scratch, out, X, weight)
+
+    def neutral_outputs(self, k, outputs):
+        return self.backend.xp.arange(k).reshape(-1, 1) * outputs  # all of the probability to class 0
 
     def probabilities(self, out: Array) -> Array:
         """ρ (R, K, D)."""
@@ -97,6 +102,7 @@ class Categorical(_Integers):
 class _Counts(_Integers):
     domain = "counts"
     clamps = True
+    neutral = -1000.0, 0.0
 
     def check(self, X: Any) -> None:
         """Whole numbers from 0 on."""
@@ -132,8 +138,8 @@ class Poisson(_Counts):
 
     name = "poisson"
 
+    @takes_mask
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        no_mask(mask)
         self.backend.ops.poisson(nll_rows, d_out, d_params["clamped"], out, X, weight)
 
     def quantile(self, u, mean):
@@ -170,8 +176,8 @@ class NegativeBinomial(_Counts):
     def bind(self, tensors):
         self.logtheta = tensors["logtheta"]
 
+    @takes_mask
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        no_mask(mask)
         self.backend.ops.negative_binomial(
             nll_rows, d_out, d_params["logtheta"], d_params["clamped"], self.table, out, self.logtheta, X, weight
         )

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ..backend import Array, Backend
 from ..buffers import Shape
 from ..errors import UsageError
-from ..kernels.gaussian import LOGVAR_MAX, LOGVAR_MIN
+from ..kernels.gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
 from ..kernels.gaussian_optimal import VARIANCE_MAX, VARIANCE_MIN
-from ..kernels.laplace import LOGSCALE_MAX, LOGSCALE_MIN
-from .base import Likelihood, named, no_mask
+from ..kernels.laplace import LN_2, LOGSCALE_MAX, LOGSCALE_MIN
+from .base import Likelihood, named
+from .masked import takes_mask
+
+
+def _weighted(weight: Any, of_rows: Array, R: int) -> Any:
+    """Σ_r weight_r of_rows_r in float64, of_rows (B,), R = S·B rows."""
+    if getattr(weight, "ndim", 0):
+        return (weight.reshape(-1, of_rows.size) * of_rows).sum(dtype="float64")
+    return weight * (R // of_rows.size) * of_rows.sum(dtype="float64")
 
 
 class _MeanAndScale(Likelihood):
@@ -18,6 +27,7 @@ class _MeanAndScale(Likelihood):
 
     is_density = True
     clamps = True
+    neutral = 0.0, 0.0
 
     @property
     def width(self) -> int:
@@ -37,9 +47,12 @@ class Gaussian(_MeanAndScale):
     name = "gaussian"
     noise = "normal"
 
+    @takes_mask
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        no_mask(mask)
         self.backend.ops.gaussian(nll_rows, d_out, d_params["clamped"], out, X, weight)
+
+    def neutral_nll(self):
+        return 0.5 * LN_2PI
 
     def draw(self, out, noise):
         xp, D = self.backend.xp, self.features
@@ -52,6 +65,7 @@ class GaussianFixed(Likelihood):
 
     is_density = True
     noise = "normal"
+    neutral = 0.0, 0.0
 
     def __init__(self, backend: Backend, features: int, sigma: float):
         super().__init__(backend, features)
@@ -60,9 +74,12 @@ class GaussianFixed(Likelihood):
         self.sigma = float(sigma)
         self.name = f"gaussian:{self.sigma!r}"
 
+    @takes_mask
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        no_mask(mask)
         self.backend.ops.gaussian_fixed(nll_rows, d_out, out, X, weight, self.sigma)
+
+    def neutral_nll(self):
+        return 0.5 * LN_2PI + math.log(self.sigma)
 
     def mean(self, out):
         return out
@@ -82,6 +99,7 @@ class GaussianShared(Likelihood):
     name = "gaussian:shared"
     is_density = True
     noise = "normal"
+    neutral = 0.0, 0.0
     clamps = True
     logvar: Array
 
@@ -91,11 +109,20 @@ class GaussianShared(Likelihood):
     def bind(self, tensors):
         self.logvar = tensors["logvar"]
 
+    @takes_mask
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        no_mask(mask)
         self.backend.ops.gaussian_shared(
             nll_rows, d_out, d_params["logvar"], d_params["clamped"], out, self.logvar, X, weight
         )
+
+    def neutral_nll(self):
+        return 0.5 * (LN_2PI + self.backend.xp.clip(self.logvar, LOGVAR_MIN, LOGVAR_MAX))
+
+    def leave_out(self, nll_rows, d_out, d_params, weight, missing, fitted):
+        super().leave_out(nll_rows, d_out, d_params, weight, missing, fitted)
+        s, d_logvar = self.logvar, d_params["logvar"]
+        inside = (s >= LOGVAR_MIN) & (s <= LOGVAR_MAX)
+        d_logvar -= inside * 0.5 * _weighted(weight, missing, nll_rows.size)
 
     def mean(self, out):
         return out
@@ -133,11 +160,29 @@ class GaussianOptimal(GaussianShared):
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
         super().nll_and_grad(nll_rows, d_out, {**d_params, "logvar": self.d_logvar}, out, X, weight, mask)
 
+    @takes_mask
     def fitted_nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        no_mask(mask)
         self.backend.ops.gaussian_optimal(
             nll_rows, d_out, d_params["squared_error"], d_params["clamped"], out, X, weight
         )
+
+    def leave_out(self, nll_rows, d_out, d_params, weight, missing, fitted):
+        """In training σ̂² was the mean over all cells: every factor and term below is exact where none is missing."""
+        if not fitted:
+            super().leave_out(nll_rows, d_out, {**d_params, "logvar": self.d_logvar}, weight, missing, fitted)
+            return
+        xp, D, error = self.backend.xp, self.features, d_params["squared_error"]
+        total = _weighted(weight, xp.ones(missing.shape), nll_rows.size) * D
+        before = xp.clip(error, VARIANCE_MIN, VARIANCE_MAX)
+        d_params["clamped"] -= before != error
+        error /= xp.maximum(1 - _weighted(weight, missing, nll_rows.size) / total, 1e-300)
+        after = xp.clip(error, VARIANCE_MIN, VARIANCE_MAX)
+        d_params["clamped"] += after != error
+        ratio, constant = before / after, 0.5 * (LN_2PI + xp.log(before))
+        nll = nll_rows.reshape(-1, missing.size)
+        nll += (ratio - 1) * (nll - D * constant) + 0.5 * D * xp.log(after / before)
+        nll -= missing * (constant + 0.5 * xp.log(after / before))
+        d_out *= ratio.astype(d_out.dtype)
 
     def fit(self, statistics):
         xp = self.backend.xp
@@ -154,9 +199,12 @@ class Laplace(_MeanAndScale):
     name = "laplace"
     noise = "uniform"
 
+    @takes_mask
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        no_mask(mask)
         self.backend.ops.laplace(nll_rows, d_out, d_params["clamped"], out, X, weight)
+
+    def neutral_nll(self):
+        return LN_2
 
     def draw(self, out, noise):
         """By the inverse distribution function: m − b sign(t) ln(1 − 2|t|), t = u − ½."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..errors import UsageError, UsageWarning
 from ..kernels import continuous_bernoulli
-from .base import Likelihood, blocks, holds_integers, named, no_mask
+from .base import Likelihood, blocks, holds_integers, named
+from .masked import takes_mask
 
 
 class _Unit(Likelihood):
@@ -40,6 +41,7 @@ class Bernoulli(_Unit):
     is_density = False
     domain = "binary"
     noise = "uniform"
+    neutral = 1000.0, 1.0
 
     def warn(self, between, ends):
         if between:
@@ -51,8 +53,8 @@ class Bernoulli(_Unit):
                 stacklevel=4,
             )
 
+    @takes_mask
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        no_mask(mask)
         self.backend.ops.bernoulli(nll_rows, d_out, out, X, weight)
 
     def mean(self, out):
@@ -73,6 +75,7 @@ class ContinuousBernoulli(_Unit):
     is_density = True
     domain = "unit"
     noise = "uniform"
+    neutral = 0.0, 0.5
 
     def warn(self, between, ends):
         if not between and ends:
@@ -83,8 +86,8 @@ class ContinuousBernoulli(_Unit):
                 stacklevel=4,
             )
 
+    @takes_mask
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        no_mask(mask)
         self.backend.ops.continuous_bernoulli(nll_rows, d_out, out, X, weight)
 
     def mean(self, out):

@@ -124,12 +124,14 @@ class ELBO:
         d_params: dict[str, Array],
         training: bool,
         weights: Array | None = None,
+        mask: Array | None = None,
     ) -> Terms:
         """out (S·B, width), X (B, D), kl (rows (B,), dims (L,)) → the terms (eq. 13). A sample's weight is 1/(B·S).
 
         Loss and gradient are one pass: d_out stays for `backward`, the likelihood's own gradients go to d_params.
         training   take the likelihood as a training step does: what has a closed form is fitted to the batch
         weights    (B,) of the rows, times 1/(B·S); the terms of a row are multiplied by its weight
+        mask       (B, D) uint8, 0 where a value is missing: nll is the sum over the others
         """
         B = X.shape[0]
         S = out.shape[0] // B
@@ -140,7 +142,7 @@ class ELBO:
             weight[...] = weights / (B * S)
         p = self.likelihood
         nll_and_grad = p.fitted_nll_and_grad if training and p.closed_form else p.nll_and_grad
-        nll_and_grad(nll.reshape(S * B), self.d_out, d_params, out, X, weight)
+        nll_and_grad(nll.reshape(S * B), self.d_out, d_params, out, X, weight, mask)
         self.beta, self.free_bits, self.weights = beta, free_bits, weights
         if weights is not None:
             nll, kl = nll * weights, (kl[0] * weights, kl[1])

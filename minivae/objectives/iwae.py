@@ -77,24 +77,25 @@ class IWAE(ELBO):
         d_params: dict[str, Array],
         training: bool,
         weights: Array | None = None,
+        mask: Array | None = None,
     ) -> Terms:
         """As `ELBO.forward`, for eq. 12 (K = 1) and Burda et al. 2016.
 
         The weights are known only after every loss, so `backward` computes d_out, and counts what is clamped.
         """
         uncounted = d_params | {"clamped": self.workspace.take("uncounted", (1,), np.int64)}
-        terms = super().forward(out, X, kl, beta, 0.0, uncounted, training, weights)
+        terms = super().forward(out, X, kl, beta, 0.0, uncounted, training, weights, mask)
         log_w, self.weight, bound = self.posterior.log_weights(self.nll, beta)
         if weights is not None:
             self.weight *= weights
             bound *= weights
-        self.out, self.X, self.d_params = out, X, d_params
+        self.out, self.X, self.mask, self.d_params = out, X, mask, d_params
         return WeightedTerms(terms, log_w, bound)
 
     def backward(self) -> Array:
         """The likelihood once more, with the weights (Burda et al. 2016), which its own gradients carry as well."""
         nll = self.nll.reshape(self.nll.size)
-        self.likelihood.nll_and_grad(nll, self.d_out, self.d_params, self.out, self.X, self.weight)
+        self.likelihood.nll_and_grad(nll, self.d_out, self.d_params, self.out, self.X, self.weight, self.mask)
         return self.d_out
 
     def backward_posterior(self, dZ: Array) -> Array:

@@ -230,12 +230,13 @@ def posterior(beta: float, free_bits: float) -> Build:
 # ---- likelihoods ----------------------------------------------------------------------------------------------------
 
 
-def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool = True) -> Build:
+def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool = True, missing: bool = False) -> Build:
     """f = Σ_r weight_r nll_r as a function of the raw outputs and the likelihood's own parameters.
 
     weights      "mean": one number for all rows; "rows": one for each row
     spread       scale of the raw outputs
     in_training  whether closed-form parameters are fitted to the batch
+    missing      whether some of the values are missing; NaN stands there
     """
 
     def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
@@ -246,6 +247,10 @@ def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool =
         d_params = q.destinations(buffer.grads)
         exact = VAE(D, L, (), likelihood=name, backend=_exact()).likelihood
         X = _drawn(backend, rng, exact, 0.7 * rng.normal(size=(n, q.width)))
+        mask = None
+        if missing:
+            gaps = np.arange(n * D).reshape(n, D) % 3 == 1
+            mask, X = backend.asarray(1 - gaps, np.uint8), backend.asarray(np.where(gaps, np.nan, backend.to_host(X)))
         out0 = spread * rng.normal(size=(S * n, q.width))
 
         def run(inputs: Arrays, weight: np.ndarray) -> tuple[Array, Array]:
@@ -256,7 +261,7 @@ def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool =
             nll, d_out = _poison(backend, (S * n,)), _poison(backend, out.shape)
             given = float(weight.flat[0]) if weights == "mean" else _own(backend, weight.reshape(S, n))
             nll_and_grad = q.fitted_nll_and_grad if in_training and q.closed_form else q.nll_and_grad
-            nll_and_grad(nll, d_out, d_params, out, X, given)
+            nll_and_grad(nll, d_out, d_params, out, X, given, mask)
             return nll, d_out
 
         def forward(inputs: Arrays) -> Arrays:

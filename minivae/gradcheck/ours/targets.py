@@ -68,6 +68,8 @@ def walk() -> list[Target]:
         found.append(Target(f"likelihoods.{name}.mean", likelihood(name, weights="mean")))
         found.append(Target(f"likelihoods.{name}.rows", likelihood(name, weights="rows")))
         found.append(Target(f"likelihoods.{name}.far", likelihood(name, weights="rows", spread=12.0)))
+        if cls.neutral is not None:
+            found.append(Target(f"likelihoods.{name}.missing", likelihood(name, weights="rows", missing=True)))
         if cls.closed_form:
             found.append(Target(f"likelihoods.{name}.kept", likelihood(name, weights="rows", in_training=False)))
     for name in likelihood_names():

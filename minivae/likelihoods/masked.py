@@ -1,0 +1,58 @@
+"""masked: −ln p(x_observed|z), the sum over the cells of a row that were observed (0 in the mask: missing).
+
+The kernel of the likelihood runs as it is, on copies in which every missing cell holds the likelihood's *neutral* cell:
+raw outputs and a value whose loss is known, 0 or a constant. Then the constants are taken off again, and the slopes of
+missing cells become 0. So what stands under the mask is never read, a mask of ones gives the bits that no mask gives
+(x − 0 and x + 0 are x), a pass without a mask costs nothing, and one function serves every likelihood and device.
+
+Shapes as in `base.py`; mask (B, D) uint8; k = width/D outputs of each feature, in blocks of D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from ..backend import Array
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from .base import Likelihood
+
+
+def takes_mask(nll_and_grad: Callable[..., None]) -> Callable[..., None]:
+    """Decorator of a likelihood's `nll_and_grad` or `fitted_nll_and_grad`, which then need not look at the mask."""
+
+    @wraps(nll_and_grad)
+    def over_observed(
+        self: Likelihood,
+        nll_rows: Array,
+        d_out: Array,
+        d_params: dict[str, Array],
+        out: Array,
+        X: Array,
+        weight: Any,
+        mask: Array | None = None,
+    ) -> None:
+        if mask is None:
+            nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight)
+            return
+        if self.neutral is None:
+            raise UsageError(
+                f"likelihood {self.name!r} takes no missing values: its class has no `neutral` cell "
+                "(minivae/likelihoods/base.py); leave such rows out, or fill them"
+            )
+        xp, (B, D) = self.backend.xp, X.shape
+        seen = mask != 0
+        outputs, x = self.neutral
+        blocks = out.reshape(-1, B, out.shape[1] // D, D)
+        hidden = xp.where(seen[:, None], blocks, self.neutral_outputs(blocks.shape[2], outputs)).astype(out.dtype)
+        values = xp.where(seen, X, x).astype(X.dtype)
+        nll_and_grad(self, nll_rows, d_out, d_params, hidden.reshape(out.shape), values, weight)
+        slopes = d_out.reshape(blocks.shape)
+        slopes[...] = xp.where(seen[:, None], slopes, 0)
+        missing = D - seen.sum(axis=1).astype(X.dtype)
+        self.leave_out(nll_rows, d_out, d_params, weight, missing, nll_and_grad.__name__ != "nll_and_grad")
+
+    return over_observed
