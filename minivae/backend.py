@@ -40,7 +40,7 @@ class Backend:
     kernels  "fused" (hand-written kernels, one pass over memory) or "reference" (plain array code, the specification)
     dtype    "float32" or "float64"
     gemm     whose matrix products, on the CPU: "numpy" (the BLAS that NumPy has), "mkl" (extra `mkl`) or "auto" (MKL
-             where it is installed); None takes $MINIVAE_GEMM where that is set, else "auto". See `matmul/`
+             on Intel's processors, where it is installed); None takes $MINIVAE_GEMM, or else "auto". See `matmul/`
 
     tf32     whether a GPU may keep 10 bits of each float32 factor of a product, which is faster and coarser
 

@@ -298,12 +298,25 @@ def test_the_environment_chooses_the_provider_where_no_argument_does(monkeypatch
     assert mv.Backend("numpy", gemm="numpy").provider.name == "numpy"
 
 
-def test_auto_takes_mkl_where_it_is_installed(monkeypatch):
+@pytest.mark.parametrize("vendor", ["GenuineIntel", "AuthenticAMD", ""])
+def test_auto_takes_mkl_where_it_is_installed_and_the_processor_is_intels(monkeypatch, vendor):
     monkeypatch.delenv("MINIVAE_GEMM", raising=False)
-    installed = mkl.library() is not None and _pool.AVAILABLE
-    assert mv.Backend("numpy").provider.name == ("mkl" if installed else "numpy")
+    monkeypatch.setattr(mkl, "vendor", lambda: vendor)
+    taken = mkl.library() is not None and _pool.AVAILABLE and vendor == "GenuineIntel"
+    assert mv.Backend("numpy").provider.name == ("mkl" if taken else "numpy")
     monkeypatch.setattr(mkl, "library", lambda: None)
     assert mv.Backend("numpy").provider.name == "numpy"
+
+
+@pytest.mark.parametrize("vendor", ["GenuineIntel", "AuthenticAMD"])
+def test_the_vendor_is_what_the_processor_says(monkeypatch, tmp_path, vendor):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nmodel name\t: Intel or AMD\n")
+    monkeypatch.setattr(mkl, "CPUINFO", cpuinfo)
+    assert mkl.vendor() == vendor
+    monkeypatch.setattr(mkl, "CPUINFO", tmp_path / "none")
+    monkeypatch.setattr(mkl.platform, "processor", lambda: f"x86_64 Family 6 Model 143 Stepping 8, {vendor}")
+    assert mkl.vendor() == vendor
 
 
 def test_mkl_that_is_not_there_is_an_error_that_says_what_to_install(monkeypatch):

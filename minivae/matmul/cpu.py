@@ -33,7 +33,7 @@ class Provider:
 
 
 def choose(name: str | None) -> Provider:
-    """The provider called `name`; None: $MINIVAE_GEMM, or "auto": MKL where it is installed and shareable."""
+    """The provider called `name`; None: $MINIVAE_GEMM, or "auto": MKL on Intel's processors, if installed."""
     source = ""
     if name is None:
         name = os.environ.get("MINIVAE_GEMM") or "auto"
@@ -43,7 +43,7 @@ def choose(name: str | None) -> Provider:
     if name == "auto":
         from ..kernels import _pool
 
-        name = "mkl" if mkl.library() is not None and _pool.AVAILABLE else "numpy"
+        name = "mkl" if _pool.AVAILABLE and mkl.suits() else "numpy"
     return _mkl() if name == "mkl" else _numpy()
 
 

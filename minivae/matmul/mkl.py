@@ -1,5 +1,7 @@
 """mkl: Intel's MKL (extra `mkl`), called by the addresses of its routines. Any x86-64 processor runs it.
 
+gemm="auto" takes it on Intel's processors only: on AMD's it multiplied 0.88 times as fast as NumPy's OpenBLAS.
+
 What has to be right, or it is slower, wrong or not repeatable:
 
     its 32-bit integers and its sequential layer are chosen before any other call, by its own functions;
@@ -17,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, how_to_install
+
+CPUINFO = Path("/proc/cpuinfo")
 
 # The numbers of mkl_service.h
 _LP64, _SEQUENTIAL, _CBWR_AUTO = 0, 1, 2
@@ -39,6 +43,20 @@ def bind() -> tuple[str, Any]:
     mkl.MKL_Get_Version_String(text, len(text))
     version = text.value.decode().split(" for ")[0].strip()
     return version, _gemm.Gemm(mkl.cblas_sgemm, mkl.cblas_dgemm, wide=False)
+
+
+def suits() -> bool:
+    """Whether MKL is installed, and the processor is one of Intel's."""
+    return vendor() == "GenuineIntel" and library() is not None
+
+
+def vendor() -> str:
+    """The maker that an x86 processor names, such as "GenuineIntel" or "AuthenticAMD"; "" where that is unknown."""
+    try:
+        with open(CPUINFO, encoding="utf-8", errors="replace") as file:
+            return next((line.partition(":")[2].strip() for line in file if line.startswith("vendor_id")), "")
+    except OSError:  # Windows, where it ends the description
+        return platform.processor().rpartition(", ")[2]
 
 
 def library() -> Path | None:
