@@ -21,8 +21,9 @@ import math
 import numpy as np
 
 from . import _cuda
-from ._math import exp, kernel, like
+from ._math import exp, like
 from ._op import Op, normal, poison, uniform
+from ._threads import run, share, shared
 
 
 def forward_reference(xp, log_w, weight, bound, nll, Z, eps, H, beta):
@@ -61,12 +62,12 @@ def backward_reference(xp, dH, dZ, eps, sigma, Z, weight, beta):
     dH[:, L:] = 0.5 * (sigma * eps * total - count).sum(axis=0)
 
 
-@kernel
-def forward(log_w, weight, bound, nll, Z, eps, H, beta):
-    """The fused `forward_reference`."""
+@shared
+def _forward(log_w, weight, bound, nll, Z, eps, H, beta, t, shares):
     S, B, L = Z.shape
     half_beta, zero = like(H, 0.5 * beta), like(H, 0.0)
-    for i in range(B):
+    start, stop = share(t, shares, B, 1)
+    for i in range(start, stop):
         largest = like(H, -math.inf)
         for k in range(S):
             gap = zero
@@ -83,12 +84,17 @@ def forward(log_w, weight, bound, nll, Z, eps, H, beta):
             weight[k, i] /= total * like(H, B)
 
 
-@kernel
-def backward(dH, dZ, eps, sigma, Z, weight, beta):
-    """The fused `backward_reference`."""
+def forward(log_w, weight, bound, nll, Z, eps, H, beta):
+    """The fused `forward_reference`."""
+    run(_forward, Z.size, log_w, weight, bound, nll, Z, eps, H, beta)
+
+
+@shared
+def _backward(dH, dZ, eps, sigma, Z, weight, beta, t, shares):
     S, B, L = dZ.shape
     half, zero, beta = like(dZ, 0.5), like(dZ, 0.0), like(dZ, beta)
-    for i in range(B):
+    start, stop = share(t, shares, B, 1)
+    for i in range(start, stop):
         for j in range(2 * L):
             dH[i, j] = zero
         for k in range(S):
@@ -97,6 +103,11 @@ def backward(dH, dZ, eps, sigma, Z, weight, beta):
                 d = dZ[k, i, j] + count * Z[k, i, j]
                 dH[i, j] += d
                 dH[i, L + j] += half * (sigma[i, j] * eps[k, i, j] * d - count)
+
+
+def backward(dH, dZ, eps, sigma, Z, weight, beta):
+    """The fused `backward_reference`."""
+    run(_backward, dZ.size, dH, dZ, eps, sigma, Z, weight, beta)
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------
