@@ -1,4 +1,4 @@
-// likelihood: the loops over rows and features (`_likelihood.py`). A likelihood hands in its formula for one feature,
+// likelihood: the loops over rows and features (`_likelihood.py`). Where d_out is null, nll_rows alone is written. A likelihood hands in its formula for one feature,
 // a lambda that returns one of these; it may compute in double whatever `real` is.
 
 template <class T>
@@ -39,7 +39,7 @@ __device__ void rows_of_one_output(
                 d[k] = real(w * at.slope);
                 outside += !at.inside;
             }
-            store(d_out + mine + j, d);
+            if (d_out) store(d_out + mine + j, d);
         });
         nll = row_sum(nll);
         if (threadIdx.x == 0) nll_rows[r] = real(factor * nll + constant);
@@ -68,11 +68,12 @@ __device__ void rows_of_two_outputs(
                 ds[k] = w * at.second;
                 outside += !at.inside;
             }
+            if (!d_out) return;
             store(d_out + mine + j, dy);
             store(d_out + mine + D + j, ds);
         });
         nll = row_sum(nll);
         if (threadIdx.x == 0) nll_rows[r] = nll;
     }
-    add_clamped(clamped, outside);
+    if (clamped) add_clamped(clamped, outside);
 }

@@ -8,6 +8,9 @@ Shapes: rows R = S·B, sample by sample; out, d_out (R, D), or (R, 2D): the firs
 second; X (B, D), row r of `out` belongs to row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B);
 clamped (1,) int64, counts the outputs that were clamped. Nats. dtype: float32 or float64, all the same but `clamped`,
 C-contiguous. A point may compute in float64 whatever the dtype.
+
+Without d_out (None) a kernel writes nll_rows alone: the loop is compiled once more, without the slopes, which the
+compiler then drops from the point.
 """
 
 from typing import Any
@@ -34,11 +37,12 @@ def _one(nll_rows, d_out, clamped, out, X, weight, weight_step, factor, constant
         for j in range(D):
             loss, slope, inside = point(out[r, j], X[b, j])
             nll += loss
-            d_out[r, j] = w * slope
-            outside += not inside
+            if d_out is not None:
+                d_out[r, j] = w * slope
+                outside += not inside
         nll_rows[r] = factor * nll + constant
         count += outside
-    if clamped is not None:
+    if d_out is not None and clamped is not None:
         add(clamped, count)
 
 
@@ -55,12 +59,14 @@ def _two_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, constant
         for j in range(D):
             loss, first, second, inside = point(out[r, j], out[r, D + j], X[b, j])
             nll += loss
-            d_out[r, j] = w * first
-            d_out[r, D + j] = w * second
-            outside += not inside
+            if d_out is not None:
+                d_out[r, j] = w * first
+                d_out[r, D + j] = w * second
+                outside += not inside
         nll_rows[r] = nll + constant
         count += outside
-    add(clamped, count)
+    if d_out is not None:
+        add(clamped, count)
 
 
 def _loop(loop, point):
@@ -124,6 +130,8 @@ def cuda(file, name):
         numbers = [X.dtype.type(x) for x in others[3 + len(counter) :]]
         _cuda.check(X.dtype, nll_rows, d_out, out)
         _cuda.check("int64", *counter)
+        if d_out is None:
+            counter = [None for _ in counter]
         R, (B, D) = out.shape[0], X.shape
         weight = _cuda.row_weight(weight, X.dtype)
         _cuda.launch(

@@ -27,6 +27,7 @@ class Op:
                features; ops on flat arrays take n = S·B·D. Outputs are poisoned with NaN
     outputs    names of the arguments that it overwrites
     updated    names of the arguments that it reads and overwrites
+    optional   names of the outputs that may be None; then nothing but the first output is written
     scratch    names of the arguments that hold anything afterwards
     double     names of the arguments that are float64 whatever the dtype
     cases      the examples there are: activations, kinds of weights, regimes of the formula's branches
@@ -41,6 +42,7 @@ class Op:
     example: Callable[..., tuple[Any, ...]]
     outputs: tuple[str, ...]
     updated: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     scratch: tuple[str, ...] = ()
     double: tuple[str, ...] = ()
     cases: tuple[str, ...] = ("",)

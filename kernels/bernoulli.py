@@ -22,7 +22,7 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     """Per-row −ln p(x|z) and its weighted gradient (eq. 17–19).
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
-    d_logits   (R, D)  out: weight × ∂nll/∂logits
+    d_logits   (R, D)  out: weight × ∂nll/∂logits; None: nll_rows alone is written
     logits     (R, D)
     X          (B, D)  in [0, 1]; B divides R
     weight             the weight of each row in the loss
@@ -32,6 +32,8 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     e = xp.exp(-xp.abs(logits))
     nll = xp.maximum(logits, 0) - logits * X + xp.log1p(e)
     nll_rows.reshape(-1, B)[...] = nll.sum(axis=2)
+    if d_logits is None:
+        return
     rho = xp.where(logits >= 0, 1, e) / (1 + e)
     weight = as_column(weight, B)
     d_logits.reshape(-1, B, D)[...] = weight * (rho - X)
@@ -59,8 +61,8 @@ def example(rng, dtype, S, B, D, case):
 OPS = {
     "bernoulli": Op(
         reference, fused, cuda, example,
-        outputs=("nll_rows", "d_logits"), cases=WEIGHTS,
+        outputs=("nll_rows", "d_logits"), optional=("d_logits",), cases=WEIGHTS,
         scale=lambda nll_rows, d_logits, logits, X, weight: X.shape[1],
-        flops=lambda nll_rows, d_logits, *_: 13 * d_logits.size,
+        flops=lambda nll_rows, d_logits, logits, *_: 13 * logits.size,
     )
 }  # fmt: skip

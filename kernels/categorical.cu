@@ -30,6 +30,7 @@ extern "C" __global__ void categorical(
                 nll += log(total[n]);
                 total[n] = w / total[n];
             }
+            if (!d_logits) return;
             for (int k = 0; k < K; ++k) {
                 const size_t here = mine + (size_t)k * D + j;
                 auto l = load(N, logits + here);

@@ -70,7 +70,7 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     """Per-row −ln p(x|z) and its weighted gradient.
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
-    d_logits   (R, D)  out: weight × ∂nll/∂logits
+    d_logits   (R, D)  out: weight × ∂nll/∂logits; None: nll_rows alone is written
     logits     (R, D)
     X          (B, D)  in [0, 1]; B divides R
     weight             the weight of each row in the loss
@@ -80,6 +80,8 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     a = xp.maximum(xp.abs(logits), SMALLEST)
     G = 0.5 * a + xp.log(-xp.expm1(-a) / a)
     nll_rows.reshape(-1, B)[...] = (G + logits * (0.5 - X)).sum(axis=2)
+    if d_logits is None:
+        return
     d_logits.reshape(-1, B, D)[...] = as_column(weight, B) * (mean(xp, logits) - X)
 
 
@@ -117,8 +119,8 @@ def example(rng, dtype, S, B, D, case):
 OPS = {
     "continuous_bernoulli": Op(
         reference, fused, cuda, example,
-        outputs=("nll_rows", "d_logits"), cases=WEIGHTS,
+        outputs=("nll_rows", "d_logits"), optional=("d_logits",), cases=WEIGHTS,
         scale=lambda nll_rows, d_logits, logits, X, weight: 300 * X.shape[1],
-        flops=lambda nll_rows, d_logits, *_: 55 * d_logits.size,
+        flops=lambda nll_rows, d_logits, logits, *_: 55 * logits.size,
     )
 }  # fmt: skip

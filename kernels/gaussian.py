@@ -33,7 +33,7 @@ def reference(xp, nll_rows, d_out, clamped, out, X, weight):
     """Per-row −ln p(x|z) and its weighted gradient, mean and log-variance from the decoder (eq. 20, 21).
 
     nll_rows   (R,)     out: nats, summed over D, not weighted
-    d_out      (R, 2D)  out: weight × ∂nll/∂out
+    d_out      (R, 2D)  out: weight × ∂nll/∂out; None: nll_rows alone is written
     clamped    (1,)     in and out: the number of clamped log-variances is added
     out        (R, 2D)  mean, then log-variance
     X          (B, D)   any real; B divides R
@@ -41,15 +41,17 @@ def reference(xp, nll_rows, d_out, clamped, out, X, weight):
     """
     B, D = X.shape
     out = out.reshape(-1, B, 2 * D)
-    d_out = d_out.reshape(-1, B, 2 * D)
     mean, logvar = out[:, :, :D], out[:, :, D:]
     c = xp.clip(logvar, LOGVAR_MIN, LOGVAR_MAX)
-    inside = (logvar >= LOGVAR_MIN) & (logvar <= LOGVAR_MAX)
-    clamped += (~inside).sum()
     precision = xp.exp(-c)
     delta = mean - X
     squared = delta * delta * precision
     nll_rows.reshape(-1, B)[...] = (0.5 * (squared + c)).sum(axis=2) + D * 0.5 * LN_2PI
+    if d_out is None:
+        return
+    inside = (logvar >= LOGVAR_MIN) & (logvar <= LOGVAR_MAX)
+    clamped += (~inside).sum()
+    d_out = d_out.reshape(-1, B, 2 * D)
     weight = as_column(weight, B)
     d_out[:, :, :D] = weight * delta * precision
     d_out[:, :, D:] = xp.where(inside, weight * (0.5 * (1 - squared)), 0)
@@ -59,7 +61,7 @@ def fixed_reference(xp, nll_rows, d_mean, mean, X, weight, sigma):
     """Per-row −ln p(x|z) and its weighted gradient for one fixed σ (eq. 22).
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
-    d_mean     (R, D)  out: weight × ∂nll/∂mean
+    d_mean     (R, D)  out: weight × ∂nll/∂mean; None: nll_rows alone is written
     mean       (R, D)
     X          (B, D)  any real; B divides R
     weight             the weight of each row in the loss
@@ -68,6 +70,8 @@ def fixed_reference(xp, nll_rows, d_mean, mean, X, weight, sigma):
     B, D = X.shape
     delta = mean.reshape(-1, B, D) - X
     nll_rows.reshape(-1, B)[...] = 0.5 * ((delta * delta) / sigma**2 + (LN_2PI + 2 * math.log(sigma))).sum(axis=2)
+    if d_mean is None:
+        return
     weight = as_column(weight, B)
     d_mean.reshape(-1, B, D)[...] = weight * delta / sigma**2
 
@@ -130,14 +134,14 @@ def fixed_example(rng, dtype, S, B, D, case):
 OPS = {
     "gaussian": Op(
         reference, fused, cuda, example,
-        outputs=("nll_rows", "d_out"), updated=("clamped",), cases=WEIGHTS,
+        outputs=("nll_rows", "d_out"), updated=("clamped",), optional=("d_out",), cases=WEIGHTS,
         scale=lambda nll_rows, d_out, clamped, out, X, weight: X.shape[1] * math.exp(LOGVAR_MAX),
-        flops=lambda nll_rows, d_out, *_: 8 * d_out.size,
+        flops=lambda nll_rows, d_out, clamped, out, *_: 8 * out.size,
     ),
     "gaussian_fixed": Op(
         fixed_reference, fixed_fused, fixed_cuda, fixed_example,
-        outputs=("nll_rows", "d_mean"), cases=WEIGHTS,
+        outputs=("nll_rows", "d_mean"), optional=("d_mean",), cases=WEIGHTS,
         scale=lambda nll_rows, d_mean, mean, X, weight, sigma: 10 * X.shape[1] / sigma**2,
-        flops=lambda nll_rows, d_mean, *_: 4 * d_mean.size,
+        flops=lambda nll_rows, d_mean, mean, *_: 4 * mean.size,
     ),
 }  # fmt: skip

@@ -32,7 +32,7 @@ extern "C" __global__ void gaussian_shared(
                 squared += delta * delta;
                 dm[k] = scale * delta;
             }
-            store(d_mean + mine + j, dm);
+            if (d_mean) store(d_mean + mine + j, dm);
         });
         squared = row_sum(squared) * precision;
         if (threadIdx.x == 0) {

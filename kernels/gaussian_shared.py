@@ -29,7 +29,7 @@ def reference(xp, nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
     """Per-row −ln p(x|z), its weighted gradient, and that of the learned ln σ².
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
-    d_mean     (R, D)  out: weight × ∂nll/∂mean
+    d_mean     (R, D)  out: weight × ∂nll/∂mean; None: nll_rows alone is written
     d_logvar   (1,)    out: Σ_r weight_r ∂nll_r/∂logvar
     clamped    (1,)    in and out: 1 is added if logvar is clamped
     mean       (R, D)
@@ -39,12 +39,14 @@ def reference(xp, nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
     """
     B, D = X.shape
     c = xp.clip(logvar, LOGVAR_MIN, LOGVAR_MAX)
-    inside = c == logvar
-    clamped += ~inside
     precision = xp.exp(-c)
     delta = mean.reshape(-1, B, D) - X
     squared = (delta * delta).sum(axis=2, keepdims=True) * precision
     nll_rows.reshape(-1, B, 1)[...] = 0.5 * (squared + D * (c + LN_2PI))
+    if d_mean is None:
+        return
+    inside = c == logvar
+    clamped += ~inside
     weight = as_column(weight, B)
     d_mean.reshape(-1, B, D)[...] = weight * delta * precision
     d_logvar[...] = xp.where(inside, (weight * (0.5 * (D - squared))).sum(dtype="float64"), 0)
@@ -78,25 +80,27 @@ def _gaussian_shared(nll_rows, d_mean, mean, logvar, X, weight, weight_step, t, 
         for j in range(D):
             delta = mean[r, j] - X[b, j]
             squared += delta * delta
-            d_mean[r, j] = scale * delta
+            if d_mean is not None:
+                d_mean[r, j] = scale * delta
         nll_rows[r] = squared * precision
 
 
 @kernel
-def _finish(nll_rows, d_logvar, clamped, logvar, D, weight, weight_step):
+def _finish(nll_rows, d_logvar, clamped, logvar, D, weight, weight_step, gradient):
     half, features, c = like(logvar, 0.5), like(logvar, D), _clamp(logvar[0])
     inside, constant = c == logvar[0], features * (c + like(logvar, LN_2PI))
-    d_logvar[0] = 0.5 * _slope(nll_rows, weight, weight_step, features) if inside else 0.0
+    if gradient:
+        d_logvar[0] = 0.5 * _slope(nll_rows, weight, weight_step, features) if inside else 0.0
+        clamped[0] += not inside
     for r in range(nll_rows.size):
         nll_rows[r] = half * (nll_rows[r] + constant)
-    clamped[0] += not inside
 
 
 def fused(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
     run(_gaussian_shared, mean.size, nll_rows, d_mean, mean, logvar, X, weight, step)
-    _finish(nll_rows, d_logvar, clamped, logvar, X.shape[1], weight, step)
+    _finish(nll_rows, d_logvar, clamped, logvar, X.shape[1], weight, step, d_mean is not None)
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------
@@ -113,6 +117,8 @@ def cuda(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
         "gaussian_shared", "gaussian_shared", X.dtype, ((blocks,), block),
         nll_rows, d_mean, partial, mean, logvar, X, _cuda.row_weight(weight, X.dtype), R, B, D,
     )  # fmt: skip
+    if d_mean is None:
+        return
     one_block = (1,), (_cuda.THREADS,)
     _cuda.launch(
         "gaussian_shared", "gaussian_shared_logvar", X.dtype, one_block, d_logvar, clamped, partial, logvar, blocks
@@ -133,7 +139,8 @@ def _scale(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
 OPS = {
     "gaussian_shared": Op(
         reference, fused, cuda, example,
-        outputs=("nll_rows", "d_mean", "d_logvar"), updated=("clamped",), cases=(*WEIGHTS, "clamped"), scale=_scale,
-        flops=lambda nll_rows, d_mean, *_: 4 * d_mean.size,
+        outputs=("nll_rows", "d_mean", "d_logvar"), updated=("clamped",), optional=("d_mean",),
+        cases=(*WEIGHTS, "clamped"), scale=_scale,
+        flops=lambda nll_rows, d_mean, d_logvar, clamped, mean, *_: 4 * mean.size,
     )
 }  # fmt: skip

@@ -30,7 +30,7 @@ def reference(xp, nll_rows, d_out, clamped, out, X, weight):
     """Per-row −ln p(x|z) and its weighted gradient.
 
     nll_rows   (R,)     out: nats, summed over D, not weighted
-    d_out      (R, 2D)  out: weight × ∂nll/∂out
+    d_out      (R, 2D)  out: weight × ∂nll/∂out; None: nll_rows alone is written
     clamped    (1,)     in and out: the number of clamped log-scales is added
     out        (R, 2D)  mean, then log-scale
     X          (B, D)   any real; B divides R
@@ -38,15 +38,17 @@ def reference(xp, nll_rows, d_out, clamped, out, X, weight):
     """
     B, D = X.shape
     out = out.reshape(-1, B, 2 * D)
-    d_out = d_out.reshape(-1, B, 2 * D)
     mean, logscale = out[:, :, :D], out[:, :, D:]
     c = xp.clip(logscale, LOGSCALE_MIN, LOGSCALE_MAX)
-    inside = (logscale >= LOGSCALE_MIN) & (logscale <= LOGSCALE_MAX)
-    clamped += (~inside).sum()
     rate = xp.exp(-c)
     delta = mean - X
     error = xp.abs(delta) * rate
     nll_rows.reshape(-1, B)[...] = (error + c).sum(axis=2) + D * LN_2
+    if d_out is None:
+        return
+    inside = (logscale >= LOGSCALE_MIN) & (logscale <= LOGSCALE_MAX)
+    clamped += (~inside).sum()
+    d_out = d_out.reshape(-1, B, 2 * D)
     weight = as_column(weight, B)
     d_out[:, :, :D] = weight * xp.sign(delta) * rate
     d_out[:, :, D:] = xp.where(inside, weight * (1 - error), 0)
@@ -81,8 +83,8 @@ def example(rng, dtype, S, B, D, case):
 OPS = {
     "laplace": Op(
         reference, fused, cuda, example,
-        outputs=("nll_rows", "d_out"), updated=("clamped",), cases=WEIGHTS,
+        outputs=("nll_rows", "d_out"), updated=("clamped",), optional=("d_out",), cases=WEIGHTS,
         scale=lambda nll_rows, d_out, clamped, out, X, weight: X.shape[1] * math.exp(LOGSCALE_MAX),
-        flops=lambda nll_rows, d_out, *_: 5 * d_out.size,
+        flops=lambda nll_rows, d_out, clamped, out, *_: 5 * out.size,
     )
 }  # fmt: skip

@@ -75,7 +75,7 @@ extern "C" __global__ void negative_binomial_features(
         table[3 * D + j] = at_8.digamma;
     }
     outside = warp_sum(outside);
-    if (threadIdx.x % 32 == 0 && outside) atomicAdd(clamped, (counter)outside);
+    if (clamped && threadIdx.x % 32 == 0 && outside) atomicAdd(clamped, (counter)outside);
 }
 
 extern "C" __global__ void negative_binomial(
@@ -94,14 +94,14 @@ extern "C" __global__ void negative_binomial(
         for (int j = threadIdx.x; j < D; j += blockDim.x) {
             const entry here = explain(logmean[mine + j], X[its + j], table + j, D);
             nll += here.nll;
-            d_logmean[mine + j] = real(w * here.d_logmean);
+            if (d_logmean) d_logmean[mine + j] = real(w * here.d_logmean);
             outside += !here.inside;
         }
         nll = row_sum(nll);
         if (threadIdx.x == 0) nll_rows[r] = real(nll);
     }
     outside = warp_sum(outside);
-    if (threadIdx.x % 32 == 0 && outside) atomicAdd(clamped, (counter)outside);
+    if (clamped && threadIdx.x % 32 == 0 && outside) atomicAdd(clamped, (counter)outside);
 }
 
 // Blocks of (32, STRIP_ROWS) threads: a thread for each feature, and each its share of the rows.

@@ -36,7 +36,7 @@ def reference(xp, nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logt
     """Per-row −ln p(x|z), its weighted gradient, and that of the learned dispersions.
 
     nll_rows    (R,)    out: nats, summed over D, not weighted
-    d_logmean   (R, D)  out: weight × ∂nll/∂logmean
+    d_logmean   (R, D)  out: weight × ∂nll/∂logmean; None: nll_rows alone is written
     d_logtheta  (D,)    out: Σ_r weight_r ∂nll_r/∂logtheta
     clamped     (1,)    in and out: the number of clamped log-means and log-dispersions is added
     table       (T, D)  float64, T > 4, for what depends on the feature alone and for its sums; unused here
@@ -50,15 +50,17 @@ def reference(xp, nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logt
     logmean, X = logmean.reshape(-1, B, D).astype("float64"), X.astype("float64")
     t = xp.clip(logtheta, LOGTHETA_MIN, LOGTHETA_MAX).astype("float64")
     c = xp.minimum(logmean, LOGRATE_MAX)
-    free, inside = t == logtheta, c == logmean
-    clamped += (~free).sum() + (~inside).sum()
     theta, v = xp.exp(t), c - t
     e = xp.exp(-xp.abs(v))
-    softplus, damping = xp.maximum(v, 0) + xp.log1p(e), xp.where(v >= 0, e, 1) / (1 + e)
+    softplus = xp.maximum(v, 0) + xp.log1p(e)
     gammas = functions.gammaln(X + 1) + functions.gammaln(theta) - functions.gammaln(X + theta)
     nll_rows.reshape(-1, B)[...] = (gammas + (X + theta) * softplus - X * v).sum(axis=2)
+    if d_logmean is None:
+        return
+    free, inside = t == logtheta, c == logmean
+    clamped += (~free).sum() + (~inside).sum()
     weight = as_column(weight, B)
-    slope = (xp.exp(c) - X) * damping
+    slope = (xp.exp(c) - X) * (xp.where(v >= 0, e, 1) / (1 + e))
     d_logmean.reshape(-1, B, D)[...] = xp.where(inside, weight * slope, 0)
     digammas = functions.digamma(theta) - functions.digamma(X + theta)
     d_theta = (weight * (theta * (digammas + softplus) - slope)).sum(axis=(0, 1))
@@ -72,7 +74,8 @@ def _features(table, clamped, logtheta):
         t = float(logtheta[j])
         t = LOGTHETA_MIN if t < LOGTHETA_MIN else t  # NaN stays NaN
         t = LOGTHETA_MAX if t > LOGTHETA_MAX else t
-        clamped[0] += t != float(logtheta[j])
+        if clamped is not None:
+            clamped[0] += t != float(logtheta[j])
         theta = exp(t)
         table[0, j] = t
         table[1, j] = theta
@@ -108,12 +111,14 @@ def _negative_binomial(nll_rows, d_logmean, clamped, table, logmean, X, weight, 
                 slope = (exp(c) - x) * ((e if v >= 0.0 else 1.0) / (1.0 + e))
                 ratio, d_ratio = log_rising(x, theta, table[2, j], table[3, j])
                 nll += log_factorial(x) - ratio + (x + theta) * softplus - x * v
-                d_logmean[r, j] = w * slope if inside else 0.0
-                d_theta[j] += w * (theta * (softplus - d_ratio) - slope)
-                outside += not inside
+                if d_logmean is not None:
+                    d_logmean[r, j] = w * slope if inside else 0.0
+                    d_theta[j] += w * (theta * (softplus - d_ratio) - slope)
+                    outside += not inside
             nll_rows[r] = nll
             count += outside
-    add(clamped, count)
+    if d_logmean is not None:
+        add(clamped, count)
 
 
 @kernel
@@ -129,10 +134,12 @@ def _add_parts(d_logtheta, table, logtheta):
 def fused(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
+    clamped = None if d_logmean is None else clamped
     _features(table, clamped, logtheta)
     outputs = (nll_rows, d_logmean, clamped, table)
     run(_negative_binomial, logmean.size, *outputs, logmean, X, weight, step)
-    _add_parts(d_logtheta, table, logtheta)
+    if d_logmean is not None:
+        _add_parts(d_logtheta, table, logtheta)
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------
@@ -143,12 +150,15 @@ def cuda(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, 
     _cuda.check(X.dtype, nll_rows, d_logmean, d_logtheta, logmean, logtheta)
     _cuda.check("float64", table)
     _cuda.check("int64", clamped)
+    clamped = None if d_logmean is None else clamped
     R, (B, D), weight = logmean.shape[0], X.shape, _cuda.row_weight(weight, X.dtype)
     _cuda.launch("negative_binomial", "negative_binomial_features", X.dtype, _cuda.flat(D), table, clamped, logtheta, D)
     _cuda.launch(
         "negative_binomial", "negative_binomial", X.dtype, _cuda.rows(R, D),
         nll_rows, d_logmean, clamped, table, logmean, X, weight, R, B, D,
     )  # fmt: skip
+    if d_logmean is None:
+        return
     _cuda.launch(
         "negative_binomial", "negative_binomial_logtheta", X.dtype, _cuda.columns(D),
         d_logtheta, table, logmean, logtheta, X, weight, R, B, D,
@@ -171,8 +181,8 @@ def _scale(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X
 OPS = {
     "negative_binomial": Op(
         reference, fused, cuda, example,
-        outputs=("nll_rows", "d_logmean", "d_logtheta"), updated=("clamped",), scratch=("table",), double=("table",),
-        cases=(*WEIGHTS, "far"), scale=_scale,
-        flops=lambda nll_rows, d_logmean, *_: 120 * d_logmean.size,
+        outputs=("nll_rows", "d_logmean", "d_logtheta"), updated=("clamped",), optional=("d_logmean",),
+        scratch=("table",), double=("table",), cases=(*WEIGHTS, "far"), scale=_scale,
+        flops=lambda nll_rows, d_logmean, d_logtheta, clamped, table, logmean, *_: 120 * logmean.size,
     )
 }  # fmt: skip

@@ -34,7 +34,7 @@ def reference(xp, nll_rows, d_lograte, clamped, lograte, X, weight):
     """Per-row −ln p(x|z) and its weighted gradient.
 
     nll_rows   (R,)    out: nats, summed over D, not weighted
-    d_lograte  (R, D)  out: weight × ∂nll/∂lograte
+    d_lograte  (R, D)  out: weight × ∂nll/∂lograte; None: nll_rows alone is written
     clamped    (1,)    in and out: the number of clamped log-rates is added
     lograte    (R, D)
     X          (B, D)  counts; B divides R
@@ -42,11 +42,13 @@ def reference(xp, nll_rows, d_lograte, clamped, lograte, X, weight):
     """
     B, D = X.shape
     lograte, X = lograte.reshape(-1, B, D).astype("float64"), X.astype("float64")
-    inside = lograte <= LOGRATE_MAX
-    clamped += (~inside).sum()
     c = xp.minimum(lograte, LOGRATE_MAX)
     rate = xp.exp(c)
     nll_rows.reshape(-1, B)[...] = (rate - X * c + special(xp).gammaln(X + 1)).sum(axis=2)
+    if d_lograte is None:
+        return
+    inside = lograte <= LOGRATE_MAX
+    clamped += (~inside).sum()
     d_lograte.reshape(-1, B, D)[...] = xp.where(inside, as_column(weight, B) * (rate - X), 0)
 
 
@@ -84,7 +86,8 @@ def _scale(nll_rows, d_lograte, clamped, lograte, X, weight):
 OPS = {
     "poisson": Op(
         reference, fused, cuda, example,
-        outputs=("nll_rows", "d_lograte"), updated=("clamped",), cases=(*WEIGHTS, "far"), scale=_scale,
-        flops=lambda nll_rows, d_lograte, *_: 35 * d_lograte.size,
+        outputs=("nll_rows", "d_lograte"), updated=("clamped",), optional=("d_lograte",),
+        cases=(*WEIGHTS, "far"), scale=_scale,
+        flops=lambda nll_rows, d_lograte, clamped, lograte, *_: 35 * lograte.size,
     )
 }  # fmt: skip

@@ -231,7 +231,8 @@ class Model:
         """X (B, D), eps (S, B, L) → the terms (eq. 13); what `backward` needs stays in the workspace.
 
         X          what the decoder explains, in the model's units, or a `Batch` (`inputs.py`)
-        d_params   where the likelihood's own gradients go (`Likelihood.destinations`); None: to scratch
+        d_params   where the likelihood's own gradients go (`Likelihood.destinations`); None: no `backward` follows, and
+                   no gradient is written where the likelihood can leave it out
         training   as in `ELBO.forward`; without it, this is evaluation: the model as it stands
         weights    (B,) of the rows; None: 1
         x_in       (B, W) what the encoder sees; None: what `inputs` makes of X, which is X itself unless asked for
@@ -241,9 +242,10 @@ class Model:
         H = self.encoded(X) if x_in is None else self.encoder.forward(x_in)  # [μ | ln σ²] (eq. 15)
         Z, kl_rows, kl_dims = self.posterior.forward(H, eps)
         out = self.decoder.forward(Z.reshape(S * B, L))
+        gradient = d_params is not None
         d_params = self.scratch_d_params if d_params is None else d_params
         terms = (kl_rows, kl_dims), beta, free_bits, d_params, training, weights
-        return self.loss_fn.forward(out, explained(X), *terms, mask_of(X))
+        return self.loss_fn.forward(out, explained(X), *terms, mask_of(X), gradient)
 
     def backward(self) -> None:
         """Write the loss's gradient with respect to every parameter (eq. 13, 24), from what `forward` left."""
@@ -260,12 +262,17 @@ class Model:
         """X (B, D), or a `Batch` → H = [μ | ln σ²] (B, 2L), a view of the workspace (eq. 15)."""
         return self.encoder.forward(getattr(self.batch(X), "x_in", X))
 
-    def nll_and_grad(self, out: Array, X: Any, weight: Any) -> tuple[Array, Array]:
+    def nll(self, out: Array, X: Any) -> Array:
+        """out (S·B, width), X (B, D) → −ln p(x|z) (S·B,) in evaluation: scratch."""
+        return self.nll_and_grad(out, X, 0.0, gradient=not self.likelihood.forward_only)[0]
+
+    def nll_and_grad(self, out: Array, X: Any, weight: Any, gradient: bool = True) -> tuple[Array, Any]:
         """out (S·B, width), X (B, D) → −ln p(x|z) (S·B,), d_out (S·B, width): `Likelihood.nll_and_grad` in evaluation.
 
         Both are scratch. Nothing else is changed.
         """
-        nll, d_out = self.workspace.take("nll", (out.shape[0],)), self.workspace.take("d_out", out.shape)
+        nll = self.workspace.take("nll", (out.shape[0],))
+        d_out = self.workspace.take("d_out", out.shape) if gradient else None
         self.likelihood.nll_and_grad(nll, d_out, self.scratch_d_params, out, explained(X), weight, mask_of(X))
         return nll, d_out
 

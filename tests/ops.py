@@ -20,6 +20,8 @@ def cases(*names):
 OPTIMISERS = [name for name, op in OPS.items() if "P" in op.updated]
 # The likelihoods: raw outputs of the decoder in, loss and gradient out.
 LIKELIHOODS = [name for name, op in OPS.items() if "nll_rows" in op.outputs]
+# Those that write the loss alone where they are given no array for the gradient.
+FORWARD_ONLY = [name for name, op in OPS.items() if op.optional]
 
 
 def example(name, case, dtype, shape, seed=0):
@@ -47,6 +49,18 @@ def after(function, arguments):
 def by_reference(name, arguments):
     """The arguments after the op's reference ran on copies of them."""
     return after(lambda *given: OPS[name].reference(np, *given), arguments)
+
+
+def forward_only(name, arguments):
+    """The arguments without their optional outputs."""
+    given = zip(OPS[name].names, arguments, strict=True)
+    return [None if argument in OPS[name].optional else x for argument, x in given]
+
+
+def assert_only_the_first_was_written(name, arguments, mine):
+    for argument, before, after in list(zip(OPS[name].names, arguments, mine, strict=True))[1:]:
+        if isinstance(before, np.ndarray) and argument not in OPS[name].scratch:
+            np.testing.assert_array_equal(after, before, err_msg=f"{argument} was changed")
 
 
 def assert_same(name, arguments, mine, expected, dtype):

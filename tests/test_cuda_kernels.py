@@ -78,6 +78,18 @@ def test_an_op_equals_its_reference(op, case, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op, case", ops.cases(*ops.FORWARD_ONLY))
+def test_without_gradients_the_same_loss_is_written_and_nothing_else(op, case, dtype):
+    for shape in [(2, 53, 13), (3, 20, 8)]:
+        whole = ops.example(op, case, dtype, shape)
+        arguments = ops.forward_only(op, whole)
+        for shift in (0, 1):
+            mine = run(op, arguments, shift)
+            np.testing.assert_array_equal(mine[0], run(op, whole, shift)[0])
+            ops.assert_only_the_first_was_written(op, arguments, mine)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("H", [1, 13, 136, 520])
 def test_bias_gradient_in_parts_equals_the_reference(H, dtype):
     """More rows than a part: their sums go through `partial`, and db keeps its digits."""

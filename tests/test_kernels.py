@@ -27,6 +27,18 @@ def test_fused_equals_reference(op, case, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op, case", ops.cases(*ops.FORWARD_ONLY))
+def test_without_gradients_the_same_loss_is_written_and_nothing_else(op, case, dtype):
+    for shape in [(1, 1, 7), (3, 17, 31)]:
+        whole = ops.example(op, case, dtype, shape)
+        arguments, expected = ops.forward_only(op, whole), ops.by_reference(op, whole)[0]
+        for kind in (FUSED, REFERENCE):
+            mine = ops.after(getattr(kind, op), arguments)
+            assert_close(mine[0], expected, dtype, ops.OPS[op].scale(*whole))
+            ops.assert_only_the_first_was_written(op, arguments, mine)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", dense.ACTIVATIONS)
 def test_dense_is_finite_at_large_inputs(activation, dtype):
     Y = np.array([[-1000, -30, 0, 30, 1000]], dtype)

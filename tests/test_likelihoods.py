@@ -386,6 +386,23 @@ def test_the_variance_of_gaussian_optimal_is_the_mean_over_the_observed_cells():
     assert_sums(nll, expected.ravel(), of="sums")
 
 
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+@pytest.mark.parametrize("name", CASES)
+def test_without_an_array_for_the_gradient_the_same_nll_is_written_and_nothing_else(name, kernels, mask):
+    (likelihood, buffer), X = make(name, kernels), CASES[name].X
+    assert likelihood.forward_only
+    out, nll = 3 * RNG.normal(size=(S * B, likelihood.width)), np.full(S * B, np.nan)
+    whole = evaluate(likelihood, buffer, out, X, mask=mask)[0]
+    d_params = likelihood.destinations(buffer.grads, counted=True)
+    before = {key: value.copy() for key, value in d_params.items()}
+    likelihood.nll_and_grad(nll, None, d_params, out, X, 0.7, mask)
+    cells = CASES[name].oracle(out.reshape(S, B, -1), X)
+    assert_matches(nll, whole, np.abs(cells).sum(axis=2).max())
+    for key, value in before.items():
+        np.testing.assert_array_equal(d_params[key], value)
+
+
 def test_a_likelihood_without_a_neutral_cell_takes_no_mask(monkeypatch):
     monkeypatch.setattr(likelihoods.unit.Bernoulli, "neutral", None)
     likelihood, buffer = make("bernoulli")

@@ -53,6 +53,7 @@ def register_likelihood(name: str, cls: type[Likelihood], op: kernels.Op) -> Non
     if not isinstance(op, kernels.Op):
         raise UsageError(f"likelihood {name!r}: expected a minivae.kernels.Op, and got {op!r}")
     kernels.register(op_name, op)
+    cls.forward_only = vars(cls).get("forward_only", False)  # of its own nll_and_grad, whatever class it builds on
     LIKELIHOODS[name], _registered[name] = cls, op_name
 
 

@@ -36,6 +36,7 @@ class Likelihood:
     closed_form whether training fits something of it in closed form: see `fitted_nll_and_grad`
     neutral     (raw outputs, x) of a cell whose loss is `neutral_nll()`, for missing values (`masked.py`); None: it
                 takes none
+    forward_only whether its `nll_and_grad` takes None for d_out, and then writes nll_rows alone
     """
 
     name: str
@@ -47,6 +48,7 @@ class Likelihood:
     integer = False
     closed_form = False
     neutral: tuple[float, float] | None = None
+    forward_only = False
 
     def __init__(self, backend: Backend, features: int):
         self.backend, self.features = backend, features
@@ -99,7 +101,7 @@ class Likelihood:
     def nll_and_grad(
         self,
         nll_rows: Array,
-        d_out: Array,
+        d_out: Array | None,
         d_params: dict[str, Array],
         out: Array,
         X: Array,
@@ -108,6 +110,7 @@ class Likelihood:
     ) -> None:
         """nll_rows (R,) ← −ln p(x|z); d_out (R, width) and d_params ← gradients of Σ_r weight_r nll_r.
 
+        d_out      None, where `forward_only`: nll_rows alone is written
         weight     a number, or (S, B)
         d_params   as `destinations` makes it; gradients are overwritten, to "clamped" the number of clamped outputs is
                    added. Nothing else is written
@@ -143,7 +146,7 @@ class Likelihood:
         return outputs
 
     def leave_out(
-        self, nll_rows: Array, d_out: Array, d_params: dict[str, Array], weight: Any, missing: Array, fitted: bool
+        self, nll_rows: Array, d_out: Any, d_params: dict[str, Array], weight: Any, missing: Array, fitted: bool
     ) -> None:
         """Take the neutral cells, missing (B,) of each row, out of what `nll_and_grad` has written."""
         nll = self.neutral_nll()

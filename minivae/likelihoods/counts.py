@@ -27,6 +27,7 @@ class _Integers(Likelihood):
     is_density = False
     noise = "uniform"
     integer = True
+    forward_only = True
 
     def misfit(self, X: Any, end: float) -> tuple[float, float, bool, str] | None:
         """None where X holds integers in [0, end); else its range, whether they are integers, and that in words."""
@@ -57,7 +58,6 @@ class Categorical(_Integers):
             )
         self.classes = classes
         self.name = f"categorical:{classes}"
-        self.scratch = backend.zeros((2, features))
 
     @property
     def width(self) -> int:
@@ -75,7 +75,7 @@ class Categorical(_Integers):
 
     @takes_mask
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        self.backend.ops.categorical(nll_rows, d_out, self.scratch, out, X, weight)
+        self.backend.ops.categorical(nll_rows, d_out, out, X, weight)
 
     def neutral_outputs(self, k, outputs):
         return self.backend.xp.arange(k).reshape(-1, 1) * outputs  # all of the probability to class 0

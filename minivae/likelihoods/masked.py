@@ -28,7 +28,7 @@ def takes_mask(nll_and_grad: Callable[..., None]) -> Callable[..., None]:
     def over_observed(
         self: Likelihood,
         nll_rows: Array,
-        d_out: Array,
+        d_out: Array | None,
         d_params: dict[str, Array],
         out: Array,
         X: Array,
@@ -50,8 +50,9 @@ def takes_mask(nll_and_grad: Callable[..., None]) -> Callable[..., None]:
         hidden = xp.where(seen[:, None], blocks, self.neutral_outputs(blocks.shape[2], outputs)).astype(out.dtype)
         values = xp.where(seen, X, x).astype(X.dtype)
         nll_and_grad(self, nll_rows, d_out, d_params, hidden.reshape(out.shape), values, weight)
-        slopes = d_out.reshape(blocks.shape)
-        slopes[...] = xp.where(seen[:, None], slopes, 0)
+        if d_out is not None:
+            slopes = d_out.reshape(blocks.shape)
+            slopes[...] = xp.where(seen[:, None], slopes, 0)
         missing = D - seen.sum(axis=1).astype(X.dtype)
         self.leave_out(nll_rows, d_out, d_params, weight, missing, nll_and_grad.__name__ != "nll_and_grad")
 

@@ -28,6 +28,7 @@ class _MeanAndScale(Likelihood):
     is_density = True
     clamps = True
     neutral = 0.0, 0.0
+    forward_only = True
 
     @property
     def width(self) -> int:
@@ -66,6 +67,7 @@ class GaussianFixed(Likelihood):
     is_density = True
     noise = "normal"
     neutral = 0.0, 0.0
+    forward_only = True
 
     def __init__(self, backend: Backend, features: int, sigma: float):
         super().__init__(backend, features)
@@ -101,6 +103,7 @@ class GaussianShared(Likelihood):
     noise = "normal"
     neutral = 0.0, 0.0
     clamps = True
+    forward_only = True
     logvar: Array
 
     def parameters(self) -> list[tuple[str, Shape]]:
@@ -120,6 +123,8 @@ class GaussianShared(Likelihood):
 
     def leave_out(self, nll_rows, d_out, d_params, weight, missing, fitted):
         super().leave_out(nll_rows, d_out, d_params, weight, missing, fitted)
+        if d_out is None:
+            return
         s, d_logvar = self.logvar, d_params["logvar"]
         inside = (s >= LOGVAR_MIN) & (s <= LOGVAR_MAX)
         d_logvar -= inside * 0.5 * _weighted(weight, missing, nll_rows.size)

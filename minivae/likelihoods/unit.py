@@ -12,6 +12,8 @@ from .masked import takes_mask
 
 
 class _Unit(Likelihood):
+    forward_only = True
+
     def check(self, X: Any) -> None:
         """Values in [0, 1]; a UsageWarning where they are legal, and not what the likelihood is for."""
         low, high = self.range(X)

@@ -125,23 +125,28 @@ class ELBO:
         training: bool,
         weights: Array | None = None,
         mask: Array | None = None,
+        gradient: bool = True,
     ) -> Terms:
         """out (S·B, width), X (B, D), kl (rows (B,), dims (L,)) → the terms (eq. 13). A sample's weight is 1/(B·S).
 
         Loss and gradient are one pass: d_out stays for `backward`, the likelihood's own gradients go to d_params.
+        gradient   False: no `backward` follows; nothing but the terms is computed where the likelihood allows that
         training   take the likelihood as a training step does: what has a closed form is fitted to the batch
         weights    (B,) of the rows, times 1/(B·S); the terms of a row are multiplied by its weight
         mask       (B, D) uint8, 0 where a value is missing: nll is the sum over the others
         """
         B = X.shape[0]
         S = out.shape[0] // B
-        self.nll, self.d_out = self.workspace.take("nll", (S, B)), self.workspace.take("d_out", out.shape)
+        self.nll, p = self.workspace.take("nll", (S, B)), self.likelihood
+        fitted = training and p.closed_form
+        self.d_out = None
+        if gradient or fitted or not p.forward_only:
+            self.d_out = self.workspace.take("d_out", out.shape)
         nll, weight = self.nll, 1.0 / (B * S)
         if weights is not None:
             weight = self.workspace.take("row_weight", (S, B))
             weight[...] = weights / (B * S)
-        p = self.likelihood
-        nll_and_grad = p.fitted_nll_and_grad if training and p.closed_form else p.nll_and_grad
+        nll_and_grad = p.fitted_nll_and_grad if fitted else p.nll_and_grad
         nll_and_grad(nll.reshape(S * B), self.d_out, d_params, out, X, weight, mask)
         self.beta, self.free_bits, self.weights = beta, free_bits, weights
         if weights is not None:

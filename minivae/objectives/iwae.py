@@ -78,13 +78,14 @@ class IWAE(ELBO):
         training: bool,
         weights: Array | None = None,
         mask: Array | None = None,
+        gradient: bool = True,
     ) -> Terms:
         """As `ELBO.forward`, for eq. 12 (K = 1) and Burda et al. 2016.
 
         The weights are known only after every loss, so `backward` computes d_out, and counts what is clamped.
         """
         uncounted = d_params | {"clamped": self.workspace.take("uncounted", (1,), np.int64)}
-        terms = super().forward(out, X, kl, beta, 0.0, uncounted, training, weights, mask)
+        terms = super().forward(out, X, kl, beta, 0.0, uncounted, training, weights, mask, gradient=False)
         log_w, self.weight, bound = self.posterior.log_weights(self.nll, beta)
         if weights is not None:
             self.weight *= weights
@@ -94,9 +95,9 @@ class IWAE(ELBO):
 
     def backward(self) -> Array:
         """The likelihood once more, with the weights (Burda et al. 2016), which its own gradients carry as well."""
-        nll = self.nll.reshape(self.nll.size)
-        self.likelihood.nll_and_grad(nll, self.d_out, self.d_params, self.out, self.X, self.weight, self.mask)
-        return self.d_out
+        nll, d_out = self.nll.reshape(self.nll.size), self.workspace.take("d_out", self.out.shape)
+        self.likelihood.nll_and_grad(nll, d_out, self.d_params, self.out, self.X, self.weight, self.mask)
+        return d_out
 
     def backward_posterior(self, dZ: Array) -> Array:
         """dZ (S·B, L) → dH (B, 2L), with the gradient of the sampled ln q(z|x)/p(z) (eq. 12)."""

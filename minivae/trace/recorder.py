@@ -124,7 +124,7 @@ class Recorder:
         learned = [parameter for parameter, _ in model.likelihood.parameters()]
 
         def nll_and_grad(
-            nll: Array, d_out: Array, d_params: dict[str, Array], out: Array, X: Array, w: Any, *mask: Any
+            nll: Array, d_out: Array | None, d_params: dict[str, Array], out: Array, X: Array, w: Any, *mask: Any
         ) -> None:
             self.inside, self.counted = True, []
             seconds = self._timed(lambda: inner(nll, d_out, d_params, out, X, w, *mask))
@@ -132,9 +132,11 @@ class Recorder:
             if self.on:
                 known = [count for count in self.counted if count is not None]
                 total = sum(known) if known and len(known) == len(self.counted) else None
-                results = {"nll": nll, "d_out": d_out, **{f"d_{k}": d_params[k] for k in learned}}
-                moved = (nll, d_out, *(d_params[k] for k in learned), out, X, w)
-                self._write(name, "−ln p(x|z), d_out", equation, moved, total, seconds, results)
+                results = {"nll": nll}
+                if d_out is not None:
+                    results |= {"d_out": d_out, **{f"d_{k}": d_params[k] for k in learned}}
+                what = "−ln p(x|z), d_out" if d_out is not None else "−ln p(x|z)"
+                self._write(name, what, equation, (*results.values(), out, X, w), total, seconds, results)
 
         return nll_and_grad
 

@@ -42,7 +42,7 @@ class LinearGaussian:
             )
         # σ follows from the likelihood at x = m: −ln N(0; 0, σ² I) = D/2 ln 2πσ² (eq. 22)
         zeros = vae.backend.zeros((1, D))
-        nll, _ = vae.nll_and_grad(zeros, zeros, 0.0)
+        nll = vae.nll(zeros, zeros)
         sigma2 = math.exp(2 * float(vae.backend.to_host(nll)[0]) / D) / (2 * math.pi)
         W, b = (vae.backend.to_host(vae.parameters[f"decoder.0.{name}"]) for name in ("W", "b"))
         return cls(W.T, b, sigma2)
