@@ -49,12 +49,17 @@ def instance_of(name: str, value: Any, kind: type, expected: str) -> Any:
 
 
 BINARIZE = ("none", "threshold", "static", "dynamic")
+SCALES = ("none", "minmax", "standard")
+BINARIZE_OR_AUTO, SCALE_OR_AUTO = (
+    ("auto", *BINARIZE),
+    ("auto", *SCALES),
+)  # what `fit`, the command line, estimators take
 
 
-def binarize(value: Any) -> str:
-    """One of BINARIZE."""
-    if value not in BINARIZE:
-        raise UsageError(f"binarize={value!r}: expected one of {', '.join(BINARIZE)}")
+def choice(name: str, value: Any, known: tuple[str, ...]) -> str:
+    """One of the names `known`."""
+    if value not in known:
+        raise UsageError(f"{name}={value!r}: expected one of {', '.join(known)}")
     return value
 
 

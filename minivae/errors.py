@@ -27,6 +27,10 @@ class UsageError(ValueError):
         super().__init__(printable(message))
 
 
+class NotFitted(UsageError, AttributeError):
+    """Something that `fit` makes was asked for before it."""
+
+
 class UsageWarning(UserWarning):
     """Something legal that is probably not what the caller meant. The message is `printable`."""
 

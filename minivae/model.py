@@ -28,7 +28,7 @@ import numpy as np
 from . import checks, likelihoods, objectives
 from .backend import Array, Backend, resolve
 from .buffers import ParameterBuffer, Workspace
-from .errors import UsageError
+from .errors import NotFitted, UsageError
 from .inputs import make as make_inputs
 from .latent import GaussianPosterior
 from .layers import MLP, initialise
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .datasets.scale import Scale
     from .optim import Optimizer, Updates
 
+LAID_OUT = ("likelihood", "encoder", "posterior", "decoder", "buffer", "loss_fn", "parameters", "gradients")
 BATCH_ROWS = 1024  # rows at a time where a method streams over many
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -106,7 +107,7 @@ class Model:
                 f"samples={samples} with antithetic=True: expected an even number, for they come in pairs ε and −ε"
             )
         self.features, self.latent_dim = features, latent_dim
-        self.activation, self.init = activation, init
+        self.activation, self.init, self.loss_class = activation, init, loss_class
         self.samples, self.antithetic = samples, bool(antithetic)
         self.backend = resolve(backend, kernels, dtype)
         self.workspace = Workspace(self.backend)
@@ -117,8 +118,15 @@ class Model:
         self._columns: tuple[str, ...] | None = None
         self.passes = 0  # epochs of `fit` and bare training steps so far: the noise counter's `pass`
 
-        self.likelihood = likelihoods.make(likelihood, self.backend, features)
         self.input_kind, self.inputs = inputs, make_inputs(inputs, features)
+        self.undecided = likelihood == "auto"  # until `fit` sees the data
+        if not self.undecided:
+            self.lay_out(likelihood)
+
+    def lay_out(self, likelihood: str) -> None:
+        """Make encoder, decoder and objective for this likelihood, and fresh parameters."""
+        features, latent_dim, activation = self.features, self.latent_dim, self.activation
+        self.likelihood = likelihoods.make(likelihood, self.backend, features)
         widths = [self.inputs.width if self.inputs else features, *self.hidden, 2 * latent_dim]
         reversed_widths = [latent_dim, *reversed(self.hidden), self.likelihood.width]
         self.encoder = MLP(self.backend, self.workspace, "encoder", widths, activation)
@@ -137,8 +145,17 @@ class Model:
         self.d_params = self.likelihood.destinations(grads, counted=True)  # what a training step writes
         self.uncounted_d_params = self.likelihood.destinations(grads)  # what objective_and_grad writes
         self.scratch_d_params = self.likelihood.destinations(scratch)  # what everything else writes
-        self.loss_fn = loss_class(self.backend, self.workspace, self.likelihood, self.posterior)
-        initialise(self.buffer, self.noise, init)
+        self.loss_fn = self.loss_class(self.backend, self.workspace, self.likelihood, self.posterior)
+        initialise(self.buffer, self.noise, self.init)
+        self.undecided = False
+
+    if not TYPE_CHECKING:  # or mypy would take any name
+
+        def __getattr__(self, name: str) -> Any:
+            """Name what `lay_out` makes before `fit` has chosen the likelihood "auto"."""
+            if self.__dict__.get("undecided") and name in LAID_OUT:
+                raise NotFitted("likelihood='auto' is chosen when `fit` sees the data: call fit first, or name one")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -184,7 +201,7 @@ class Model:
 
     @binarize.setter
     def binarize(self, how: str) -> None:
-        self._binarize = checks.binarize(how)
+        self._binarize = checks.choice("binarize", how, checks.BINARIZE)
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -206,8 +223,8 @@ class Model:
             "latent_dim": self.latent_dim,
             "hidden": list(self.hidden),
             "activation": self.activation,
-            "likelihood": self.likelihood.name,
-            "objective": self.loss_fn.name,
+            "likelihood": "auto" if self.undecided else self.likelihood.name,
+            "objective": self.loss_class.name,
             "samples": self.samples,
             "antithetic": self.antithetic,
             "seed": self.seed,

@@ -37,7 +37,7 @@ class VAE(Model):
     latent_dim   L
     hidden       widths of the encoder's hidden layers; the decoder has them in reverse. () is a linear model
     activation   identity, relu, tanh, sigmoid, softplus or silu
-    likelihood   "bernoulli", "gaussian:0.5", "poisson" … (`likelihoods/` has them all)
+    likelihood   "bernoulli", "gaussian:0.5", "poisson" … (`likelihoods/`); "auto": chosen by the first `fit`
     objective    "elbo" (eq. 13), or "iwae", the importance-weighted bound with K = samples
     samples      S, samples of z for each row in training (eq. 23)
     antithetic   draw the noise in pairs: ε of sample s + S/2 is −ε of sample s; S is even
@@ -76,11 +76,13 @@ class VAE(Model):
     ) -> History:
         """Train on X (N, D), and return the history of its epochs.
 
-        X            any real dtype, on the host, on the device, or memory-mapped: it is converted batch by batch
+        X            any real dtype, on the host, on the device, or memory-mapped: it is converted batch by batch; or a
+                     `mv.Dataset`: its X and rows, and whether they are pictures, which "auto" looks at
         optimizer    `mv.Adam(1e-3)` unless given
         validation   X_val: evaluated after each epoch; the model then keeps the parameters of the best bound (β = 1)
         beta         weight of the KL, or a `mv.Beta` that warms it up
-        binarize     "none", "threshold", "static", "dynamic"; "auto": none for a table
+        binarize     "none", "threshold", "static", "dynamic"; "auto": dynamic for grey pictures of a Bernoulli
+                     likelihood, else none
         patience     stop after so many epochs without a better validation bound, counted after β's warm-up
         clip         largest global norm of the gradient
         run          a folder for history.csv and model.safetensors, written as training goes
@@ -95,24 +97,32 @@ class VAE(Model):
         save_seconds   the run's checkpoint is written at most this often
         weights      (N,) of the rows in the loss, ≥ 0: only their ratios count
 
+        Calls of this model by other threads wait until `fit` has ended. To use it meanwhile, call it in `callback`, or
+        make a copy before (`copy.deepcopy`).
+
         Raises UsageError for a mistake, `mv.Diverged` when a loss is NaN or infinite, and KeyboardInterrupt after
         Ctrl-C, with the run saved. With `run`, SIGTERM and SIGHUP save it too and raise SystemExit (143, 129).
         """
+        picture = False
+        if hasattr(X, "is_picture"):
+            X, rows, picture = X.X, X.rows if rows is None else rows, X.is_picture
         options = Options(
             epochs, batch_size, optimizer, validation, beta, binarize, patience, clip, run, callback, schedule,
-            free_bits, scale, progress, rows, validation_rows, resume, save_seconds, weights,
+            free_bits, scale, progress, rows, validation_rows, resume, save_seconds, weights, picture,
         )  # fmt: skip
         with self.lock:
             return Training(self, X, options).run()
 
     def __repr__(self) -> str:
-        widths = "-".join(map(str, (self.features, *self.hidden, self.latent_dim)))
-        names = f"{self.activation}, {self.likelihood.name}, {self.loss_fn.name}"
-        return f"VAE({widths}, {names}; {self.buffer.count:,} parameters; {self.backend})"
+        widths, config = "-".join(map(str, (self.features, *self.hidden, self.latent_dim))), self.config()
+        names = f"{self.activation}, {config['likelihood']}, {config['objective']}"
+        count = "chosen by fit" if self.undecided else f"{self.buffer.count:,} parameters"
+        return f"VAE({widths}, {names}; {count}; {self.backend})"
 
     def _repr_html_(self) -> str:
         facts = {name: value for name, value in self.config().items() if name != "features"}
-        facts |= {"parameters": f"{self.buffer.count:,}", "scale": self.scale, "backend": self.backend}
+        count = None if self.undecided else f"{self.buffer.count:,}"
+        facts |= {"parameters": count, "scale": self.scale, "backend": self.backend}
         return html_facts(f"VAE of {self.features:,} features", facts)
 
     @locked

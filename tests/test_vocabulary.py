@@ -1,8 +1,12 @@
 """Python and the command line take the same values with the same meaning, and a misspelt name is asked about."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from tolerances import assert_sums
+from typer.main import get_command
 
 import minivae as mv
 from minivae.cli.app import app
@@ -43,14 +47,94 @@ def test_a_weighted_scale_by_name_is_that_of_the_repeated_rows():
     assert_sums(fitted(scale="standard", weights=weights).scale.factor, copies.std(axis=0), of="sums")
 
 
-def test_the_command_line_means_the_same_by_auto(tmp_path):
-    np.save(tmp_path / "X.npy", X)
-    options = ["--scale", "auto", "--latent", "2", "--hidden", "none", "--epochs", "1"]
+DATA = {  # what "auto" has to look at → the likelihood, the scale and the binarisation that it means
+    "table": (X, ("gaussian", "standard", "none")),
+    "bits": ((X > 50).astype("uint8"), ("bernoulli", None, "none")),
+    "pictures": (rng.random((60, 2, 2), dtype="float32"), ("bernoulli", None, "dynamic")),
+    "fractions": (rng.random((60, 4), dtype="float32"), ("gaussian", "standard", "none")),
+}
+
+
+def chosen(vae):
+    return vae.likelihood.name, None if vae.scale is None else vae.scale.kind, vae.binarize
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_auto_in_python_trains_the_model_of_the_command_line(data, tmp_path):
+    rows, expected = DATA[data]
+    np.save(tmp_path / "X.npy", rows)
+    options = ["--latent", "2", "--hidden", "5", "--epochs", "1", "--backend", "numpy"]
     app(["train", str(tmp_path / "X.npy"), "--out", str(tmp_path / "run"), *options], standalone_mode=False)
-    run = open_run(tmp_path / "run")
-    expected = mv.Scale.fit("standard", run.part(split="train").X)
-    assert (run.vae.likelihood.name, run.vae.scale.kind) == ("gaussian", "standard")
-    np.testing.assert_array_equal(run.vae.scale.factor, expected.factor)
+    trained = open_run(tmp_path / "run", "numpy").vae
+    vae = mv.VAE(4, 2, (5,), likelihood="auto", backend="numpy")
+    vae.fit(mv.load(tmp_path / "X.npy"), epochs=1, scale="auto", binarize="auto")
+    assert chosen(trained) == chosen(vae) == expected
+    assert trained.buffer.data.tobytes() == vae.buffer.data.tobytes()
+
+
+def test_an_option_that_is_named_is_kept_and_counts_in_the_choice_of_the_others():
+    bits, fractions = DATA["bits"][0], DATA["fractions"][0]
+    for rows, scale, likelihood in ((bits, "minmax", "bernoulli"), (bits, "standard", "gaussian"),
+                                    (fractions, mv.Scale.fit("minmax", X), "gaussian")):  # fmt: skip
+        vae = fitted("auto", rows, scale=scale, binarize="auto")
+        assert chosen(vae) == (likelihood, getattr(scale, "kind", scale), "none")
+    assert chosen(fitted("auto", bits)) == ("bernoulli", None, "none")
+
+
+def test_the_first_fit_chooses_and_the_second_goes_on():
+    vae = fitted("auto", DATA["bits"][0])
+    weights = vae.parameters["decoder.1.W"]
+    vae.fit(DATA["fractions"][0], epochs=1)
+    assert vae.likelihood.name == "bernoulli" and vae.parameters["decoder.1.W"] is weights
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda vae: vae.encode(X), lambda vae: vae.sample(2), lambda vae: vae.objective(X), lambda vae: vae.parameters,
+        lambda vae: vae.log_likelihood(X), lambda vae: vae.save("model.safetensors"), lambda vae: vae.trace(X),
+        lambda vae: vae.train_step(X, mv.Adam()), lambda vae: vae.likelihood, lambda vae: vae.gradients,
+    ],
+)  # fmt: skip
+def test_what_is_asked_before_fit_has_chosen_is_one_line(ask):
+    vae = mv.VAE(4, likelihood="auto", backend="numpy")
+    with pytest.raises(UsageError, match="likelihood='auto' is chosen when `fit` sees the data: call fit first") as why:
+        ask(vae)
+    assert "\n" not in str(why.value)
+
+
+def test_a_model_that_awaits_its_likelihood_can_be_shown_and_copied():
+    vae = mv.VAE(4, 2, (5,), likelihood="auto", backend="numpy", seed=3)
+    assert repr(vae).startswith("VAE(4-5-2, relu, auto, elbo; chosen by fit; numpy")
+    assert not hasattr(vae, "likelihood") and "auto" in vae._repr_html_()
+    vae.columns = ["a", "b", "c", "d"]
+    results = []
+    for each in (vae, copy.deepcopy(vae), pickle.loads(pickle.dumps(vae))):
+        each.fit(X, epochs=1, scale="auto")
+        results.append((each.config(), each.columns, each.buffer.data.tobytes()))
+    assert results[0] == results[1] == results[2]
+    with pytest.raises(AttributeError, match="'VAE' object has no attribute 'likelihod'"):
+        vae.likelihod  # noqa: B018
+
+
+@pytest.mark.parametrize("option", ["scale", "binarize"])
+def test_one_table_of_values_for_both(option, tmp_path):
+    """An unknown value is answered with the same list by `fit` and the command, and help names all of it."""
+    np.save(tmp_path / "X.npy", X)
+    answers = []
+    for call in (
+        lambda: fitted(**{option: "max"}),
+        lambda: app(["train", str(tmp_path / "X.npy"), "--out", str(tmp_path / "run"), f"--{option}", "max"],
+                    standalone_mode=False),
+    ):  # fmt: skip
+        with pytest.raises(UsageError) as why:
+            call()
+        answers.append(str(why.value))
+    assert answers[0] == answers[1] and answers[0].startswith(f"{option}='max': expected one of auto, none")
+    [parameter] = [each for each in get_command(app).commands["train"].params if each.name == option]
+    for value in answers[0].partition("one of ")[2].split(", "):
+        assert value in parameter.help
+    assert parameter.default == "auto"
 
 
 @pytest.mark.parametrize(

@@ -78,62 +78,120 @@ def train(
         typer.Argument(metavar="DATA", help="digits, mnist, fashion-mnist, or a .npy .npz .csv .txt .amat IDX file."),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="RUN", help="The folder for the run; default: runs/DATA-1, -2 …")
+        Path | None,
+        typer.Option(
+            "--out", metavar="RUN", help="The folder for the run; default: runs/DATA-1, -2 …", rich_help_panel="Run"
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the run that is in the folder.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the run that is in the folder.", rich_help_panel="Run")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in the folder.", rich_help_panel="Run")
+    ] = False,
     likelihood: Annotated[
         str,
         typer.Option(
             metavar="S",
             help="auto, or a name such as bernoulli, gaussian, gaussian:0.5 or poisson; a name that does not exist "
             "lists all of them.",
+            rich_help_panel="Data",
         ),
     ] = "auto",
     scale: Annotated[
-        str, typer.Option(metavar="M", help="none, minmax or standard, fitted on the training rows; auto.")
-    ] = "none",
-    latent: Annotated[int, typer.Option(metavar="N", help="Latent dimensions.")] = 20,
-    hidden: Annotated[str, typer.Option(metavar="N,N…", help="Hidden widths of the encoder, or none.")] = "500",
+        str,
+        typer.Option(
+            metavar="M",
+            help="none, minmax or standard, fitted on the training rows; auto: standard for real numbers, else none.",
+            rich_help_panel="Data",
+        ),
+    ] = "auto",
+    latent: Annotated[int, typer.Option(metavar="N", help="Latent dimensions.", rich_help_panel="Model")] = 20,
+    hidden: Annotated[
+        str, typer.Option(metavar="N,N…", help="Hidden widths of the encoder, or none.", rich_help_panel="Model")
+    ] = "500",
     activation: Annotated[
-        str, typer.Option(metavar="A", help="relu, tanh, sigmoid, softplus, silu, identity.")
+        str, typer.Option(metavar="A", help="relu, tanh, sigmoid, softplus, silu, identity.", rich_help_panel="Model")
     ] = "relu",
-    epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training rows.")] = 10,
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Rows in a step.")] = 128,
-    lr: Annotated[float, typer.Option(metavar="X", help="Learning rate.")] = 1e-3,
+    epochs: Annotated[
+        int, typer.Option(metavar="N", help="Passes over the training rows.", rich_help_panel="Training")
+    ] = 10,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Rows in a step.", rich_help_panel="Training")] = 128,
+    lr: Annotated[float, typer.Option(metavar="X", help="Learning rate.", rich_help_panel="Training")] = 1e-3,
     optimizer: Annotated[
-        str, typer.Option(metavar="O", help="adam, adamw, sgd, nesterov, rmsprop or adagrad.")
+        str,
+        typer.Option(metavar="O", help="adam, adamw, sgd, nesterov, rmsprop or adagrad.", rich_help_panel="Training"),
     ] = "adam",
-    momentum: Annotated[float | None, typer.Option(metavar="X", help="For sgd, nesterov, rmsprop.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(metavar="X", help="Weight decay.")] = None,
-    schedule: Annotated[
-        str, typer.Option(metavar="S", help="constant, cosine, milestones:30,60, warmup:2, warmup:2+cosine (epochs).")
-    ] = "constant",
-    clip: Annotated[float | None, typer.Option(metavar="X", help="Largest global norm of the gradient.")] = None,
-    init: Annotated[str, typer.Option(metavar="I", help="glorot, he or normal:s, such as normal:0.01.")] = "glorot",
-    objective: Annotated[
-        str, typer.Option(metavar="O", help="elbo, or iwae: the importance-weighted bound with K = --samples.")
-    ] = "elbo",
-    samples: Annotated[int, typer.Option(metavar="S", help="Samples of z for each row.")] = 1,
-    antithetic: Annotated[bool, typer.Option("--antithetic", help="Samples in pairs of noise ε and −ε.")] = False,
-    free_bits: Annotated[
-        float, typer.Option(metavar="X", help="Nats of KL in each latent dimension that are not penalised.")
-    ] = 0.0,
-    beta: Annotated[float, typer.Option(metavar="X", help="Weight of the KL.")] = 1.0,
-    kl_warmup: Annotated[float, typer.Option(metavar="N", help="Epochs over which that weight rises from 0.")] = 0.0,
-    beta_cycle: Annotated[
-        float, typer.Option(metavar="N", help="Period of that weight in epochs: it rises, then restarts.")
-    ] = 0.0,
-    binarize: Annotated[str, typer.Option(metavar="M", help="auto, none, threshold, static or dynamic.")] = "auto",
-    validation: Annotated[float, typer.Option(metavar="F", help="Share of the training rows to validate on.")] = 0.0,
-    patience: Annotated[
-        int | None, typer.Option(metavar="N", help="Stop after N epochs without a better validation bound.")
+    momentum: Annotated[
+        float | None, typer.Option(metavar="X", help="For sgd, nesterov, rmsprop.", rich_help_panel="Training")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of all random numbers.")] = 0,
+    weight_decay: Annotated[
+        float | None, typer.Option(metavar="X", help="Weight decay.", rich_help_panel="Training")
+    ] = None,
+    schedule: Annotated[
+        str,
+        typer.Option(
+            metavar="S",
+            help="constant, cosine, milestones:30,60, warmup:2, warmup:2+cosine (epochs).",
+            rich_help_panel="Training",
+        ),
+    ] = "constant",
+    clip: Annotated[
+        float | None, typer.Option(metavar="X", help="Largest global norm of the gradient.", rich_help_panel="Training")
+    ] = None,
+    init: Annotated[
+        str, typer.Option(metavar="I", help="glorot, he or normal:s, such as normal:0.01.", rich_help_panel="Model")
+    ] = "glorot",
+    objective: Annotated[
+        str,
+        typer.Option(
+            metavar="O",
+            help="elbo, or iwae: the importance-weighted bound with K = --samples.",
+            rich_help_panel="Objective",
+        ),
+    ] = "elbo",
+    samples: Annotated[
+        int, typer.Option(metavar="S", help="Samples of z for each row.", rich_help_panel="Objective")
+    ] = 1,
+    antithetic: Annotated[
+        bool, typer.Option("--antithetic", help="Samples in pairs of noise ε and −ε.", rich_help_panel="Objective")
+    ] = False,
+    free_bits: Annotated[
+        float,
+        typer.Option(
+            metavar="X", help="Nats of KL in each latent dimension that are not penalised.", rich_help_panel="Objective"
+        ),
+    ] = 0.0,
+    beta: Annotated[float, typer.Option(metavar="X", help="Weight of the KL.", rich_help_panel="Objective")] = 1.0,
+    kl_warmup: Annotated[
+        float,
+        typer.Option(metavar="N", help="Epochs over which that weight rises from 0.", rich_help_panel="Objective"),
+    ] = 0.0,
+    beta_cycle: Annotated[
+        float,
+        typer.Option(
+            metavar="N", help="Period of that weight in epochs: it rises, then restarts.", rich_help_panel="Objective"
+        ),
+    ] = 0.0,
+    binarize: Annotated[
+        str, typer.Option(metavar="M", help="auto, none, threshold, static or dynamic.", rich_help_panel="Data")
+    ] = "auto",
+    validation: Annotated[
+        float, typer.Option(metavar="F", help="Share of the training rows to validate on.", rich_help_panel="Data")
+    ] = 0.0,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Stop after N epochs without a better validation bound.", rich_help_panel="Training"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of all random numbers.", rich_help_panel="Data")] = 0,
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
-    dtype: Annotated[str, typer.Option(metavar="T", help="float32 or float64.")] = "float32",
-    tf32: Annotated[bool, typer.Option("--tf32", help="Faster, less precise float32 matmul on a GPU.")] = False,
+    dtype: Annotated[str, typer.Option(metavar="T", help="float32 or float64.", rich_help_panel="Machine")] = "float32",
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="Faster, less precise float32 matmul on a GPU.", rich_help_panel="Machine")
+    ] = False,
     plugin: Plugin = None,
 ) -> None:
     """Train a VAE and write a run's folder: config, history, model, pictures.

@@ -22,9 +22,16 @@ Split = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
-BackendName = Annotated[str, typer.Option("--backend", metavar="numpy|cupy|auto", help="Array library: CPU or GPU.")]
+MACHINE = "Machine"  # the panel of `--help`
+BackendName = Annotated[
+    str,
+    typer.Option("--backend", metavar="numpy|cupy|auto", help="Array library: CPU or GPU.", rich_help_panel=MACHINE),
+]
 KernelKind = Annotated[
-    str, typer.Option("--kernels", metavar="fused|reference", help="Fused kernels, or plain array code.")
+    str,
+    typer.Option(
+        "--kernels", metavar="fused|reference", help="Fused kernels, or plain array code.", rich_help_panel=MACHINE
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

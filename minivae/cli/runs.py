@@ -156,10 +156,10 @@ def check_model(folder: Path, arguments: dict[str, Any], backend: Backend) -> No
 
 
 class TrainOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """The options of `minivae train` in config.json, with the command's defaults."""
+    """The options of `minivae train` in config.json. One that a file lacks was trained with the value here."""
 
     likelihood: Text = "auto"
-    scale: Text = "none"
+    scale: Text = "none"  # the command's default until it was "auto"
     latent: int = 20
     hidden: Text = "500"
     activation: Text = "relu"

@@ -14,11 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .. import __version__, environment, likelihoods, optim, plots
+from .. import __version__, environment, optim, plots
 from ..backend import Backend
-from ..datasets.choose import choose_binarize, choose_likelihood, choose_scale
+from ..datasets.choose import choose
 from ..datasets.load import Dataset, load
 from ..datasets.scale import Scale
 from ..errors import UsageError, UsageWarning, how_to_install
@@ -60,11 +58,11 @@ class Session:
         data = load(self.source, o["seed"])
         part = runs.split_of(data, "train", o)
         held = runs.split_of(data, "validation", o) if o["validation"] else None
-        likelihood, why, binarize = self.choose(part.X, data)
-        scale = Scale.fit(choose_scale(likelihoods.domain(likelihood)) if o["scale"] == "auto" else o["scale"], part.X)
+        chosen = choose(part.X, o["likelihood"], o["scale"], o["binarize"], data.is_picture)
+        scale = Scale.fit(chosen.scale, part.X)
         arguments = {
             "features": data.features, "latent_dim": o["latent"], "hidden": list(hidden), "activation": o["activation"],
-            "likelihood": likelihood, "objective": o["objective"], "samples": o["samples"],
+            "likelihood": chosen.likelihood, "objective": o["objective"], "samples": o["samples"],
             "antithetic": o["antithetic"], "seed": o["seed"], "init": o["init"],
         }  # fmt: skip
         if resume:
@@ -73,7 +71,7 @@ class Session:
         training_options = Options(
             o["epochs"], o["batch_size"], optimizer,
             validation=None if held is None else held.X, validation_rows=None if held is None else held.rows,
-            beta=beta, free_bits=o["free_bits"], binarize=binarize, scale=scale, schedule=schedule,
+            beta=beta, free_bits=o["free_bits"], binarize=chosen.binarize, scale=scale, schedule=schedule,
             patience=o["patience"], clip=o["clip"], rows=part.rows,
             run=self.folder, resume=resume, progress=Progress(), save_seconds=_save_seconds(),
         )  # fmt: skip
@@ -95,7 +93,7 @@ class Session:
                 files.open(replace=force)
                 runs.delete_pictures(self.folder)
             self.begun = True
-            self.introduce(training, data, why, say)
+            self.introduce(training, data, chosen.reason, say)
             history = training.run()
             self.report(vae, data, history, say)
 
@@ -123,20 +121,6 @@ class Session:
             done = training.at.epoch > training.options.epochs
             where = f"at epoch {training.at.epoch}, step {training.at.step} of {training.steps_per_epoch}"
             say(f"resuming    {'nothing: all its epochs are done' if done else where}")
-
-    def choose(self, X: np.ndarray, data: Dataset) -> tuple[str, str, str]:
-        """Choose (likelihood, reason, binarisation) for the options that are auto."""
-        name, binarize = self.options["likelihood"], self.options["binarize"]
-        scaled = self.options["scale"] not in ("none", "auto")
-        if name == "auto":
-            name, why = choose_likelihood(X, data.is_picture and not scaled)
-        else:
-            why = "as asked for"
-        if why != "as asked for" and scaled and name == "bernoulli" and self.options["scale"] == "standard":
-            name, why = "gaussian", "standardised values are real numbers"
-        if binarize == "auto":
-            binarize = choose_binarize(X, data.is_picture and not scaled) if name == "bernoulli" else "none"
-        return name, why, binarize
 
     @staticmethod
     def advise(low: float, high: float) -> None:

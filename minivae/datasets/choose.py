@@ -1,11 +1,48 @@
-"""choose: the likelihood and binarisation for data when the command line's option is `auto`."""
+"""choose: what "auto" means for a likelihood, a scale and a binarisation, in Python and on the command line."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
+from .. import checks, likelihoods
 from ..errors import UsageError
 from .rows import Array, blocks, finite_extent
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is trained with: no value is "auto". `reason` is why the likelihood was taken."""
+
+    likelihood: str
+    reason: str
+    scale: Any
+    binarize: str
+
+
+def choose(X: Array, likelihood: str, scale: Any, binarize: str, picture: bool = False) -> Choice:
+    """Choose for X (N, D) whichever of likelihood, scale and binarisation is "auto"; the others stay as they are.
+
+    scale     a kind, a `Scale`, or None for none
+    picture   whether rows are pictures. Scaled rows are a table
+    """
+    checks.choice("binarize", binarize, checks.BINARIZE_OR_AUTO)
+    if isinstance(scale, str):
+        checks.choice("scale", scale, checks.SCALE_OR_AUTO)
+    kind = scale if isinstance(scale, str) else getattr(scale, "kind", "none")
+    picture = picture and kind in ("none", "auto")
+    reason = "as asked for"
+    if likelihood == "auto":
+        likelihood, reason = choose_likelihood(X, picture)
+        if likelihood == "bernoulli" and kind == "standard":
+            likelihood, reason = "gaussian", "standardised values are real numbers"
+    if kind == "auto":
+        scale = choose_scale(likelihoods.domain(likelihood))
+    if binarize == "auto":
+        binarize = choose_binarize(X, picture) if likelihood == "bernoulli" else "none"
+    return Choice(likelihood, reason, scale, binarize)
 
 
 def choose_likelihood(X: Array, picture: bool | None = None) -> tuple[str, str]:

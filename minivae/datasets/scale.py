@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..console import html_facts
 from ..errors import UsageError, UsageWarning
 from .rows import Array, blocks
@@ -47,7 +48,7 @@ class Scale:
         Constant columns get factor 1, so they become 0, and one UsageWarning names them. UsageError for an unknown
         kind, values that are not finite, or columns that span more than float64 can hold.
         """
-        _check_kind(kind)
+        checks.choice("scale", kind, checks.SCALES)
         if X.ndim != 2 or X.size == 0:
             raise UsageError(f"a scale is fitted to an array (N, D) with N, D ≥ 1, not to one of shape {X.shape}")
         if kind == "none":
@@ -112,14 +113,9 @@ class Scale:
     @classmethod
     def from_arrays(cls, kind: str, arrays: dict[str, Array]) -> Scale:
         """Make the scale of arrays from `to_arrays`; UsageError if they do not describe one."""
-        _check_kind(kind)
+        checks.choice("scale", kind, checks.SCALES)
         shift, factor = (np.asarray(arrays.get(key, np.nan), dtype=np.float64) for key in ("shift", "factor"))
         finite = np.isfinite(shift).all() and np.isfinite(factor).all() and (factor > 0).all()
         if shift.ndim != 1 or shift.shape != factor.shape or not finite:
             raise UsageError("expected a scale's shift and factor (D,), finite and factor > 0; the file is damaged")
         return cls(kind, shift, factor)
-
-
-def _check_kind(kind: str) -> None:
-    if kind not in ("none", "minmax", "standard"):
-        raise UsageError(f"the scale must be 'none', 'minmax' or 'standard', not {kind!r}")

@@ -10,9 +10,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .. import checks, likelihoods, optim
+from .. import checks, optim
 from ..backend import Backend
-from ..datasets.choose import choose_binarize, choose_likelihood, choose_scale
+from ..datasets.choose import choose
 from ..datasets.scale import Scale
 from ..errors import UsageError
 from ..evaluation.bounds import log_likelihood
@@ -93,32 +93,20 @@ class Estimator(BaseEstimator):
 
     def _begin(self, X: np.ndarray, weights: np.ndarray | None) -> None:
         """A new model, with the likelihood, scale and binarisation that X (N, D) asks for."""
-        name, why, scale, binarize = self._choose(X)
+        chosen = choose(X, self.likelihood, self.scale, self.binarize)
         self.vae_ = Engine(
-            X.shape[1], self.latent_dim, self.hidden, self.activation, name, self.objective, self.samples,
+            X.shape[1], self.latent_dim, self.hidden, self.activation, chosen.likelihood, self.objective, self.samples,
             self.backend, None, None if isinstance(self.backend, Backend) else self.dtype, self._seed(),
         )  # fmt: skip
-        self.vae_.scale, self.vae_.binarize = Scale.fit(scale, X, weights), binarize
+        self.vae_.scale, self.vae_.binarize = Scale.fit(chosen.scale, X, weights), chosen.binarize
         self.vae_.columns = tuple(self.feature_names_in_) if hasattr(self, "feature_names_in_") else None
-        self.likelihood_, self.reason_ = self.vae_.likelihood.name, why
+        self.likelihood_, self.reason_ = self.vae_.likelihood.name, chosen.reason
         self.history_ = History()
         self._optimizer = (
             copy.deepcopy(self.optimizer)
             if isinstance(self.optimizer, optim.Optimizer)
             else optim.make(self.optimizer, self.lr, None, self.weight_decay)
         )
-
-    def _choose(self, X: np.ndarray) -> tuple[str, str, str, str]:
-        """Likelihood, the reason for it, the kind of scale and the binarisation, each "auto" resolved."""
-        name, why = self.likelihood, "as asked for"
-        if name == "auto":
-            name, why = choose_likelihood(X)
-        scale, binarize = self.scale, self.binarize
-        if scale == "auto":
-            scale = choose_scale(likelihoods.domain(name))
-        if binarize == "auto":
-            binarize = choose_binarize(X) if name == "bernoulli" and scale == "none" else "none"
-        return name, why, scale, binarize
 
     def _seed(self) -> int:
         """The seed of the model: `random_state` itself where that is an integer."""

@@ -55,7 +55,7 @@ class Batches:
         if rows is not None:
             checks.row_numbers("rows", rows, X.shape[0])
         self.backend, self.noise, self.workspace = vae.backend, vae.noise, vae.workspace
-        self.binarize = vae.binarize if binarize is None else checks.binarize(binarize)
+        self.binarize = vae.binarize if binarize is None else checks.choice("binarize", binarize, checks.BINARIZE)
         self.X = X
         self.rows = None if rows is None else self.backend.asarray(rows)
         self.weights: Array | None = None

@@ -15,6 +15,7 @@ import json
 import os
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -144,6 +145,8 @@ def pickled(vae: M) -> tuple[Any, ...]:
     """
     from safetensors.numpy import save
 
+    if vae.undecided:
+        return partial(type(vae), backend=vae.backend, **vae.config()), (), {"_columns": vae.columns}
     held = describe(vae)
     return unpickled, (type(vae), held.model, held.training, held.extra, save(held.tensors), vae.backend)
 

@@ -43,6 +43,7 @@ class Options:
     resume: bool = False
     save_seconds: float = SAVE_SECONDS
     weights: Any = None
+    picture: bool = False  # whether rows are pictures, which "auto" looks at
 
     def __post_init__(self) -> None:
         self.epochs = checks.integer("epochs", self.epochs)
@@ -68,7 +69,10 @@ class Options:
         schedule = parse(self.schedule) if isinstance(self.schedule, str) else self.schedule
         self.schedule = checks.instance_of("schedule", schedule, Schedule, "a schedule's name, or a mv.Schedule")
         self.free_bits = checks.finite_float("free_bits", self.free_bits, lambda x: x >= 0, "a number of nats ≥ 0")
-        if not isinstance(self.scale, str):
+        checks.choice("binarize", self.binarize, checks.BINARIZE_OR_AUTO)
+        if isinstance(self.scale, str):
+            checks.choice("scale", self.scale, checks.SCALE_OR_AUTO)
+        else:
             checks.scale(self.scale)
         if checks.boolean("resume", self.resume) and self.run is None:
             raise UsageError("resume=True needs run=: the folder to resume")

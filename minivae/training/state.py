@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import checks
 from ..console import in_notebook
-from ..datasets.choose import choose_binarize, choose_scale
+from ..datasets.choose import choose
 from ..datasets.scale import Scale
 from ..evaluation.bounds import log_jacobian
 from ..model import Model
@@ -31,17 +31,18 @@ class State:
     files: RunFiles | None = None
 
     def __init__(self, vae: Model, X: Any, options: Options):
-        vae.loss_fn.check(1.0, options.free_bits, options.weights is not None)
         self.vae, self.options = vae, options
         self.optimizer: Optimizer = options.optimizer
         self.lr = self.optimizer.lr  # the schedule's factor is 1 there
-        scale, binarize = options.scale, options.binarize
-        if isinstance(scale, str):
-            kind = choose_scale(vae.likelihood.domain) if scale == "auto" else scale
-            scale = Scale.fit(kind, vae.backend.to_host(checks.array("X", X, vae.features)), options.weights)
-        if binarize == "auto":
-            bits = vae.likelihood.name == "bernoulli" and (scale or vae.scale) is None
-            binarize = choose_binarize(vae.backend.to_host(X)) if bits else "none"
+        scale, binarize = vae.scale if options.scale is None else options.scale, options.binarize
+        if vae.undecided or isinstance(scale, str) or binarize == "auto":
+            host = vae.backend.to_host(checks.array("X", X, vae.features))
+            chosen = choose(host, vae.config()["likelihood"], scale, binarize, options.picture)
+            if vae.undecided:
+                vae.lay_out(chosen.likelihood)
+            scale, binarize = chosen.scale, chosen.binarize
+            scale = Scale.fit(scale, host, options.weights) if isinstance(scale, str) else scale
+        vae.loss_fn.check(1.0, options.free_bits, options.weights is not None)
         self.batches = Batches(vae, X, options.rows, scale, binarize, weights=options.weights)
         self.validation = None
         if options.validation is not None:
