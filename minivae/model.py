@@ -382,11 +382,15 @@ class Model:
         if self.likelihood.closed_form:
             self.likelihood.fit(self.d_params)
         self.backward()
+        self.update(optimizer, clip)
+        return terms
+
+    def update(self, optimizer: Updates, clip: float | None) -> None:
+        """Clip the gradient's global norm, unless clip is None, and make the optimiser's step with it."""
         if clip is not None:
             norm = self.workspace.take("gradient_norm", (1,), np.float64)
             self.backend.ops.clip_norm(self.buffer.grad, norm, clip)
         optimizer.update(self.buffer.data, self.buffer.grad, self.backend)
-        return terms
 
     # ---- using the model ----------------------------------------------------------------------------------------
 

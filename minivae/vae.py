@@ -27,6 +27,7 @@ from .training.schedules import Beta, Schedule
 
 if TYPE_CHECKING:
     from .datasets.scale import Scale
+    from .distributed.world import World
     from .trace.result import Trace
 
 
@@ -73,6 +74,8 @@ class VAE(Model):
         resume: bool = False,
         save_seconds: float = SAVE_SECONDS,
         weights: Any = None,
+        ranks: World | None = None,
+        order: str = "rows",
     ) -> History:
         """Train on X (N, D), and return the history of its epochs.
 
@@ -96,6 +99,10 @@ class VAE(Model):
         resume       True: take up `run` where it stopped
         save_seconds   the run's checkpoint is written at most this often
         weights      (N,) of the rows in the loss, ≥ 0: only their ratios count
+        ranks        `mv.ranks()`: train by all processes that `mpiexec` has started, each with the same X and options.
+                     Every batch is cut into shards, and the bits depend on their number alone (`distributed/`)
+        order        "rows": the rows of an epoch in random order; "blocks": of a file that is larger than a machine's
+                     memory, each shard shuffles its own contiguous block, and a rank reads no other rows
 
         Calls of this model by other threads wait until `fit` has ended. To use it meanwhile, call it in `callback`, or
         make a copy before (`copy.deepcopy`).
@@ -108,7 +115,7 @@ class VAE(Model):
             X, rows, picture = X.X, X.rows if rows is None else rows, X.is_picture
         options = Options(
             epochs, batch_size, optimizer, validation, beta, binarize, patience, clip, run, callback, schedule,
-            free_bits, scale, progress, rows, validation_rows, resume, save_seconds, weights, picture,
+            free_bits, scale, progress, rows, validation_rows, resume, save_seconds, weights, picture, ranks, order,
         )  # fmt: skip
         with self.lock:
             return Training(self, X, options).run()

@@ -1,5 +1,6 @@
 """Ranks that are threads of one process, for the logic of `minivae/distributed/` without MPI."""
 
+import copy
 import threading
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from minivae.distributed import tree
 from minivae.distributed.world import World
 
-PATIENCE = 60  # seconds that a thread waits for the others before the test fails
+PATIENCE = 10  # seconds that a thread waits for the others before the test fails
 
 
 class Threads(World):
@@ -23,7 +24,7 @@ class Threads(World):
         self.calls += 1
         self.slots[self.rank] = value
         self.barrier.wait()
-        values = list(self.slots)
+        values = copy.deepcopy(self.slots)  # as messages between processes are
         self.barrier.wait()
         return values
 

@@ -16,7 +16,12 @@ LARGE = 100.0  # values beyond it are large for a network, which starts at the s
 
 
 class Diverged(ArithmeticError):
-    """A loss, a gradient or a parameter is NaN or infinite. The message names the step and the tensor."""
+    """A loss, a gradient or a parameter is NaN or infinite. The message names the step and the tensor.
+
+    agreed   whether all ranks raise it, in the same step
+    """
+
+    agreed = False
 
 
 def finite(backend: Backend, x: Any) -> bool:
@@ -24,21 +29,33 @@ def finite(backend: Backend, x: Any) -> bool:
     return bool(backend.to_host(backend.xp.isfinite(x).all()))
 
 
-def diagnose(training: State, step: int, found: str, X: Any = None) -> Diverged:
-    """The error to raise: which step, which tensor, and what to do. X: the step's batch, where it is still there."""
-    vae = training.vae
-    suspects: dict[str, Any] = {} if X is None else {"X": X}
+def first_bad(vae: Model, X: Any = None) -> tuple[int, str]:
+    """The first tensor of the last pass that is not finite: its place in the order of the pass, and its name.
+
+    X   the pass's batch, where it is still there
+    """
+    suspects: dict[str, Any] = {"X": X}
     suspects |= {f"{layer.name} output": getattr(layer, "Y", None) for layer in vae.encoder.layers}
     suspects |= {"latent z": getattr(vae.posterior, "Z", None)}
     suspects |= {f"{layer.name} output": getattr(layer, "Y", None) for layer in vae.decoder.layers}
     suspects |= {f"gradient of {name}": grad for name, grad in vae.gradients.items()}
     suspects |= {f"parameter {name}": view for name, view in vae.parameters.items()}
-    held = {name: x for name, x in suspects.items() if x is not None}  # before the first step there is no output
-    first = next((name for name, x in held.items() if not finite(vae.backend, x)), "none that is still held")
-    return Diverged(
+    for place, (name, x) in enumerate(suspects.items()):
+        if x is not None and not finite(vae.backend, x):  # before the first step there is no output
+            return place, name
+    return len(suspects), "none that is still held"
+
+
+def diagnose(training: State, step: int, found: str, X: Any = None) -> Diverged:
+    """The error to raise: which step, which tensor, and what to do. X: the step's batch, where it is still there."""
+    shards = training.shards
+    first = first_bad(training.vae, X)[1] if shards is None else shards.first_bad(X)
+    error = Diverged(
         f"training diverged at step {step} (epoch {training.at.epoch}): {found}; the first tensor with a NaN or an "
         f"infinity is: {first}. {_advice(training, step)}"
     )
+    error.agreed = shards is not None
+    return error
 
 
 def _advice(training: State, step: int) -> str:

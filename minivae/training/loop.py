@@ -20,15 +20,17 @@ from ..evaluation.bounds import evaluate_batches, fit_closed_form
 from ..evaluation.latents import COLLAPSED
 from ..model import Model
 from ..noise import permutation
+from ..objectives import Terms
+from ..optim import Updates
 from . import cuda_graph
 from .batches import Batches
-from .guard import clamped, diagnose
+from .guard import diagnose
 from .history import History, epoch_row
 from .options import Options
 from .progress import telling_of_compilation
-from .run_files import RunFiles
+from .run_files import RunFiles, recorded_shards
 from .signals import noting, stopped_by
-from .state import State
+from .state import State, agreeing
 
 SOME_EPOCHS = 5  # with fewer, a small KL may be that of a model that has hardly been trained
 
@@ -37,10 +39,16 @@ class Training(State):
     """One training of one model; `run` trains to the end."""
 
     def __init__(self, vae: Model, X: Any, options: Options):
-        super().__init__(vae, X, options)
+        with agreeing(options.ranks):
+            super().__init__(vae, X, options)
+            if options.ranks is not None:
+                recorded = options.ranks.first(lambda: recorded_shards(options.run)) if options.resume else None
+                self.shards = options.ranks.begin(self, recorded)
         given = (vae, self.batches, self.optimizer, self.recent, options.free_bits, options.clip)
-        self.graphs = cuda_graph.Graphs(*given) if cuda_graph.possible(vae, self.batches) else None
-        self.files = None if options.run is None else RunFiles(options.run, self)
+        possible = self.shards is None and cuda_graph.possible(vae, self.batches)
+        self.graphs = cuda_graph.Graphs(*given) if possible else None
+        with agreeing(options.ranks):
+            self.files = None if options.run is None else RunFiles(options.run, self)
         self.asked: list[int] = []  # the signals that ask to stop
 
     def run(self) -> History:
@@ -84,7 +92,9 @@ class Training(State):
     def _epoch(self) -> None:
         at, vae, N, size = self.at, self.vae, len(self.batches), self.options.batch_size
         pass_ = vae.passes = self.first_pass + at.epoch
-        order = vae.backend.asarray(permutation(vae.seed, N, "shuffle", pass_))
+        order = (
+            self.shards.order(pass_) if self.shards else vae.backend.asarray(permutation(vae.seed, N, "shuffle", pass_))
+        )
         first, start, before = at.step * size, time.perf_counter(), at.seconds
         while at.step < self.steps_per_epoch:
             plan = self.plan()
@@ -110,17 +120,27 @@ class Training(State):
             return self.graphs.run(order, plan, pass_, first, size)
         for k, (lr, beta) in enumerate(plan):
             self.optimizer.lr = lr
-            index = order[first + k * size : first + (k + 1) * size]
-            X, rows = self.batches.take(index, "binarise", pass_)
-            weights = self.batches.weigh(index)
-            terms = self.vae.step(X, self.optimizer, rows, None, beta, o.free_bits, o.clip, pass_, weights)
-            self.recent[k] = terms.sums()
+            start = first + k * size
+            if self.shards:
+                X, self.recent[k] = self.shards.step(order, start, beta, pass_)
+            else:
+                X, terms = self.pass_over(order[start : start + size], beta, pass_, self.optimizer, o.clip)
+                self.recent[k] = terms.sums()
         return X
+
+    def pass_over(
+        self, index: Any, beta: float, pass_: int, optimizer: Updates, clip: float | None
+    ) -> tuple[Any, Terms]:
+        """One step of the optimiser on the rows at `index` → their X, and the terms."""
+        X, rows = self.batches.take(index, "binarise", pass_)
+        free_bits, weights = self.options.free_bits, self.batches.weigh(index)
+        return X, self.vae.step(X, optimizer, rows, None, beta, free_bits, clip, pass_, weights)
 
     def _look(self, X: Any, steps: int) -> None:
         """Read the losses of the last steps, guard against NaN, and add them to the epoch's sums."""
-        at = self.at
-        for k, (loss, nll, kl) in enumerate(self.vae.backend.to_host(self.recent)[:steps].tolist()):
+        at, recent = self.at, self.vae.backend.to_host(self.recent)[:steps]
+        recent = recent if self.shards is None else self.shards.exchange(recent)
+        for k, (loss, nll, kl) in enumerate(recent.tolist()):
             if not math.isfinite(loss + nll + kl):
                 raise diagnose(self, at.total_steps - steps + k + 1, f"nll {nll:g}, kl {kl:g}", X)
             at.sums = [at.sums[0] + loss, at.sums[1] + nll, at.sums[2] + kl]
@@ -128,7 +148,7 @@ class Training(State):
     def _close_epoch(self, beta: float, rate: float) -> None:
         at, clock = self.at, time.perf_counter()
         row = epoch_row(at, len(self.batches), self.jacobian)
-        row |= {"lr": self.optimizer.lr, "beta": beta, "clamped": clamped(self.vae, reset=True)}
+        row |= {"lr": self.optimizer.lr, "beta": beta, "clamped": self.clamped(reset=True)}
         fit_closed_form(self.vae, self.batches)
         if self.validation is not None:
             row |= self._validate(self.validation)
@@ -142,6 +162,8 @@ class Training(State):
             self.progress.epoch(self, row)
         if self.options.callback is not None:
             self.options.callback(row)
+        if self.shards:
+            self.shards.exchange(np.zeros((0, 3)))
         self._stop_or_save()
 
     def _validate(self, rows: Batches) -> dict[str, Any]:
@@ -158,9 +180,10 @@ class Training(State):
         return {"val_elbo": result.elbo, "val_nll": result.nll, "val_kl": result.kl, "val_iwae": iwae}
 
     def _stop_or_save(self) -> None:
-        if self.asked:
+        asked = self.asked if self.shards is None else self.shards.asked
+        if asked:
             if self.files:
                 self.files.save()
-            raise stopped_by(self.asked[0])
-        if self.files:
-            self.files.save_if_due()
+            raise stopped_by(asked[0])
+        if self.files and (self.files.due() if self.shards is None else self.shards.due):
+            self.files.save()

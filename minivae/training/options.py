@@ -44,6 +44,8 @@ class Options:
     save_seconds: float = SAVE_SECONDS
     weights: Any = None
     picture: bool = False  # whether rows are pictures, which "auto" looks at
+    ranks: Any = None  # a World of `distributed/`; None: this process alone
+    order: str = "rows"
 
     def __post_init__(self) -> None:
         self.epochs = checks.integer("epochs", self.epochs)
@@ -76,6 +78,10 @@ class Options:
             checks.scale(self.scale)
         if checks.boolean("resume", self.resume) and self.run is None:
             raise UsageError("resume=True needs run=: the folder to resume")
+        if self.ranks is not None:
+            checks.has_method("ranks", self.ranks, "agreeing", "mv.ranks()")
+        if self.order not in ("rows", "blocks"):
+            raise UsageError(f"order={self.order!r}: expected 'rows' or 'blocks'")
         self.save_seconds = checks.finite_float(
             "save_seconds", self.save_seconds, lambda x: x >= 0, "a number of seconds ≥ 0"
         )

@@ -15,25 +15,28 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from .. import checks
 from ..disk import clear_temporaries, locked, sync
 from ..errors import UsageError, UsageWarning
 from . import checkpoint as files
 from . import schema
 from .batches import CHECK_ROWS, Batches
-from .guard import clamped, diagnose, finite
+from .guard import diagnose, finite
 from .history import HISTORY_FILE, Position, append, read_history, write_history
+from .state import agreeing
 
 if TYPE_CHECKING:
     from .state import State
 
 
+T = TypeVar("T")
 DATA = "data (sha256)"
 
 
@@ -42,7 +45,8 @@ class RunFiles:
 
     def __init__(self, folder: Path, training: State):
         self.folder, self.model, self.history = folder, folder / files.MODEL_FILE, folder / HISTORY_FILE
-        self.training = training
+        self.training, self.ranks = training, training.options.ranks
+        self.writes = self.ranks is None or self.ranks.rank == 0  # rank 0 alone touches the folder
         self.settings = self._settings()
         self.last_save, self.saved_step = -math.inf, 0
         self._locked = self._unsynced = False
@@ -51,13 +55,15 @@ class RunFiles:
         """What a resumed training must agree in, the number of epochs left out."""
         training, backend = self.training, self.training.vae.backend
         options, optimizer = training.options, training.optimizer
+        shards = training.shards
+        cut = {} if shards is None else {"shards": shards.count, "order": options.order}
         numbers = {k: v for k, v in vars(optimizer).items() if isinstance(v, (int, float)) and k != "steps"}
         return {
             "model": training.vae.config(),
             "dtype": backend.dtype.name,
             "kernels": backend.kernels,
             "backend": backend.name,
-            DATA: _digest(training.batches, training.validation),
+            DATA: _digest(training.batches, training.validation, None if shards is None else self.ranks.map),
             "batch_size": options.batch_size,
             "optimizer": {"name": type(optimizer).__name__, **numbers, "lr": training.lr},
             "beta": asdict(options.beta),
@@ -66,14 +72,20 @@ class RunFiles:
             "schedule": {**asdict(options.schedule), "milestones": list(options.schedule.milestones)},
             "patience": options.patience,
             "clip": options.clip,
+            **cut,
         }
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Work in the folder: one training at a time. A new run's folder is made."""
-        if self._locked:  # by whoever called `run`
+        with contextlib.ExitStack() as stack:
+            with agreeing(self.ranks):
+                if self.writes and not self._locked:  # by whoever called `run`
+                    stack.enter_context(self._lock())
             yield
-            return
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"{self.folder}: a file of that name exists; choose another folder for the run")
         if not self.training.options.resume:
@@ -96,27 +108,41 @@ class RunFiles:
         """
         if self.last_save > -math.inf:
             return
-        if self.model.exists() and self.training.options.resume:
-            self._restore()
-        elif self.model.exists() and not replace:
-            raise UsageError(
-                f"{self.folder} holds a run already: resume it (resume=True, --resume), or choose another folder"
-            )
-        else:
-            self.save()
-            write_history(self.history, [])
-        clear_temporaries(self.folder)
+        with agreeing(self.ranks):
+            exists = self._read(self.model.exists)
+            if exists and self.training.options.resume:
+                self._restore()
+            elif exists and not replace:
+                raise UsageError(
+                    f"{self.folder} holds a run already: resume it (resume=True, --resume), or choose another folder"
+                )
+            else:
+                self.save()
+                self._write(lambda: write_history(self.history, []))
+            self._write(lambda: clear_temporaries(self.folder))
 
     def append(self, row: dict[str, Any]) -> None:
         """Write an epoch's row to history.csv."""
-        append(self.history, row)
+        self._write(lambda: append(self.history, row))
         self._unsynced = True
+
+    def _read(self, function: Callable[[], T]) -> T:
+        """What rank 0 reads in the folder, for all ranks."""
+        return function() if self.ranks is None else self.ranks.first(function)
+
+    def _write(self, function: Callable[[], None]) -> None:
+        """Let rank 0 write; if it cannot, all ranks raise its error."""
+        with agreeing(self.ranks):
+            if self.writes:
+                function()
 
     def save(self) -> None:
         """Write the checkpoint; raises Diverged, and leaves the old one, where a parameter is not finite."""
         training, vae, at = self.training, self.training.vae, self.training.at
         if not finite(vae.backend, vae.buffer.state):
             raise diagnose(training, at.total_steps, "a parameter is not finite")
+        if training.shards is not None:
+            training.shards.check_same(at.total_steps)
         checkpoint = files.describe(vae)
         tensors = checkpoint.tensors
         if at.best_epoch is not None:
@@ -127,31 +153,39 @@ class RunFiles:
             "passes": vae.passes,
             "first_pass": training.first_pass,
             "optimizer_steps": training.optimizer.steps,
-            "clamped": clamped(vae),
+            "clamped": training.clamped(),
             "threads": vae.backend.threads,
             "options": self.settings,
             # times would make two runs differ that do not; −inf is no JSON
             "position": {**asdict(at), "seconds": 0.0, "best_bound": repr(at.best_bound)},
         }
+        self._write(lambda: self._write_checkpoint(checkpoint))
+        self.last_save, self.saved_step = time.monotonic(), at.total_steps
+
+    def _write_checkpoint(self, checkpoint: files.Checkpoint) -> None:
         if self._unsynced:  # a checkpoint never counts a row that a power cut can take
             sync(self.history)
             self._unsynced = False
         files.write(self.model, checkpoint)
-        self.last_save, self.saved_step = time.monotonic(), at.total_steps
 
-    def save_if_due(self) -> None:
-        """Write the checkpoint where the last one is older than `save_seconds`."""
-        if time.monotonic() - self.last_save > self.training.options.save_seconds:
-            self.save()
+    def due(self) -> bool:
+        """Whether the last checkpoint is older than `save_seconds`."""
+        return time.monotonic() - self.last_save > self.training.options.save_seconds
 
     def _restore(self) -> None:
         """Take up the run where its last checkpoint left it, and cut its history back to there."""
         training, vae = self.training, self.training.vae
-        saved = files.read(self.model)
+        saved = self._read(lambda: files.read(self.model))
         state = saved.training
         position, settings = state["position"], state["options"]
         if position is None or settings is None:
             raise UsageError(f"{self.model}: a model, but not one that a run left to be resumed")
+        cut, now_cut = settings.get("shards", 1), self.settings.get("shards", 1)
+        if cut != now_cut:
+            raise UsageError(
+                f"{self.folder} was begun with shards {cut}, and now it is {now_cut}: give --shards {cut}, in "
+                f"Python ranks=mv.ranks(shards={cut})"
+            )
         for name, value in json.loads(json.dumps(self.settings)).items():
             if settings.get(name) != value:
                 if name == DATA:
@@ -171,7 +205,7 @@ class RunFiles:
                 f"{self.model}: step {at.step} of epoch {at.epoch} is said to be step {at.total_steps} in all, and an "
                 f"epoch has {training.steps_per_epoch}: it is damaged"
             )
-        rows = read_history(self.folder, before=at.epoch)
+        rows = self._read(lambda: read_history(self.folder, before=at.epoch))
         if state["threads"] not in (None, vae.backend.threads):
             warnings.warn(
                 f"{self.folder} was trained on {state['threads']} threads and goes on with {vae.backend.threads}: its "
@@ -201,23 +235,42 @@ class RunFiles:
         training.at, training.history.rows = at, rows
         training.first_pass, vae.passes = state["first_pass"], state["passes"]
         if vae.likelihood.clamped is not None:
-            vae.likelihood.clamped[...] = state["clamped"]
+            vae.likelihood.clamped[...] = state["clamped"] if self.writes else 0
         if rows:
             at.seconds = float(rows[-1]["seconds"])
-        write_history(self.history, rows)
+        self._write(lambda: write_history(self.history, rows))
         self.last_save, self.saved_step = time.monotonic(), at.total_steps
 
 
-def _digest(*sets: Batches | None) -> str:
-    """A fingerprint of the values that train and validate, and of their scale."""
+def recorded_shards(folder: Path) -> int | None:
+    """The number of shards of the run in a folder; None where there is none to resume."""
+    if not (folder / files.MODEL_FILE).exists():
+        return None
+    options = files.read(folder / files.MODEL_FILE).training["options"] or {}
+    return checks.integer("shards", options.get("shards", 1))
+
+
+def _digest(training: Batches, validation: Batches | None, deal: Callable[..., list[bytes]] | None) -> str:
+    """A fingerprint of the values that train and validate, and of their scale.
+
+    deal   a World's `map`: then it is that of the digests of blocks, which ranks read for one another
+    """
     digest = hashlib.sha256()
-    for batches in sets:
+    for batches in (training, validation):
         if batches is None:
             continue
+
+        def block(start: int, batches: Batches = batches) -> Any:
+            rows = batches.backend.to_host(batches.X[start : start + CHECK_ROWS])
+            return np.ascontiguousarray(rows).view(np.uint8).data
+
         digest.update(f"{batches.X.shape} {batches.X.dtype};".encode())
-        for start in range(0, len(batches), CHECK_ROWS):
-            block = batches.backend.to_host(batches.X[start : start + CHECK_ROWS])
-            digest.update(np.ascontiguousarray(block).view(np.uint8).data)
+        starts = range(0, len(batches), CHECK_ROWS)
+        blocks = (
+            map(block, starts) if deal is None else deal(lambda start: hashlib.sha256(block(start)).digest(), starts)
+        )
+        for data in blocks:
+            digest.update(data)
         if batches.scale is not None:
             digest.update(batches.scale.kind.encode())
         if batches.weights is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,20 +16,28 @@ from ..evaluation.bounds import log_jacobian
 from ..model import Model
 from ..optim import Optimizer
 from .batches import Batches
+from .guard import clamped, first_bad
 from .history import History, Position
 from .options import Options
 from .progress import Progress
 
 if TYPE_CHECKING:
+    from ..distributed.shards import Shards
     from .run_files import RunFiles
 
 LOOK_EVERY = {"numpy": 1, "cupy": 100}  # steps between two looks at the losses: on a device each look is a wait
+
+
+def agreeing(ranks: Any) -> Any:
+    """Around what may fail on one rank: all raise the same error (`distributed/world.py`)."""
+    return nullcontext() if ranks is None else ranks.agreeing()
 
 
 class State:
     """The state of one training of `vae` on X (N, D)."""
 
     files: RunFiles | None = None
+    shards: Shards | None = None  # of each batch, where several ranks train, or one does what they did
 
     def __init__(self, vae: Model, X: Any, options: Options):
         self.vae, self.options = vae, options
@@ -60,6 +69,15 @@ class State:
         self.best = vae.buffer.state.copy()  # used where there is validation
         self.look_every = LOOK_EVERY[vae.backend.name]
         self.recent = vae.backend.zeros((self.look_every, 3), np.float64)  # Σ loss, Σ nll, Σ kl of each step
+
+    def first_bad(self, X: Any) -> tuple[int, str]:
+        """The first tensor of this rank's last pass that is not finite (`guard.py`)."""
+        return first_bad(self.vae, X)
+
+    def clamped(self, reset: bool = False) -> int:
+        """How many outputs of the decoder have been clamped, by all ranks, since the count was last reset."""
+        count = clamped(self.vae, reset)
+        return count if self.options.ranks is None else sum(self.options.ranks.all(count))
 
     def out_of_patience(self) -> bool:
         """Whether early stopping ends the training here."""

@@ -1,0 +1,258 @@
+"""Training on ranks: the same bits for every number of them, by ranks that are threads (MPI's are in test_mpi.py)."""
+
+import hashlib
+import os
+import signal
+
+import numpy as np
+import pytest
+from worlds import together
+
+import minivae as mv
+from minivae.distributed.world import AgreedError, World
+from minivae.errors import UsageError
+
+N, D = 203, 20  # N is no multiple of the batch, and the last batch has fewer rows than there are shards
+
+
+def rows(seed=0, n=N):
+    return np.random.default_rng(seed).random((n, D), np.float32)
+
+
+def train(world, run=None, epochs=2, batch_size=50, X=None, model=None, **options):
+    """A training of this rank → the digest of its parameters, and its history without times."""
+    vae = mv.VAE(D, 3, (8,), **{"seed": 1, **(model or {})})
+    data = rows() if X is None else X
+    history = vae.fit(
+        data,
+        epochs,
+        batch_size,
+        validation=data[:30],
+        run=run,
+        ranks=world,
+        progress=False,
+        binarize="dynamic",
+        **options,
+    )
+    told = [{k: v for k, v in row.items() if k not in ("seconds", "rows_per_second")} for row in history.rows]
+    return hashlib.sha256(vae.buffer.state).hexdigest()[:12], told, vae
+
+
+def bits(results):
+    """What all ranks agree on: (digest, history)."""
+    for digest, told, _ in results[1:]:
+        assert (digest, told) == results[0][:2]
+    return results[0][:2]
+
+
+MODELS = {
+    "elbo": {},
+    "iwae": {"objective": "iwae", "samples": 2},
+    "gaussian": {"likelihood": "gaussian", "samples": 2},
+}
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_bits_do_not_depend_on_the_number_of_ranks(model, tmp_path):
+    files = {}
+    for size in (1, 2, 4):
+        run = tmp_path / str(size)
+        files[size] = bits(together(size, lambda world, run=run: train(world, run, model=model, clip=1.0), shards=4))
+        files[size] += ((run / "model.safetensors").read_bytes(),)
+    assert files[1] == files[2] == files[4]
+
+
+@pytest.mark.parametrize("order", ["rows", "blocks"])
+def test_shards_make_the_step_of_a_whole_batch_up_to_rounding(order):
+    """One epoch in one step, in float64: the batch has the same rows however it is cut."""
+    options = {"epochs": 1, "batch_size": N, "model": {"dtype": "float64"}, "order": order}
+    one = train(None, **options)[2].buffer.data
+    cut = together(3, lambda world: train(world, **options), shards=6)
+    for _, _, vae in cut:
+        np.testing.assert_allclose(vae.buffer.data, one, rtol=0, atol=1e-12)
+
+
+def test_one_shard_is_a_training_without_ranks(tmp_path):
+    alone = train(None, tmp_path / "alone")[:2]
+    ranks = train(World(), tmp_path / "ranks")[:2]
+    assert ranks == alone
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("alone", "ranks")]
+    assert files[0] == files[1]
+
+
+def test_blocks_read_each_row_once_an_epoch_and_a_rank_only_its_own():
+    seen = together(2, lambda world: taken(world, "blocks"), shards=4)
+    edges = [s * N // 4 for s in range(5)]
+    assert sorted(seen[0]) == sorted([*range(edges[2])] * 2)  # two epochs
+    assert sorted(seen[1]) == sorted([*range(edges[2], N)] * 2)
+
+
+def test_rows_are_read_once_an_epoch_by_one_rank():
+    seen = together(2, lambda world: taken(world, "rows"), shards=4)
+    assert sorted(seen[0] + seen[1]) == sorted([*range(N)] * 2)
+    assert set(seen[0]) & set(seen[1])  # other rows in each epoch
+
+
+def taken(world, order):
+    """The rows that a rank has taken for its training steps in two epochs."""
+    from minivae.training.loop import Training
+    from minivae.training.options import Options
+
+    training = Training(
+        mv.VAE(D, 3, (8,)), (rows() > 0.5) * 1.0, Options(2, 50, ranks=world, order=order, progress=False)
+    )
+    take, seen = training.batches.take, []
+    training.batches.take = lambda index, *rest: seen.extend(index.tolist()) or take(index, *rest)
+    training.run()
+    return seen
+
+
+def test_a_run_is_resumed_by_other_numbers_of_ranks_to_the_same_bytes(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    bits(together(4, lambda world: train(world, whole, epochs=3), shards=4))
+    for size, epochs, shards in [(4, 1, 4), (2, 2, None), (1, 3, None)]:
+        last = together(size, lambda w, e=epochs, s=epochs > 1: train(w, parts, epochs=e, resume=s), shards=shards)
+    assert last[0][1] == bits(together(4, lambda world: train(world, epochs=3), shards=4))[1]
+    assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_a_run_is_not_resumed_with_other_shards(tmp_path):
+    together(2, lambda world: train(world, tmp_path, epochs=1))
+    for size, shards in [(1, 1), (4, None), (4, 4)]:
+        with pytest.raises(UsageError, match=r"shards"):
+            together(size, lambda world: train(world, tmp_path, resume=True), shards=shards)
+    with pytest.raises(UsageError, match=r"begun with shards 2, and now it is 1: give --shards 2"):
+        train(None, tmp_path, resume=True)
+    with pytest.raises(UsageError, match="2 shards cannot be dealt out to 4 ranks: start 2 or 1 of them"):
+        together(4, lambda world: train(world, tmp_path, resume=True))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [({"free_bits": 0.1}, "mean KL"), ({"model": {"likelihood": "gaussian:optimal"}}, "σ² to the whole batch")],
+)
+def test_what_needs_the_whole_batch_is_refused_with_the_reason(options, message):
+    with pytest.raises(AgreedError, match=message):
+        together(2, lambda world: train(world, **options))
+
+
+def test_one_rank_has_the_whole_batch():
+    train(World(), free_bits=0.1)
+
+
+def test_an_uneven_end_and_batches_smaller_than_the_shards_lose_no_row():
+    X = rows(n=9)
+    options = {"epochs": 2, "batch_size": 4, "X": X, "model": {"dtype": "float64"}, "beta": 0.5}
+    one = train(None, **options)
+    cut = together(4, lambda world: train(world, **options), shards=8)
+    bits(cut)
+    np.testing.assert_allclose(cut[0][2].buffer.data, one[2].buffer.data, rtol=0, atol=1e-9)
+
+
+def test_a_nan_is_seen_by_all_in_the_same_step_and_its_rank_is_named():
+    def diverge(world):
+        X = np.ones((40, D), np.float32)
+        vae = mv.VAE(D, 3, (8,))
+        if world.rank == 1:
+            step, calls = vae.step, []
+
+            def wrong(X, *rest, **more):
+                terms = step(X, *rest, **more)
+                calls.append(vae.passes)
+                if calls.count(2) == 1 and vae.passes == 2:  # in the first shard of this rank; the second is sound
+                    vae.decoder.layers[0].Y[...] = np.nan  # as an overflow would leave it
+                    terms._nll[...] = np.nan
+                return terms
+
+            vae.step = wrong
+        with pytest.raises(mv.Diverged) as caught:
+            vae.fit(X, 3, 20, ranks=world, progress=False)
+        return str(caught.value)
+
+    first, second = together(2, diverge, shards=4)
+    assert first == second
+    assert "diverged at step 3 (epoch 2)" in first
+    assert "is: decoder.0 output (rank 1, host1)" in first
+
+
+def test_a_signal_at_one_rank_stops_all_at_the_same_step_and_saves(tmp_path):
+    from minivae.training.loop import Training
+    from minivae.training.options import Options
+
+    def run(world, folder, stop, resume=False):
+        vae = mv.VAE(D, 3, (8,), likelihood="gaussian", init="normal:2", seed=1)
+        training = Training(vae, rows(), Options(2, 50, run=folder, resume=resume, ranks=world, progress=False))
+        look = training._look
+
+        def asked(X, steps):
+            if world.rank == 1 and training.at.total_steps == stop:
+                training.asked.append(signal.SIGTERM)  # as `signals.noting` does
+            look(X, steps)
+
+        training._look = asked
+        if stop is None:
+            return training.run()["clamped"]
+        with pytest.raises(SystemExit) as caught:
+            training.run()
+        return training.at.total_steps, caught.value.status
+
+    assert together(2, lambda world: run(world, tmp_path / "cut", 3)) == [(3, 143), (3, 143)]
+    resumed = together(2, lambda world: run(world, tmp_path / "cut", None, resume=True))
+    assert resumed == together(2, lambda world: run(world, tmp_path / "quiet", None))
+    assert resumed[0][0] > 0  # clamped before and after the stop, at both ranks
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("cut", "quiet")]
+    assert files[0] == files[1]
+
+
+def test_ranks_whose_parameters_differ_are_named_at_the_save(tmp_path):
+    def drift(world):
+        def nudge(row):
+            if world.rank == 1:
+                vae.buffer.data[0] += 1e-3
+
+        vae = mv.VAE(D, 3, (8,), seed=1)
+        vae.fit((rows() > 0.5) * 1.0, 2, 50, run=tmp_path, ranks=world, progress=False, callback=nudge, save_seconds=0)
+
+    with pytest.raises(AgreedError, match=r"rank 1 \(host1\) has \w+ as the digest of its parameters after step 5"):
+        together(2, drift)
+
+
+def test_ranks_that_begin_with_other_parameters_are_refused():
+    def fit(world):
+        vae = mv.VAE(D, 3, (8,))
+        vae.buffer.data[0] = world.rank
+        vae.fit(rows(), 1, binarize="dynamic", ranks=world, progress=False)
+
+    with pytest.raises(AgreedError, match=r"rank 1 \(host1\) has \w+ as its model, data and options"):
+        together(2, fit)
+
+
+def test_ranks_that_begin_with_other_models_are_refused():
+    with pytest.raises(AgreedError, match=r"rank 1 \(host1\) has \w+ as its model, data and options"):
+        together(2, lambda world: train(world, model={"seed": world.rank}))
+
+
+def test_a_full_disk_at_rank_0_stops_all(tmp_path, monkeypatch):
+    from minivae.training import checkpoint
+
+    write, written = checkpoint.write, []
+
+    def full(*arguments):
+        if written:
+            raise OSError(28, "No space left on device", "model.safetensors")
+        written.append(write(*arguments))
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    with pytest.raises(AgreedError, match=r"^rank 0 \(host0\): model.safetensors: No space left"):
+        together(2, lambda world: train(world, tmp_path))
+    assert sorted(os.listdir(tmp_path)) == ["history.csv", "model.safetensors"]
+
+
+def test_clamped_outputs_of_all_ranks_are_counted(tmp_path):
+    model = {"likelihood": "gaussian", "init": "normal:2"}
+    counts = [
+        [row["clamped"] for row in bits(together(size, lambda w: train(w, model=model), shards=4))[1]]
+        for size in (1, 2)
+    ]
+    assert counts[0] == counts[1]
+    assert counts[0][0] > 0
