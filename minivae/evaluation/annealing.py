@@ -33,9 +33,11 @@ from ..backend import Array
 from ..model import Model, locked
 from ..training.batches import Batches
 from .bounds import TILE_ROWS, log_jacobian
+from .dealt import over_rows
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
+    from ..distributed.world import World
 
 PILOTS = 4  # chains of the pilot run
 ACCEPTED = 0.65  # target share of accepted transitions (Neal 2011)
@@ -81,6 +83,7 @@ def annealed(
     rows: Any = None,
     scale: Scale | None = None,
     binarize: str | None = None,
+    ranks: World | None = None,
 ) -> Annealed:
     """Estimate ln p(x) for each row of X (N, D) by annealed importance sampling from the prior.
 
@@ -88,15 +91,17 @@ def annealed(
     chains        C chains a row; the standard error (delta method) needs two and is NaN for one
     leapfrog      steps of the integrator in each transition
     rows, scale, binarize   as in `Batches`
+    ranks         as in `evaluate`
     Each row costs (C + 4) · T · leapfrog forward and backward passes of the decoder. `vae.gradients` do not change.
     """
     settings = _settings(temperatures, chains, leapfrog)
     batches = Batches(vae, X, rows, scale, binarize)
-    parts = []
-    for _, batch, numbers in batches.in_order(max(1, TILE_ROWS // chains)):
-        path = AnnealedPath(vae, batch, numbers, *settings)
-        parts.append((*path.log_mean(path.forth()), path.acceptance()))
-    log_px, error, accepted = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+
+    def block(part: slice) -> tuple[np.ndarray, ...]:
+        path = AnnealedPath(vae, *batches.at(part), *settings)
+        return (*path.log_mean(path.forth()), path.acceptance())
+
+    log_px, error, accepted = over_rows(ranks, len(batches), max(1, TILE_ROWS // chains), block, [()] * 3)
     return Annealed(log_px - log_jacobian(vae, batches.scale), error, float(accepted.mean()))
 
 
@@ -108,6 +113,7 @@ def enclose(
     chains: int = 16,
     leapfrog: int = 10,
     scale: Scale | None = None,
+    ranks: World | None = None,
 ) -> Enclosed:
     """Run AIS in both directions on n rows drawn from the model; the other arguments are those of `annealed`.
 
@@ -119,14 +125,14 @@ def enclose(
     Z = vae.backend.empty((1, n, vae.latent_dim))
     vae.noise.normal(Z, "prior", vae.noise.rows(0, n), pass_=0)
     X = vae.decode_rows(Z[0], draw=True)
-    size, parts = max(1, TILE_ROWS // chains), []
-    for start in range(0, n, size):
-        part = slice(start, min(start + size, n))
+
+    def block(part: slice) -> tuple[np.ndarray, ...]:
         path = AnnealedPath(vae, X[part], vae.noise.rows(part.start, part.stop), *settings)
         (lower, below), acceptance = path.log_mean(path.forth()), path.acceptance()
         upper, above = path.log_mean(-path.back(Z[0, part]))
-        parts.append((lower, below, -upper, above, acceptance))
-    lower, below, upper, above, accepted = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return lower, below, -upper, above, acceptance
+
+    lower, below, upper, above, accepted = over_rows(ranks, n, max(1, TILE_ROWS // chains), block, [()] * 5)
     return Enclosed(lower - jacobian, below, upper - jacobian, above, float(accepted.mean()))
 
 

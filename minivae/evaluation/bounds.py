@@ -22,9 +22,11 @@ from ..backend import Array
 from ..errors import UsageError
 from ..model import BATCH_ROWS, Model, locked
 from ..training.batches import Batches
+from .dealt import over_blocks, over_rows
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
+    from ..distributed.world import World
 
 TILE_ROWS = 2048  # decoder rows in memory at a time in importance sampling
 IMPORTANCE_ROWS = 64  # data rows in a tile
@@ -62,22 +64,33 @@ def log_jacobian(vae: Model, scale: Scale | None) -> float:
 
 @locked
 def evaluate(
-    vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str | None = None
+    vae: Model,
+    X: Any,
+    rows: Any = None,
+    scale: Scale | None = None,
+    binarize: str | None = None,
+    ranks: World | None = None,
 ) -> Evaluation:
     """Compute ELBO, NLL and KL of the model on X (N, D).
 
     rows, scale, binarize   as in `Batches`; binarisation and ε come from the evaluation stream, so that repeated calls
                             give the same figures
+    ranks                   `mv.ranks()`: each computes a share of the blocks of rows, and all return the same figures
     """
-    return evaluate_batches(vae, Batches(vae, X, rows, scale, binarize))
+    return evaluate_batches(vae, Batches(vae, X, rows, scale, binarize), ranks)
 
 
-def evaluate_batches(vae: Model, batches: Batches) -> Evaluation:
+def evaluate_batches(vae: Model, batches: Batches, ranks: World | None = None) -> Evaluation:
     """`evaluate` for rows that are `Batches` already."""
-    sums = np.zeros(3)
-    for _, X, numbers in batches.in_order(BATCH_ROWS):
+
+    def block(rows: slice) -> np.ndarray:
+        X, numbers = batches.at(rows)
         eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
-        sums += vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
+        return vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
+
+    sums = np.zeros(3)
+    for found in over_blocks(ranks, len(batches), BATCH_ROWS, block):
+        sums += found
     loss, nll, kl = (sums / len(batches)).tolist()
     jacobian = log_jacobian(vae, batches.scale)
     iwae = -(loss + jacobian) if vae.loss_fn.name == "iwae" else None
@@ -109,23 +122,27 @@ def log_likelihood(
     eps: Any = None,
     scale: Scale | None = None,
     binarize: str | None = None,
+    ranks: World | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Estimate ln p(x) (eq. 7) by importance sampling from q(z|x) → (log_px (N,), its standard error (N,)), float64.
 
     samples   K ≥ 1; the standard error (delta method) needs K ≥ 2 and is NaN for 1
     eps       (K, N, L), the noise; None draws it from the importance stream
-    rows, scale, binarize   as in `evaluate`
+    rows, scale, binarize, ranks   as in `evaluate`
     """
     samples = checks.integer("samples", samples)
     batches = Batches(vae, X, rows, scale, binarize)
     N, L = len(batches), vae.latent_dim
     if eps is not None and tuple(getattr(eps, "shape", ())) != (samples, N, L):
         raise UsageError(f"eps: expected ({samples}, {N}, {L}); got {getattr(eps, 'shape', type(eps).__name__)}")
-    log_px, error, host = np.empty(N), np.empty(N), vae.backend.to_host
-    for part, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
+    host = vae.backend.to_host
+
+    def block(part: slice) -> list[np.ndarray]:
+        batch, numbers = batches.at(part)
         own = None if eps is None else vae.native("importance.given", checks.finite("eps", eps[:, part], to_host=host))
-        estimate, se = importance_sampled(vae, batch, samples, numbers, own)
-        log_px[part], error[part] = host(estimate), host(se)
+        return [host(found) for found in importance_sampled(vae, batch, samples, numbers, own)]
+
+    log_px, error = over_rows(ranks, N, IMPORTANCE_ROWS, block, [(), ()])
     return log_px - log_jacobian(vae, batches.scale), error
 
 

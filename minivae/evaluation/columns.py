@@ -17,7 +17,7 @@ Shapes: b rows, k samples, L latent dimensions, D features. Nats in the data's u
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,26 +27,35 @@ from ..errors import UsageError
 from ..model import Model, locked
 from ..training.batches import Batches
 from .bounds import IMPORTANCE_ROWS, TILE_ROWS, importance_sampled
+from .dealt import over_rows
+
+if TYPE_CHECKING:
+    from ..distributed.world import World
 
 NODES, POWER = 16, 5  # of the rule: right to 1e-4 where a column fixes z to 1/100 of its prior's width
 MOST_ERROR = 1e-3  # relative, between a row's nll and the sum of its columns'
 
 
 @locked
-def explain(vae: Model, X: Any, samples: int = 100, rows: Any = None) -> np.ndarray:
+def explain(vae: Model, X: Any, samples: int = 100, rows: Any = None, ranks: World | None = None) -> np.ndarray:
     """Each column's share of −ln p(x) of the rows of X (N, D) → (N, D) float64, adding up to −`log_likelihood`.
 
     samples   K, as in `log_likelihood`; each of the 16 points of the integral takes TILE_ROWS / 64 of its own
     rows      (N,) the rows' numbers, which choose their noise; None means 0 … N − 1
+    ranks     as in `evaluate`
     Raises UsageError for a likelihood of your own whose outputs are not in blocks of D.
     """
     batches = Batches(vae, X, rows)
-    shares, split = np.empty((len(batches), vae.features)), ColumnNll(vae)
-    for part, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
+    split = ColumnNll(vae)
+
+    def block(part: slice) -> list[np.ndarray]:
+        batch, numbers = batches.at(part)
         log_px, _ = importance_sampled(vae, batch, samples, numbers, None)
         found = _shares(vae, split, batch, numbers)
         found += ((-log_px - found.sum(axis=1)) / vae.features).reshape(-1, 1)
-        shares[part] = vae.backend.to_host(found)
+        return [vae.backend.to_host(found)]
+
+    (shares,) = over_rows(ranks, len(batches), IMPORTANCE_ROWS, block, [(vae.features,)])
     if batches.scale is not None and vae.likelihood.is_density:
         shares += np.log(batches.scale.factor)
     return shares

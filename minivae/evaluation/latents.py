@@ -20,13 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import checks
 from ..errors import UsageError
 from ..model import BATCH_ROWS, Model, locked
 from ..training.batches import Batches
 from .bounds import log_jacobian
+from .dealt import in_order, over_rows
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
+    from ..distributed.world import World
 
 ACTIVE = 0.01  # a dimension counts as used if the variance of its posterior mean is above this
 COLLAPSED = 0.2  # nats a row: with a KL of all dimensions together under it, the decoder ignores z
@@ -73,30 +76,56 @@ class Usage:
 
 
 @locked
-def usage(vae: Model, X: Any, rows: Any = None, scale: Scale | None = None, binarize: str | None = None) -> Usage:
+def usage(
+    vae: Model,
+    X: Any,
+    rows: Any = None,
+    scale: Scale | None = None,
+    binarize: str | None = None,
+    ranks: World | None = None,
+) -> Usage:
     """Measure how much of its latent space the model uses on X (N, D), N ≥ 2; arguments as in `evaluate`."""
     batches = Batches(vae, X, rows, scale, binarize)
     N, L = len(batches), vae.latent_dim
     if N < 2:
         raise UsageError("one row has no variance over rows: give at least two")
-    H, Z, sums, kl_dims = np.empty((N, 2 * L)), np.empty((N, L)), np.zeros(3), np.zeros(L)
-    for part, batch, numbers in batches.in_order(BATCH_ROWS):
+    own: list[np.ndarray] = []  # of this rank's blocks: Σ loss, Σ nll, Σ kl, and Σ kl of each dimension
+
+    def block(part: slice) -> list[np.ndarray]:
+        batch, numbers = batches.at(part)
         eps = vae.epsilon(None, batch.shape[0], "evaluation", numbers, 0)
         terms = vae.forward(batch, eps, 1.0, 0.0)
-        sums += vae.backend.to_host(terms.sums())
-        kl_dims += batch.shape[0] * terms.kl_dims.astype(np.float64)
-        H[part], Z[part] = vae.backend.to_host(vae.posterior.H), vae.backend.to_host(vae.posterior.Z[0])
-    _, nll, kl = (sums / N).tolist()
+        dims = batch.shape[0] * terms.kl_dims.astype(np.float64)
+        own.append(np.concatenate((vae.backend.to_host(terms.sums()), dims)))
+        return [vae.backend.to_host(vae.posterior.H), vae.backend.to_host(vae.posterior.Z[0])]
+
+    H, Z = over_rows(ranks, N, BATCH_ROWS, block, [(2 * L,), (L,)])
+    sums = np.zeros(3 + L)
+    for found in in_order(ranks, own):
+        sums += found
+    nll, kl, kl_dims = sums[1] / N, sums[2] / N, sums[3:] / N
     M = min(N, INFORMATION_ROWS)
     return Usage(
-        rate=kl,
-        distortion=nll + log_jacobian(vae, batches.scale),
-        kl_dims=kl_dims / N,
+        rate=float(kl),
+        distortion=float(nll) + log_jacobian(vae, batches.scale),
+        kl_dims=kl_dims,
         variances=H[:, :L].var(axis=0),
         information=mutual_information(Z[:M], H[:M, :L], H[:M, L:]),
         information_rows=M,
         rows=N,
     )
+
+
+@locked
+def encode(vae: Model, X: Any, ranks: World | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Compute mean and logvar of q(z|x), (N, L) each, as `vae.encode` does; ranks as in `evaluate`."""
+    L, N = vae.latent_dim, checks.array("X", X, vae.features).shape[0]
+
+    def block(part: slice) -> list[np.ndarray]:
+        return [vae.backend.to_host(vae.encoded(vae.rows_in("X", X[part], part.start)))]
+
+    (H,) = over_rows(ranks, N, BATCH_ROWS, block, [(2 * L,)], vae.backend.dtype)
+    return H[:, :L], H[:, L:]
 
 
 def mutual_information(Z: np.ndarray, mean: np.ndarray, logvar: np.ndarray) -> float:

@@ -102,8 +102,12 @@ class Batches:
     def in_order(self, size: int) -> Any:
         """(slice, X, rows) over all rows, for evaluation: one binarisation, always the same."""
         for start in range(0, len(self), size):
-            stop = min(start + size, len(self))
-            yield slice(start, stop), *self.take(self.noise.rows(start, stop), "evaluation", EVALUATION_PASS)
+            rows = slice(start, min(start + size, len(self)))
+            yield rows, *self.at(rows)
+
+    def at(self, rows: slice) -> tuple[Array, Array]:
+        """A block of rows, for evaluation → X (b, D) and the rows' numbers (b,), as `take`."""
+        return self.take(self.noise.rows(rows.start, rows.stop), "evaluation", EVALUATION_PASS)
 
     def _check(self, vae: Model) -> None:
         """The values themselves: finite, and in the domain of the binarisation and of the likelihood."""

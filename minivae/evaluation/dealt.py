@@ -1,0 +1,54 @@
+"""dealt: work on blocks of rows, each done by one rank, its results put together in order on every rank.
+
+The blocks are those of one process, and each is computed as there: results have the same bits for any number of ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..distributed.world import World
+
+R = TypeVar("R")
+
+
+def parts(n: int, size: int) -> list[slice]:
+    """Return n rows as slices of `size` rows; the last one may be shorter."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def over_blocks(ranks: World | None, n: int, size: int, function: Callable[[slice], R]) -> Iterable[R]:
+    """function(rows) for each block of n rows, in order; its results are small. ranks=None: by this process alone."""
+    blocks = parts(n, size)
+    return map(function, blocks) if ranks is None else ranks.map(function, blocks)
+
+
+def in_order(ranks: World | None, results: list[R]) -> list[R]:
+    """Every rank's results of its blocks, which are small, one after the other in order of ranks."""
+    return results if ranks is None else [result for part in ranks.all(results) for result in part]
+
+
+def over_rows(
+    ranks: World | None,
+    n: int,
+    size: int,
+    function: Callable[[slice], Sequence[Any]],
+    shapes: Sequence[tuple[int, ...]],
+    dtype: Any = np.float64,
+) -> list[np.ndarray]:
+    """Put the arrays (b, *shape) of function(b rows) together: one array (n, *shape) for each of `shapes`."""
+    own: Sequence[slice] = parts(n, size)
+    if ranks is not None:
+        own = ranks.mine(own)
+    first, stop = (own[0].start, own[-1].stop) if own else (0, 0)
+    arrays = [np.empty((stop - first, *shape), dtype) for shape in shapes]
+    with nullcontext() if ranks is None else ranks.agreeing():
+        for rows in own:
+            for array, found in zip(arrays, function(rows), strict=True):
+                array[rows.start - first : rows.stop - first] = found
+    return arrays if ranks is None else [ranks.joined(array) for array in arrays]
