@@ -134,6 +134,7 @@ def test_json_is_the_documented_schema():
         "worst_error",
         "settings",
         "failures",
+        "left_out",
         "seconds",
         "targets",
     }

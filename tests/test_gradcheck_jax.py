@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minivae import UsageError, gradcheck
+from minivae.gradcheck import user
 
 jax = pytest.importorskip("jax", reason="jax is a test-only dependency: pip install jax")
 jnp, lax = jax.numpy, jax.lax
@@ -143,6 +144,49 @@ def test_what_cannot_be_checked_is_one_clear_line(name):
     with pytest.raises(UsageError, match=message) as caught:
         gradcheck.check(fn, [jnp.asarray(x) for x in inputs])
     assert "\n" not in str(caught.value)
+
+
+FILE = """
+import functools
+import jax
+import jax.numpy as jnp
+
+def plain(x):
+    return jnp.sin(x)
+
+compiled = jax.jit(plain)
+
+@jax.custom_vjp
+def sine(x):
+    return jnp.sin(x)
+
+def sine_fwd(x):
+    return sine(x), (jnp.cos(x),)
+
+def sine_bwd(kept, dY):
+    return (kept[0] * dY,)
+
+sine.defvjp(sine_fwd, sine_bwd)
+
+@jax.custom_jvp
+def other(x):
+    return jnp.sin(x)
+
+@other.defjvp
+def other_jvp(xs, tangents):
+    return jnp.sin(xs[0]), jnp.cos(xs[0]) * tangents[0]
+"""
+
+
+def test_all_that_is_of_jax_in_a_file_is_found_and_no_rule(tmp_path):
+    path = tmp_path / "functions_of_jax.py"
+    path.write_text(FILE)
+    names = user.checkable(str(path))
+    assert names == ["plain", "compiled", "sine", "other"]
+    for name in names:
+        code = user.load(f"{path}:{name}")
+        assert gradcheck.check(code, [X]).ok
+        assert user.is_by_hand(code) == (name in ("sine", "other"))
 
 
 def test_without_float64_one_line_says_how_to_turn_it_on():

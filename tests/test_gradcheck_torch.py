@@ -385,24 +385,90 @@ def test_another_function_than_the_references_is_found_in_few_digits():
     assert any(f.kind == "reference" and f.verdict == "wrong" for f in report.results[0].findings)
 
 
-def test_the_command_line_finds_what_is_of_torch_in_a_file(tmp_path):
+FILE = """
+import torch
+from torch.nn.functional import gelu
+
+class Swish(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        context.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(context, dY):
+        s = torch.sigmoid(*context.saved_tensors)
+        return dY * s * (1 + context.saved_tensors[0] * (1 - s))
+
+def plain(x):
+    return torch.sin(x)
+
+def without_its_name(x):
+    return x * x
+
+def of_two(x, y):
+    return torch.sin(x) * y
+
+def with_its_own(x, y):
+    return torch.sin(x) * y
+
+with_its_own.example_inputs = lambda rng: [torch.ones(2), torch.ones(2)]
+
+def shape(x):
+    return torch.numel(x)
+
+class Layer(torch.nn.Module):
+    def __init__(self, width=3):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.ones(width))
+
+    def forward(self, x):
+        return plain(x) * self.w
+
+class OfWidth(Layer):
+    def __init__(self, width):
+        super().__init__(width)
+
+built = OfWidth(3)
+linear = torch.nn.Linear(3, 2)
+
+def _helper(x):
+    raise ValueError
+
+def example_inputs(rng):
+    return [torch.from_numpy(rng.normal(size=(2, 3)))]
+"""
+RIGHT = ["Swish", "plain", "without_its_name", "with_its_own", "Layer", "built", "linear"]
+
+
+def test_the_command_line_checks_all_that_is_of_torch_in_a_file(tmp_path):
     path = tmp_path / "kernels.py"
-    path.write_text(
-        "import torch\n"
-        "def helper(x):\n    return torch.sin(x)\n"
-        "class Layer(torch.nn.Module):\n"
-        "    def forward(self, x):\n        return helper(x) * self.w\n"
-        "    def __init__(self):\n        super().__init__()\n        self.w = torch.nn.Parameter(torch.ones(3))\n"
-        "def example_inputs(rng):\n    return [torch.ones(2, 3)]\n"
-    )
-    assert user.checkable(str(path)) == ["Layer"]
+    path.write_text(FILE)
     code, out = run(path, "--json")
-    (target,) = json.loads(out)["targets"]
-    assert code == 0 and [t["name"] for t in target["tensors"]] == ["x", "w"]
-    assert [f["verdict"] for f in target["findings"] if f["kind"] == "float32"] == ["ok"]
-    code, out = run(f"{path}:helper", "--dtype", "bfloat16", "--hvp", "--json")
+    data = json.loads(out)
+    assert code == 0 and [target["name"] for target in data["targets"]] == RIGHT
+    assert [t["name"] for t in data["targets"][4]["tensors"]] == ["x", "w"]
+    left_out = {failure["name"].rpartition(":")[2]: failure["message"] for failure in data["left_out"]}
+    assert left_out.keys() == {"of_two", "shape", "OfWidth"} and not data["failures"]
+    assert "missing a required argument: 'y'. Name it alone with its own --shapes" in left_out["of_two"]
+    assert "no array of real numbers" in left_out["shape"]
+    assert "cannot be built without arguments" in left_out["OfWidth"] and "Build one in the file" in left_out["OfWidth"]
+    code, out = run(f"{path}:plain", "--dtype", "bfloat16", "--hvp", "--json")
     assert code == 0 and len(json.loads(out)["targets"][0]["tensors"]) == 3
-    assert run(f"{path}:helper", "--dtype", "half")[0] == 2
+    assert run(f"{path}:plain", "--dtype", "half")[0] == 2
+
+
+def test_a_file_is_not_right_if_nothing_in_it_is_checked_or_something_raises(tmp_path):
+    path = tmp_path / "kernels.py"
+    path.write_text("import torch\ndef plain(x):\n    return torch.sin(x)\n")
+    code, out = run(path)
+    assert code == 2 and "plain: no inputs: give --shapes" in " ".join(out.split())
+    assert run(path, "--shapes", "2x3")[0] == 0
+    path.write_text(path.read_text() + "def other(x):\n    return torch.sin(x) + torch.ones(4, 4)\n")
+    code, out = run(path, "--shapes", "2x3", "--json")
+    assert code == 2 and len(json.loads(out)["targets"]) == 1
+    (failure,) = json.loads(out)["failures"]
+    assert "other: forward raised" in failure["message"]
 
 
 def as_function(problem):

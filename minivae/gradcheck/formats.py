@@ -20,7 +20,7 @@ def github(report: Report) -> str:
     for result in report.results:
         if not result.ok:
             lines.append(_annotation(result.file, result.line, f"wrong gradient: {result.title}", message(result)))
-    for failure in report.failures:
+    for failure in report.failures + (report.left_out if not report.results else []):
         lines.append(_annotation(_file(failure), 1, f"cannot be checked: {failure.name}", failure.message))
     return "\n".join(lines)
 
@@ -60,10 +60,10 @@ def junit(report: Report) -> str:
     suite = ElementTree.Element(
         "testsuite",
         name="minivae gradcheck",
-        tests=str(len(report.results) + len(report.failures)),
+        tests=str(len(report.results) + len(report.failures) + len(report.left_out)),
         failures=str(sum(not result.ok for result in report.results)),
         errors=str(len(report.failures)),
-        skipped="0",
+        skipped=str(len(report.left_out)),
         time=f"{report.seconds:.3f}",
     )
     for result in report.results:
@@ -75,6 +75,9 @@ def junit(report: Report) -> str:
     for failure in report.failures:
         case = _case(suite, failure.name, _file(failure), 0, 0.0)
         ElementTree.SubElement(case, "error", type="cannot be checked", message=_legal(failure.message))
+    for failure in report.left_out:
+        case = _case(suite, failure.name, _file(failure), 0, 0.0)
+        ElementTree.SubElement(case, "skipped", message=_legal(failure.message))
     suites = ElementTree.Element("testsuites")
     suites.append(suite)
     ElementTree.indent(suites)

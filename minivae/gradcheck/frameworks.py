@@ -24,6 +24,7 @@ from unittest import mock
 import numpy as np
 
 from ..errors import UsageError
+from .problem import NotGiven
 
 Function = Callable[..., Any]
 
@@ -63,6 +64,14 @@ class Framework:
         from .target import instance
 
         return instance(fn, name)
+
+    def by_hand(self, fn: Any) -> bool:
+        """Whether fn is of a kind that has a hand-written backward."""
+        raise NotImplementedError
+
+    def parts(self, fn: Any) -> list[Any]:
+        """Return the functions that fn is made of, which are no targets of their own."""
+        return []
 
     def backward_of(self, fn: Any) -> Any:
         """Return the hand-written backward inside fn, if it has one of its own; else fn."""
@@ -140,6 +149,9 @@ class Torch(Framework):
         owner = fn if inspect.isclass(fn) else getattr(fn, "__self__", None)
         is_one = inspect.isclass(owner) and issubclass(owner, self.module.autograd.Function)
         return owner if is_one and (fn is owner or getattr(fn, "__name__", "") == "apply") else None
+
+    def by_hand(self, fn: Any) -> bool:
+        return self._custom(fn) is not None
 
     def built(self, fn: Any, name: str) -> Any:
         return fn if self._custom(fn) else super().built(fn, name)
@@ -255,6 +267,12 @@ class Jax(Framework):
     def is_target(self, fn: Any) -> bool:
         return isinstance(fn, (self.module.custom_vjp, self.module.custom_jvp))
 
+    def by_hand(self, fn: Any) -> bool:
+        return self.is_target(fn)
+
+    def parts(self, fn: Any) -> list[Any]:
+        return [getattr(fn, part, None) for part in ("fwd", "bwd", "jvp")] if self.is_target(fn) else []
+
     def in_dtype(self, fn: Any, dtype: str) -> Function:
         """Return fn compiled once for all calls; as it is where it cannot be compiled (static arguments)."""
         compiled = self.module.jit(lambda *arrays: fn(*arrays))
@@ -312,7 +330,8 @@ def of_target(fn: Any, given: Sequence[Any] = ()) -> Framework | None:
     for framework in frameworks:
         if framework.is_target(fn) or any(framework.is_array(x) for x in _flat(given)):
             return framework
-    code = [vars(type(fn)).get("forward"), vars(type(fn)).get("__call__")] if not inspect.isroutine(fn) else [fn]
+    wrapped = inspect.isroutine(fn) or isinstance(fn, functools.partial) or hasattr(fn, "__wrapped__")
+    code = [fn] if wrapped else [vars(type(fn)).get("forward"), vars(type(fn)).get("__call__")]
     used = set().union(*(_packages(part) for part in code if part is not None)) if frameworks else set()
     return next((framework for framework in frameworks if framework.name in used), None)
 
@@ -388,7 +407,7 @@ class Autograd:
         if self.by_hand is not None:
             outputs = [found[0]]
         if not outputs:
-            raise UsageError(f"{self.name}: it returned no array of real numbers, so there is nothing to differentiate")
+            raise NotGiven(f"{self.name}: it returned no array of real numbers, so there is nothing to differentiate")
         return outputs
 
     def backward(self, *upstream: Any) -> list[Any]:
@@ -478,5 +497,6 @@ def kind(fn: Any, name: str, inputs: Sequence[Any] | None = None) -> Any:
         file=file,
         line=line,
         second=layer.second,
+        takes=None if framework.by_hand(fn) else getattr(fn, "forward", fn),
         held=held,
     )

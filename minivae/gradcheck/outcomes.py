@@ -38,10 +38,12 @@ def gather(
     if mode == "check":
         report = examine_all(of_ours(here.seed) if of_ours else [], here, progress)
         for done in work.run(progress):
-            if done.failure is None:
-                report.results.append(decode(Result, done.outcome))
-            else:
+            if done.left_out is not None:
+                report.left_out.append(Failure(done.target, done.left_out))
+            elif done.failure is not None:
                 report.failures.append(Failure(done.target, done.failure))
+            else:
+                report.results.append(decode(Result, done.outcome))
         report.seconds = time.perf_counter() - start
         return report
     if mode == "sweep":
@@ -62,12 +64,14 @@ def gather(
 
 
 def _good(work: process.Work, progress: Callable[[str], None]) -> list[Any]:
-    """Return the outcomes; UsageError for the first failure."""
+    """Return the outcomes; UsageError for the first failure, and where there is none."""
     done = work.run(progress)
+    found = [one.outcome for one in done if one.left_out is None]
     for one in done:
-        if one.failure is not None:
-            raise UsageError(one.failure)
-    return [one.outcome for one in done]
+        why = one.failure or (one.left_out if not found else None)
+        if why is not None:
+            raise UsageError(why)
+    return found
 
 
 # ---- grades ---------------------------------------------------------------------------------------------------------
@@ -78,7 +82,7 @@ _COLOURS = {"right": "ok", "wrong": "wrong", "unchecked": "note"}
 
 def rows(report: Report) -> list[tuple[str, str, str, str]]:
     """Return a row for each answer: its name, "right", "wrong" or "unchecked", its worst error, and the first cause."""
-    out = [(failure.name, "unchecked", "", failure.message) for failure in report.failures]
+    out = [(failure.name, "unchecked", "", failure.message) for failure in report.failures + report.left_out]
     for result in report.results:
         found = sorted((f for f in result.findings if f.verdict == "wrong"), key=lambda f: f.kind != "reference")
         causes = [f.message for f in found if f.kind == "reference"]

@@ -20,8 +20,14 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UsageError
+
 Arrays = list[np.ndarray]
 Backward = Callable[[Arrays, Arrays], list[np.ndarray | None]]
+
+
+class NotGiven(UsageError):
+    """Code that cannot be checked, because arguments are missing or because it computes no real numbers."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ no sandbox against code that attacks the checker.
     parent → child   one job, on standard input
     child → parent   {"targets": [spec, …]}    what a file was found to hold
                      {"start": spec}, then {"step": name} any number of times, then {"done": outcome} or
-                     {"failed": message}; at the end {"end": true}
+                     {"failed": message} or {"left_out": message}; at the end {"end": true}
 """
 
 from __future__ import annotations
@@ -59,11 +59,15 @@ class Job:
 
 @dataclass
 class Done:
-    """What became of one target: an outcome as plain data, or the reason why there is none."""
+    """What became of one target: an outcome as plain data, or the reason why there is none.
+
+    left_out   why a function of a file was not checked that torch or JAX differentiates, and that needs arguments
+    """
 
     target: str
     outcome: Any = None
     failure: str | None = None
+    left_out: str | None = None
 
 
 # ---- the parent -----------------------------------------------------------------------------------------------------
@@ -150,9 +154,9 @@ def run(child: Child, progress: Callable[[str], None] | None = None) -> list[Don
                 at = event["start"]
             elif "step" in event and progress:
                 progress(event["step"])
-            elif left and event.keys() & {"done", "failed", "lost"}:
+            elif left and event.keys() & {"done", "failed", "left_out", "lost"}:
                 failure = f"{at}: {event['lost']}" if "lost" in event else event.get("failed")
-                done.append(Done(at, event.get("done"), failure))
+                done.append(Done(at, event.get("done"), failure, event.get("left_out")))
                 del left[0]
                 if progress:
                     progress(at)
@@ -226,6 +230,7 @@ def main() -> None:
 
 def _work(job: Job, say: Callable[..., None]) -> None:
     from . import user
+    from .problem import NotGiven
 
     for spec in job.targets:
         specs = [spec]
@@ -242,6 +247,9 @@ def _work(job: Job, say: Callable[..., None]) -> None:
             say(start=one)
             try:
                 say(done=_one(job, one, say))
+            except NotGiven as error:
+                among_others = spec.endswith(".py") and not job.reference and not user.is_by_hand(user.load(one))
+                say(**{"left_out" if among_others else "failed": str(error)})
             except UsageError as error:
                 say(failed=str(error))
 

@@ -27,6 +27,7 @@ class Report:
     """The results of a check; `str()` is a table.
 
     failures    the targets that cannot be checked
+    left_out    functions of a file that need arguments, and that torch or JAX differentiates
     ok          whether all were checked and are right
     exit_code   0 all right, 1 a gradient is wrong, 2 something cannot be checked
     """
@@ -35,14 +36,20 @@ class Report:
     settings: Settings
     seconds: float = 0.0
     failures: list[Failure] = field(default_factory=list)
+    left_out: list[Failure] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        return not self.failures and all(result.ok for result in self.results)
+        return not self._unchecked and all(result.ok for result in self.results)
 
     @property
     def exit_code(self) -> int:
-        return 2 if self.failures else 0 if self.ok else 1
+        return 2 if self._unchecked else 0 if self.ok else 1
+
+    @property
+    def _unchecked(self) -> bool:
+        """Whether something cannot be checked, or nothing was."""
+        return bool(self.failures or (self.left_out and not self.results))
 
     @property
     def worst_error(self) -> float:
@@ -63,6 +70,7 @@ class Report:
             "worst_error": plain(self.worst_error),
             "settings": asdict(self.settings),
             "failures": [asdict(failure) for failure in self.failures],
+            "left_out": [asdict(failure) for failure in self.left_out],
             "seconds": round(self.seconds, 3),
             "targets": [
                 {
@@ -111,6 +119,8 @@ def _render(report: Report, worst: int, every_tensor: bool | None) -> Renderable
     for result in wrong:
         parts.append(suggestions(result))
     parts += [Text(f"{failure.name} cannot be checked: {failure.message}", "yellow") for failure in report.failures]
+    for failure in report.left_out:
+        parts.append(Text(f"{failure.name} is not checked: {failure.message}", "yellow"))
     if report.results:
         parts.append(conclusion(report))
     return Group(*parts)

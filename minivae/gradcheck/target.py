@@ -26,6 +26,7 @@ import numpy as np
 
 from ..errors import UsageError
 from . import frameworks
+from .problem import NotGiven
 
 
 def module_of(x: Any) -> Any:
@@ -69,6 +70,7 @@ class Target:
     dtype           the floating-point dtype that the code computes in
     hvp             hvp(inputs, dY, V) → H V for each input, H the second derivatives of ⟨dY, forward⟩; None: not given
     second          second(count) → the Target of the gradients as functions of (count inputs, dY); None: not known
+    takes           the function whose signature the inputs have to fit; None: not known
     held            name → array, of what the code holds and is differentiated by; passed after the inputs
     file, line      where its backward is written; "" and 0 if that is unknown
     """
@@ -85,6 +87,7 @@ class Target:
     dtype: str = "float64"
     hvp: Callable[..., Any] | None = None
     second: Callable[[int], Target] | None = None
+    takes: Callable[..., Any] | None = None
     held: dict[str, Any] = field(default_factory=dict)
     file: str = ""
     line: int = 0
@@ -282,6 +285,17 @@ def parameters(function: Any) -> tuple[str, ...]:
     return tuple(p.name for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
 
 
+def misfit(function: Any, inputs: Sequence[Any]) -> str:
+    """Say why a function cannot be called with these inputs: "missing a required argument: 'w'"; "" if it can be."""
+    try:
+        inspect.signature(function).bind(*inputs)
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # it has no signature
+        pass
+    return ""
+
+
 def where(function: Any) -> tuple[str, int]:
     """Return the file and the line in which a function is defined; "" and 0 if that is unknown."""
     try:
@@ -317,7 +331,9 @@ def call(title: str, what: str, function: Any, *args: Any) -> Any:
         raise
     except (Exception, SystemExit) as error:
         if what == "the class":
-            raise UsageError(f"{title}: cannot be built without arguments: {describe(error)}") from error
+            raise NotGiven(
+                f"{title}: cannot be built without arguments: {describe(error)}. Build one in the file, and name that"
+            ) from error
         shapes = ", ".join(str(tuple(a.shape)) for a in args if hasattr(a, "shape"))
         came = f" for shapes {shapes}" if shapes else ""
         raise UsageError(f"{title}: {what} raised{came}: {describe(error)}") from error

@@ -24,8 +24,8 @@ from ..errors import UsageError
 from . import frameworks, precision
 from .adapter import Adapter
 from .import_file import import_file
-from .problem import Arrays, Problem, Settings, random_upstream
-from .target import Target, call, describe, is_layer, module_of, recognise, recognise_forward
+from .problem import Arrays, NotGiven, Problem, Settings, random_upstream
+from .target import Target, call, describe, is_layer, misfit, module_of, recognise, recognise_forward
 
 
 def load(target: str) -> Any:
@@ -70,34 +70,60 @@ def checkable(path: str, forward_only: bool = False) -> list[str]:
     """
     module = load_module(path)
     example = getattr(module, "example_inputs", None)
+    parts = {id(part) for value in vars(module).values() for f in frameworks.loaded() for part in f.parts(value)}
     names = []
     for name, value in vars(module).items():
-        if name.startswith("_") or name == "example_inputs" or getattr(value, "__module__", "") != module.__name__:
+        if name.startswith("_") or name == "example_inputs" or not _is_own(value, module) or id(value) in parts:
             continue
         of_framework = any(framework.is_target(value) for framework in frameworks.loaded())
         if is_layer(value) or of_framework or isinstance(_with_backward(module, name, value), tuple):
             names.append(name)
         elif inspect.isclass(value):
             names += [name] * any(callable(getattr(value, part, None)) for part in ("forward", "backward"))
-        elif inspect.isfunction(value) and not name.endswith("_backward") and name != "backward":
-            names += [name] * (forward_only or _is_function(value, getattr(value, "example_inputs", example)))
+        elif callable(value) and not name.endswith("_backward") and name != "backward":
+            given = _example(getattr(value, "example_inputs", example))
+            names += [name] * (
+                forward_only or frameworks.of_target(value, given or ()) is not None or _is_function(value, given)
+            )
     if not names:
         raise UsageError(
             f"{path}: nothing to check in it: no class with forward and backward, no function with a NAME_backward "
-            "beside it, and no function of example_inputs that returns (value, gradients)"
+            "beside it, no function of torch or JAX, and no function of example_inputs that returns (value, gradients)"
         )
     return names
 
 
-def _is_function(function: Any, example: Any) -> bool:
-    """Whether a function returns (value, gradients) at its example inputs."""
+def is_by_hand(code: Any) -> bool:
+    """Whether code has a backward of its own; False for functions and modules that torch or JAX differentiates."""
+    fn, example = _apart(code)
+    given = _example(getattr(fn, "example_inputs", example)) or ()
+    framework = None if isinstance(fn, tuple) else frameworks.of_target(fn, given)
+    return framework is None or framework.by_hand(fn) or (is_layer(fn) and not framework.is_target(fn))
+
+
+def _is_own(value: Any, module: Any) -> bool:
+    """Whether a value was made in this module: defined in it, or a module of torch's that was built in it."""
+    of_framework = any(framework.is_target(value) for framework in frameworks.loaded())
+    built = of_framework and not inspect.isclass(value) and not hasattr(value, "__wrapped__")
+    return built or getattr(value, "__module__", "") == module.__name__
+
+
+def _example(example: Any) -> list[Any] | None:
+    """Return the inputs that an example_inputs makes; None if there is none, or it fails (the check itself says so)."""
     if example is None:
+        return None
+    try:
+        return list(_values(example(np.random.default_rng(0))))
+    except (Exception, SystemExit):
+        return None
+
+
+def _is_function(function: Any, given: list[Any] | None) -> bool:
+    """Whether a function returns (value, gradients) at its example inputs."""
+    if given is None or not inspect.isfunction(function) or misfit(function, given):
         return False
     try:
-        inputs = example(np.random.default_rng(0))
-        given = [np.array(x) for x in _values(inputs)]
-        inspect.signature(function).bind(*given)
-        result = function(*given)
+        result = function(*(np.array(x) for x in given))
         return isinstance(result, (tuple, list)) and len(result) == 2 and np.size(result[0]) == 1
     except (Exception, SystemExit):  # it is some other function
         return False
@@ -194,8 +220,15 @@ def problem_of(
         if inputs is None:
             raise UsageError(f"{title}: example_inputs returned None: expected the inputs")
     if inputs is None:
-        raise UsageError(f"{title}: no inputs: give --shapes 5x3,3x4,4, or write example_inputs(rng) to return them")
+        raise NotGiven(f"{title}: no inputs: give --shapes 5x3,3x4,4, or write example_inputs(rng) to return them")
     given = list(_values(inputs))
+    if target.is_value:  # a function whose code names no framework may be given arrays of one
+        target = recognise(fn, name, given)
+    if target.takes is not None and (why := misfit(target.takes, given)):
+        raise NotGiven(
+            f"{title} cannot take the {len(given)} input{'s' * (len(given) != 1)} given: {why}. Name it alone with its "
+            f"own --shapes, or give it inputs in the file: {title}.example_inputs = lambda rng: …"
+        )
     known = tuple(inputs) if isinstance(inputs, dict) else target.parameters[: len(given)]
     names = (*known, *(f"input {i}" for i in range(len(known), len(given))), *target.held)
     given += target.held.values()
@@ -210,14 +243,12 @@ def problem_of(
         theirs = Adapter(replace(model, name=f"{model.name} (the reference)"), names, _for(reference, given))
     if not adapter.arrays:
         what = ", ".join(f"{n} holds {_kind(x)}" for n, x in zip(names, given, strict=True))
-        raise UsageError(
-            f"{title}: no inputs of floating point, so nothing to differentiate by{': ' * bool(what)}{what}"
-        )
+        raise NotGiven(f"{title}: no inputs of floating point, so nothing to differentiate by{': ' * bool(what)}{what}")
     forward, backward, only = adapter.forward, adapter.backward, ""
     try:
         outputs = forward([x.copy() for x in adapter.arrays])
     except UsageError as error:
-        if coarse is None or dtype is None:
+        if coarse is None or dtype is None or isinstance(error, NotGiven):
             raise
         if theirs is None:
             raise UsageError(
