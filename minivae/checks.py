@@ -106,22 +106,28 @@ def finite(
     first: int = 0,
     columns: Sequence[str] | None = None,
     to_host: Callable[[Any], np.ndarray] = np.asarray,
+    missing: bool = False,
 ) -> Any:
     """An array without NaN and infinities; `to_host` copies it to the host.
 
     first, columns   the number of its first row and the names of its columns, for the message
+    missing          whether NaN is allowed, for cells that are missing
     """
     if np.dtype(x.dtype).kind != "f":
         return x
-    if math.isfinite(to_host(x.max())) and math.isfinite(to_host(x.min())):  # allocates nothing, unlike isfinite
+    if missing:
+        if not np.isinf(to_host(x)).any():
+            return x
+    elif math.isfinite(to_host(x.max())) and math.isfinite(to_host(x.min())):  # allocates nothing, unlike isfinite
         return x
-    bad = ~np.isfinite(to_host(x))
+    bad = np.isinf(to_host(x)) if missing else ~np.isfinite(to_host(x))
     *before, row, column = (int(index[0]) for index in bad.nonzero())
     where = "".join(f"sample {sample}, " for sample in before) + f"row {first + row}, column {column}"
     where += f" ({columns[column]})" if columns else ""
+    kind, way = ("infinite", "") if missing else ("NaN or infinite", ", or let NaN be missing: mv.VAE(missing=True)")
     raise UsageError(
-        f"{name}: {int(bad.sum())} of {x.size} values are NaN or infinite, the first in {where}: leave such rows out, "
-        "or fill them"
+        f"{name}: {int(bad.sum())} of {x.size} values are {kind}, the first in {where}: leave such rows out, or fill "
+        f"them{way}"
     )
 
 

@@ -1,6 +1,6 @@
 """inputs: what the encoder sees, where that is not the very array that the decoder explains.
 
-    x_in = [ f(X) | 1 − mask | condition ]
+    x_in = [ f(X) | 1 − mask ]
 
 f maps blocks of columns: as they are ("same"), ln(1 + x) of counts ("log1p"), K columns of 0 and 1 for a class
 ("one-hot:K"), a class between −1 and 1 ("centred:K"). Where a cell is missing, f is 0 and the mask's column is 1.
@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .backend import Array, Backend
 from .buffers import Workspace
 from .errors import UsageError
@@ -24,10 +26,14 @@ ENCODINGS = ("same", "log1p", "one-hot:K", "centred:K")
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows as a pass takes them: X (B, D), which the decoder explains, and x_in (B, W), which the encoder sees."""
+    """Rows as a pass takes them: X (B, D), which the decoder explains, and x_in (B, W), which the encoder sees.
+
+    mask   (B, D) uint8, 0 where a value of X is missing; None: all are there
+    """
 
     X: Array
     x_in: Any
+    mask: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -75,26 +81,33 @@ class Encoding:
 
 
 class Inputs:
-    """The map from X (B, D) to x_in (B, width) of one model."""
+    """The map from X (B, D) to x_in (B, width) of one model; NaN in X is a missing cell, where `missing` allows it."""
 
-    def __init__(self, features: int, encodings: Sequence[Encoding]):
-        self.features, self.encodings = features, tuple(encodings)
+    def __init__(self, features: int, encodings: Sequence[Encoding], missing: bool = False):
+        self.features, self.encodings, self.missing = features, tuple(encodings), missing
         counts = [features if e.columns is Ellipsis else len(e.columns) for e in self.encodings]
         self.widths = [e.width(n) for e, n in zip(self.encodings, counts, strict=True)]
-        self.width = sum(self.widths)
+        self.width = sum(self.widths) + missing * features
 
     def __call__(self, X: Any, backend: Backend, workspace: Workspace) -> Batch:
         """X (B, D), or a Batch, which stays as it is → the Batch; x_in is scratch."""
         if isinstance(X, Batch):
             return X
-        x_in = workspace.take("x_in", (X.shape[0], self.width))
+        x_in, mask = workspace.take("x_in", (X.shape[0], self.width)), None
         start = 0
         for encoding, width in zip(self.encodings, self.widths, strict=True):
             encoding.write(x_in[:, start : start + width], X[:, encoding.columns], backend.xp)
             start += width
-        return Batch(X, x_in)
+        if self.missing:
+            mask = workspace.take("mask", X.shape, np.uint8)
+            mask[...] = X == X
+            seen = x_in[:, :start]
+            seen[...] = backend.xp.where(seen == seen, seen, 0)
+            x_in[:, start:] = 1 - mask
+        return Batch(X, x_in, mask)
 
 
-def make(kind: str, features: int) -> Inputs | None:
-    """The Inputs that `VAE(inputs=kind)` asks for; None where the encoder sees X itself."""
-    return None if kind in ("auto", "same") else Inputs(features, [Encoding.parse(kind)])
+def make(kind: str, features: int, missing: bool = False) -> Inputs | None:
+    """The Inputs that `VAE(inputs=kind, missing=missing)` asks for; None where the encoder sees X itself."""
+    kind = "same" if kind == "auto" else kind
+    return None if kind == "same" and not missing else Inputs(features, [Encoding.parse(kind)], missing)

@@ -91,6 +91,7 @@ class Model:
         init: str = "glorot",
         antithetic: bool = False,
         inputs: str = "auto",
+        missing: bool = False,
     ):
         features, latent_dim = checks.integer("features", features), checks.integer("latent_dim", latent_dim)
         samples = checks.integer("samples", samples)
@@ -118,7 +119,7 @@ class Model:
         self._columns: tuple[str, ...] | None = None
         self.passes = 0  # epochs of `fit` and bare training steps so far: the noise counter's `pass`
 
-        self.input_kind, self.inputs = inputs, make_inputs(inputs, features)
+        self.input_kind, self.missing = inputs, checks.boolean("missing", missing)
         self.undecided = likelihood == "auto"  # until `fit` sees the data
         if not self.undecided:
             self.lay_out(likelihood)
@@ -127,6 +128,9 @@ class Model:
         """Make encoder, decoder and objective for this likelihood, and fresh parameters."""
         features, latent_dim, activation = self.features, self.latent_dim, self.activation
         self.likelihood = likelihoods.make(likelihood, self.backend, features)
+        if self.missing and self.likelihood.neutral is None:
+            raise UsageError(f"likelihood {self.likelihood.name!r} takes no missing values: leave missing=True out")
+        self.inputs = make_inputs(self.input_kind, features, self.missing)
         widths = [self.inputs.width if self.inputs else features, *self.hidden, 2 * latent_dim]
         reversed_widths = [latent_dim, *reversed(self.hidden), self.likelihood.width]
         self.encoder = MLP(self.backend, self.workspace, "encoder", widths, activation)
@@ -201,7 +205,13 @@ class Model:
 
     @binarize.setter
     def binarize(self, how: str) -> None:
-        self._binarize = checks.choice("binarize", how, checks.BINARIZE)
+        self._binarize = self.checked_binarize(how)
+
+    def checked_binarize(self, how: str) -> str:
+        """`how`; UsageError for one that this model cannot have."""
+        if checks.choice("binarize", how, checks.BINARIZE) != "none" and self.missing:
+            raise UsageError(f"binarize={how!r} with missing=True: a missing value is neither 0 nor 1; take 'none'")
+        return how
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -217,7 +227,7 @@ class Model:
 
     def config(self) -> dict[str, Any]:
         """The arguments that build this model again, as JSON knows them: all but the backend."""
-        more = {"inputs": self.input_kind} if self.inputs else {}
+        more = {"inputs": self.input_kind, "missing": self.missing} if self.inputs else {}
         return {
             "features": self.features,
             "latent_dim": self.latent_dim,
@@ -326,7 +336,7 @@ class Model:
         self, X: Any, eps: Any, beta: float, free_bits: float, weights: Any
     ) -> tuple[Array, Array, Array | None]:
         X = self.rows_in("X", X)
-        self.likelihood.check(X)
+        self.likelihood.check(self.filled(X))
         self.loss_fn.check(beta, free_bits, weights is not None)
         return X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), self.weights_in(weights, X.shape[0])
 
@@ -446,12 +456,19 @@ class Model:
             X = self.scale.apply(self.backend.to_host(X), self.backend.dtype)
         X = self.native(name, X)
         if look:
-            checks.finite(name, X, first, self.columns, self.backend.to_host)
+            checks.finite(name, X, first, self.columns, self.backend.to_host, self.missing)
         if self.binarize == "threshold":
             out = self.workspace.take(name, X.shape)
             out[...] = X >= 0.5
             return out
         return X
+
+    def filled(self, X: Any) -> Any:
+        """X with a value of the likelihood's domain in every missing cell, for checks of the others; X if none may."""
+        if not self.missing or self.likelihood.neutral is None:
+            return X
+        xp = self.backend.xp if self.backend.owns(X) else np
+        return xp.where(X == X, X, self.likelihood.neutral[1])
 
     @locked
     def in_model_units(self, X: Any) -> np.ndarray:

@@ -47,6 +47,8 @@ class VAE(Model):
     init         "glorot", "he" or "normal:s"
     inputs       what the encoder sees of X in the model's units: "same", "log1p" (of counts), "one-hot:K" or
                  "centred:K" (of classes; `inputs.py`); "auto": what suits the likelihood, which is X itself
+    missing      True: NaN in X is a missing cell. The encoder sees 0 there, and which cells are missing; −ln p(x|z) is
+                 that of the observed cells alone. With "iwae" this is MIWAE (Mattei & Frellsen 2019)
 
     `parameters` and `gradients` map names to views of the flat buffers: "encoder.0.W" (D, H), "encoder.0.b" …
     """

@@ -40,10 +40,11 @@ class Scale:
         return html_facts(f"Scale {self.kind}", {**facts, "…": f"{more} more columns" if more else None})
 
     @classmethod
-    def fit(cls, kind: str, X: Array, weights: Array | None = None) -> Scale:
+    def fit(cls, kind: str, X: Array, weights: Array | None = None, missing: bool = False) -> Scale:
         """Fit a scale to X (N, D), with float64 statistics computed in blocks of rows.
 
         weights   (N,) of the rows, ≥ 0: rows of weight 0 do not count; None: all alike
+        missing   whether NaN is a missing cell, which its column's statistics leave out
 
         Constant columns get factor 1, so they become 0, and one UsageWarning names them. UsageError for an unknown
         kind, values that are not finite, or columns that span more than float64 can hold.
@@ -53,6 +54,8 @@ class Scale:
             raise UsageError(f"a scale is fitted to an array (N, D) with N, D ≥ 1, not to one of shape {X.shape}")
         if kind == "none":
             return cls(kind, np.zeros(X.shape[1]), np.ones(X.shape[1]))
+        if missing and X.dtype.kind == "f":
+            return cls._fit_observed(kind, X, weights)
         if weights is not None:
             X, weights = X[weights > 0], weights[weights > 0]
         parts = list(blocks(X))
@@ -76,6 +79,19 @@ class Scale:
         mean = sum((each[rows, None] * ((X[rows] - low) / span)).sum(axis=0) for rows in parts) / each.sum()
         square = sum((each[rows, None] * ((X[rows] - low) / span - mean) ** 2).sum(axis=0) for rows in parts)
         return cls(kind, low + mean * span, np.where(constant, 1.0, span * np.sqrt(square / each.sum())))
+
+    @classmethod
+    def _fit_observed(cls, kind: str, X: Array, weights: Array | None) -> Scale:
+        """`fit` of each column to its own observed cells."""
+        shift, factor = np.zeros(X.shape[1]), np.ones(X.shape[1])
+        for column in range(X.shape[1]):
+            seen = ~np.isnan(X[:, column]) if weights is None else ~np.isnan(X[:, column]) & (weights > 0)
+            if not seen.any():
+                raise UsageError(f"column {column} cannot be scaled: all of its cells are missing; leave it out")
+            given = None if weights is None else weights[seen]
+            one = cls.fit(kind, np.asarray(X[seen, column], X.dtype).reshape(-1, 1), given)
+            shift[column], factor[column] = one.shift[0], one.factor[0]
+        return cls(kind, shift, factor)
 
     def apply(self, X: Array, dtype: Any = np.float32) -> Array:
         """(X − shift) / factor for X (…, D), computed in float64 and rounded once to dtype; 'none' gives X itself

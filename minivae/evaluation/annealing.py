@@ -32,7 +32,7 @@ from .. import checks
 from ..backend import Array
 from ..model import Model, locked
 from ..training.batches import Batches
-from .bounds import TILE_ROWS, log_jacobian
+from .bounds import TILE_ROWS, log_jacobian, row_jacobian
 from .dealt import over_rows
 
 if TYPE_CHECKING:
@@ -98,11 +98,13 @@ def annealed(
     batches = Batches(vae, X, rows, scale, binarize)
 
     def block(part: slice) -> tuple[np.ndarray, ...]:
-        path = AnnealedPath(vae, *batches.at(part), *settings)
-        return (*path.log_mean(path.forth()), path.acceptance())
+        batch, numbers = batches.at(part)
+        path = AnnealedPath(vae, batch, numbers, *settings)
+        log_mean, below = path.log_mean(path.forth())
+        return log_mean - row_jacobian(vae, batches.scale, batch), below, path.acceptance()
 
     log_px, error, accepted = over_rows(ranks, len(batches), max(1, TILE_ROWS // chains), block, [()] * 3)
-    return Annealed(log_px - log_jacobian(vae, batches.scale), error, float(accepted.mean()))
+    return Annealed(log_px, error, float(accepted.mean()))
 
 
 @locked
@@ -163,7 +165,7 @@ class AnnealedPath:
     """The annealing path of a few rows X (b, D), with row numbers `rows` (b,), and the chains that follow it."""
 
     def __init__(self, vae: Model, X: Array, rows: Array, T: int, C: int, leapfrog: int):
-        self.vae, self.X, self.rows, self.C, self.leapfrog = vae, X, rows, C, leapfrog
+        self.vae, self.X, self.rows, self.C, self.leapfrog = vae, vae.batch(X), rows, C, leapfrog
         self.xp, self.tau = vae.backend.xp, schedule(T).tolist()
         self.accepted = self.xp.zeros(X.shape[0])
         self.steps = self._pilot()

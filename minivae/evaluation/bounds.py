@@ -20,7 +20,7 @@ import numpy as np
 from .. import checks
 from ..backend import Array
 from ..errors import UsageError
-from ..model import BATCH_ROWS, Model, locked
+from ..model import BATCH_ROWS, Model, locked, mask_of
 from ..training.batches import Batches
 from .dealt import over_blocks, over_rows
 
@@ -58,8 +58,17 @@ class Evaluation:
 
 
 def log_jacobian(vae: Model, scale: Scale | None) -> float:
-    """Return the term that scaling adds to a row's −ln p(x); 0 for probabilities and for unscaled data."""
+    """Return the term that scaling adds to a whole row's −ln p(x); 0 for probabilities and for unscaled data."""
     return scale.log_jacobian if scale is not None and vae.likelihood.is_density else 0.0
+
+
+def row_jacobian(vae: Model, scale: Scale | None, X: Any) -> Any:
+    """`log_jacobian` of the observed cells of each row of a batch X, (b,) on the host; a number where all are there."""
+    mask = mask_of(vae.batch(X))
+    if mask is None or not log_jacobian(vae, scale):
+        return log_jacobian(vae, scale)
+    assert scale is not None
+    return vae.backend.to_host(mask) @ np.log(scale.factor)
 
 
 @locked
@@ -92,9 +101,15 @@ def evaluate_batches(vae: Model, batches: Batches, ranks: World | None = None) -
     for found in over_blocks(ranks, len(batches), BATCH_ROWS, block):
         sums += found
     loss, nll, kl = (sums / len(batches)).tolist()
-    jacobian = log_jacobian(vae, batches.scale)
+    jacobian = batches.jacobian
     iwae = -(loss + jacobian) if vae.loss_fn.name == "iwae" else None
     return Evaluation(-(nll + jacobian + kl), nll + jacobian, kl, len(batches), iwae)
+
+
+def observed_rows(vae: Model, X: Any) -> Any:
+    """How many whole rows the observed cells of a batch X come to: what a mean over its cells counts."""
+    mask = mask_of(vae.batch(X))
+    return X.shape[0] if mask is None else mask.sum(dtype="float64") / X.shape[1]
 
 
 def fit_closed_form(vae: Model, batches: Batches) -> None:
@@ -104,13 +119,15 @@ def fit_closed_form(vae: Model, batches: Batches) -> None:
     you call `fit_closed_form(vae, Batches(vae, X))`.
     """
     if vae.likelihood.closed_form:
+        rows: Any = 0
         totals = {name: vae.backend.zeros(shape, np.float64) for name, shape in vae.likelihood.statistics()}
         for _, X, numbers in batches.in_order(BATCH_ROWS):
             eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
             vae.forward(X, eps, 1.0, 0.0, training=True)
             for name, total in totals.items():
-                total += X.shape[0] * vae.scratch_d_params[name]
-        vae.likelihood.fit({name: total / len(batches) for name, total in totals.items()})
+                total += (cells := observed_rows(vae, X)) * vae.scratch_d_params[name]
+            rows += cells
+        vae.likelihood.fit({name: total / rows for name, total in totals.items()})
 
 
 @locked
@@ -140,10 +157,11 @@ def log_likelihood(
     def block(part: slice) -> list[np.ndarray]:
         batch, numbers = batches.at(part)
         own = None if eps is None else vae.native("importance.given", checks.finite("eps", eps[:, part], to_host=host))
-        return [host(found) for found in importance_sampled(vae, batch, samples, numbers, own)]
+        estimate, se = importance_sampled(vae, batch, samples, numbers, own)
+        return [host(estimate) - row_jacobian(vae, batches.scale, batch), host(se)]
 
     log_px, error = over_rows(ranks, N, IMPORTANCE_ROWS, block, [(), ()])
-    return log_px - log_jacobian(vae, batches.scale), error
+    return log_px, error
 
 
 def importance_sampled(vae: Model, X: Array, K: int, rows: Array, eps: Array | None) -> tuple[Array, Array]:

@@ -24,7 +24,6 @@ from .. import checks
 from ..errors import UsageError
 from ..model import BATCH_ROWS, Model, locked
 from ..training.batches import Batches
-from .bounds import log_jacobian
 from .dealt import in_order, over_rows
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def usage(
     M = min(N, INFORMATION_ROWS)
     return Usage(
         rate=float(kl),
-        distortion=float(nll) + log_jacobian(vae, batches.scale),
+        distortion=float(nll) + batches.jacobian,
         kl_dims=kl_dims,
         variances=H[:, :L].var(axis=0),
         information=mutual_information(Z[:M], H[:M, :L], H[:M, L:]),

@@ -55,7 +55,7 @@ class Batches:
         if rows is not None:
             checks.row_numbers("rows", rows, X.shape[0])
         self.backend, self.noise, self.workspace = vae.backend, vae.noise, vae.workspace
-        self.binarize = vae.binarize if binarize is None else checks.choice("binarize", binarize, checks.BINARIZE)
+        self.binarize = vae.binarize if binarize is None else vae.checked_binarize(binarize)
         self.X = X
         self.rows = None if rows is None else self.backend.asarray(rows)
         self.weights: Array | None = None
@@ -112,15 +112,23 @@ class Batches:
     def _check(self, vae: Model) -> None:
         """The values themselves: finite, and in the domain of the binarisation and of the likelihood."""
         low, high, between = math.inf, -math.inf, False
+        observed = np.zeros(self.X.shape[1])
         for start in range(0, len(self), CHECK_ROWS):
             check_still_there(self.X)
             block = self.backend.to_host(self.X[start : start + CHECK_ROWS])
             if self.scale is not None:
                 block = self.scale.apply(block, self.backend.dtype)
                 between = between or bool(((block > 0) & (block < 1)).any())
-            checks.finite(self.name, block, start, vae.columns)
+            checks.finite(self.name, block, start, vae.columns, missing=vae.missing)
+            if vae.missing:
+                observed += (block == block).sum(axis=0)
+                block = vae.filled(block)
             low, high = min(low, float(block.min())), max(high, float(block.max()))
         self.range = (low, high)  # of the values, in the model's units
+        self.jacobian = 0.0  # that scaling adds to −ln p(x), a mean over rows
+        if self.scale is not None and vae.likelihood.is_density:
+            share = observed / len(self) if vae.missing else 1.0
+            self.jacobian = float((share * np.log(self.scale.factor)).sum())
         if self.binarize in ("static", "dynamic") and not (low >= 0 and high <= 1):
             raise UsageError(
                 f"binarize={self.binarize!r} draws 0 or 1 with the value as its probability, and these range from "
@@ -128,6 +136,9 @@ class Batches:
             )
         if self.binarize != "none":
             vae.likelihood.check(np.array([[0.0], [1.0]]))
+        elif self.scale is None and vae.missing:
+            for start in range(0, len(self), CHECK_ROWS):
+                vae.likelihood.check(vae.filled(self.X[start : start + CHECK_ROWS]))
         elif self.scale is None:
             vae.likelihood.check(self.X)
         else:

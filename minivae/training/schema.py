@@ -62,6 +62,7 @@ class Architecture(msgspec.Struct):
     activation: str
     likelihood: str
     inputs: Text = "auto"
+    missing: bool = False
 
 
 class Metadata(msgspec.Struct):

@@ -12,7 +12,6 @@ from .. import checks
 from ..console import in_notebook
 from ..datasets.choose import choose
 from ..datasets.scale import Scale
-from ..evaluation.bounds import log_jacobian
 from ..model import Model
 from ..optim import Optimizer
 from .batches import Batches
@@ -33,6 +32,12 @@ def agreeing(ranks: Any) -> Any:
     return nullcontext() if ranks is None else ranks.agreeing()
 
 
+def observed_value(X: np.ndarray) -> np.ndarray:
+    """X with one of its observed values in every missing cell: what likelihood and scale are chosen for."""
+    seen = X == X
+    return X if seen.all() or not seen.any() else np.where(seen, X, X[seen][0])
+
+
 class State:
     """The state of one training of `vae` on X (N, D)."""
 
@@ -46,11 +51,12 @@ class State:
         scale, binarize = vae.scale if options.scale is None else options.scale, options.binarize
         if vae.undecided or isinstance(scale, str) or binarize == "auto":
             host = vae.backend.to_host(checks.array("X", X, vae.features))
-            chosen = choose(host, vae.config()["likelihood"], scale, binarize, options.picture)
+            seen = observed_value(host) if vae.missing else host
+            chosen = choose(seen, vae.config()["likelihood"], scale, binarize, options.picture)
             if vae.undecided:
                 vae.lay_out(chosen.likelihood)
             scale, binarize = chosen.scale, chosen.binarize
-            scale = Scale.fit(scale, host, options.weights) if isinstance(scale, str) else scale
+            scale = Scale.fit(scale, host, options.weights, vae.missing) if isinstance(scale, str) else scale
         vae.loss_fn.check(1.0, options.free_bits, options.weights is not None)
         self.batches = Batches(vae, X, options.rows, scale, binarize, weights=options.weights)
         self.validation = None
@@ -58,7 +64,7 @@ class State:
             held = (options.validation, options.validation_rows)
             self.validation = Batches(vae, *held, scale, binarize, "validation")
         vae.scale, vae.binarize = self.batches.scale, self.batches.binarize
-        self.jacobian = log_jacobian(vae, vae.scale)
+        self.jacobian = self.batches.jacobian
         self.steps_per_epoch = -(-len(self.batches) // options.batch_size)
         shown = options.progress is True or (options.progress is None and (sys.stderr.isatty() or in_notebook()))
         self.progress = Progress() if shown else options.progress
