@@ -227,7 +227,8 @@ class Model:
 
     def config(self) -> dict[str, Any]:
         """The arguments that build this model again, as JSON knows them: all but the backend."""
-        more = {"inputs": self.input_kind, "missing": self.missing} if self.inputs else {}
+        plain = self.input_kind in ("auto", "same") and not self.missing
+        more = {} if plain else {"inputs": self.input_kind, "missing": self.missing}
         return {
             "features": self.features,
             "latent_dim": self.latent_dim,
