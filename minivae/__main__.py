@@ -3,6 +3,8 @@
 0    done            2    a mistake of the user's: one line says what was expected, what came, what to do
 1    training diverged, or a gradient is wrong                130  Ctrl-C; a run is saved first
 143  SIGTERM, 129  SIGHUP: likewise
+
+Of several processes that mpiexec has started, rank 0 alone prints, but for an error that one of them alone has met.
 """
 
 from __future__ import annotations
@@ -22,20 +24,24 @@ def main() -> None:
     try:
         from .cli.app import app
         from .console import write_in_any_encoding
+        from .environment import launched_rank
         from .errors import UsageError
+
+        if launched_rank() > 0:
+            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
         write_in_any_encoding()
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         try:
             app()
         except UsageError as error:
-            _fail(str(error), 2)
+            _fail(str(error), 2, error)
         except OSError as error:
-            _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
+            _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2, error)
         except ArithmeticError as error:
-            _fail(str(error), 1)
+            _fail(str(error), 1, error)
         except MemoryError as error:
-            _fail(f"out of memory: {error or 'a smaller model or --batch-size needs less'}", 2)
+            _fail(f"out of memory: {error or 'a smaller model or --batch-size needs less'}", 2, error)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
 
@@ -50,9 +56,12 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(message: str, status: int) -> None:
+def _fail(message: str, status: int, error: BaseException | None = None) -> None:
     from .errors import printable
 
+    ranks = sys.modules.get("minivae.distributed.mpi")
+    if ranks is not None and not getattr(error, "agreed", False):
+        ranks.end_all(printable(message), status)
     print(f"minivae: {printable(message)}", file=sys.stderr)
     sys.exit(status)
 

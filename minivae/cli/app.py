@@ -192,16 +192,28 @@ def train(
     tf32: Annotated[
         bool, typer.Option("--tf32", help="Faster, less precise float32 matmul on a GPU.", rich_help_panel="Machine")
     ] = False,
+    shards: Annotated[
+        int | None,
+        typer.Option(metavar="S", help="Parts of each batch; default: the ranks of mpiexec. S gives the run its bits."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="T", help="Threads of a rank; default: its part of the processors.")
+    ] = None,
+    order: Annotated[
+        str, typer.Option(metavar="O", help="rows, or blocks: each shard shuffles its own block of a huge file.")
+    ] = "rows",
     plugin: Plugin = None,
 ) -> None:
     """Train a VAE and write a run's folder: config, history, model, pictures.
 
     Example: minivae train mnist --out run --hidden 500 --latent 20 --epochs 10
     """
+    from ..distributed import mpi
     from ..training.signals import Terminated
     from . import runs
     from .train import Session
 
+    ranks = mpi.begin(shards=shards)
     options = {name: value for name, value in context.params.items() if name not in ("data", "out", "force", "resume")}
     given = {
         name
@@ -209,16 +221,25 @@ def train(
         if context.get_parameter_source(name).name != "DEFAULT"  # type: ignore[union-attr]
     }
     source = runs.source_name(data)
-    if resume:
-        if force:
-            raise UsageError("--resume continues a run and --force replaces it: leave one of the two out")
-        if out is None:
-            raise UsageError("--resume continues a run: name its folder by --out RUN")
-        options = _resumed_options(out, source, options, given)
-    session = Session(out or runs.free_folder(data), source, options, named=out is not None)
+    with ranks.agreeing():
+        if resume:
+            if force:
+                raise UsageError("--resume continues a run and --force replaces it: leave one of the two out")
+            if out is None:
+                raise UsageError("--resume continues a run: name its folder by --out RUN")
+            folder = out
+            options = ranks.first(lambda: _resumed_options(folder, source, options, given))
+        out = out or ranks.first(lambda: runs.free_folder(data))
+        chosen = mpi.share_processors(ranks, None if os.environ.get("MINIVAE_THREADS") else options["threads"])
+    options["shards"] = ranks.shards = options["shards"] or (1 if resume else ranks.size)
+    if options["shards"] > 1 or options["threads"]:  # else the threads are the machine's, as ever
+        options["threads"] = options["threads"] or chosen
+    session = Session(out, source, options, ranks, named=context.params["out"] is not None)
     try:
         session.train(resume=resume, force=force, say=_say_if_open)
     except (KeyboardInterrupt, Terminated) as error:
+        if not getattr(error, "agreed", False):
+            mpi.end_all("interrupted", 130)
         again = shlex.join(["minivae", "train", data, "--out", str(session.folder), "--resume"])
         hint = f"{session.folder} is saved; go on with: {again}" if session.begun else "training had not begun"
         _say_error(printable(f"minivae: interrupted; {hint}"))

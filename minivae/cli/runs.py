@@ -187,6 +187,9 @@ class TrainOptions(msgspec.Struct, forbid_unknown_fields=True):
     kernels: Text = "fused"
     dtype: Literal["float32", "float64"] = "float32"
     tf32: bool = False
+    shards: int | None = None
+    threads: int | None = None
+    order: Text = "rows"
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ from ..backend import Backend
 from ..datasets.choose import choose
 from ..datasets.load import Dataset, load
 from ..datasets.scale import Scale
+from ..distributed.world import World
 from ..errors import UsageError, UsageWarning, how_to_install
 from ..evaluation.bounds import evaluate
 from ..matmul import cpu as products
@@ -40,13 +41,35 @@ DOTS = 5000  # points in a picture of the latent plane
 class Session:
     """One call of `minivae train`: `folder` of the run, `source` of the data, `options` of the command line."""
 
-    def __init__(self, folder: Path, source: str, options: dict[str, Any], named: bool = True):
-        self.folder, self.source, self.options = folder, source, options
+    def __init__(self, folder: Path, source: str, options: dict[str, Any], ranks: World, named: bool = True):
+        self.folder, self.source, self.options, self.ranks = folder, source, options, ranks
         self.named = named  # whether the user chose the folder
         self.begun = False  # whether the folder holds this training
 
     def train(self, resume: bool, force: bool, say: Callable[[str], None]) -> None:
         """Check, load, choose, train, evaluate, draw. Nothing is written before all checks have passed."""
+        with self.ranks.agreeing():
+            training, data, reason = self.prepare(resume)
+        vae, files = training.vae, training.files
+        assert files is not None  # `run` was given
+        assert isinstance(vae, VAE)
+        config = self.ranks.first(lambda: self.config(data))
+        with files.locked():
+            if resume:
+                files.open()
+                files.write(lambda: runs.write_config(self.folder, config))
+            else:
+                files.write(lambda: runs.check_folder(self.folder, force))
+                files.write(lambda: runs.write_config(self.folder, config))
+                files.open(replace=force)
+                files.write(lambda: runs.delete_pictures(self.folder))
+            self.begun = True
+            self.introduce(training, data, reason, say)
+            history = training.run()
+            self.report(vae, data, history, say)
+
+    def prepare(self, resume: bool) -> tuple[Training, Dataset, str]:
+        """Check, load and choose → the training, its data, and why they have their likelihood."""
         o = self.options
         hidden = parse_hidden(o["hidden"])
         optimizer = optim.make(o["optimizer"], o["lr"], o["momentum"], o["weight_decay"])
@@ -66,7 +89,7 @@ class Session:
             "antithetic": o["antithetic"], "seed": o["seed"], "init": o["init"],
         }  # fmt: skip
         if resume:
-            runs.check_model(self.folder, arguments, backend)
+            self.ranks.first(lambda: runs.check_model(self.folder, arguments, backend))
         vae = VAE(**arguments, backend=backend)
         training_options = Options(
             o["epochs"], o["batch_size"], optimizer,
@@ -74,28 +97,14 @@ class Session:
             beta=beta, free_bits=o["free_bits"], binarize=chosen.binarize, scale=scale, schedule=schedule,
             patience=o["patience"], clip=o["clip"], rows=part.rows,
             run=self.folder, resume=resume, progress=Progress(), save_seconds=_save_seconds(),
+            ranks=self.ranks, order=o["order"],
         )  # fmt: skip
         training = Training(vae, part.X, training_options)
         if data.X_test is not None:  # so that an error in the test rows is found before training
             Batches(vae, data.X_test, name="test rows")
         if vae.likelihood.is_density and scale.kind == "none":
             self.advise(*training.batches.range)
-
-        files = training.files
-        assert files is not None  # `run` was given
-        with files.locked():
-            if resume:
-                files.open()
-                runs.write_config(self.folder, self.config(data))
-            else:
-                runs.check_folder(self.folder, force)
-                runs.write_config(self.folder, self.config(data))
-                files.open(replace=force)
-                runs.delete_pictures(self.folder)
-            self.begun = True
-            self.introduce(training, data, chosen.reason, say)
-            history = training.run()
-            self.report(vae, data, history, say)
+        return training, data, chosen.reason
 
     def introduce(self, training: Training, data: Dataset, why: str, say: Callable[[str], None]) -> None:
         """Print the data, the model and the options of the training."""
@@ -111,6 +120,11 @@ class Session:
         if scale is not None:
             units = "; nats are in the data's own units" if vae.likelihood.is_density else ""
             say(f"scale       {scale.kind}, fitted on the training rows{units}")
+        if o["shards"] > 1:
+            what = "the data" if o["order"] == "blocks" else "each batch"
+            say(
+                f"ranks       {self.ranks.size}, threads of each: {vae.backend.threads}; {what} in {o['shards']} shards"
+            )
         widths = "-".join(str(w) for w in (data.features, *vae.hidden, vae.latent_dim))
         say(f"model       {widths}, {o['activation']}, {vae.buffer.count:,} parameters; {vae.backend}")
         if vae.loss_fn.name != "elbo" or vae.samples > 1:
@@ -152,9 +166,11 @@ class Session:
             say(f"best        epoch {history.best_epoch} on the validation rows: the model has its parameters")
         shown = runs.split_of(data, "test" if data.X_test is not None else "train", self.options)
         if data.X_test is not None:
-            result = evaluate(vae, shown.X, rows=shown.rows)
+            result = evaluate(vae, shown.X, rows=shown.rows, ranks=self.ranks)
             iwae = "" if result.iwae is None else f"iwae {result.iwae:.3f}  "
             say(f"test        {iwae}elbo {result.elbo:.3f}  nll {result.nll:.3f}  kl {result.kl:.3f}  nats a row")
+        if self.ranks.rank > 0:
+            return
         if not plots.available():
             say(f"pictures    none: they need Matplotlib: {how_to_install('viz')}")
             return

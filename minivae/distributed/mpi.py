@@ -44,10 +44,21 @@ def ranks(comm: Any = None, *, shards: int | None = None, threads: int | None = 
 
     Call it before a model is made. Raises UsageError where mpi4py is missing or belongs to another MPI.
     """
+    world = begin(comm, shards)
+    share_processors(world, threads)
+    return world
+
+
+def begin(comm: Any = None, shards: int | None = None) -> World:
+    """`ranks`, before the processors are shared out."""
     shards = None if shards is None else checks.integer("shards", shards)
-    threads = None if threads is None else checks.integer("threads", threads)
     launched = environment.launched()
-    world = World(shards) if comm is None and launched == 1 else _world(comm, launched, shards)
+    return World(shards) if comm is None and launched == 1 else _world(comm, launched, shards)
+
+
+def share_processors(world: World, threads: int | None) -> int:
+    """Choose the number of threads of this rank, as `ranks` does; once a process."""
+    threads = None if threads is None else checks.integer("threads", threads)
     environment.share_processors(world.local_size, threads)
     if (chosen := threads_of_this_process()) != environment.threads():
         raise UsageError(
@@ -58,14 +69,17 @@ def ranks(comm: Any = None, *, shards: int | None = None, threads: int | None = 
         warnings.warn(
             f"{world.host}: {world.local_size} ranks of {chosen} threads on {cores} processors wait for one another",
             UsageWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return world
+    return chosen
 
 
-def running() -> MPIWorld | None:
-    """The ranks that `ranks` has begun; None without any."""
-    return _started
+def end_all(message: str, status: int) -> None:
+    """End all ranks for an error that this one alone has met; nothing where there is one rank."""
+    if _started is not None:
+        if status != 130 or _started.rank == 0:  # Ctrl-C comes to all
+            _started.complain(message)
+        _started.abort(status)
 
 
 def _world(comm: Any, launched: int, shards: int | None) -> MPIWorld:
@@ -88,6 +102,8 @@ def _world(comm: Any, launched: int, shards: int | None) -> MPIWorld:
     if world.size > 1:
         _started = world
         sys.excepthook = _last_words
+        if world.rank > 0:  # rank 0 warns for all
+            warnings.simplefilter("ignore", UsageWarning)
     return world
 
 

@@ -82,7 +82,8 @@ class Training(State):
         if self.progress:
             self.progress.start(self)
         try:
-            with nullcontext() if self.progress else telling_of_compilation():
+            silent = self.progress or (self.options.ranks is not None and self.options.ranks.rank > 0)
+            with nullcontext() if silent else telling_of_compilation():
                 yield
         finally:
             self.optimizer.lr = self.lr
@@ -168,7 +169,7 @@ class Training(State):
 
     def _validate(self, rows: Batches) -> dict[str, Any]:
         """The validation rows' columns. The epoch with the best bound (β = 1) is kept, once β has warmed up."""
-        at, result = self.at, evaluate_batches(self.vae, rows)
+        at, result = self.at, evaluate_batches(self.vae, rows, self.options.ranks)
         if not math.isfinite(result.elbo + result.bound):
             raise diagnose(self, at.total_steps, f"validation elbo {result.elbo:g}")
         if self.options.beta.finished(at.epoch):
@@ -184,6 +185,6 @@ class Training(State):
         if asked:
             if self.files:
                 self.files.save()
-            raise stopped_by(asked[0])
+            raise stopped_by(asked[0], self.shards is not None)
         if self.files and (self.files.due() if self.shards is None else self.shards.due):
             self.files.save()

@@ -109,7 +109,7 @@ class RunFiles:
         if self.last_save > -math.inf:
             return
         with agreeing(self.ranks):
-            exists = self._read(self.model.exists)
+            exists = self.read(self.model.exists)
             if exists and self.training.options.resume:
                 self._restore()
             elif exists and not replace:
@@ -118,19 +118,19 @@ class RunFiles:
                 )
             else:
                 self.save()
-                self._write(lambda: write_history(self.history, []))
-            self._write(lambda: clear_temporaries(self.folder))
+                self.write(lambda: write_history(self.history, []))
+            self.write(lambda: clear_temporaries(self.folder))
 
     def append(self, row: dict[str, Any]) -> None:
         """Write an epoch's row to history.csv."""
-        self._write(lambda: append(self.history, row))
+        self.write(lambda: append(self.history, row))
         self._unsynced = True
 
-    def _read(self, function: Callable[[], T]) -> T:
+    def read(self, function: Callable[[], T]) -> T:
         """What rank 0 reads in the folder, for all ranks."""
         return function() if self.ranks is None else self.ranks.first(function)
 
-    def _write(self, function: Callable[[], None]) -> None:
+    def write(self, function: Callable[[], None]) -> None:
         """Let rank 0 write; if it cannot, all ranks raise its error."""
         with agreeing(self.ranks):
             if self.writes:
@@ -159,7 +159,7 @@ class RunFiles:
             # times would make two runs differ that do not; −inf is no JSON
             "position": {**asdict(at), "seconds": 0.0, "best_bound": repr(at.best_bound)},
         }
-        self._write(lambda: self._write_checkpoint(checkpoint))
+        self.write(lambda: self._write_checkpoint(checkpoint))
         self.last_save, self.saved_step = time.monotonic(), at.total_steps
 
     def _write_checkpoint(self, checkpoint: files.Checkpoint) -> None:
@@ -175,7 +175,7 @@ class RunFiles:
     def _restore(self) -> None:
         """Take up the run where its last checkpoint left it, and cut its history back to there."""
         training, vae = self.training, self.training.vae
-        saved = self._read(lambda: files.read(self.model))
+        saved = self.read(lambda: files.read(self.model))
         state = saved.training
         position, settings = state["position"], state["options"]
         if position is None or settings is None:
@@ -205,7 +205,7 @@ class RunFiles:
                 f"{self.model}: step {at.step} of epoch {at.epoch} is said to be step {at.total_steps} in all, and an "
                 f"epoch has {training.steps_per_epoch}: it is damaged"
             )
-        rows = self._read(lambda: read_history(self.folder, before=at.epoch))
+        rows = self.read(lambda: read_history(self.folder, before=at.epoch))
         if state["threads"] not in (None, vae.backend.threads):
             warnings.warn(
                 f"{self.folder} was trained on {state['threads']} threads and goes on with {vae.backend.threads}: its "
@@ -238,7 +238,7 @@ class RunFiles:
             vae.likelihood.clamped[...] = state["clamped"] if self.writes else 0
         if rows:
             at.seconds = float(rows[-1]["seconds"])
-        self._write(lambda: write_history(self.history, rows))
+        self.write(lambda: write_history(self.history, rows))
         self.last_save, self.saved_step = time.monotonic(), at.total_steps
 
 

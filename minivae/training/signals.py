@@ -17,9 +17,11 @@ class Terminated(SystemExit):
         super().__init__(self.status)
 
 
-def stopped_by(signum: int) -> BaseException:
-    """The exception of a training that a signal has stopped."""
-    return KeyboardInterrupt() if signum == signal.SIGINT else Terminated(signum)
+def stopped_by(signum: int, agreed: bool) -> BaseException:
+    """The exception of a training that a signal has stopped; agreed: all ranks raise it."""
+    error = KeyboardInterrupt() if signum == signal.SIGINT else Terminated(signum)
+    error.agreed = agreed  # type: ignore[union-attr]
+    return error
 
 
 @contextlib.contextmanager

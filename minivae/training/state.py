@@ -68,6 +68,8 @@ class State:
         self.steps_per_epoch = -(-len(self.batches) // options.batch_size)
         shown = options.progress is True or (options.progress is None and (sys.stderr.isatty() or in_notebook()))
         self.progress = Progress() if shown else options.progress
+        if options.ranks is not None and options.ranks.rank > 0:  # rank 0 speaks for all
+            self.progress = None
 
         self.first_pass = vae.passes
         self.at = Position()
