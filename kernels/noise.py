@@ -13,7 +13,6 @@ Source: Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 
 """
 
 import math
-import threading
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from ._math import kernel, like, point
 from ._normal import cos_sin_of_turn, radius
 from ._op import Op, poison, uniform
 from ._specialise import specialised
+from ._threads import run, share, shared
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # the multipliers
 W0, W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by each round: the golden ratio, and √3 − 1
@@ -145,13 +145,15 @@ prepare: Any = None  # in each copy of `_tiles`: what it makes of a tile's words
 use: Any = None  # and what of a value, and of the element that stands in its place
 
 
-def _tiles(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
+def _tiles(out, tile, B, rows, stream, sample, pass_, seed, t, shares):
     R, D = out.shape
     blocks = (D + 3) // 4
-    for start in range(0, R, tile):
-        stop = min(start + tile, R)
+    words = np.empty((4, tile * blocks), np.uint32)
+    first, last = share(t, shares, R, 1)
+    for start in range(first, last, tile):
+        stop = min(start + tile, last)
         _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
-        values = prepare(words, normals, (stop - start) * blocks)
+        values = prepare(words, (stop - start) * blocks)
         for r in range(start, stop):
             own = values[:, (r - start) * blocks : (r - start + 1) * blocks]
             for j in range(D):
@@ -159,13 +161,14 @@ def _tiles(out, words, normals, tile, B, rows, stream, sample, pass_, seed):
 
 
 @kernel
-def _words_alone(words, normals, n):
+def _words_alone(words, n):
     return words
 
 
 @kernel
-def _pairs(words, normals, n):
-    """normals (4, …) ← Box–Muller on the first and second word of n blocks, and on the third and fourth."""
+def _pairs(words, n):
+    """Normals (4, n): Box–Muller on the first and second word of n blocks, and on the third and fourth."""
+    normals = np.empty((4, n))
     for pair in (0, 2):
         for i in range(n):
             length = radius(np.int64(words[pair, i] >> np.uint32(8)))
@@ -200,29 +203,20 @@ def _normal(value, x):
 
 
 _bits, _uniforms, _binarize, _normals = (
-    kernel(specialised(_tiles, f"{function.py_func.__name__}_tiles", use=function, prepare=prepare))
+    shared(specialised(_tiles, f"{function.py_func.__name__}_tiles", use=function, prepare=prepare))
     for function, prepare in (
         (_bit, _words_alone), (_uniform_of, _words_alone), (_drawn, _words_alone), (_normal, _pairs)
     )
 )  # fmt: skip
 
 
-_scratch = threading.local()  # grown to the widest row seen; one for each thread, since the kernels release the GIL
-
-
 def _fused(kernel):
-    """The kernel on (S·B, D), with its scratch; np.uint64, since Numba would take a large seed for a signed number."""
+    """The kernel on (S·B, D); np.uint64, since Numba would take a large seed for a signed number."""
 
     def launch(out, rows, stream, sample, pass_, seed):
         B, D = out.shape[-2:]
-        blocks = -(-D // 4)
-        tile = max(1, TILE // blocks)
-        if getattr(_scratch, "columns", 0) < blocks:
-            _scratch.columns = max(TILE, blocks)
-            _scratch.words = np.empty((4, _scratch.columns), np.uint32)
-            _scratch.normals = np.empty((4, _scratch.columns))
-        flat, words, normals = out.reshape(-1, D), _scratch.words, _scratch.normals
-        kernel(flat, words, normals, tile, B, rows, stream, sample, pass_, np.uint64(seed))
+        tile = max(1, TILE // -(-D // 4))
+        run(kernel, out.size, out.reshape(-1, D), tile, B, rows, stream, sample, pass_, np.uint64(seed))
 
     return launch
 

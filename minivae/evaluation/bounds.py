@@ -169,7 +169,6 @@ def importance_sampled(vae: Model, X: Array, K: int, rows: Array, eps: Array | N
     xp, take, (b, L) = vae.backend.xp, vae.workspace.take, (X.shape[0], vae.latent_dim)
     X = vae.batch(X)
     H = vae.encoded(X)
-    half_logvar = 0.5 * H[:, L:].sum(axis=1, dtype="float64")
     largest, total, squares = xp.full(b, -np.inf), xp.zeros(b), xp.zeros(b)
     tile = max(1, TILE_ROWS // b)
     for start in range(0, K, tile):
@@ -181,10 +180,8 @@ def importance_sampled(vae: Model, X: Array, K: int, rows: Array, eps: Array | N
             noise = xp.ascontiguousarray(eps[start : start + k])
         Z, *_ = vae.posterior.forward(H, noise)
         out = vae.decoder.forward(Z.reshape(k * b, L))
-        nll = vae.nll(out, X)
-        # ln p(z) − ln q(z|x) = ½ (Σ ε² − Σ z² + Σ ln σ²): the terms in ln 2π cancel
-        gap = 0.5 * ((noise * noise) - (Z * Z)).sum(axis=2, dtype="float64") + half_logvar
-        vae.backend.ops.log_sum_exp(largest, total, squares, gap - nll.reshape(k, b))
+        log_w, *_ = vae.posterior.log_weights(vae.nll(out, X).reshape(k, b), 1.0)
+        vae.backend.ops.log_sum_exp(largest, total, squares, log_w.astype("float64"))
     estimate = largest + xp.log(total) - math.log(K)
     if K == 1:
         return estimate, xp.full(b, np.nan)
