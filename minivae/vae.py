@@ -112,12 +112,9 @@ class VAE(Model):
         Raises UsageError for a mistake, `mv.Diverged` when a loss is NaN or infinite, and KeyboardInterrupt after
         Ctrl-C, with the run saved. With `run`, SIGTERM and SIGHUP save it too and raise SystemExit (143, 129).
         """
-        picture = False
-        if hasattr(X, "is_picture"):
-            X, rows, picture = X.X, X.rows if rows is None else rows, X.is_picture
         options = Options(
             epochs, batch_size, optimizer, validation, beta, binarize, patience, clip, run, callback, schedule,
-            free_bits, scale, progress, rows, validation_rows, resume, save_seconds, weights, picture, ranks, order,
+            free_bits, scale, progress, rows, validation_rows, resume, save_seconds, weights, ranks, order,
         )  # fmt: skip
         with self.lock:
             return Training(self, X, options).run()

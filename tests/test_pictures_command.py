@@ -103,9 +103,9 @@ def test_runs_are_compared_in_one_table_and_one_picture(runs, tmp_path):
 def test_a_comparison_for_programs_says_where_runs_differ(runs):
     found = json.loads(ok("compare", "q", "t", "--json", cwd=runs))
     assert [one["run"] for one in found["runs"]] == ["q", "t"]
-    assert found["differ_in"] == ["data", "likelihood"]
+    assert found["differ_in"] == ["data", "likelihood", "scale"]
     assert found["runs"][0]["best_val_elbo"] is not None and found["runs"][1]["best_val_elbo"] is None
-    assert "differ in data and likelihood: their nats" in ok("compare", "q", "t", cwd=runs)
+    assert "differ in data, likelihood, scale: their nats" in ok("compare", "q", "t", cwd=runs)
 
 
 def test_a_run_that_is_none_is_one_line(runs):

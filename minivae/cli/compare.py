@@ -48,7 +48,7 @@ def compare(
     else:
         _print(names, found)
         if different:
-            say(f"They differ in {' and '.join(different)}: their nats may not be of the same thing.")
+            say(f"They differ in {', '.join(different)}: their nats may not be of the same thing.")
     if out is not None:
         with writing_file(out, force) as file:
             plots.save(plots.compare(histories), file, out.suffix[1:])

@@ -43,7 +43,6 @@ class Options:
     resume: bool = False
     save_seconds: float = SAVE_SECONDS
     weights: Any = None
-    picture: bool = False  # whether rows are pictures, which "auto" looks at
     ranks: Any = None  # a World of `distributed/`; None: this process alone
     order: str = "rows"
 

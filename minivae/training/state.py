@@ -39,7 +39,7 @@ def observed_value(X: np.ndarray) -> np.ndarray:
 
 
 class State:
-    """The state of one training of `vae` on X (N, D)."""
+    """The state of one training of `vae` on X (N, D), or on a `Dataset`."""
 
     files: RunFiles | None = None
     shards: Shards | None = None  # of each batch, where several ranks train, or one does what they did
@@ -48,17 +48,20 @@ class State:
         self.vae, self.options = vae, options
         self.optimizer: Optimizer = options.optimizer
         self.lr = self.optimizer.lr  # the schedule's factor is 1 there
+        rows, picture = options.rows, getattr(X, "is_picture", False)
+        if hasattr(X, "is_picture"):
+            X, rows = X.X, X.rows if rows is None else rows
         scale, binarize = vae.scale if options.scale is None else options.scale, options.binarize
         if vae.undecided or isinstance(scale, str) or binarize == "auto":
             host = vae.backend.to_host(checks.array("X", X, vae.features))
             seen = observed_value(host) if vae.missing else host
-            chosen = choose(seen, vae.config()["likelihood"], scale, binarize, options.picture)
+            chosen = choose(seen, vae.config()["likelihood"], scale, binarize, picture)
             if vae.undecided:
                 vae.lay_out(chosen.likelihood)
             scale, binarize = chosen.scale, chosen.binarize
             scale = Scale.fit(scale, host, options.weights, vae.missing) if isinstance(scale, str) else scale
         vae.loss_fn.check(1.0, options.free_bits, options.weights is not None)
-        self.batches = Batches(vae, X, options.rows, scale, binarize, weights=options.weights)
+        self.batches = Batches(vae, X, rows, scale, binarize, weights=options.weights)
         self.validation = None
         if options.validation is not None:
             held = (options.validation, options.validation_rows)
