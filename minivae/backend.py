@@ -41,8 +41,9 @@ class Backend:
     dtype    "float32" or "float64"
     gemm     whose matrix products, on the CPU: "numpy" (the BLAS that NumPy has), "mkl" (extra `mkl`) or "auto" (MKL
              on Intel's processors, where it is installed); None takes $MINIVAE_GEMM, or else "auto". See `matmul/`
-
     tf32     whether a GPU may keep 10 bits of each float32 factor of a product, which is faster and coarser
+    sparse   whether an encoder's first layer multiplies by the non-zeros of its rows: "yes", "no", or "auto", where it
+             pays; None takes $MINIVAE_SPARSE where that is set, else "auto". See `matmul/sparse.py`
 
     Attributes: `xp` the array module, `ops` the kernels (`ops.bernoulli(…)`: see `minivae.kernels`), `gemm` the matrix
     product, `special` scipy.special or its CuPy twin, `threads` how many cores are used, `provider` who multiplies
@@ -59,6 +60,7 @@ class Backend:
         dtype: Any = "float32",
         gemm: str | None = None,
         tf32: bool = False,
+        sparse: str | None = None,
     ):
         if kernels not in ("fused", "reference"):
             raise UsageError(f"kernels={kernels!r}: expected 'fused' or 'reference'")
@@ -82,11 +84,12 @@ class Backend:
         elif gemm not in (None, "auto"):
             raise UsageError(f"gemm={gemm!r} chooses a library for the CPU: leave it out with the {self.name} backend")
         self.gemm: Any = self.provider.gemm if self.provider else cublas.choose(self.xp, tf32)
+        self.sparse = environment.sparse(sparse, self.name == "numpy" and kernels == "fused")
         self.capture = kernels == "fused" and getattr(self.gemm, "capturable", False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         gemm = self.provider.name if self.provider else None
-        return restored, (self.name, self.kernels, self.dtype.name, gemm, self.tf32)
+        return restored, (self.name, self.kernels, self.dtype.name, gemm, self.tf32, self.sparse)
 
     def __repr__(self) -> str:
         gemm = f", gemm={self.provider.name!r}" if self.provider else ""
@@ -174,10 +177,10 @@ def resolve(backend: str | Backend, kernels: str | None, dtype: Any) -> Backend:
     return backend
 
 
-def restored(name: str, kernels: str, dtype: str, gemm: str | None, tf32: bool) -> Backend:
+def restored(name: str, kernels: str, dtype: str, gemm: str | None, tf32: bool, sparse: str | None = None) -> Backend:
     """The Backend that a pickle names, or, where this machine has no such one, the numpy backend, with a warning."""
     try:
-        return Backend(name, kernels, dtype, gemm, tf32)
+        return Backend(name, kernels, dtype, gemm, tf32, sparse)
     except UsageError as error:
         instead = Backend("numpy", kernels, dtype)
         warnings.warn(f"{error}. What was pickled with it now runs on {instead}", UsageWarning, stacklevel=2)

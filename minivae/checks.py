@@ -49,7 +49,7 @@ def instance_of(name: str, value: Any, kind: type, expected: str) -> Any:
 
 
 BINARIZE = ("none", "threshold", "static", "dynamic")
-SCALES = ("none", "minmax", "standard")
+SCALES = ("none", "minmax", "maxabs", "standard")
 BINARIZE_OR_AUTO, SCALE_OR_AUTO = (
     ("auto", *BINARIZE),
     ("auto", *SCALES),
@@ -74,9 +74,10 @@ def scale(value: Any, features: int | None = None) -> Any:
     return value
 
 
-def array(name: str, X: Any, width: int, what: str = "rows") -> Any:
-    """An array (rows, width) of real numbers with at least one row."""
-    if not (hasattr(X, "shape") and hasattr(X, "dtype") and hasattr(X, "__getitem__")) or hasattr(X, "tocsr"):
+def array(name: str, X: Any, width: int, what: str = "rows", sparse: bool = False) -> Any:
+    """An array (rows, width) of real numbers with at least one row; sparse: scipy.sparse's are arrays too."""
+    scipy = hasattr(X, "tocsr")
+    if not (hasattr(X, "shape") and hasattr(X, "dtype") and (scipy or hasattr(X, "__getitem__"))) or scipy > sparse:
         hint = "; its .to_numpy() is one" if hasattr(X, "to_numpy") else ""
         hint = "; its .toarray() is one" if hasattr(X, "toarray") else hint
         hint = "; its .X is one" if hasattr(X, "X") else hint

@@ -8,6 +8,7 @@ import re
 from .errors import UsageError
 
 MOST_THREADS = 1024
+SPARSE = ("auto", "yes", "no")
 
 # name → what it sets, and what holds where it is not set
 READ = {
@@ -17,6 +18,7 @@ READ = {
     "MINIVAE_MAX_BYTES": "the most bytes of memory that reading a data file may take; unset: half of the memory",
     "MINIVAE_MPI_TIMEOUT": "seconds that a rank waits for the others before it ends; unset: 600",
     "MINIVAE_SAVE_SECONDS": "the least time between two checkpoints of a run; unset: 10",
+    "MINIVAE_SPARSE": "yes, no or auto: whether the first layer multiplies by the non-zeros of its rows; unset: auto",
     "MINIVAE_THREADS": "the number of threads; unset: the processors this process may use, or a limit below",
     "NO_COLOR": "set to anything: no colour and no bold text",
     "NUMBA_DISABLE_JIT": "other than 0: refused, for the kernels are compiled; unset: 0",
@@ -115,3 +117,19 @@ def threads() -> int:
             if found := re.match(r" *([1-9][0-9]{0,8})", limit or ""):
                 number = min(number, int(found[1]))
     return min(number, MOST_THREADS)
+
+
+def sparse(asked: str | None, able: bool) -> str:
+    """`Backend(sparse=)`: "auto", "yes" or "no"; None takes $MINIVAE_SPARSE, else "auto".
+
+    able   whether this backend has the products: elsewhere "auto" is "no"
+    """
+    source = ""
+    if asked is None:
+        asked = os.environ.get("MINIVAE_SPARSE") or "auto"
+        source = " (from $MINIVAE_SPARSE)" if os.environ.get("MINIVAE_SPARSE") else ""
+    if asked not in SPARSE:
+        raise UsageError(f"sparse={asked!r}{source}: expected one of {', '.join(SPARSE)}")
+    if asked == "yes" and not able:
+        raise UsageError(f"sparse='yes'{source}: products by the non-zeros are for the CPU's fused kernels alone")
+    return asked if able else "no"

@@ -38,12 +38,15 @@ class Dense:
         self.dW, self.db = buffer.grads[W], buffer.grads[b]
 
     def forward(self, X: Array) -> Array:
-        """X (B, n_in) → Y (B, n_out): A = X W + b, Y = f(A). X, and A where f needs it, stay for the backward."""
+        """X (B, n_in) → Y (B, n_out): A = X W + b, Y = f(A). X, and A where f needs it, stay for the backward.
+
+        X may be a batch by its non-zeros, which multiplies by itself (`matmul/sparse.py`).
+        """
         shape = (X.shape[0], self.n_out)
         self.X = X
         self.Y = self.workspace.take(f"{self.name}.Y", shape)
         self.A = self.workspace.take(f"{self.name}.A", shape) if self.activation in KEEPS_A else None
-        self.gemm(self.Y, X, self.W)
+        getattr(X, "gemm", self.gemm)(self.Y, X, self.W)
         self.ops.dense_forward(self.Y, self.A, self.b, self.activation)
         return self.Y
 
@@ -58,7 +61,7 @@ class Dense:
         partial = self.workspace.take("dense.partial", (scratch(*dA.shape),))
         self.ops.dense_backward(dA, db, partial, self.Y, self.A, self.activation)
         if need_dW:
-            self.gemm(self.dW, self.X.T, dA)
+            getattr(self.X, "gemm", self.gemm)(self.dW, self.X.T, dA)
         if not need_dX:
             return None
         dX = self.workspace.take(f"{self.name}.dX", self.X.shape)

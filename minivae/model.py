@@ -337,7 +337,7 @@ class Model:
         self, X: Any, eps: Any, beta: float, free_bits: float, weights: Any
     ) -> tuple[Array, Array, Array | None]:
         X = self.rows_in("X", X)
-        self.likelihood.check(self.filled(X))
+        self.likelihood.check(self.filled(explained(X)))
         self.loss_fn.check(beta, free_bits, weights is not None)
         return X, self.epsilon(eps, X.shape[0], "evaluation", None, 0), self.weights_in(weights, X.shape[0])
 
@@ -409,7 +409,7 @@ class Model:
     def encode(self, X: Any, device: bool = False) -> tuple[Array, Array]:
         """X (N, D) → mean and logvar of q(z|x), (N, L) each (eq. 15); on the host unless device=True."""
         L = self.latent_dim
-        checks.array("X", X, self.features)
+        X = self.whole("X", X)
         H = self._stream(lambda block, first: self.encoded(self.rows_in("X", block, first)), X, device)
         return H[:, :L], H[:, L:]
 
@@ -431,7 +431,7 @@ class Model:
             H = self.encoded(self.rows_in("X", block, first))
             return self.in_data_units(self.decode_rows(self.backend.xp.ascontiguousarray(H[:, :L])))
 
-        return self._stream(there_and_back, checks.array("X", X, self.features), device)
+        return self._stream(there_and_back, self.whole("X", X), device)
 
     @locked
     def sample(self, n: int, seed: int | None = None, draw: bool = False, device: bool = False) -> Array:
@@ -450,8 +450,14 @@ class Model:
     def rows_in(self, name: str, X: Any, first: int = 0, look: bool = True) -> Array:
         """X (B, D) in the data's units, checked → as the encoder takes it: scaled, thresholded, the backend's, C order.
 
+        X may be rows of scipy.sparse (`sparse.py`).
+
         first   the number of X's first row, for messages;  look: whether the values are checked
         """
+        if hasattr(X, "tocsr"):
+            from .sparse import rows_in
+
+            return rows_in(self, name, X, first)
         checks.array(name, X, self.features)
         if self.scale is not None:
             X = self.scale.apply(self.backend.to_host(X), self.backend.dtype)
@@ -461,8 +467,22 @@ class Model:
         if self.binarize == "threshold":
             out = self.workspace.take(name, X.shape)
             out[...] = X >= 0.5
-            return out
-        return X
+            X = out
+        return X if self.backend.sparse != "yes" or self.inputs is not None else self._listed(X)
+
+    def _listed(self, X: Array) -> Any:
+        """A dense batch, and its non-zeros, which the encoder's first product takes (`sparse.py`)."""
+        from .sparse import with_nonzeros
+
+        return with_nonzeros(X, self.workspace)
+
+    def whole(self, name: str, X: Any) -> Any:
+        """X (N, D), checked, to be taken in blocks: itself, or as CSR where it is scipy.sparse's."""
+        if hasattr(X, "tocsr"):
+            from .sparse import canonical
+
+            return canonical(name, X, self.features)
+        return checks.array(name, X, self.features)
 
     def filled(self, X: Any) -> Any:
         """X with a value of the likelihood's domain in every missing cell, for checks of the others; X if none may."""
@@ -474,8 +494,8 @@ class Model:
     @locked
     def in_model_units(self, X: Any) -> np.ndarray:
         """X (N, D) in the data's units → as the encoder takes it, on the host: scaled, and thresholded."""
-        checks.array("X", X, self.features)
-        return self._stream(lambda block, first: self.rows_in("X", block, first), X, device=False)
+        X = self.whole("X", X)
+        return self._stream(lambda block, first: explained(self.rows_in("X", block, first)), X, device=False)
 
     def in_data_units(self, X: Array) -> Array:
         """X (N, D) in the model's units → in the data's; with a scale, in float64 on the host."""

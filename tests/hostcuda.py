@@ -109,7 +109,7 @@ class Kernel:
             value = np.asarray(x)
             given = " " + _letter(value.dtype)
             if star == "*" and given == " q" and value == 0:  # a null pointer
-                given = star + letter
+                given = star + EQUAL.get(letter, letter)
         if given != star + EQUAL.get(letter, letter):
             raise TypeError(
                 f"{self.name}, argument {i}: the kernel declares {star + letter!r}, and was given {given!r}"

@@ -1311,7 +1311,7 @@ def test_damaged_scale_arrays_are_an_error(arrays):
 
 def test_an_unknown_scale_is_an_error_that_lists_the_known():
     for make in (lambda: Scale.fit("robust", np.ones((2, 2))), lambda: Scale.from_arrays("robust", {})):
-        with pytest.raises(UsageError, match="scale='robust': expected one of none, minmax, standard"):
+        with pytest.raises(UsageError, match="scale='robust': expected one of none, minmax, maxabs, standard"):
             make()
 
 

@@ -17,7 +17,7 @@ FLOORS = [
     {"matmul"},
     {"backend"},
     {"buffers", "noise"},
-    {"layers", "latent", "likelihoods", "inputs"},
+    {"layers", "latent", "likelihoods", "inputs", "sparse"},
     {"objectives"},
     {"optim", "model"},
     {"datasets", "distributed"},
@@ -78,6 +78,8 @@ LAZY = {  # who may import minivae inside a function, and why
     "distributed": "one process alone cuts nothing into shards",
     "datasets": "reading a file loads no Numba",
     "gradcheck": "your code is checked without loading the engine, and its process is started before NumPy is loaded",
+    "model": "products by the non-zeros are loaded with the first sparse rows",
+    "training": "products by the non-zeros are loaded with the first sparse rows",
     "matmul": "Numba is loaded with the first product",
     "testing": "pytest collects without loading NumPy",
 }

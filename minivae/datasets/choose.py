@@ -27,7 +27,13 @@ def choose(X: Array, likelihood: str, scale: Any, binarize: str, picture: bool =
 
     scale     a kind, a `Scale`, or None for none
     picture   whether rows are pictures. Scaled rows are a table
+
+    X may be rows of scipy.sparse, as canonical CSR: a table, whose scale keeps zeros.
     """
+    if sparse := hasattr(X, "tocsr"):
+        from ..sparse import stored
+
+        X, picture = stored(X), False
     checks.choice("binarize", binarize, checks.BINARIZE_OR_AUTO)
     if isinstance(scale, str):
         checks.choice("scale", scale, checks.SCALE_OR_AUTO)
@@ -39,7 +45,7 @@ def choose(X: Array, likelihood: str, scale: Any, binarize: str, picture: bool =
         if likelihood == "bernoulli" and kind == "standard":
             likelihood, reason = "gaussian", "standardised values are real numbers"
     if kind == "auto":
-        scale = choose_scale(likelihoods.domain(likelihood))
+        scale = choose_scale(likelihoods.domain(likelihood), sparse)
     if binarize == "auto":
         binarize = choose_binarize(X, picture) if likelihood == "bernoulli" else "none"
     return Choice(likelihood, reason, scale, binarize)
@@ -60,9 +66,14 @@ def choose_binarize(X: Array, picture: bool | None = None) -> str:
     return _choose(X, picture)[2]
 
 
-def choose_scale(domain: str) -> str:
-    """The scale that `auto` means for a likelihood of this `domain`: 'standard' for real numbers, else 'none'."""
-    return "standard" if domain == "real" else "none"
+def choose_scale(domain: str, sparse: bool = False) -> str:
+    """The scale that `auto` means for a likelihood of this `domain`: 'standard' for real numbers, else 'none'.
+
+    sparse   whether the rows are scipy.sparse's, whose zeros have to stay: 'maxabs' for real numbers
+    """
+    if domain != "real":
+        return "none"
+    return "maxabs" if sparse else "standard"
 
 
 def _choose(X: Array, picture: bool | None) -> tuple[str, str, str]:

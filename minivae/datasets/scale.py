@@ -22,7 +22,8 @@ from .rows import Array, blocks
 class Scale:
     """An affine map of each column, scaled = (x − shift) / factor, and its inverse.
 
-    kind 'none' (shift 0, factor 1), 'minmax' (to [0, 1]) or 'standard' (mean 0, variance 1, the 1/N estimate);
+    kind 'none' (shift 0, factor 1), 'minmax' (to [0, 1]), 'maxabs' (shift 0, to [−1, 1]: a 0 stays one) or 'standard'
+    (mean 0, variance 1, the 1/N estimate);
     shift and factor (D,) float64, in the data's own units, factor > 0.
     """
 
@@ -43,6 +44,7 @@ class Scale:
     def fit(cls, kind: str, X: Array, weights: Array | None = None, missing: bool = False) -> Scale:
         """Fit a scale to X (N, D), with float64 statistics computed in blocks of rows.
 
+        X may be rows of scipy.sparse, as CSR without explicit zeros: never dense, and never scaled so that a 0 moves.
         weights   (N,) of the rows, ≥ 0: rows of weight 0 do not count; None: all alike
         missing   whether NaN is a missing cell, which its column's statistics leave out
 
@@ -50,7 +52,7 @@ class Scale:
         kind, values that are not finite, or columns that span more than float64 can hold.
         """
         checks.choice("scale", kind, checks.SCALES)
-        if X.ndim != 2 or X.size == 0:
+        if X.ndim != 2 or 0 in X.shape:
             raise UsageError(f"a scale is fitted to an array (N, D) with N, D ≥ 1, not to one of shape {X.shape}")
         if kind == "none":
             return cls(kind, np.zeros(X.shape[1]), np.ones(X.shape[1]))
@@ -58,14 +60,26 @@ class Scale:
             return cls._fit_observed(kind, X, weights)
         if weights is not None:
             X, weights = X[weights > 0], weights[weights > 0]
-        parts = list(blocks(X))
-        low = np.min([X[rows].min(axis=0) for rows in parts], axis=0).astype(np.float64)
-        high = np.max([X[rows].max(axis=0) for rows in parts], axis=0).astype(np.float64)
+        if hasattr(X, "tocsr"):
+            parts, (low, high) = [], (X.min(axis=0).toarray().ravel(), X.max(axis=0).toarray().ravel())
+        else:
+            parts = list(blocks(X))
+            low = np.min([X[rows].min(axis=0) for rows in parts], axis=0)
+            high = np.max([X[rows].max(axis=0) for rows in parts], axis=0)
+        low, high = low.astype(np.float64), high.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             span = high - low
         if not np.isfinite(span).all():
             column = int(np.argmin(np.isfinite(span)))
             raise UsageError(f"column {column} cannot be scaled: it is not finite, or spans more than float64 can hold")
+        if kind == "maxabs":
+            largest = np.maximum(np.abs(low), np.abs(high))
+            return cls(kind, np.zeros(len(low)), np.where(largest > 0, largest, 1.0))
+        if not parts and (kind == "standard" or low.any()):
+            raise UsageError(
+                f"the scale {kind!r} would move the zeros of sparse rows, and fill them: take 'maxabs', which keeps "
+                "them, or 'none' (--scale maxabs)"
+            )
         constant = span == 0  # min = max: with a rounded mean the deviations would be tiny but not 0
         if constant.any():
             some = ", ".join(map(str, np.flatnonzero(constant)[:5])) + (", …" if constant.sum() > 5 else "")

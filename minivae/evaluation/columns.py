@@ -24,7 +24,7 @@ import numpy as np
 from .. import likelihoods
 from ..backend import Array
 from ..errors import UsageError
-from ..model import Model, locked
+from ..model import Model, explained, locked
 from ..training.batches import Batches
 from .bounds import IMPORTANCE_ROWS, TILE_ROWS, importance_sampled
 from .dealt import over_rows
@@ -73,7 +73,7 @@ def _shares(vae: Model, split: ColumnNll, X: Array, rows: Array) -> Array:
         precision_t = 1 - t + t * precision
         vae.noise.normal(eps, "importance", rows, 1 + node)
         Z = t * precision * mean / precision_t + eps / xp.sqrt(precision_t)
-        nll = split(vae.decoder.forward(xp.ascontiguousarray(Z.reshape(k * b, L))), X)
+        nll = split(vae.decoder.forward(xp.ascontiguousarray(Z.reshape(k * b, L))), explained(X))
         log_w = 0.5 * (eps * eps - Z * Z).sum(axis=2, dtype="float64") - t * nll.sum(axis=2)
         share = xp.exp(log_w - log_w.max(axis=0))
         share /= share.sum(axis=0)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, Backend
+from ..inputs import Batch
 from ..model import Model
 from .result import Held, Step, Trace
 from .steps import STEPS, Kind, equation_of, flops, product
@@ -31,6 +32,10 @@ def trace(vae: Model, X: Any, eps: Any = None, beta: float = 1.0, free_bits: flo
     """Record the steps of `vae.objective_and_grad` for rows X (B, D) in the model's units: `VAE.trace`."""
     recorder = Recorder(vae.backend)
     watched = recorder.watched_copy(vae)
+    if isinstance(X, Batch):
+        watched.rows_in = lambda name, X: X  # type: ignore[assignment, misc]
+        if hasattr(X.x_in, "gemm"):
+            X.x_in.gemm = recorder._watched("gemm", X.x_in.gemm)
     with np.errstate(all="ignore"):  # the parameters may hold NaN: a trace is how to find it
         watched.objective_and_grad(X, eps, beta, free_bits)
         recorder.on = True
@@ -38,7 +43,11 @@ def trace(vae: Model, X: Any, eps: Any = None, beta: float = 1.0, free_bits: flo
         recorder.on = False
         host = vae.backend.to_host
         seen = "X" if vae.inputs is None else "x_in"
-        given = {seen: host(watched.encoder.layers[0].X), **{name: host(view) for name, view in vae.parameters.items()}}
+        first = watched.encoder.layers[0].X
+        given = {
+            seen: first.toarray() if hasattr(first, "times") else host(first),
+            **{name: host(view) for name, view in vae.parameters.items()},
+        }
         return Trace(
             tuple(Held.of(name, array.copy()) for name, array in given.items()),
             tuple(recorder.steps),
@@ -161,7 +170,7 @@ class Recorder:
         seconds: float,
         results: dict[str, Array],
     ) -> None:
-        size = sum(x.size * x.dtype.itemsize for x in moved if self.backend.owns(x))
+        size = sum(x.nbytes for x in moved if self.backend.owns(x) or hasattr(x, "times"))
         host = {name: self.backend.to_host(x).copy() for name, x in results.items()}
         held = tuple(Held.of(f"{place}.{name}", x) for name, x in host.items())
         self.steps.append(Step(place, what, equation, self.mirror, int(size), flops, seconds, held))

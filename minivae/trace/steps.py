@@ -48,13 +48,14 @@ STEPS: dict[str, Kind] = {
 
 def product(args: tuple[Any, ...], layer: Any) -> Kind:
     """Identify a dense layer's matmul by the array that it writes; without a layer it is a plain product."""
-    out = args[0]
+    out, A, _ = args
+    how = ", non-zeros of X alone" if hasattr(A, "times") else ""
     if layer is None:
         return Kind("A B", ("out",))
     if out is layer.dW:
-        return Kind("dW = Xᵀ dA", ("dW",))
+        return Kind(f"dW = Xᵀ dA{how}", ("dW",))
     if out is layer.Y:
-        return Kind("X W", ("XW",))
+        return Kind(f"X W{how}", ("XW",))
     return Kind("dX = dA Wᵀ", ("dX",))
 
 
@@ -62,7 +63,7 @@ def flops(op: str, args: tuple[Any, ...]) -> int | None:
     """Return the floating-point operations of a matmul, or of an op (`Op.flops`); None if they are not counted."""
     if op == "gemm":
         out, A, _ = args
-        return 2 * out.size * A.shape[1]
+        return 2 * A.size * out.shape[1]
     count = ops()[op].flops
     return None if count is None else count(*args)
 

@@ -10,6 +10,7 @@ Shapes: N rows in all, b in a batch, D features.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +23,13 @@ from ..model import Model
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
+    from ..sparse import Rows
 
 STATIC_PASS = 0  # of the stream 'binarise'; epochs count from 1
 EVALUATION_PASS = 1  # of the stream 'evaluation'; pass 0 is the posterior's ε
 DEVICE_BYTES = 2**31  # larger data stay on the host and go to a device batch by batch
 CHECK_ROWS = 4096
+FEW = 0.25  # with a larger share of non-zeros nothing is gained
 
 
 class Batches:
@@ -51,7 +54,7 @@ class Batches:
         weights: Any = None,
     ):
         self.name = name
-        checks.array(name, X, vae.features)
+        X = vae.whole(name, X)
         if rows is not None:
             checks.row_numbers("rows", rows, X.shape[0])
         self.backend, self.noise, self.workspace = vae.backend, vae.noise, vae.workspace
@@ -63,22 +66,37 @@ class Batches:
             given = np.asarray(self.backend.to_host(checks.weights("weights", weights, X.shape[0])), np.float64)
             self.weights = self.backend.asarray((given / given.mean()).astype(self.backend.dtype))
         self.scale = vae.scale if scale is None else vae.checked_scale(scale)
-        if self.scale is None and type(X) is np.ndarray and X.nbytes <= DEVICE_BYTES:
+        self.sparse: Rows | None = None  # rows of scipy.sparse
+        if hasattr(X, "tocsr"):
+            from ..sparse import Rows
+
+            self.sparse = Rows(self.backend, X, self.scale)
+        elif self.scale is None and type(X) is np.ndarray and X.nbytes <= DEVICE_BYTES:
             self.X = self.backend.asarray(X)  # once, where there is a device
         self._check(vae)
+        self.by_nonzeros = self._by_nonzeros(vae)
 
     def __len__(self) -> int:
         return self.X.shape[0]
 
-    def take(self, index: Array, stream: str, pass_: int) -> tuple[Array, Array]:
+    @property
+    def on_device(self) -> bool:
+        """Whether the rows are all where the model computes."""
+        return self.backend.owns(self.X) or (self.sparse is not None and self.sparse.held is not None)
+
+    def take(self, index: Array, stream: str, pass_: int) -> tuple[Any, Array]:
         """The rows at `index` (b,) → X (b, D) in the model's dtype, and the rows' numbers (b,); both are scratch.
+
+        X is a `Batch` (`inputs.py`) where the encoder takes the non-zeros.
 
         stream   "binarise" in training, "evaluation" elsewhere; with pass_ it chooses a dynamic draw
         """
         b = index.shape[0]
         check_still_there(self.X)
         X = self.workspace.take("batch.X", (b, self.X.shape[1]))
-        if self.scale is None:
+        if self.sparse is not None:
+            self.sparse.take(X, index)
+        elif self.scale is None:
             self.backend.gather(X, self.X, index)
         else:
             raw = self.backend.to_host(self.X[index if self.backend.owns(self.X) else self.backend.to_host(index)])
@@ -93,7 +111,14 @@ class Batches:
             if stream == "binarise":
                 pass_ = pass_ if self.binarize == "dynamic" else STATIC_PASS
             self.noise.binarize(X, stream, rows, pass_)
-        return X, rows
+        return self._with_nonzeros(X, index) if self.by_nonzeros else X, rows
+
+    def _with_nonzeros(self, X: Array, index: Array) -> Any:
+        """X (b, D), the rows at `index`, and their non-zeros, which are what the encoder's first product takes."""
+        from ..sparse import with_nonzeros
+
+        as_stored = self.sparse if self.binarize == "none" else None
+        return with_nonzeros(X, self.workspace, self.binary, as_stored, index)
 
     def weigh(self, index: Array) -> Array | None:
         """The weights (b,) of the rows at `index`; None where all weigh alike."""
@@ -109,22 +134,48 @@ class Batches:
         """A block of rows, for evaluation → X (b, D) and the rows' numbers (b,), as `take`."""
         return self.take(self.noise.rows(rows.start, rows.stop), "evaluation", EVALUATION_PASS)
 
-    def _check(self, vae: Model) -> None:
-        """The values themselves: finite, and in the domain of the binarisation and of the likelihood."""
-        low, high, between = math.inf, -math.inf, False
-        observed = np.zeros(self.X.shape[1])
+    def _by_nonzeros(self, vae: Model) -> bool:
+        """Whether batches have their non-zeros beside them: a rule of these rows' density and the layer's shape."""
+        choice = self.backend.sparse
+        if choice == "no" or (choice == "auto" and self.density > FEW):
+            return False
+        from ..sparse import by_nonzeros
+
+        return by_nonzeros(vae, self.density, self.sparse is None)
+
+    def arrays(self, start: int, stop: int) -> list[np.ndarray]:
+        """All that some rows are, as they were given, on the host: one array, or the three of sparse rows."""
+        rows = self.X[start:stop]
+        if self.sparse is None:
+            return [np.ascontiguousarray(self.backend.to_host(rows))]
+        return [rows.data, rows.indices.astype(np.int64), rows.indptr.astype(np.int64)]
+
+    def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(number of the first row, block of rows) over all rows, on the host, in the model's units."""
         for start in range(0, len(self), CHECK_ROWS):
             check_still_there(self.X)
             block = self.backend.to_host(self.X[start : start + CHECK_ROWS])
-            if self.scale is not None:
-                block = self.scale.apply(block, self.backend.dtype)
-                between = between or bool(((block > 0) & (block < 1)).any())
+            yield start, block if self.scale is None else self.scale.apply(block, self.backend.dtype)
+
+    def _check(self, vae: Model) -> None:
+        """The values themselves: finite, and in the domain of the binarisation and of the likelihood."""
+        low, high, between, binary, ones = math.inf, -math.inf, False, True, 0.0
+        look = self.backend.sparse != "no"
+        observed = np.full(self.X.shape[1], float(len(self)))  # how many values of each column are not missing
+        for start, block in self._blocks() if self.sparse is None else self.sparse.blocks():
             checks.finite(self.name, block, start, vae.columns, missing=vae.missing)
-            if vae.missing:
-                observed += (block == block).sum(axis=0)
+            if vae.missing and self.sparse is None:
+                observed -= (block != block).sum(axis=0)
                 block = vae.filled(block)
             low, high = min(low, float(block.min())), max(high, float(block.max()))
+            if self.scale is not None:
+                between = between or bool(((block > 0) & (block < 1)).any())
+            if look:
+                binary = binary and bool(((block == 0) | (block == 1)).all())
+                ones += self._expected(block)
         self.range = (low, high)  # of the values, in the model's units
+        self.binary = binary or self.binarize != "none"  # whether batches hold 0 and 1 alone
+        self.density = ones / (len(self) * self.X.shape[1])  # the share of non-zeros that a batch is to have
         self.jacobian = 0.0  # that scaling adds to −ln p(x), a mean over rows
         if self.scale is not None and vae.likelihood.is_density:
             share = observed / len(self) if vae.missing else 1.0
@@ -136,11 +187,11 @@ class Batches:
             )
         if self.binarize != "none":
             vae.likelihood.check(np.array([[0.0], [1.0]]))
-        elif self.scale is None and vae.missing:
+        elif self.scale is None and vae.missing and self.sparse is None:
             for start in range(0, len(self), CHECK_ROWS):
                 vae.likelihood.check(vae.filled(self.X[start : start + CHECK_ROWS]))
         elif self.scale is None:
-            vae.likelihood.check(self.X)
+            vae.likelihood.check(self.X if self.sparse is None else self.sparse.stored)
         else:
             try:
                 vae.likelihood.check(np.array([[low], [high], [0.5]] if between else [[low], [high]]))
@@ -149,6 +200,12 @@ class Batches:
                     f"{self.name}: likelihood {vae.likelihood.name!r} cannot explain all of the values, which range "
                     f"from {low:g} to {high:g}{self._advice('')}"
                 ) from None
+
+    def _expected(self, block: np.ndarray) -> float:
+        """How many values of a block are not 0 once they are binarised, on average."""
+        if self.binarize in ("static", "dynamic"):
+            return float(block.sum(dtype=np.float64))
+        return float(np.count_nonzero(block >= 0.5 if self.binarize == "threshold" else block))
 
     def _advice(self, unscaled: str) -> str:
         if self.scale is None:

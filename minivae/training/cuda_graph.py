@@ -24,7 +24,7 @@ from .batches import Batches
 
 def possible(vae: Model, batches: Batches) -> bool:
     """Whether steps on these batches can be captured: products, kernels and data all on the device, all rows alike."""
-    return vae.backend.capture and batches.scale is batches.weights is None and vae.backend.owns(batches.X)
+    return vae.backend.capture and batches.scale is batches.weights is None and batches.on_device
 
 
 class Graphs:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..backend import Backend
-from ..model import Model
+from ..model import Model, explained
 
 if TYPE_CHECKING:
     from .state import State
@@ -34,7 +34,7 @@ def first_bad(vae: Model, X: Any = None) -> tuple[int, str]:
 
     X   the pass's batch, where it is still there
     """
-    suspects: dict[str, Any] = {"X": X}
+    suspects: dict[str, Any] = {"X": explained(X)}
     suspects |= {f"{layer.name} output": getattr(layer, "Y", None) for layer in vae.encoder.layers}
     suspects |= {"latent z": getattr(vae.posterior, "Z", None)}
     suspects |= {f"{layer.name} output": getattr(layer, "Y", None) for layer in vae.decoder.layers}

@@ -155,6 +155,7 @@ class RunFiles:
             "optimizer_steps": training.optimizer.steps,
             "clamped": training.clamped(),
             "threads": vae.backend.threads,
+            "sparse": "yes" if training.batches.by_nonzeros else "no",
             "options": self.settings,
             # times would make two runs differ that do not; −inf is no JSON
             "position": {**asdict(at), "seconds": 0.0, "best_bound": repr(at.best_bound)},
@@ -214,6 +215,8 @@ class RunFiles:
                 UsageWarning,
                 stacklevel=2,
             )
+        for batches in filter(None, (training.batches, training.validation)):
+            batches.by_nonzeros = state["sparse"] == "yes"  # an older run did without
         files.put_tensors(vae, saved.tensors, vae.buffer.state, "", self.model)
         if at.best_epoch is not None:
             files.put_tensors(vae, saved.tensors, training.best, "best.", self.model)
@@ -261,8 +264,7 @@ def _digest(training: Batches, validation: Batches | None, deal: Callable[..., l
             continue
 
         def block(start: int, batches: Batches = batches) -> Any:
-            rows = batches.backend.to_host(batches.X[start : start + CHECK_ROWS])
-            return np.ascontiguousarray(rows).view(np.uint8).data
+            return b"".join(x.view(np.uint8).data for x in batches.arrays(start, start + CHECK_ROWS))
 
         digest.update(f"{batches.X.shape} {batches.X.dtype};".encode())
         starts = range(0, len(batches), CHECK_ROWS)

@@ -49,6 +49,7 @@ class Training(msgspec.Struct):
     optimizer_steps: Count = 0
     clamped: Count = 0
     threads: Natural | None = None
+    sparse: Literal["yes", "no"] | None = None  # whether the first layer took the non-zeros of its rows
     options: dict[str, Any] | None = None
     position: Position | None = None
 

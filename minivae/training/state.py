@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import checks
 from ..console import in_notebook
 from ..datasets.choose import choose
 from ..datasets.scale import Scale
@@ -53,8 +52,9 @@ class State:
             X, rows = X.X, X.rows if rows is None else rows
         scale, binarize = vae.scale if options.scale is None else options.scale, options.binarize
         if vae.undecided or isinstance(scale, str) or binarize == "auto":
-            host = vae.backend.to_host(checks.array("X", X, vae.features))
-            seen = observed_value(host) if vae.missing else host
+            host = vae.whole("X", X)
+            host = host if hasattr(host, "tocsr") else vae.backend.to_host(host)
+            seen = observed_value(host) if vae.missing and not hasattr(host, "tocsr") else host
             chosen = choose(seen, vae.config()["likelihood"], scale, binarize, picture)
             if vae.undecided:
                 vae.lay_out(chosen.likelihood)
@@ -66,6 +66,7 @@ class State:
         if options.validation is not None:
             held = (options.validation, options.validation_rows)
             self.validation = Batches(vae, *held, scale, binarize, "validation")
+            self.validation.by_nonzeros = self.batches.by_nonzeros
         vae.scale, vae.binarize = self.batches.scale, self.batches.binarize
         self.jacobian = self.batches.jacobian
         self.steps_per_epoch = -(-len(self.batches) // options.batch_size)

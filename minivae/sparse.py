@@ -1,0 +1,170 @@
+"""sparse: rows of scipy.sparse on their way into a model, a batch at a time.
+
+The encoder sees a batch by its non-zeros (`matmul/sparse.py`) where that is quicker; the likelihood explains the same
+batch, dense. Nothing larger than a batch is ever dense.
+
+Shapes: N rows, B of them in a batch, D columns, n non-zeros.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import checks
+from .backend import Array, Backend
+from .buffers import Workspace
+from .errors import UsageError, UsageWarning
+from .inputs import Batch
+from .matmul.sparse import Sparse, pays
+
+if TYPE_CHECKING:
+    from .datasets.scale import Scale
+    from .model import Model
+
+DEVICE_BYTES = 2**31  # larger rows stay on the host and go to a device batch by batch
+BLOCK_VALUES = 1 << 22  # of rows that are looked at densely
+
+
+def canonical(name: str, X: Any, features: int, first: int = 0) -> Any:
+    """X (N, D) of scipy.sparse, checked → as CSR: rows sorted, without duplicates and explicit zeros.
+
+    X itself where it is so already. Duplicates are summed, with a UsageWarning. UsageError for no rows, another width,
+    numbers that are not real or not finite, and indices out of range.
+
+    first   the number of X's first row, for messages
+    """
+    checks.array(name, X, features, sparse=True)
+    entries, X = X.nnz, X.tocsr()  # COO's own conversion adds duplicates up
+    _check_indices(name, X)
+    _check_finite(name, X, first)
+    plain = type(X)((X.data, X.indices, X.indptr), shape=X.shape)  # which has looked at nothing yet
+    if not plain.has_canonical_format:
+        plain = plain.copy()
+        plain.sum_duplicates()
+    if plain.nnz < entries:
+        message = f"{name}: {entries - plain.nnz:,} of {entries:,} entries name a cell that another one names: summed"
+        warnings.warn(message, UsageWarning, stacklevel=3)
+    if not plain.data.all():
+        plain = plain.copy()
+        plain.eliminate_zeros()
+    return plain
+
+
+def _check_indices(name: str, X: Any) -> None:
+    """UsageError for index arrays that do not describe a matrix of X's shape: to follow them would leave memory."""
+    n, (N, D), starts = len(X.indices), X.shape, np.asarray(X.indptr)
+    if len(starts) != N + 1 or starts[0] != 0 or (np.diff(starts) < 0).any() or not starts[-1] == n == len(X.data):
+        raise UsageError(f"{name}: its row pointers do not describe {N} rows of {n} entries: the matrix is damaged")
+    if n and (X.indices.min() < 0 or X.indices.max() >= D):
+        low, high = X.indices.min(), X.indices.max()
+        raise UsageError(f"{name}: expected column indices from 0 to {D - 1}; they range from {low} to {high}")
+
+
+def _check_finite(name: str, X: Any, first: int) -> None:
+    bad = np.flatnonzero(~np.isfinite(X.data))
+    if bad.size:
+        row = first + int(np.searchsorted(X.indptr, bad[0], "right")) - 1
+        raise UsageError(
+            f"{name}: {bad.size} of {X.data.size} stored values are NaN or infinite, the first in row {row}, column "
+            f"{X.indices[bad[0]]}: leave such rows out, or fill them"
+        )
+
+
+class Rows:
+    """N rows of a canonical CSR matrix, in the model's units, that batches are taken from.
+
+    Where no scale moves them the stored values are the backend's, in its dtype, on the device where there is one.
+    """
+
+    def __init__(self, backend: Backend, X: Any, scale: Scale | None):
+        self.backend, self.X, self.scale = backend, X, scale
+        self.ones = bool((X.data == 1).all())
+        self.held: tuple[Array, Array, Array] | None = None
+        if scale is None and (backend.name == "numpy" or 16 * X.nnz < DEVICE_BYTES):
+            self.held = self._arrays(X)
+
+    def _arrays(self, X: Any) -> tuple[Array, Array, Array]:
+        """Values, columns and starts as the backend's arrays."""
+        given = ((X.data, self.backend.dtype), (X.indices, np.int32), (X.indptr, np.int64))
+        values, columns, starts = (self.backend.asarray(np.asarray(x, dtype)) for x, dtype in given)
+        return values, columns, starts
+
+    def take(self, out: Array, index: Array) -> None:
+        """out (B, D) ← the rows at `index` (B,), dense."""
+        if self.held is not None:
+            self.backend.ops.scatter(out, *self.held, index)
+            return
+        rows = self.X[self.backend.to_host(index)]
+        if self.scale is not None:
+            self.backend.assign(out, self.scale.apply(rows.toarray(), self.backend.dtype))
+        else:
+            arrays = self._arrays(rows)
+            self.backend.ops.scatter(out, *arrays, self.backend.asarray(np.arange(rows.shape[0])))
+
+    @property
+    def stored(self) -> np.ndarray:
+        """All values that occur, as one column (`stored`)."""
+        return stored(self.X)
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(number of the first row, block) over all values, for checks, in the model's units.
+
+        Without a scale, the stored values as one column: what is not stored is 0.
+        """
+        if self.scale is None:
+            yield 0, self.stored
+            return
+        size = max(1, BLOCK_VALUES // self.X.shape[1])
+        for start in range(0, self.X.shape[0], size):
+            yield start, self.scale.apply(self.X[start : start + size].toarray(), self.backend.dtype)
+
+
+def stored(X: Any) -> np.ndarray:
+    """All values that occur in a canonical CSR matrix, as one column: those stored and, where it has others, a 0."""
+    data = X.data
+    return (data if data.size == math.prod(X.shape) else np.append(data, 0).astype(data.dtype)).reshape(-1, 1)
+
+
+def with_nonzeros(
+    X: Array, workspace: Workspace, binary: bool = False, rows: Rows | None = None, index: Any = None
+) -> Batch:
+    """A dense batch X (B, D), which the decoder explains, and its non-zeros, which the encoder sees.
+
+    binary        whether all values are 0 or 1
+    rows, index   what X was taken from, where that has the non-zeros as they are
+    """
+    if rows is not None and rows.held is not None:
+        values, *where = rows.held
+        stored = (None if rows.ones else values, *where)
+        return Batch(X, Sparse.of_rows(X.shape, X.dtype, stored, index, workspace.take))
+    return Batch(X, Sparse.of(X, workspace.take, binary))
+
+
+def rows_in(vae: Model, name: str, X: Any, first: int) -> Any:
+    """`Model.rows_in` for rows X (B, D) of scipy.sparse: dense, and beside that by its non-zeros where that pays."""
+    X = canonical(name, X, vae.features, first)
+    out, index = vae.workspace.take(name, X.shape), vae.backend.asarray(np.arange(X.shape[0]))
+    rows = Rows(vae.backend, X, vae.scale)
+    rows.take(out, index)
+    binary = vae.binarize == "threshold"
+    if binary:
+        out[...] = out >= 0.5
+    if not by_nonzeros(vae, X.nnz / math.prod(X.shape)):
+        return out
+    return with_nonzeros(out, vae.workspace, binary, None if binary else rows, index)
+
+
+def by_nonzeros(vae: Model, density: float, dense: bool = False) -> bool:
+    """Whether the encoder's first layer takes batches of this density by their non-zeros.
+
+    dense   whether the rows are an array, whose non-zeros have to be found
+    """
+    choice, first = vae.backend.sparse, vae.encoder.layers[0]
+    if vae.inputs is not None or choice == "no":
+        return False
+    return choice == "yes" or pays(density, first.n_in, first.n_out, dense)

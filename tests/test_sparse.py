@@ -1,0 +1,315 @@
+"""Rows of scipy.sparse, and products by the non-zeros: equal to dense, the same bits on any threads, never dense."""
+
+import tracemalloc
+import warnings
+
+import hostcuda
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import standin
+from tolerances import assert_sums
+
+import minivae as mv
+from minivae import kernels, likelihoods
+from minivae import sparse as rows_of
+from minivae.errors import UsageError, UsageWarning
+from minivae.evaluation import columns
+from minivae.evaluation.annealing import annealed
+from minivae.evaluation.bounds import evaluate
+from minivae.evaluation.latents import usage
+from minivae.kernels import _sparse
+from minivae.matmul.sparse import Sparse
+from minivae.training import checkpoint
+from minivae.training.loop import Training
+from minivae.training.options import Options
+
+DTYPES = ("float32", "float64")
+SHAPES = [(1, 1, 1), (3, 7, 5), (40, 33, 16), (600, 21, 9)]  # B, D, H: the last one in three blocks of rows
+
+
+def matrix(B, D, dtype="float64", seed=0):
+    """(B, D) with few non-zeros, some rows and some columns without any."""
+    rng = np.random.default_rng(seed)
+    X = rng.integers(1, 6, (B, D)) * (rng.random((B, D)) < rng.choice([0.0, 0.1, 0.8], (B, 1)))
+    X[:, ::4] = 0
+    return X.astype(dtype)
+
+
+def batch(X, binary=False):
+    return Sparse.of(X, lambda name, shape, dtype: np.empty(shape, dtype), binary)
+
+
+def in_order(X, M):
+    """X M by NumPy: one multiplication and one addition for each non-zero, in the order of the columns."""
+    out = np.zeros((X.shape[0], M.shape[1]), M.dtype)
+    for i, k in zip(*np.nonzero(X), strict=True):
+        out[i] += X[i, k] * M[k]
+    return out
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_products_are_sums_in_order_to_the_bit(shape, dtype, binary, monkeypatch):
+    B, D, H = shape
+    rng = np.random.default_rng(1)
+    X = matrix(B, D, dtype) * rng.random((B, D)).astype(dtype)
+    X = (X > 0).astype(dtype) if binary else X
+    W, dA = rng.standard_normal((D, H)).astype(dtype), rng.standard_normal((B, H)).astype(dtype)
+    monkeypatch.setattr(_sparse, "GRAIN", 1)
+    for threads in (1, 2):
+        kernels.limit_threads(threads)
+        try:
+            Y, dW = np.full((B, H), np.nan, dtype), np.full((D, H), np.nan, dtype)
+            found = batch(X, binary)
+            found.gemm(Y, found, W)
+            found.gemm(dW, found.T, dA)
+        finally:
+            kernels.limit_threads(mv.backend.threads())
+        np.testing.assert_array_equal(Y, in_order(X, W))
+        np.testing.assert_array_equal(dW, in_order(X.T, dA))
+    sums = np.abs(X) @ np.abs(W), np.abs(X.T) @ np.abs(dA)
+    assert_sums(Y, sp.csr_array(X) @ W, summed=sums[0], dtype=dtype)
+    assert_sums(dW, sp.csr_array(X).T @ dA, summed=sums[1], dtype=dtype)
+
+
+@pytest.mark.parametrize("of", [sp.csr_array, sp.csr_matrix])
+def test_lists_are_those_of_scipy(of):
+    X = matrix(300, 40)
+    found, expected = batch(X), of(X)
+    np.testing.assert_array_equal(found.columns, expected.indices)
+    np.testing.assert_array_equal(found.starts, expected.indptr)
+    np.testing.assert_array_equal(found.values, expected.data)
+    np.testing.assert_array_equal(found.toarray(), X)
+    rows = np.array([7, 7, 0, 299])
+    stored = expected.data, expected.indices, expected.indptr.astype(np.int64)
+    some = Sparse.of_rows((4, 40), X.dtype, stored, rows, found.take)
+    np.testing.assert_array_equal(some.toarray(), X[rows])
+
+
+D = 30
+DATA = {"binary": (matrix(200, D) > 0) * 1.0, "counts": matrix(200, D), "classes": np.minimum(matrix(200, D), 2)}
+DATA["unit"] = DATA["real"] = matrix(200, D) / 8  # exact in float32
+NAMES = ("bernoulli", "continuous-bernoulli", "gaussian", "gaussian:0.5", "gaussian:shared", "gaussian:optimal",
+         "laplace", "categorical:3", "poisson", "negative-binomial")  # fmt: skip
+
+
+def model(name, sparse="auto", **more):
+    return mv.VAE(D, 3, (8,), likelihood=name, backend=mv.Backend("numpy", dtype="float64", sparse=sparse), **more)
+
+
+def everything(vae, X, **options):
+    """Each public figure of a model that is trained on X, in one array."""
+    history = vae.fit(X, epochs=2, batch_size=60, validation=X[:50], **options)
+    terms = vae.objective_and_grad(X[:70])
+    gradients = vae.buffer.grad.copy()
+    vae.train_step(X[:33], mv.Adam())
+    figures = [history["elbo"], history["val_elbo"], terms.loss, vae.objective(X[:20]).nll_rows, gradients]
+    figures += [*vae.encode(X), vae.reconstruct(X), vae.log_likelihood(X[:9], samples=5)[0], vae.buffer.state]
+    figures += [evaluate(vae, X).elbo, usage(vae, X).kl_dims, annealed(vae, X[:3], 4, 2, 2).log_px]
+    figures += [columns.explain(vae, X[:3], 3)]
+    return np.concatenate([np.ravel(x) for x in figures])
+
+
+@pytest.mark.filterwarnings("ignore::minivae.UsageWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_sparse_rows_give_what_dense_rows_give(name):
+    X = DATA[likelihoods.domain(name)]
+    expected = everything(model(name, "no"), X)
+    np.testing.assert_array_equal(everything(model(name, "no"), sp.csr_array(X)), expected)
+    for given in (sp.csr_array(X), sp.csr_matrix(X.astype(np.float32)), X):
+        found = everything(model(name, "yes"), given)
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("convert", [sp.csc_array, sp.coo_array, sp.lil_array, sp.csc_matrix])
+def test_other_formats_are_converted(convert):
+    X = DATA["counts"]
+    vae = model("poisson")
+    np.testing.assert_array_equal(vae.encode(convert(X))[0], vae.encode(sp.csr_array(X))[0])
+
+
+def damaged(data=(1.0, 2.0), indices=(3, 1), indptr=(0, 2, 2), shape=(2, D)):
+    """CSR of arrays that nobody has looked at."""
+    X = sp.csr_array(shape)
+    X.data, X.indices, X.indptr = np.array(data), np.array(indices), np.array(indptr)
+    return X
+
+
+def test_unsorted_duplicate_and_zero_entries_are_put_right_and_duplicates_said():
+    vae, twice = model("poisson"), damaged(data=(1, 2, 3, 0), indices=(5, 1, 5, 7), indptr=(0, 4, 4))
+    kept = twice.data.copy(), twice.indices.copy()
+    with pytest.warns(UsageWarning, match="X: 1 of 4 entries name a cell that another one names: summed"):
+        found = vae.encode(twice)[0]
+    dense = np.zeros((2, D))
+    dense[0, [1, 5]] = 2, 4
+    np.testing.assert_allclose(found, vae.encode(dense)[0], rtol=1e-14)
+    np.testing.assert_array_equal(twice.data, kept[0])
+    np.testing.assert_array_equal(twice.indices, kept[1])
+    with pytest.warns(UsageWarning, match="summed"):
+        vae.encode(sp.coo_array(([1.0, 1.0], ([0, 0], [2, 2])), shape=(1, D)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vae.encode(damaged())
+
+
+BAD = [
+    (damaged(indices=(3, D)), f"X: expected column indices from 0 to {D - 1}; they range from 3 to {D}"),
+    (damaged(indices=(-1, 3)), f"X: expected column indices from 0 to {D - 1}; they range from -1 to 3"),
+    (damaged(indptr=(0, 3, 2)), "row pointers do not describe 2 rows of 2 entries: the matrix is damaged"),
+    (damaged(indptr=(0, 2)), "row pointers do not describe 2 rows"),
+    (damaged(data=(1, np.nan)), "1 of 2 stored values are NaN or infinite, the first in row 0, column 1"),
+    (damaged(data=(-1, 2)), "explains counts, the integers from 0 on, and these range from -1 to 2"),
+    (damaged(data=(0.5, 2)), "explains counts, .*not all of them whole"),
+    (sp.csr_array((0, D)), "with at least one row; got shape"),
+    (sp.csr_array((3, D + 1)), r"expected an array \(rows, 30\) with at least one row; got shape \(3, 31\)"),
+    (sp.csr_array((3, D), dtype=complex), "expected real numbers; got dtype complex128"),
+    (damaged(data=(object(), object())), "expected real numbers; got dtype object"),
+]
+
+
+@pytest.mark.parametrize("X, message", BAD, ids=[message[:20] for _, message in BAD])
+@pytest.mark.parametrize("call", ["fit", "objective"])
+def test_bad_rows_are_one_line(call, X, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        getattr(model("poisson"), call)(X)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_scale_that_would_fill_the_zeros_is_refused_and_maxabs_offered():
+    X = sp.csr_array(DATA["real"] - 2.0 * (DATA["real"] == 0.25))
+    for kind in ("standard", "minmax"):
+        with pytest.raises(UsageError, match="would move the zeros of sparse rows, and fill them: take 'maxabs'"):
+            model("gaussian").fit(X, epochs=1, scale=kind)
+    for kind in ("maxabs", "auto"):
+        vae, dense = model("gaussian"), model("gaussian")
+        vae.fit(X, epochs=1, scale=kind)
+        dense.fit(X.toarray(), epochs=1, scale="maxabs")
+        assert vae.scale.kind == "maxabs" and not vae.scale.shift.any()
+        np.testing.assert_array_equal(vae.scale.factor, dense.scale.factor)
+        np.testing.assert_allclose(vae.encode(X)[0], dense.encode(X.toarray())[0], rtol=1e-12)
+    with pytest.warns(UsageWarning, match="are constant"):
+        shrunk = mv.Scale.fit("minmax", abs(X))
+    with pytest.warns(UsageWarning, match="are constant"):
+        np.testing.assert_array_equal(shrunk.factor, mv.Scale.fit("minmax", abs(X).toarray()).factor)
+    scaled = vae.scale.apply(X.toarray(), np.float64)
+    assert np.abs(scaled).max() == 1
+    np.testing.assert_array_equal(scaled == 0, X.toarray() == 0)
+
+
+def test_a_wrong_choice_is_one_line(monkeypatch):
+    with pytest.raises(UsageError, match="sparse='maybe': expected one of auto, yes, no"):
+        mv.Backend("numpy", sparse="maybe")
+    with pytest.raises(
+        UsageError, match="sparse='yes': products by the non-zeros are for the CPU's fused kernels alone"
+    ):
+        mv.Backend("numpy", kernels="reference", sparse="yes")
+    monkeypatch.setenv("MINIVAE_SPARSE", "perhaps")
+    with pytest.raises(UsageError, match=r"sparse='perhaps' \(from \$MINIVAE_SPARSE\): expected one of"):
+        mv.Backend("numpy")
+    monkeypatch.setenv("MINIVAE_SPARSE", "no")
+    assert mv.Backend("numpy").sparse == "no"
+
+
+def recorded(folder):
+    return checkpoint.read(folder / checkpoint.MODEL_FILE).training["sparse"]
+
+
+@pytest.mark.parametrize("first, then", [("yes", "no"), ("no", "yes")])
+def test_a_run_goes_on_as_it_began_bit_for_bit(first, then, tmp_path):
+    X = sp.csr_array(DATA["counts"])
+    model("poisson", first).fit(X, epochs=3, validation=X[:50], run=tmp_path / "whole", batch_size=64)
+    model("poisson", first).fit(X, epochs=1, validation=X[:50], run=tmp_path / "two", batch_size=64)
+    assert recorded(tmp_path / "two") == first
+    model("poisson", then).fit(X, epochs=3, validation=X[:50], run=tmp_path / "two", batch_size=64, resume=True)
+    files = [(tmp_path / name / checkpoint.MODEL_FILE).read_bytes() for name in ("whole", "two")]
+    assert files[0] == files[1]
+    other = tmp_path / "other"
+    model("poisson", then).fit(X, epochs=3, validation=X[:50], run=other, batch_size=64)
+    assert (other / checkpoint.MODEL_FILE).read_bytes() != files[0]  # the choice shows in the bits
+
+
+def test_a_run_without_a_record_goes_on_without(tmp_path):
+    X = sp.csr_array(DATA["counts"])
+    model("poisson", "no").fit(X, epochs=1, run=tmp_path, batch_size=64)
+    held = checkpoint.read(tmp_path / checkpoint.MODEL_FILE)
+    del held.training["sparse"]
+    checkpoint.write(tmp_path / checkpoint.MODEL_FILE, held)
+    model("poisson", "yes").fit(X, epochs=2, run=tmp_path, batch_size=64, resume=True)
+    assert recorded(tmp_path) == "no"
+
+
+def test_other_rows_are_noticed_at_a_resume(tmp_path):
+    X = sp.csr_array(DATA["counts"])
+    model("poisson").fit(X, epochs=1, run=tmp_path, batch_size=64)
+    other = X.copy()
+    other.indices = np.where(other.indices == 5, 4, other.indices)
+    with pytest.raises(UsageError, match="the data have changed"):
+        model("poisson").fit(other, epochs=2, run=tmp_path, batch_size=64, resume=True)
+
+
+@pytest.mark.parametrize("how", ["threshold", "static", "dynamic"])
+def test_binarised_rows_are_those_of_dense_rows(how):
+    X = DATA["unit"]
+    states = []
+    for given, sparse in ((X, "no"), (X, "yes"), (sp.csr_array(X), "yes")):
+        vae = model("bernoulli", sparse)
+        vae.fit(given, epochs=2, binarize=how, batch_size=64)
+        states.append(vae.buffer.state.copy())
+    np.testing.assert_allclose(states[1], states[0], rtol=1e-12, atol=1e-13)
+    np.testing.assert_array_equal(states[2], states[1])
+
+
+def test_a_trace_says_what_was_used():
+    X = sp.csr_array(DATA["counts"][:9])
+    for sparse in ("yes", "no"):
+        found = model("poisson", sparse).trace(X)
+        text = str(found)
+        assert (
+            ("X W, non-zeros of X alone" in text) == (sparse == "yes") == ("dW = Xᵀ dA, non-zeros of X alone" in text)
+        )
+        np.testing.assert_array_equal(found["X"], X.toarray())
+
+
+@pytest.mark.skipif(hostcuda.compiler() is None, reason="g++ is not here to compile the CUDA sources")
+@pytest.mark.parametrize("resident", [True, False])
+def test_rows_cross_to_a_device_as_they_are_and_become_dense_there(resident, monkeypatch):
+    X, states = sp.csr_array(DATA["counts"]), []
+    standin.install(monkeypatch, nvmath=True)
+    monkeypatch.setattr(rows_of, "DEVICE_BYTES", 2**31 if resident else 0)
+    for given in (X, DATA["counts"]):
+        vae = mv.VAE(D, 3, (8,), likelihood="poisson", backend="cupy", dtype="float64")
+        crossed = []
+        asarray = vae.backend.asarray
+        monkeypatch.setattr(
+            vae.backend, "asarray", lambda x, *dtype, to=asarray, n=crossed: n.append(x) or to(x, *dtype)
+        )
+        training = Training(vae, given, Options(epochs=2, batch_size=64, binarize="none"))
+        assert (training.graphs is not None) == (given is not X or resident)
+        crossed.clear()
+        training.run()
+        assert given is not X or max(x.size for x in crossed) < X.nnz
+        states.append((vae.backend.to_host(vae.buffer.state), vae.encode(given)[0], vae.log_likelihood(given, 3)[0]))
+    for mine, expected in zip(*states, strict=True):
+        np.testing.assert_array_equal(mine, expected)
+
+
+def test_nothing_larger_than_a_batch_is_dense():
+    """6,000 rows of 1,000 columns are 24 MB; one batch is half an MB, and an encoded block 4 MB."""
+    N, columns, batch_size = 6_000, 1_000, 128
+    rng = np.random.default_rng(0)
+    indices = np.sort(rng.integers(0, columns // 10, (N, 10)) + np.arange(0, columns, columns // 10), axis=1)
+    X = sp.csr_array((np.ones(10 * N, np.float32), indices.ravel(), np.arange(0, 10 * N + 1, 10)), (N, columns))
+    vae = mv.VAE(columns, 2, (4,), likelihood="poisson")
+    vae.fit(X[:256], epochs=1, batch_size=batch_size)
+    dense = 4 * batch_size * columns
+    tracemalloc.start()
+    try:
+        vae.fit(X, epochs=1, batch_size=batch_size)
+        assert tracemalloc.get_traced_memory()[1] < 4 * X.data.nbytes + 4 * X.indices.nbytes + 4 * dense
+        tracemalloc.reset_peak()
+        vae.encode(X)
+        assert tracemalloc.get_traced_memory()[1] < 4 * X.data.nbytes + 4 * X.indices.nbytes + 3 * 4 * 1024 * columns
+    finally:
+        tracemalloc.stop()
