@@ -38,8 +38,8 @@ class AgreedError(UsageError):
 class _Problem:
     """What a rank that has failed tells the others in the place of its value."""
 
-    def __init__(self, text: str, rank: int, host: str):
-        self.text, self.rank, self.host = text, rank, host
+    def __init__(self, text: str, where: str):
+        self.text, self.where = text, where
 
 
 class World:
@@ -89,7 +89,7 @@ class World:
         if problems:
             first = problems[0]
             alike = len(problems) == self.size and all(other.text == first.text for other in problems)
-            raise AgreedError(first.text if alike else f"rank {first.rank} ({first.host}): {first.text}")
+            raise AgreedError(first.text if alike else first.where + first.text)
         return values
 
     def mine(self, items: Sequence[T]) -> Sequence[T]:
@@ -109,12 +109,12 @@ class World:
 
     def first(self, function: Callable[[], T]) -> T:
         """function() of rank 0, which alone calls it; all get its result, or its error."""
-        with self.agreeing():
+        with self.agreeing(named=False):
             result = function() if self.rank == 0 else None
         return self.all(result)[0]  # type: ignore[return-value]
 
     @contextlib.contextmanager
-    def agreeing(self) -> Iterator[None]:
+    def agreeing(self, named: bool = True) -> Iterator[None]:
         """Around what may fail on one rank: if it fails on any, all raise the same AgreedError, which names the rank.
 
         A user's mistakes, files' errors and a lack of memory count; anything else ends all ranks.
@@ -126,7 +126,7 @@ class World:
         except (UsageError, OSError, MemoryError) as error:
             if self.size == 1:
                 raise
-            self.all(_Problem(_text(error), self.rank, self.host))
+            self.all(_Problem(_text(error), f"rank {self.rank} ({self.host}): " if named else ""))
         else:
             self.all(None)
 

@@ -132,9 +132,7 @@ class RunFiles:
 
     def write(self, function: Callable[[], None]) -> None:
         """Let rank 0 write; if it cannot, all ranks raise its error."""
-        with agreeing(self.ranks):
-            if self.writes:
-                function()
+        self.read(function)
 
     def save(self) -> None:
         """Write the checkpoint; raises Diverged, and leaves the old one, where a parameter is not finite."""
