@@ -81,7 +81,7 @@ class Model:
         latent_dim: int = 20,
         hidden: tuple[int, ...] = (500,),
         activation: str = "relu",
-        likelihood: str = "bernoulli",
+        likelihood: str | Any = "bernoulli",
         objective: str = "elbo",
         samples: int = 1,
         backend: str | Backend = "auto",
@@ -98,6 +98,7 @@ class Model:
         if isinstance(hidden, (str, int)) or not hasattr(hidden, "__iter__"):
             raise UsageError(f"hidden={hidden!r}: expected a tuple of widths, as in (500,), or () for a linear model")
         self.hidden = tuple(checks.integer(f"hidden[{i}]", width) for i, width in enumerate(hidden))
+        likelihood = likelihoods.name_of(likelihood)
         names = {"activation": activation, "likelihood": likelihood, "objective": objective, "init": init}
         names["inputs"] = inputs
         for name, text in names.items():
@@ -130,7 +131,7 @@ class Model:
         self.likelihood = likelihoods.make(likelihood, self.backend, features)
         if self.missing and self.likelihood.neutral is None:
             raise UsageError(f"likelihood {self.likelihood.name!r} takes no missing values: leave missing=True out")
-        self.inputs = make_inputs(self.input_kind, features, self.missing)
+        self.inputs = make_inputs(self.input_kind, features, self.missing, self.likelihood.encodings())
         widths = [self.inputs.width if self.inputs else features, *self.hidden, 2 * latent_dim]
         reversed_widths = [latent_dim, *reversed(self.hidden), self.likelihood.width]
         self.encoder = MLP(self.backend, self.workspace, "encoder", widths, activation)
@@ -188,6 +189,12 @@ class Model:
         """The scale, None for the identity; UsageError for one that this model cannot have."""
         if checks.scale(scale, self.features) is None or scale is None or scale.kind == "none":
             return None
+        kept = self.likelihood.scales
+        if kept and not all(k or (a == 0 and f == 1) for k, a, f in zip(kept, scale.shift, scale.factor, strict=True)):
+            raise UsageError(
+                "this scale changes counts or classes: expected one that scales the real columns alone, as "
+                "fit(scale='standard') makes it"
+            )
         if self.likelihood.integer:
             raise UsageError(
                 f"likelihood {self.likelihood.name!r} explains integers, and the scaling {scale.kind!r} makes "
@@ -489,7 +496,7 @@ class Model:
         if not self.missing or self.likelihood.neutral is None:
             return X
         xp = self.backend.xp if self.backend.owns(X) else np
-        return xp.where(X == X, X, self.likelihood.neutral[1])
+        return xp.where(X == X, X, xp.asarray(self.likelihood.neutral[1]))
 
     @locked
     def in_model_units(self, X: Any) -> np.ndarray:

@@ -87,7 +87,7 @@ def test_the_identity_is_not_in_a_models_file_and_changes_no_bit():
     assert same.objective(COUNTS).loss == auto.objective(COUNTS).loss
 
 
-@pytest.mark.parametrize("name", ["log", "one-hot", "one-hot:1", "centred:x", "same:3", 3])
+@pytest.mark.parametrize("name", ["logs", "one-hot", "one-hot:1", "centred:x", "same:3", 3])
 def test_an_unknown_encoding_is_one_line(name):
     with pytest.raises(mv.UsageError, match="inputs"):
         model("poisson", name)

@@ -6,7 +6,7 @@ Legend: N rows, D features.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +41,21 @@ class Scale:
         return html_facts(f"Scale {self.kind}", {**facts, "…": f"{more} more columns" if more else None})
 
     @classmethod
-    def fit(cls, kind: str, X: Array, weights: Array | None = None, missing: bool = False) -> Scale:
+    def fit(
+        cls,
+        kind: str,
+        X: Array,
+        weights: Array | None = None,
+        missing: bool = False,
+        columns: Sequence[str] | None = None,
+    ) -> Scale:
         """Fit a scale to X (N, D), with float64 statistics computed in blocks of rows.
 
         X may be rows of scipy.sparse, as CSR without explicit zeros: never dense, and never scaled so that a 0 moves.
         weights   (N,) of the rows, ≥ 0: rows of weight 0 do not count; None: all alike
         missing   whether NaN is a missing cell, which its column's statistics leave out
+        columns   (D,) of a table: "standard" of columns to scale, "magnitude" of those to divide by e^{mean ln x}, ""
+                  of the others, which stay as they are; None: all are scaled
 
         Constant columns get factor 1, so they become 0, and one UsageWarning names them. UsageError for an unknown
         kind, values that are not finite, or columns that span more than float64 can hold.
@@ -56,6 +65,8 @@ class Scale:
             raise UsageError(f"a scale is fitted to an array (N, D) with N, D ≥ 1, not to one of shape {X.shape}")
         if kind == "none":
             return cls(kind, np.zeros(X.shape[1]), np.ones(X.shape[1]))
+        if columns is not None:
+            return cls._fit_table(kind, X, weights, missing, columns)
         if missing and X.dtype.kind == "f":
             return cls._fit_observed(kind, X, weights)
         if weights is not None:
@@ -93,6 +104,21 @@ class Scale:
         mean = sum((each[rows, None] * ((X[rows] - low) / span)).sum(axis=0) for rows in parts) / each.sum()
         square = sum((each[rows, None] * ((X[rows] - low) / span - mean) ** 2).sum(axis=0) for rows in parts)
         return cls(kind, low + mean * span, np.where(constant, 1.0, span * np.sqrt(square / each.sum())))
+
+    @classmethod
+    def _fit_table(cls, kind: str, X: Array, weights: Array | None, missing: bool, columns: Sequence[str]) -> Scale:
+        """`fit` of the columns that are to be scaled."""
+        shift, factor = np.zeros(X.shape[1]), np.ones(X.shape[1])
+        real = [d for d, column in enumerate(columns) if column == "standard"]
+        if real:
+            one = cls.fit(kind, np.asarray(X[:, real]), weights, missing)
+            shift[real], factor[real] = one.shift, one.factor
+        for d in (d for d, column in enumerate(columns) if column == "magnitude"):
+            seen = np.asarray(X[:, d], np.float64) > 0  # others are refused later, or missing
+            each = np.ones(len(X)) if weights is None else weights
+            if (total := each[seen].sum()) > 0:
+                factor[d] = np.exp((each[seen] * np.log(X[seen, d])).sum() / total)
+        return cls(kind, shift, factor)
 
     @classmethod
     def _fit_observed(cls, kind: str, X: Array, weights: Array | None) -> Scale:

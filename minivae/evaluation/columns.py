@@ -24,7 +24,7 @@ import numpy as np
 from .. import likelihoods
 from ..backend import Array
 from ..errors import UsageError
-from ..model import Model, explained, locked
+from ..model import Model, explained, locked, mask_of
 from ..training.batches import Batches
 from .bounds import IMPORTANCE_ROWS, TILE_ROWS, importance_sampled
 from .dealt import over_rows
@@ -50,15 +50,38 @@ def explain(vae: Model, X: Any, samples: int = 100, rows: Any = None, ranks: Wor
 
     def block(part: slice) -> list[np.ndarray]:
         batch, numbers = batches.at(part)
+        batch = vae.batch(batch)
         log_px, _ = importance_sampled(vae, batch, samples, numbers, None)
-        found = _shares(vae, split, batch, numbers)
-        found += ((-log_px - found.sum(axis=1)) / vae.features).reshape(-1, 1)
-        return [vae.backend.to_host(found)]
+        found, mask = vae.backend.to_host(_shares(vae, split, batch, numbers)), mask_of(batch)
+        seen = np.ones(found.shape) if mask is None else vae.backend.to_host(mask)
+        short = -vae.backend.to_host(log_px) - found.sum(axis=1)
+        found += seen * (short / np.maximum(seen.sum(axis=1), 1)).reshape(-1, 1)
+        if batches.scale is not None and vae.likelihood.is_density:
+            found += seen * np.log(batches.scale.factor)
+        return [found]
 
     (shares,) = over_rows(ranks, len(batches), IMPORTANCE_ROWS, block, [(vae.features,)])
-    if batches.scale is not None and vae.likelihood.is_density:
-        shares += np.log(batches.scale.factor)
     return shares
+
+
+@locked
+def reconstruction(vae: Model, X: Any, rows: Any = None) -> np.ndarray:
+    """E_q[−ln p(x_d|z)] of each column, a mean over the rows of X (N, D) that have it → (D,) nats in the data's units.
+
+    Of S samples a row, the model's; rows as in `explain`. NaN for a column that no row has.
+    """
+    batches, split = Batches(vae, X, rows), ColumnNll(vae)
+    total, count = np.zeros(vae.features), np.zeros(vae.features)
+    for _, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
+        batch = vae.batch(batch)
+        Z, *_ = vae.posterior.forward(vae.encoded(batch), vae.epsilon(None, batch.shape[0], "evaluation", numbers, 0))
+        nll = split(vae.decoder.forward(Z.reshape(-1, vae.latent_dim)), batch).mean(axis=0)
+        mask = mask_of(batch)
+        total += vae.backend.to_host(nll.sum(axis=0))
+        count += batch.shape[0] if mask is None else vae.backend.to_host(mask).sum(axis=0)
+    scale = batches.scale if vae.likelihood.is_density else None
+    with np.errstate(invalid="ignore"):
+        return total / count + (0 if scale is None else np.log(scale.factor))
 
 
 def _shares(vae: Model, split: ColumnNll, X: Array, rows: Array) -> Array:
@@ -82,33 +105,46 @@ def _shares(vae: Model, split: ColumnNll, X: Array, rows: Array) -> Array:
 
 
 class ColumnNll:
-    """−ln p(x_d|z) of each column: the model's likelihood, for one feature at a time.
+    """−ln p(x_d|z) of each column: the model's likelihood, or that of its block, for one feature at a time.
 
-    The decoder's outputs stand in blocks of D, and a learned tensor is one number for each feature, or one for all.
+    The decoder's outputs stand in blocks of D, or so in the slice of each block of a mixed likelihood; a learned tensor
+    is one number for all features, or has one for each as its last axis.
     """
 
     def __init__(self, vae: Model):
-        self.vae, D = vae, vae.features
+        self.vae = vae
         views = {**vae.buffer.views, **vae.buffer.fitted}
-        own = [(name, views[f"likelihood.{name}"]) for name, _ in vae.likelihood.parameters() + vae.likelihood.fitted()]
-        self.apart = any(view.shape == (D,) for _, view in own) and D > 1  # a likelihood of its own for each column
-        self.parts = []
-        for d in range(D if self.apart else 1):
-            part = likelihoods.make(vae.likelihood.name, vae.backend, 1)
-            part.bind({name: view[d : d + 1] if view.shape == (D,) else view for name, view in own})
-            scratch = {name: vae.backend.zeros(shape) for name, shape in part.parameters()}
-            self.parts.append((part, part.destinations(scratch)))
+        held = {name: views[f"likelihood.{name}"] for name, _ in vae.likelihood.parameters() + vae.likelihood.fitted()}
+        self.blocks = []
+        for name, columns, out in vae.likelihood.pieces():
+            n = len(columns)
+            own = {tensor: view for tensor, view in held.items() if tensor.startswith(f"{name[6:-2]}.")}
+            own = own if name.startswith("mixed:") else held
+            apart = any(view.shape[-1:] == (n,) for view in own.values()) and n > 1  # one likelihood for each column
+            parts = []
+            for d in range(n if apart else 1):
+                part = likelihoods.make(name, vae.backend, 1)
+                part.bind({tensor: view[..., d : d + 1] if apart else view for tensor, view in own.items()})
+                scratch = {tensor: vae.backend.zeros(shape) for tensor, shape in part.parameters()}
+                parts.append((part, part.destinations(scratch)))
+            self.blocks.append((parts, apart, columns, out))
 
-    def __call__(self, out: Array, X: Array) -> Array:
-        """out (k·b, width), X (b, D) → (k, b, D) float64."""
-        xp, (b, D), R = self.vae.backend.xp, X.shape, out.shape[0]
-        blocks = out.reshape(R, -1, D)
-        if self.apart:
-            columns = [self._nll(part, blocks[:, :, d], X[:, d]) for d, part in enumerate(self.parts)]
-            nll = xp.stack(columns, axis=1)
-        else:
-            nll = self._nll(self.parts[0], blocks.transpose(0, 2, 1).reshape(R * D, -1), X.reshape(b * D))
-        nll = nll.reshape(-1, b, D).astype("float64")
+    def __call__(self, out: Array, X: Any) -> Array:
+        """out (k·b, width), X (b, D) or a `Batch` → (k, b, D) float64; 0 where a value is missing."""
+        xp, x, mask, R = self.vae.backend.xp, self.vae.filled(explained(X)), mask_of(X), out.shape[0]
+        (b, D), found = x.shape, [None] * x.shape[1]
+        for parts, apart, columns, place in self.blocks:
+            n, own = len(columns), out[:, place].reshape(R, -1, len(columns))
+            if apart:
+                each = [self._nll(part, own[:, :, d], x[:, columns[d]]) for d, part in enumerate(parts)]
+            else:
+                values = xp.stack([x[:, column] for column in columns], axis=1).reshape(b * n)
+                nll = self._nll(parts[0], own.transpose(0, 2, 1).reshape(R * n, -1), values).reshape(R, n)
+                each = [nll[:, d] for d in range(n)]
+            for column, nll in zip(columns, each, strict=True):
+                found[column] = nll
+        nll = xp.stack(found, axis=1).reshape(-1, b, D).astype("float64")
+        nll = nll if mask is None else xp.where(mask != 0, nll, 0)
         whole = self.vae.nll(out, X)
         error = xp.abs(nll.sum(axis=2) - whole.reshape(-1, b)) - MOST_ERROR * xp.abs(nll).sum(axis=2)
         if float(self.vae.backend.to_host(error.max())) > 0:

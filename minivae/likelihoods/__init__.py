@@ -19,6 +19,7 @@ from .. import kernels
 from ..backend import Backend
 from ..errors import UsageError
 from .base import ARGUMENTS, LIKELIHOODS, Likelihood
+from .mixed import Mixed, spec_of
 
 # Each class gives itself its row of LIKELIHOODS.
 from . import unit, real, counts  # noqa: F401  # isort: skip
@@ -66,6 +67,8 @@ def unregister_likelihood(name: str) -> None:
 def _find(name: str) -> tuple[Any, tuple[Any, ...]] | None:
     """The class that a name means, and its arguments behind the features; None for an unknown name."""
     kind, colon, argument = name.partition(":")
+    if kind == "mixed":
+        return Mixed, (argument,)
     for form, cls in LIKELIHOODS.items():
         own, _, letter = form.partition(":")
         if letter not in ARGUMENTS:
@@ -77,6 +80,11 @@ def _find(name: str) -> tuple[Any, tuple[Any, ...]] | None:
             except ValueError:
                 continue
     return None
+
+
+def name_of(given: Any) -> Any:
+    """The name of a likelihood: itself, or of the mixed one that a `mv.Columns` describes."""
+    return spec_of(given.blocks()) if hasattr(given, "blocks") else given
 
 
 def is_known(name: str) -> bool:

@@ -47,7 +47,8 @@ class Likelihood:
     clamped: Array | None = None
     integer = False
     closed_form = False
-    neutral: tuple[float, float] | None = None
+    neutral: tuple[float, Any] | None = None
+    scales: tuple[str, ...] | None = None  # of a table's columns: "standard", "magnitude" or ""; None: all alike
     forward_only = False
 
     def __init__(self, backend: Backend, features: int):
@@ -59,6 +60,14 @@ class Likelihood:
     def width(self) -> int:
         """Outputs of the decoder for D features."""
         return self.features
+
+    def encodings(self) -> list[tuple[str, Any, int]]:
+        """How columns enter the encoder where that is not as they are: (encoding, where in X, how many)."""
+        return []
+
+    def pieces(self) -> list[tuple[str, tuple[int, ...], slice]]:
+        """What a row's −ln p is the sum of: (likelihood of a column, the columns, their outputs)."""
+        return [(self.name, tuple(range(self.features)), slice(0, self.width))]
 
     def parameters(self) -> list[tuple[str, Shape]]:
         """Learned tensors, (name, shape); the model stores them as `likelihood.<name>`."""

@@ -39,29 +39,20 @@ class _Integers(Likelihood):
         return low, high, integers, f"these range from {low:g} to {high:g}{more}"
 
 
-@named("categorical:K")
-class Categorical(_Integers):
-    """p(x|z) = Π_d ρ_d[x_d], ρ_d = softmax of K logits: each feature one of the classes 0 … K − 1 (`categorical.py`).
-
-    The decoder has K·D outputs. E[x|z] is the mean class number, which means something where the classes have an order;
-    draws are classes.
-    """
+class Classes(_Integers):
+    """Of the K classes 0 … K − 1; `kind` is what it is called without their number."""
 
     domain = "classes"
-    neutral = -1000.0, 0.0
+    kind: str
 
     def __init__(self, backend: Backend, features: int, classes: int):
         super().__init__(backend, features)
         if not 2 <= classes <= MOST_CLASSES:
             raise UsageError(
-                f"likelihood 'categorical:{classes}': expected a number of classes from 2 to {MOST_CLASSES:,}"
+                f"likelihood '{self.kind}:{classes}': expected a number of classes from 2 to {MOST_CLASSES:,}"
             )
         self.classes = classes
-        self.name = f"categorical:{classes}"
-
-    @property
-    def width(self) -> int:
-        return self.classes * self.features
+        self.name = f"{self.kind}:{classes}"
 
     def check(self, X: Any) -> None:
         """Whole numbers from 0 to K − 1."""
@@ -70,8 +61,25 @@ class Categorical(_Integers):
         low, high, integers, came = found
         fits = "number the classes from 0"
         if integers and low >= 0:
-            fits = f"take 'categorical:{high + 1:.0f}'" if high < MOST_CLASSES else "take 'poisson' if they are counts"
+            more = f"take '{self.kind}:{high + 1:.0f}'"
+            fits = more if high < MOST_CLASSES else "take 'poisson' if they are counts"
         raise UsageError(f"likelihood {self.name!r} explains the integers 0 … {self.classes - 1}, and {came}: {fits}")
+
+
+@named("categorical:K")
+class Categorical(Classes):
+    """p(x|z) = Π_d ρ_d[x_d], ρ_d = softmax of K logits: each feature one of the classes 0 … K − 1 (`categorical.py`).
+
+    The decoder has K·D outputs. E[x|z] is the mean class number, which means something where the classes have an order;
+    draws are classes.
+    """
+
+    kind = "categorical"
+    neutral = -1000.0, 0.0
+
+    @property
+    def width(self) -> int:
+        return self.classes * self.features
 
     @takes_mask
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
@@ -89,6 +97,10 @@ class Categorical(_Integers):
     def mean(self, out):
         number = self.backend.xp.arange(self.classes).reshape(-1, 1).astype(out.dtype)
         return (self.probabilities(out) * number).sum(axis=1)
+
+    def mode(self, out):
+        """The likeliest class, (R, D)."""
+        return out.reshape(-1, self.classes, self.features).argmax(axis=1).astype(out.dtype)
 
     def draw(self, out, noise):
         rho = self.probabilities(out)

@@ -164,6 +164,8 @@ class Batches:
         observed = np.full(self.X.shape[1], float(len(self)))  # how many values of each column are not missing
         for start, block in self._blocks() if self.sparse is None else self.sparse.blocks():
             checks.finite(self.name, block, start, vae.columns, missing=vae.missing)
+            if vae.likelihood.scales and self.sparse is None:  # a table: each column has a domain of its own
+                vae.likelihood.check(vae.filled(block))
             if vae.missing and self.sparse is None:
                 observed -= (block != block).sum(axis=0)
                 block = vae.filled(block)
@@ -187,6 +189,8 @@ class Batches:
             )
         if self.binarize != "none":
             vae.likelihood.check(np.array([[0.0], [1.0]]))
+        elif vae.likelihood.scales and self.sparse is None:
+            pass
         elif self.scale is None and vae.missing and self.sparse is None:
             for start in range(0, len(self), CHECK_ROWS):
                 vae.likelihood.check(vae.filled(self.X[start : start + CHECK_ROWS]))

@@ -228,7 +228,7 @@ def shapes(model: dict[str, Any], backend: Backend) -> dict[str, Shape]:
             "--plugin FILE.py"
         )
     likelihood = likelihoods.make(described.likelihood, backend, described.features)
-    inputs = make_inputs(described.inputs, described.features, described.missing)
+    inputs = make_inputs(described.inputs, described.features, described.missing, likelihood.encodings())
     widths = [inputs.width if inputs else described.features, *described.hidden, 2 * described.latent_dim]
     back = [described.latent_dim, *reversed(described.hidden), likelihood.width]
     layers = {"encoder": widths, "decoder": back}

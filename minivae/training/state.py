@@ -59,7 +59,11 @@ class State:
             if vae.undecided:
                 vae.lay_out(chosen.likelihood)
             scale, binarize = chosen.scale, chosen.binarize
-            scale = Scale.fit(scale, host, options.weights, vae.missing) if isinstance(scale, str) else scale
+            scale = (
+                Scale.fit(scale, host, options.weights, vae.missing, vae.likelihood.scales)
+                if isinstance(scale, str)
+                else scale
+            )
         vae.loss_fn.check(1.0, options.free_bits, options.weights is not None)
         self.batches = Batches(vae, X, rows, scale, binarize, weights=options.weights)
         self.validation = None

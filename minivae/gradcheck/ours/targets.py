@@ -6,6 +6,7 @@
     layers.dense.<activation>    Dense, with its matrix products;  layers.mlp.<activation>
     latent.…                     the Gaussian posterior with β and free bits
     likelihoods.<name>.…         every class in LIKELIHOODS, through its protocol (and so every likelihood op)
+    likelihoods.mixed.<kind>.…   blocks of a mixed likelihood that are none of LIKELIHOODS, and all blocks together
     vae.<likelihood>.<activation>.S1|S3   complete models: each likelihood × samples, and those of EVERY_WAY ×
                                  activation, with β, free bits and depth
     vae.<likelihood>.iwae        … with every other objective of OBJECTIVES
@@ -31,6 +32,11 @@ from .mistakes import OF_OPS, of_op
 
 SIGMA, CLASSES = "3", "9"  # for "gaussian:σ" and "categorical:K"; names without a dot
 EVERY_WAY = ("bernoulli", "gaussian", f"gaussian:{SIGMA}")  # likelihoods whose models are checked with every option
+MIXED = {
+    "positive": "mixed:positive=0-6",
+    "ordinal": f"mixed:ordinal:{CLASSES}=0-6",
+    "all": "mixed:real=0;positive=4;count=2;poisson=3;binary=1;categorical:3=5;ordinal:4=6",
+}
 COMPLEX_TOLERANCE = 1e-12
 
 # Op files whose ops nothing is differentiated through: integers and noise, and updates of parameters.
@@ -72,6 +78,12 @@ def walk() -> list[Target]:
             found.append(Target(f"likelihoods.{name}.missing", likelihood(name, weights="rows", missing=True)))
         if cls.closed_form:
             found.append(Target(f"likelihoods.{name}.kept", likelihood(name, weights="rows", in_training=False)))
+    for kind, blocks in MIXED.items():
+        found.append(Target(f"likelihoods.mixed.{kind}.rows", likelihood(blocks, weights="rows")))
+        found.append(Target(f"likelihoods.mixed.{kind}.far", likelihood(blocks, weights="rows", spread=12.0)))
+        found.append(Target(f"likelihoods.mixed.{kind}.missing", likelihood(blocks, weights="rows", missing=True)))
+    for objective in OBJECTIVES:
+        found.append(Target(f"vae.mixed.{objective}", vae(MIXED["all"], "tanh", S, objective=objective)))
     for name in likelihood_names():
         for activation in ACTIVATIONS if name in EVERY_WAY else ("tanh",):
             for samples in (1, S):
