@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +24,13 @@ except ImportError:  # Windows
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+
+# A shell's background job and nohup start their children with these ignored, and the tests' own children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+for _name in ("SIGHUP", "SIGTERM"):
+    if hasattr(signal, _name) and signal.getsignal(getattr(signal, _name)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, _name), signal.SIG_DFL)
 
 # All workers and the processes that they start share one cache. Numba compiles a kernel again when its own file has
 # changed; a change to a file that other kernels import begins a new cache.
