@@ -1,11 +1,13 @@
 """Every likelihood in a whole model: it learns, is saved, resumes bit for bit, reconstructs and samples."""
 
+import warnings
+
 import numpy as np
 import pytest
 from tolerances import assert_sums
 
 import minivae as mv
-from minivae.errors import UsageError
+from minivae.errors import UsageError, UsageWarning
 from minivae.evaluation.annealing import annealed, enclose
 from minivae.evaluation.bounds import evaluate, fit_closed_form
 from minivae.evaluation.latents import usage
@@ -55,6 +57,28 @@ def test_it_learns_and_its_rows_come_back(name):
     drawn = vae.sample(200, draw=True)
     vae.likelihood.check(drawn)
     assert np.isfinite(vae.log_likelihood(X[:5], samples=20)[0]).all()
+
+
+@pytest.mark.parametrize("scale", ["none", "auto"])
+@pytest.mark.parametrize("name", DATA)
+def test_a_constant_column_is_named_where_its_density_would_be_ever_narrower(name, scale):
+    X = DATA[name].copy()
+    X[:, [1, 4]] = X[0, [1, 4]]
+    vae = model(name)
+    vae.columns = list("abcdef")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(vae, X, epochs=1, scale=scale)
+    said = [f"{each.filename}: {each.message}" for each in caught if "constant" in str(each.message)]
+    assert len(said) == (name in ("gaussian", "laplace"))
+    assert not said or f"{__file__}: constant in the training rows: columns b, e. Likelihood '{name}'" in said[0]
+
+
+def test_many_constant_columns_are_counted_and_missing_cells_do_not_make_one_vary():
+    X = np.where(RNG.random((230, D)) < 0.1, np.nan, 7).astype(np.float32)
+    vae = mv.VAE(D, 2, (12,), likelihood="gaussian", backend="numpy", missing=True)
+    with pytest.warns(UsageWarning, match=r"rows: columns 0, 1, 2, 3, 4, … \(6 of 6\)\. Like"):
+        fit(vae, X, epochs=1)
 
 
 @pytest.mark.parametrize("name", DATA)

@@ -5,7 +5,6 @@ Legend: N rows, D features.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 
 from .. import checks
 from ..console import html_facts
-from ..errors import UsageError, UsageWarning
+from ..errors import UsageError
 from .rows import Array, blocks
 
 
@@ -57,8 +56,8 @@ class Scale:
         columns   (D,) of a table: "standard" of columns to scale, "magnitude" of those to divide by e^{mean ln x}, ""
                   of the others, which stay as they are; None: all are scaled
 
-        Constant columns get factor 1, so they become 0, and one UsageWarning names them. UsageError for an unknown
-        kind, values that are not finite, or columns that span more than float64 can hold.
+        Constant columns get factor 1, so they become 0. UsageError for an unknown kind, values that are not finite, or
+        columns that span more than float64 can hold.
         """
         checks.choice("scale", kind, checks.SCALES)
         if X.ndim != 2 or 0 in X.shape:
@@ -92,10 +91,6 @@ class Scale:
                 "them, or 'none' (--scale maxabs)"
             )
         constant = span == 0  # min = max: with a rounded mean the deviations would be tiny but not 0
-        if constant.any():
-            some = ", ".join(map(str, np.flatnonzero(constant)[:5])) + (", …" if constant.sum() > 5 else "")
-            message = f"{int(constant.sum())} of {X.shape[1]} columns are constant and are only shifted: {some}"
-            warnings.warn(message, UsageWarning, stacklevel=2)
         span[constant] = 1.0
         if kind == "minmax":
             return cls(kind, low, span)

@@ -37,6 +37,7 @@ class Likelihood:
     neutral     (raw outputs, x) of a cell whose loss is `neutral_nll()`, for missing values (`masked.py`); None: it
                 takes none
     forward_only whether its `nll_and_grad` takes None for d_out, and then writes nll_rows alone
+    has_widths  whether it is a density that has, for each feature, a width from the decoder
     """
 
     name: str
@@ -50,6 +51,7 @@ class Likelihood:
     neutral: tuple[float, Any] | None = None
     scales: tuple[str, ...] | None = None  # of a table's columns: "standard", "magnitude" or ""; None: all alike
     forward_only = False
+    has_widths = False
 
     def __init__(self, backend: Backend, features: int):
         self.backend, self.features = backend, features

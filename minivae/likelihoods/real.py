@@ -25,7 +25,7 @@ def _weighted(weight: Any, of_rows: Array, R: int) -> Any:
 class _MeanAndScale(Likelihood):
     """Two outputs of the decoder for each feature: all the means, then what says how wide the density is, clamped."""
 
-    is_density = True
+    is_density = has_widths = True
     clamps = True
     neutral = 0.0, 0.0
     forward_only = True

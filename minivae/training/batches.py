@@ -161,9 +161,13 @@ class Batches:
         """The values themselves: finite, and in the domain of the binarisation and of the likelihood."""
         low, high, between, binary, ones = math.inf, -math.inf, False, True, 0.0
         look = self.backend.sparse != "no"
+        least, most = np.full((2, self.X.shape[1]), np.nan)
         observed = np.full(self.X.shape[1], float(len(self)))  # how many values of each column are not missing
         for start, block in self._blocks() if self.sparse is None else self.sparse.blocks():
             checks.finite(self.name, block, start, vae.columns, missing=vae.missing)
+            if vae.likelihood.has_widths and self.sparse is None:
+                least = np.fmin(least, np.fmin.reduce(block, axis=0))
+                most = np.fmax(most, np.fmax.reduce(block, axis=0))
             if vae.likelihood.scales and self.sparse is None:  # a table: each column has a domain of its own
                 vae.likelihood.check(vae.filled(block))
             if vae.missing and self.sparse is None:
@@ -178,6 +182,7 @@ class Batches:
         self.range = (low, high)  # of the values, in the model's units
         self.binary = binary or self.binarize != "none"  # whether batches hold 0 and 1 alone
         self.density = ones / (len(self) * self.X.shape[1])  # the share of non-zeros that a batch is to have
+        self.constant = np.flatnonzero(least == most)  # columns whose width a density would make ever smaller
         self.jacobian = 0.0  # that scaling adds to −ln p(x), a mean over rows
         if self.scale is not None and vae.likelihood.is_density:
             share = observed / len(self) if vae.missing else 1.0

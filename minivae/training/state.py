@@ -14,7 +14,7 @@ from ..datasets.scale import Scale
 from ..model import Model
 from ..optim import Optimizer
 from .batches import Batches
-from .guard import clamped, first_bad
+from .guard import clamped, first_bad, warn_of_constant_columns
 from .history import History, Position
 from .options import Options
 from .progress import Progress
@@ -66,6 +66,7 @@ class State:
             )
         vae.loss_fn.check(1.0, options.free_bits, options.weights is not None)
         self.batches = Batches(vae, X, rows, scale, binarize, weights=options.weights)
+        warn_of_constant_columns(vae, self.batches.constant)
         self.validation = None
         if options.validation is not None:
             held = (options.validation, options.validation_rows)
