@@ -159,10 +159,10 @@ class VAE(Model):
 
     @locked
     def log_likelihood(
-        self, X: Any, samples: int = 1000, rows: Any = None, eps: Any = None
+        self, X: Any, samples: int = 1000, rows: Any = None, eps: Any = None, ranks: World | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """ln p(x) of each row of X by importance sampling: (log_px (N,), standard error (N,)), nats (`evaluation/`)."""
-        return bounds.log_likelihood(self, X, samples, rows=rows, eps=eps)
+        return bounds.log_likelihood(self, X, samples, rows=rows, eps=eps, ranks=ranks)
 
     @locked
     def trace(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:

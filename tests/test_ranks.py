@@ -3,14 +3,18 @@
 Other MPIs are tried where MINIVAE_TEST_MPI names their environments (`mpi.py`).
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
-from mpi import FOLDERS, Hosts, every_runtime, runtime
+from mpi import Hosts, every_runtime, runtime
+
+import minivae as mv
 
 # 50 steps by 4 shards; argv: a folder for the run, what happens, and to which rank. Every rank prints its digest.
 TRAIN = """
@@ -34,9 +38,6 @@ def happens(row):
             os.kill(os.getpid(), signal.SIGTERM)
         if what == "drift":
             vae.parameters["encoder.0.b"][0] += 1e-3
-    if what == "wait":
-        print("epoch 3", flush=True)
-        signal.pause()
 
 for objective in ("elbo", "iwae"):
     more = {"objective": "iwae", "samples": 3} if objective == "iwae" else {}
@@ -50,6 +51,26 @@ for objective in ("elbo", "iwae"):
     rows = [line.rsplit(",", 2)[0] for line in (run / "history.csv").read_text().splitlines()]
     digest.update(repr(rows).encode())
     os.write(1, f"{objective} {digest.hexdigest()}\\n".encode())  # a line of one rank stays whole
+"""
+
+
+# The batch is all rows, in an order that every rank knows: the huge value is put into the last shard's part.
+DIVERGES = """
+import os, re
+import numpy as np
+import minivae as mv
+from minivae.noise import permutation
+ranks = mv.ranks(threads=1)
+vae = mv.VAE(12, 3, (8,), likelihood="gaussian:1", backend="numpy")
+X = np.ones((64, 12), np.float32)
+X[permutation(vae.seed, 64, "shuffle", 1)[-1], 5] = 1e30
+try:
+    vae.fit(X, 3, 64, ranks=ranks, progress=False, scale="none")
+except mv.Diverged as error:
+    step = re.search(r"step \\d+", str(error))[0]
+    assert "rank 1" in str(error), error
+    os.write(1, f"the same {step}\\n".encode())
+    raise SystemExit(1)
 """
 
 
@@ -80,3 +101,186 @@ def test_runs_go_on_with_another_number_of_ranks_to_the_same_bytes(quiet, tmp_pa
     assert stopped.returncode != 0 and "Traceback" not in stopped.stderr, stopped.stderr
     ended = mpi.run(1, "-c", TRAIN, tmp_path, "", 0)
     assert ended.stdout.splitlines() == quiet, ended.stderr
+
+
+# Command lines from JSON, in one process of each rank, which costs seconds to start; RANK is its number. Rank 0 prints
+# the statuses.
+COMMANDS = """
+import json, os, sys
+from minivae.__main__ import main
+from minivae.environment import launched_rank
+statuses = []
+for line in json.loads(sys.argv[1]):
+    sys.argv[:] = ["minivae", *(word.replace("RANK", str(launched_rank())) for word in line)]
+    try:
+        main()
+    except SystemExit as end:
+        statuses.append(end.code or 0)
+if launched_rank() == 0:
+    print("statuses", statuses, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run, and its rows in data0.npy; data1.npy is damaged."""
+    folder = tmp_path_factory.mktemp("run")
+    rows = (np.random.default_rng(0).random((1300, 12)) < 0.3).astype(np.float32)
+    np.save(folder / "data0.npy", rows)
+    (folder / "data1.npy").write_bytes((folder / "data0.npy").read_bytes()[:2000])
+    line = ["train", str(folder / "data0.npy"), "--out", str(folder / "run")]
+    line += ["--latent", "3", "--hidden", "8", "--epochs", "1"]
+    assert commands([sys.executable], line).returncode == 0
+    return folder
+
+
+def commands(python, *lines):
+    return subprocess.run([*python, "-c", COMMANDS, json.dumps(lines)], capture_output=True, text=True, timeout=120)
+
+
+def test_evaluate_encode_and_score_give_the_bytes_of_one_process(run, tmp_path):
+    mpi, of = runtime(), [str(run / "run"), str(run / "data0.npy")]
+
+    def lines(P):
+        out = lambda name: str(tmp_path / f"{P}-{name}")  # noqa: E731
+        return [
+            ["evaluate", *of, "--importance", "5", "--report", "--json", "--per-row", out("rows.csv")],
+            ["evaluate", *of, "-n", "300", "--ais", "2", "--bidirectional", "--json"],
+            ["encode", *of, "-o", out("codes.npz")],
+            ["encode", *of, "-o", out("codes.tsv"), "--metadata", out("rows.tsv")],
+            ["score", *of, "-o", out("scores.csv"), "--importance", "5", "--columns-top", "2", "--json"],
+        ]
+
+    alone = commands([sys.executable], *lines(1))
+    assert alone.stdout.endswith("statuses [0, 0, 0, 0, 0]\n"), alone.stderr
+    found = mpi.run(3, "-c", COMMANDS, json.dumps(lines(3)))
+    assert found.stdout.replace(f"{tmp_path}/3-", f"{tmp_path}/1-") == alone.stdout, found.stderr
+    names = sorted(path.name[2:] for path in tmp_path.glob("1-*"))
+    assert len(names) == 5 and sorted(path.name[2:] for path in tmp_path.glob("3-*")) == names
+    for name in names:
+        if name != "codes.npz":  # a zip has the time in it
+            assert (tmp_path / f"3-{name}").read_bytes() == (tmp_path / f"1-{name}").read_bytes(), name
+    with np.load(tmp_path / "1-codes.npz") as one, np.load(tmp_path / "3-codes.npz") as three:
+        assert all(one[name].tobytes() == three[name].tobytes() for name in one.files) and len(one.files) == 3
+
+
+def test_mistakes_are_one_line_by_rank_0(run, tmp_path):
+    mpi, folder = runtime(), str(run / "run")
+    lines = {
+        ("sample", folder, "-o", str(tmp_path / "s.npy")): "`minivae sample` works in one",
+        ("evaluate", "nowhere"): "nowhere does not exist",
+        ("evaluate", folder, str(run / "dataRANK.npy")): "rank 1 (",  # a file that one host alone has damaged
+        ("evaluate", folder, "--bidirectional"): "give --ais T as well",
+        ("score", folder, "-o", str(tmp_path / "s.csv"), "--importance", "1"): "expected at least 2 samples",
+        ("encode", folder, "-o", str(run / "data0.npy")): "expected a name that ends in .npz or .tsv",
+        ("train", str(run / "dataRANK.npy"), "--out", str(tmp_path / "new")): "rank 1 (",
+        ("train", str(run / "data0.npy"), "--out", str(tmp_path / "new"), "--shards", "3"): "start 3 or 1 of them",
+    }
+    found = mpi.run(2, "-c", COMMANDS, json.dumps(list(lines)))
+    said = found.stderr.splitlines()
+    assert found.stdout == f"statuses {[2] * len(lines)}\n", found.stderr
+    assert len(said) == len(lines), found.stderr
+    for line, text in zip(said, lines.values(), strict=True):
+        assert line.startswith("minivae: ") and text in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_nan_is_seen_by_all_and_the_rank_and_tensor_are_named(tmp_path):
+    """One row overflows, in a shard of rank 1 alone."""
+    found = runtime().run(2, "-c", DIVERGES)
+    assert found.returncode != 0
+    assert found.stdout.splitlines() == ["the same step 1"] * 2, found.stdout + found.stderr
+
+
+def test_an_exception_of_one_rank_ends_all(tmp_path):
+    found = runtime().run(2, "-c", TRAIN, tmp_path, "exception", 1)
+    assert found.returncode == 1
+    assert "minivae: rank 1 of 2 (" in found.stderr and "KeyError: 'something that was not foreseen'" in found.stderr
+
+
+@pytest.mark.parametrize("signum", (signal.SIGINT, signal.SIGTERM))
+def test_a_signal_to_mpiexec_stops_all_at_the_same_step(signum, run, tmp_path):
+    line = endless(run, tmp_path)
+    with runtime().started(2, *line) as ranks:
+        wait_for(tmp_path / "r" / "history.csv", lines=5)
+        ranks.process.send_signal(signum)
+        ended = ranks.wait()
+    assert ended.returncode == 128 + signum, ended.stderr
+    assert ended.stderr.count("is saved; go on with: minivae train") == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    resumed = runtime().run(2, *line[:-1], "2", "--resume")
+    assert resumed.returncode in (0, 2)
+
+
+def endless(run, folder):
+    """A training that does not end by itself."""
+    sizes = ["--latent", "3", "--hidden", "8", "--epochs", "1000000"]
+    return ["-m", "minivae", "train", run / "data0.npy", "--out", folder / "r", *sizes]
+
+
+def wait_for(path, lines, limit=60):
+    end = time.monotonic() + limit
+    while not path.exists() or path.read_text().count("\n") < lines:
+        assert time.monotonic() < end, f"{path} has not got {lines} lines"
+        time.sleep(0.05)
+
+
+def gone(ranks, processes, limit=20):
+    """Wait until the ranks' processes have ended; then end mpiexec, which waits on for a host it cannot reach."""
+    end = time.monotonic() + limit
+    while set(processes) & set(ranks.left()):
+        assert time.monotonic() < end, "the ranks are still there"
+        time.sleep(0.1)
+    ranks.kill()
+    return ranks.process.communicate()[1]
+
+
+def test_a_link_that_goes_down_ends_the_ranks_of_both_sides(run, tmp_path):
+    """MPI itself would wait for ever."""
+    line = endless(run, tmp_path)
+    with Hosts(2, runtime(), tmp_path) as hosts, hosts.started(2, *line, MINIVAE_MPI_TIMEOUT="2") as ranks:
+        wait_for(tmp_path / "r" / "history.csv", lines=5)
+        processes = ranks.ranks(2)
+        hosts.cut(1)
+        said = gone(ranks, processes)
+    assert "minivae: rank 0 of 2 (host0): has waited 2 s for the others" in said
+    assert "Traceback" not in said
+    assert mv.VAE.load(tmp_path / "r").features == 12  # the last checkpoint is whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("P", (2, 4))
+def test_hosts_give_the_bytes_of_one_process(P, quiet, tmp_path):
+    """The gradients have crossed the network: 298 numbers of 4 bytes in each of 100 steps, and as many back."""
+    with Hosts(P, runtime(), tmp_path) as hosts:
+        found = hosts.run(P, "-c", TRAIN, tmp_path, "", 0)
+        crossed = [hosts.bytes(i) for i in range(P)]
+    assert found.returncode == 0, found.stderr
+    assert sorted(found.stdout.splitlines()) == sorted(quiet * P)
+    assert min(crossed) > 100 * 298 * 4 * (P - 1) / P
+
+
+@pytest.mark.slow
+def test_a_host_that_is_killed_ends_all(run, tmp_path):
+    with Hosts(2, runtime(), tmp_path) as hosts, hosts.started(2, *endless(run, tmp_path)) as ranks:
+        wait_for(tmp_path / "r" / "history.csv", lines=5)
+        os.kill(ranks.ranks(2)[1], signal.SIGKILL)
+        ended = ranks.wait(20)
+    assert ended.returncode != 0
+    assert mv.VAE.load(tmp_path / "r").features == 12
+
+
+def test_ranks_whose_parameters_drift_apart_are_told_so(tmp_path):
+    found = runtime().run(2, "-c", TRAIN, tmp_path, "drift", 1)
+    assert found.returncode == 2
+    assert "rank 1 (" in found.stderr and "as the digest of its parameters after step" in found.stderr
+
+
+def test_the_launcher_of_another_mpi_is_refused():
+    """Each process is alone, and the launcher has said that there are two."""
+    runtime()
+    command = [sys.executable, "-c", "import minivae as mv; mv.ranks()"]
+    found = subprocess.run(
+        command, env=os.environ | {"OMPI_COMM_WORLD_SIZE": "2"}, capture_output=True, text=True, timeout=60
+    )
+    assert found.returncode == 1 and "this mpiexec belongs to another MPI" in found.stderr.splitlines()[-1]

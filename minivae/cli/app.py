@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from ..console import print_json, stdout
+from ..environment import launched
 from ..errors import UsageError, printable
 from .bench import bench
 from .compare import compare
@@ -33,7 +34,9 @@ from .options import (
     RunFolder,
     Split,
     check_out,
+    ranks_of_command,
     say,
+    write_file,
     writing_file,
 )  # fmt: skip
 from .picture import picture
@@ -41,6 +44,8 @@ from .plugin import Plugin
 from .race import race
 from .score import score
 from .verify import verify
+
+ON_RANKS = ("train", "evaluate", "encode", "score")  # the commands that several processes share out
 
 app = typer.Typer(
     add_completion=True,
@@ -63,11 +68,16 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand not in ON_RANKS and launched() > 1:
+        raise UsageError(
+            f"{launched()} processes were started, and `minivae {context.invoked_subcommand}` works in one: start it "
+            f"without mpiexec; {', '.join(ON_RANKS)} can share out their work"
+        )
 
 
 @app.command()
@@ -298,16 +308,17 @@ def evaluate(
     from .evaluate import assess, describe, write_rows
     from .runs import open_run
 
+    ranks = ranks_of_command()
+    with ranks.agreeing():
+        if per_row is not None:
+            ranks.first(lambda: check_out(per_row, (".csv", ".npz"), force, "--per-row"))
+            if (importance is None) == (ais is None):
+                raise UsageError("--per-row writes one estimate of ln p(x): give either --importance K or --ais T")
+        opened = open_run(run, backend, kernels)
+        part = opened.part(data, split).first(n)
+        figures, rows = assess(opened, part, importance, ais, chains, bidirectional, report, ranks)
     if per_row is not None:
-        check_out(per_row, (".csv", ".npz"), force, "--per-row")
-        if (importance is None) == (ais is None):
-            raise UsageError("--per-row writes one estimate of ln p(x): give either --importance K or --ais T")
-    opened = open_run(run, backend, kernels)
-    part = opened.part(data, split).first(n)
-    figures, rows = assess(opened, part, importance, ais, chains, bidirectional, report)
-    if per_row is not None:
-        with writing_file(per_row, force) as file:
-            write_rows(file, per_row.suffix, part, rows)
+        write_file(per_row, force, lambda file: write_rows(file, per_row.suffix, part, rows), ranks)
     if as_json:
         print_json(figures)
         return
@@ -424,9 +435,31 @@ def encode(
     """
     import numpy as np
 
+    from ..evaluation.latents import encode as codes
     from .evaluate import write_codes, write_metadata
     from .runs import open_run
 
+    ranks = ranks_of_command()
+    with ranks.agreeing():
+        ranks.first(lambda: _check_codes(out, metadata, force))
+        opened = open_run(run, backend, kernels)
+        part = opened.part(data, split)
+        mean, logvar = codes(opened.vae, part.X, ranks)
+    if out.suffix == ".tsv":
+        write_file(out, force, lambda file: write_codes(file, mean), ranks)
+        say(f"{out}: posterior means {mean.shape}, {part.name}")
+    else:
+        arrays: dict[str, Any] = {"mean": mean, "logvar": logvar, "rows": part.rows}
+        if part.y is not None:
+            arrays["y"] = part.y
+        write_file(out, force, lambda file: np.savez(file, **arrays), ranks)
+        say(f"{out}: mean and logvar {mean.shape}, {part.name}")
+    if metadata is not None:
+        write_file(metadata, force, lambda file: write_metadata(file, part), ranks)
+        say(f"{metadata}: {'rows' if part.y is None else 'rows and labels'} of {len(part.X):,} rows")
+
+
+def _check_codes(out: Path, metadata: Path | None, force: bool) -> None:
     check_out(out, (".npz", ".tsv"), force)
     if metadata is not None:
         if out.suffix != ".tsv":
@@ -434,24 +467,6 @@ def encode(
         check_out(metadata, (".tsv",), force, "--metadata")
         if metadata.resolve() == out.resolve():
             raise UsageError(f"--metadata {metadata} is the file of -o: choose another name")
-    opened = open_run(run, backend, kernels)
-    part = opened.part(data, split)
-    mean, logvar = opened.vae.encode(part.X)
-    arrays = {"mean": mean, "logvar": logvar, "rows": part.rows}
-    if part.y is not None:
-        arrays["y"] = part.y
-    if out.suffix == ".tsv":
-        with writing_file(out, force) as file:
-            write_codes(file, mean)
-        say(f"{out}: posterior means {mean.shape}, {part.name}")
-    else:
-        with writing_file(out, force) as file:
-            np.savez(file, **arrays)
-        say(f"{out}: mean and logvar {mean.shape}, {part.name}")
-    if metadata is not None:
-        with writing_file(metadata, force) as file:
-            write_metadata(file, part)
-        say(f"{metadata}: {'rows' if part.y is None else 'rows and labels'} of {len(part.X):,} rows")
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from ..evaluation.annealing import annealed, enclose
 from ..evaluation.bounds import evaluate, log_likelihood
 from ..evaluation.latents import ACTIVE, COLLAPSED, usage
 from .runs import Part, Run
+
+if TYPE_CHECKING:
+    from ..distributed.world import World
 
 LEAPFROG = 10  # steps in each transition of AIS
 SIMULATED = 16  # rows that the bidirectional check draws
@@ -28,6 +31,7 @@ def assess(
     chains: int = 16,
     bidirectional: bool = False,
     report: bool = False,
+    ranks: World | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Compute the figures of a run's model on a part of data, and ln p(x) of each row if an estimate is requested.
 
@@ -35,27 +39,28 @@ def assess(
     ais          T, temperatures: ln p(x) by annealed importance sampling with `chains` chains
     bidirectional   bound the error of AIS from both sides, on rows drawn from the model
     report       measure which latent dimensions are used
+    ranks        what shares out the work (`distributed/`)
     """
     if bidirectional and ais is None:
         raise UsageError("--bidirectional checks annealed importance sampling: give --ais T as well")
     for option, value in (("--importance", importance), ("--ais", ais), ("--chains", chains)):
         if value is not None:
             checks.integer(option, value)
-    figures: dict[str, Any] = {"part": part.name, **evaluate(run.vae, part.X, rows=part.rows).to_dict()}
+    figures: dict[str, Any] = {"part": part.name, **evaluate(run.vae, part.X, rows=part.rows, ranks=ranks).to_dict()}
     rows: dict[str, np.ndarray] = {}
     if report:
-        figures["report"] = usage(run.vae, part.X, rows=part.rows).to_dict()
+        figures["report"] = usage(run.vae, part.X, rows=part.rows, ranks=ranks).to_dict()
     if importance is not None:
-        log_px, error = log_likelihood(run.vae, part.X, importance, rows=part.rows)
+        log_px, error = log_likelihood(run.vae, part.X, importance, rows=part.rows, ranks=ranks)
         figures |= {"importance_samples": importance, **_mean(log_px, error)}
         rows = {"log_px": log_px, "standard_error": error}
     if ais is not None:
-        found = annealed(run.vae, part.X, ais, chains, LEAPFROG, rows=part.rows)
+        found = annealed(run.vae, part.X, ais, chains, LEAPFROG, rows=part.rows, ranks=ranks)
         figures["ais"] = {"temperatures": ais, "chains": chains, **_mean(found.log_px, found.error)}
         figures["ais"]["acceptance"] = found.acceptance
         rows = {"log_px": found.log_px, "standard_error": found.error}
         if bidirectional:
-            both = enclose(run.vae, SIMULATED, ais, chains, LEAPFROG)
+            both = enclose(run.vae, SIMULATED, ais, chains, LEAPFROG, ranks=ranks)
             lower, upper = _mean(both.lower, both.lower_error), _mean(both.upper, both.upper_error)
             figures["ais"]["bidirectional"] = {"rows": SIMULATED, "lower": lower, "upper": upper, "gap": both.gap}
     return figures, rows

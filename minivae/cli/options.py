@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from ..distributed.world import World
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `minivae train` made.")]
 OtherData = Annotated[
@@ -64,3 +67,21 @@ def writing_file(path: Path, force: bool) -> Iterator[Any]:
             yield file
     except FileExistsError:
         raise UsageError(f"{path} exists by now: choose another name, or --force to replace it") from None
+
+
+def ranks_of_command() -> World:
+    """Return the ranks that share out this command's work: one, unless mpiexec or srun has started more."""
+    from ..distributed import mpi
+
+    ranks = mpi.begin()
+    with ranks.agreeing():
+        mpi.share_processors(ranks, None)
+    return ranks
+
+
+def write_file(path: Path, force: bool, write: Callable[[Any], None], ranks: World) -> None:
+    """Let rank 0 write a file, whole or not at all, by write(file); where it cannot, all ranks raise its error."""
+    with ranks.agreeing():
+        if ranks.rank == 0:
+            with writing_file(path, force) as file:
+                write(file)

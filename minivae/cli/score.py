@@ -18,8 +18,9 @@ from .options import (
     RunFolder,
     Split,
     check_out,
+    ranks_of_command,
     say,
-    writing_file,
+    write_file,
 )
 from .plugin import Plugin
 
@@ -58,13 +59,14 @@ def score(
     from .evaluate import write_rows
     from .runs import open_run
 
-    check_out(out, (".csv", ".npz"), force)
-    check_options(contamination, threshold)
-    opened = open_run(run, backend, kernels)
-    part = opened.part(data, split)
-    columns, figures = scored(opened, part, contamination, threshold, columns_top, importance)
-    with writing_file(out, force) as file:
-        write_rows(file, out.suffix, part, columns)
+    ranks = ranks_of_command()
+    with ranks.agreeing():
+        ranks.first(lambda: check_out(out, (".csv", ".npz"), force))
+        check_options(contamination, threshold)
+        opened = open_run(run, backend, kernels)
+        part = opened.part(data, split)
+        columns, figures = scored(opened, part, contamination, threshold, columns_top, importance, ranks)
+    write_file(out, force, lambda file: write_rows(file, out.suffix, part, columns), ranks)
     if as_json:
         console.print_json(figures)
         return
@@ -86,9 +88,18 @@ def check_options(contamination: float | None, threshold: float | None) -> None:
 
 
 def scored(
-    run: Any, part: Any, contamination: float | None, threshold: float | None, top: int | None, importance: int
+    run: Any,
+    part: Any,
+    contamination: float | None,
+    threshold: float | None,
+    top: int | None,
+    importance: int,
+    ranks: Any = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The table's columns by name, and the figures of the summary, for a `runs.Run` and a `runs.Part`."""
+    """The table's columns by name, and the figures of the summary, for a `runs.Run` and a `runs.Part`.
+
+    ranks   what shares out the work (`distributed/`); None: this process does it all
+    """
     import numpy as np
 
     from .. import checks
@@ -104,9 +115,9 @@ def scored(
     train = run.part(split="train").X
     if len(train) > REFERENCE:
         train = train[np.sort(permutation(vae.seed, len(train), "split", 2)[:REFERENCE])]
-    log_px, error = log_likelihood(vae, part.X, importance, rows=row_hashes(part.X))
+    log_px, error = log_likelihood(vae, part.X, importance, rows=row_hashes(part.X), ranks=ranks)
     score = -log_px
-    reference = np.sort(-log_likelihood(vae, train, importance, rows=row_hashes(train))[0])
+    reference = np.sort(-log_likelihood(vae, train, importance, rows=row_hashes(train), ranks=ranks)[0])
     percentile = 100 * np.searchsorted(reference, score, side="right") / len(reference)
     columns = {"score": score, "standard_error": error, "percentile": percentile}
     figures: dict[str, Any] = {
@@ -122,7 +133,7 @@ def scored(
         found = {"outliers": "yes", "inliers": "no", "undecided": "undecided"}
         figures |= {name: int((columns["outlier"] == word).sum()) for name, word in found.items()}
     if top is not None:
-        shares = explain(vae, part.X, importance, rows=row_hashes(part.X))
+        shares = explain(vae, part.X, importance, rows=row_hashes(part.X), ranks=ranks)
         order = np.argsort(-shares, axis=1, kind="stable")[:, :top]
         names = np.array(vae.columns or [str(d) for d in range(vae.features)])
         for k in range(top):

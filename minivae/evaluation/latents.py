@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import checks
 from ..errors import UsageError
 from ..model import BATCH_ROWS, Model, locked
 from ..training.batches import Batches
@@ -118,12 +117,12 @@ def usage(
 @locked
 def encode(vae: Model, X: Any, ranks: World | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Compute mean and logvar of q(z|x), (N, L) each, as `vae.encode` does; ranks as in `evaluate`."""
-    L, N = vae.latent_dim, checks.array("X", X, vae.features).shape[0]
+    X, L = vae.whole("X", X), vae.latent_dim
 
     def block(part: slice) -> list[np.ndarray]:
         return [vae.backend.to_host(vae.encoded(vae.rows_in("X", X[part], part.start)))]
 
-    (H,) = over_rows(ranks, N, BATCH_ROWS, block, [(2 * L,)], vae.backend.dtype)
+    (H,) = over_rows(ranks, X.shape[0], BATCH_ROWS, block, [(2 * L,)], vae.backend.dtype)
     return H[:, :L], H[:, L:]
 
 
