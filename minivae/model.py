@@ -276,7 +276,7 @@ class Model:
         X = self.batch(X)
         H = self.encoded(X) if x_in is None else self.encoder.forward(x_in)  # [μ | ln σ²] (eq. 15)
         Z, kl_rows, kl_dims = self.posterior.forward(H, eps)
-        out = self.decoder.forward(Z.reshape(S * B, L))
+        out = self.decoded(Z.reshape(S * B, L), X)
         gradient = d_params is not None
         d_params = self.scratch_d_params if d_params is None else d_params
         terms = (kl_rows, kl_dims), beta, free_bits, d_params, training, weights
@@ -296,6 +296,10 @@ class Model:
     def encoded(self, X: Any) -> Array:
         """X (B, D), or a `Batch` → H = [μ | ln σ²] (B, 2L), a view of the workspace (eq. 15)."""
         return self.encoder.forward(getattr(self.batch(X), "x_in", X))
+
+    def decoded(self, Z: Array, X: Any = None) -> Array:
+        """Z (S·B, L) of the rows of a batch X → out (S·B, width), a view of the workspace (eq. 17, 20)."""
+        return self.decoder.forward(Z)
 
     def nll(self, out: Array, X: Any) -> Array:
         """out (S·B, width), X (B, D) → −ln p(x|z) (S·B,) in evaluation: scratch."""

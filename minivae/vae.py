@@ -13,7 +13,7 @@ import numpy as np
 
 from .backend import Backend
 from .console import html_facts
-from .evaluation import bounds
+from .evaluation import bounds, imputation
 from .export import onnx as onnx_file
 from .export import torch as pytorch
 from .model import Model, locked
@@ -163,6 +163,14 @@ class VAE(Model):
     ) -> tuple[np.ndarray, np.ndarray]:
         """ln p(x) of each row of X by importance sampling: (log_px (N,), standard error (N,)), nats (`evaluation/`)."""
         return bounds.log_likelihood(self, X, samples, rows=rows, eps=eps, ranks=ranks)
+
+    @locked
+    def impute(self, X: Any, draws: int | None = None, samples: int = 1000, rows: Any = None) -> np.ndarray:
+        """X (N, D) with NaN filled by the conditional mean, or the likeliest class; draws=m: (m, N, D) proper draws.
+
+        By importance sampling with K = samples (`evaluation/imputation.py`); float64, in the data's units.
+        """
+        return imputation.impute(self, X, draws, samples, rows)
 
     @locked
     def trace(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:

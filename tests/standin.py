@@ -159,7 +159,7 @@ def _wrap(function):
 
 _ARITHMETIC = tuple("add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split())  # noqa: SIM905
 _BINARY = (*_ARITHMETIC, "lt", "le", "gt", "ge", "eq", "ne")
-_METHODS = "sum mean max min all any reshape astype copy ravel transpose fill view clip"
+_METHODS = "sum mean max min argmax all any reshape astype copy ravel transpose fill view clip"
 _FUNCTIONS = """abs add arange ascontiguousarray clip cos dot empty exp expm1 floor full isfinite log log1p maximum
     minimum matmul negative ones sign sin sqrt stack sum take tanh where zeros zeros_like empty_like concatenate"""
 for _name in [*_BINARY, *(f"r{name}" for name in _ARITHMETIC)]:

@@ -179,7 +179,7 @@ def importance_sampled(vae: Model, X: Array, K: int, rows: Array, eps: Array | N
         else:
             noise = xp.ascontiguousarray(eps[start : start + k])
         Z, *_ = vae.posterior.forward(H, noise)
-        out = vae.decoder.forward(Z.reshape(k * b, L))
+        out = vae.decoded(Z.reshape(k * b, L), X)
         log_w, *_ = vae.posterior.log_weights(vae.nll(out, X).reshape(k, b), 1.0)
         vae.backend.ops.log_sum_exp(largest, total, squares, log_w.astype("float64"))
     estimate = largest + xp.log(total) - math.log(K)

@@ -75,7 +75,7 @@ def reconstruction(vae: Model, X: Any, rows: Any = None) -> np.ndarray:
     for _, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
         batch = vae.batch(batch)
         Z, *_ = vae.posterior.forward(vae.encoded(batch), vae.epsilon(None, batch.shape[0], "evaluation", numbers, 0))
-        nll = split(vae.decoder.forward(Z.reshape(-1, vae.latent_dim)), batch).mean(axis=0)
+        nll = split(vae.decoded(Z.reshape(-1, vae.latent_dim), batch), batch).mean(axis=0)
         mask = mask_of(batch)
         total += vae.backend.to_host(nll.sum(axis=0))
         count += batch.shape[0] if mask is None else vae.backend.to_host(mask).sum(axis=0)
@@ -96,7 +96,7 @@ def _shares(vae: Model, split: ColumnNll, X: Array, rows: Array) -> Array:
         precision_t = 1 - t + t * precision
         vae.noise.normal(eps, "importance", rows, 1 + node)
         Z = t * precision * mean / precision_t + eps / xp.sqrt(precision_t)
-        nll = split(vae.decoder.forward(xp.ascontiguousarray(Z.reshape(k * b, L))), explained(X))
+        nll = split(vae.decoded(xp.ascontiguousarray(Z.reshape(k * b, L)), X), X)
         log_w = 0.5 * (eps * eps - Z * Z).sum(axis=2, dtype="float64") - t * nll.sum(axis=2)
         share = xp.exp(log_w - log_w.max(axis=0))
         share /= share.sum(axis=0)

@@ -168,6 +168,14 @@ class Likelihood:
         """out (R, width) → E[x|z] (R, D)."""
         raise NotImplementedError
 
+    def summary(self, out: Array) -> Array:
+        """out (R, width) → (R, M), whose mean over samples `filling` takes: E[x|z], or the probabilities of classes."""
+        return self.mean(out)
+
+    def filling(self, summary: Array) -> Array:
+        """A mean of summaries (R, M) → what stands for a missing x, (R, D): the mean, or the likeliest class."""
+        return summary
+
     def draw(self, out: Array, noise: Array) -> Array:
         """out (R, width), noise (R, D) of the kind `self.noise` → x ~ p(x|z) (R, D)."""
         raise NotImplementedError

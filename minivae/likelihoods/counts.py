@@ -65,6 +65,20 @@ class Classes(_Integers):
             fits = more if high < MOST_CLASSES else "take 'poisson' if they are counts"
         raise UsageError(f"likelihood {self.name!r} explains the integers 0 … {self.classes - 1}, and {came}: {fits}")
 
+    def probabilities(self, out: Array) -> Array:
+        """P(x = k|z), (R, K, D)."""
+        raise NotImplementedError
+
+    def mode(self, out: Array) -> Array:
+        """The likeliest class, (R, D)."""
+        return self.filling(self.summary(out)).astype(out.dtype)
+
+    def summary(self, out):
+        return self.probabilities(out).reshape(out.shape[0], -1)
+
+    def filling(self, summary):
+        return summary.reshape(-1, self.classes, self.features).argmax(axis=1)
+
 
 @named("categorical:K")
 class Categorical(Classes):
@@ -97,10 +111,6 @@ class Categorical(Classes):
     def mean(self, out):
         number = self.backend.xp.arange(self.classes).reshape(-1, 1).astype(out.dtype)
         return (self.probabilities(out) * number).sum(axis=1)
-
-    def mode(self, out):
-        """The likeliest class, (R, D)."""
-        return out.reshape(-1, self.classes, self.features).argmax(axis=1).astype(out.dtype)
 
     def draw(self, out, noise):
         rho = self.probabilities(out)

@@ -63,16 +63,30 @@ class LogNormal(Gaussian):
         return self.backend.xp.exp(super().draw(out, noise))
 
 
-# kind → its likelihood, how its columns enter the encoder (`inputs.py`), whether E[x|z] is its mean, or the likeliest
-# class stands for it, and the scale that suits it: "standard", "magnitude" (x/e^{mean ln x}) or none.
-KINDS: dict[str, tuple[type[Likelihood], str, bool, str]] = {
-    "real": (Gaussian, "same", True, "standard"),
-    "positive": (LogNormal, "log", True, "magnitude"),
-    "count": (NegativeBinomial, "log1p", True, ""),
-    "poisson": (Poisson, "log1p", True, ""),
-    "binary": (Bernoulli, "same", False, ""),
-    "categorical": (Categorical, "one-hot", False, ""),
-    "ordinal": (Ordinal, "centred", False, ""),
+class Binary(Bernoulli):
+    """Bernoulli, of 0 and 1 alone; the likelier of the two stands for a value."""
+
+    def check(self, X: Any) -> None:
+        """0 and 1."""
+        for block in blocks(X):
+            if not bool(self.backend.to_host(((block == 0) | (block == 1)).all())):
+                low, high = self.range(X)
+                raise UsageError(f"'binary' explains 0 and 1, and these range from {low:g} to {high:g}")
+
+    def filling(self, summary):
+        return summary >= 0.5
+
+
+# kind → its likelihood, how its columns enter the encoder (`inputs.py`), and the scale that suits them: "standard",
+# "magnitude" (x/e^{mean ln x}) or none.
+KINDS: dict[str, tuple[type[Likelihood], str, str]] = {
+    "real": (Gaussian, "same", "standard"),
+    "positive": (LogNormal, "log", "magnitude"),
+    "count": (NegativeBinomial, "log1p", ""),
+    "poisson": (Poisson, "log1p", ""),
+    "binary": (Binary, "same", ""),
+    "categorical": (Categorical, "one-hot", ""),
+    "ordinal": (Ordinal, "centred", ""),
 }
 
 
@@ -159,7 +173,7 @@ class Mixed(Likelihood):
         self.parts: list[Part] = []
         neutral, scales, start = np.zeros(features), [""] * features, 0
         for kind, parameter, columns in parse(spec, features):
-            cls, _, _, scale = KINDS[kind]
+            cls, _, scale = KINDS[kind]
             likelihood = cls(backend, len(columns), *([parameter] if parameter else []))
             run = columns == tuple(range(columns[0], columns[0] + len(columns)))
             place = slice(columns[0], columns[-1] + 1) if run else backend.asarray(np.array(columns))
@@ -223,25 +237,30 @@ class Mixed(Likelihood):
 
     def mean(self, out):
         """E[x|z] of numbers, the likeliest class of the others."""
-        return self._each(out, lambda part, own: _centre(part, own))
+        return self.filling(self.summary(out)).astype(out.dtype)
+
+    def summary(self, out):
+        xp = self.backend.xp
+        each = [part.likelihood.summary(xp.ascontiguousarray(out[:, part.out])) for part in self.parts]
+        return xp.concatenate(each, axis=1)
+
+    def filling(self, summary):
+        x, start = self.backend.xp.empty((summary.shape[0], self.features), summary.dtype), 0
+        for part in self.parts:
+            stop = start + getattr(part.likelihood, "classes", 1) * len(part.columns)
+            x[:, part.place] = part.likelihood.filling(summary[:, start:stop])
+            start = stop
+        return x
 
     def draw(self, out, noise):
         special, xp = self.backend.special, self.backend.xp
-
-        def drawn(part: Part, own: Array) -> Array:
+        x = xp.empty((out.shape[0], self.features), out.dtype)
+        for part in self.parts:
+            own = xp.ascontiguousarray(out[:, part.out])
             u = xp.ascontiguousarray(noise[:, part.place])
             if part.likelihood.noise == "normal":
                 u = special.ndtri(xp.clip(u, 2.0**-25, 1 - 2.0**-25)).astype(own.dtype)  # uniforms have 24 bits
-            return part.likelihood.draw(own, u)
-
-        return self._each(out, drawn)
-
-    def _each(self, out: Array, function: Any) -> Array:
-        """(R, D) of function(part, its outputs)."""
-        xp = self.backend.xp
-        x = xp.empty((out.shape[0], self.features), out.dtype)
-        for part in self.parts:
-            x[:, part.place] = function(part, xp.ascontiguousarray(out[:, part.out]))
+            x[:, part.place] = part.likelihood.draw(own, u)
         return x
 
 
@@ -249,9 +268,3 @@ def _of(part: Part, tensors: Any) -> dict[str, Array]:
     """What belongs to a part, by the part's own names."""
     head = part.key + "."
     return {name[len(head) :]: tensor for name, tensor in tensors.items() if name.startswith(head)}
-
-
-def _centre(part: Part, own: Array) -> Array:
-    if KINDS[part.key.partition(":")[0]][2]:
-        return part.likelihood.mean(own)
-    return part.likelihood.mode(own)  # type: ignore[attr-defined]

@@ -59,10 +59,6 @@ class Ordinal(Classes):
         number = self.backend.xp.arange(self.classes).reshape(-1, 1)
         return (self.probabilities(out) * number).sum(axis=1).astype(out.dtype)
 
-    def mode(self, out):
-        """The likeliest class, (R, D)."""
-        return self.probabilities(out).argmax(axis=1).astype(out.dtype)
-
     def draw(self, out, noise):
         rho = self.probabilities(out)
         below, x = rho[:, 0], self.backend.xp.zeros(noise.shape, out.dtype)

@@ -62,10 +62,6 @@ class Bernoulli(_Unit):
     def mean(self, out):
         return self.backend.special.expit(out)  # ρ (eq. 17)
 
-    def mode(self, out):
-        """The likelier of 0 and 1, (R, D)."""
-        return (out >= 0).astype(out.dtype)
-
     def draw(self, out, noise):
         return (noise < self.mean(out)).astype(out.dtype)
 
