@@ -112,7 +112,8 @@ def train(
         str,
         typer.Option(
             metavar="M",
-            help="none, minmax or standard, fitted on the training rows; auto: standard for real numbers, else none.",
+            help="none, minmax, standard or maxabs, fitted on the training rows; auto: standard for real numbers, "
+            "else none.",
             rich_help_panel="Data",
         ),
     ] = "auto",
@@ -204,13 +205,25 @@ def train(
     ] = False,
     shards: Annotated[
         int | None,
-        typer.Option(metavar="S", help="Parts of each batch; default: the ranks of mpiexec. S gives the run its bits."),
+        typer.Option(
+            metavar="S",
+            help="Parts of each batch; default: the ranks of mpiexec. S gives the run its bits.",
+            rich_help_panel="Ranks",
+        ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(metavar="T", help="Threads of a rank; default: its part of the processors.")
+        int | None,
+        typer.Option(
+            metavar="T", help="Threads of a rank; default: its part of the processors.", rich_help_panel="Ranks"
+        ),
     ] = None,
     order: Annotated[
-        str, typer.Option(metavar="O", help="rows, or blocks: each shard shuffles its own block of a huge file.")
+        str,
+        typer.Option(
+            metavar="O",
+            help="rows, or blocks: each shard shuffles its own block of a huge file.",
+            rich_help_panel="Ranks",
+        ),
     ] = "rows",
     plugin: Plugin = None,
 ) -> None:
