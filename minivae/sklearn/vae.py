@@ -17,7 +17,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
 
     latent_dim, hidden, activation, objective, samples, backend, dtype   as in `minivae.VAE`; dtype: float64
     likelihood   "auto": bernoulli where every value is 0 or 1, else gaussian; or a name that `minivae.VAE` takes
-    scale        "auto": standard where the likelihood explains real numbers, else none; or none, minmax, standard, maxabs
+    scale        "auto": standard where the likelihood explains real numbers, else none; none, minmax, standard, maxabs
     binarize     "auto": none for a table; or none, threshold, static, dynamic
     beta, free_bits, epochs, batch_size, schedule, clip, patience   as in `minivae.VAE.fit`
     optimizer    adam, adamw, sgd, nesterov, rmsprop, adagrad, with `lr` and `weight_decay`; or an optimizer, copied
