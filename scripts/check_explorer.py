@@ -3,7 +3,7 @@
     python scripts/check_explorer.py PAGE.html [--shot FILE.png] [--width 1280] [--dark]
 
 It drags over the plane and counts the frames that were drawn, and asks axe-core (pip install axe-playwright-python),
-where that is installed. Exit status: 0 all good, 1 something was found, 77 there is no Chromium or playwright.
+where that is installed, of the light colours and of the dark ones. Exit status: 0 all good, 1 something was found, 77 there is no Chromium or playwright.
 """
 
 from __future__ import annotations
@@ -77,9 +77,12 @@ def main() -> int:
         if options.shot:
             page.screenshot(path=options.shot, full_page=True)
         print(f"one decoding {milliseconds(page):.2f} ms; a drag {drag(page):.0f} frames a second")
-        serious = violations(page)
-        print("axe-core: not installed" if serious is None else f"axe-core: {len(serious)} serious findings")
-        complaints += serious or []
+        for colours in ("light", "dark"):
+            page.emulate_media(color_scheme=colours)
+            serious = violations(page)
+            said = "not installed" if serious is None else f"{len(serious)} serious findings"
+            print(f"axe-core, {colours}: {said}")
+            complaints += serious or []
         for complaint in complaints:
             print(complaint)
     return 1 if complaints else 0

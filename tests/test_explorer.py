@@ -251,7 +251,9 @@ def test_axe_finds_nothing_serious(kind, width, opened):
         else (model("gaussian"), rows_for("gaussian", 40, np.random.default_rng(0)))
     )
     page = opened(explorer.page(vae, X, np.arange(len(X)) % 3, shape=(4, 5) if kind == "pictures" else None), width)
-    assert check_explorer.violations(page) == []
+    for colours in ("light", "dark"):
+        page.emulate_media(color_scheme=colours)
+        assert check_explorer.violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
