@@ -228,12 +228,15 @@ function drawDots() {
   pen.stroke();
   const radius = N > 800 ? 2.6 : 3.6;
   pen.globalAlpha = 0.78;
+  pen.strokeStyle = style("--soft");  // an edge, for the dark colours on a dark ground and the light ones on a light one
+  pen.lineWidth = 0.8;
   for (let row = 0; row < N; row++) {
     const [x, y] = pixel(at(code(row), row));
     pen.fillStyle = colourOf(row);
     pen.beginPath();
     pen.arc(x, y, radius, 0, 2 * Math.PI);
     pen.fill();
+    pen.stroke();
   }
   pen.globalAlpha = 1;
   pen.lineWidth = 3;
