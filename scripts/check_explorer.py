@@ -3,7 +3,8 @@
     python scripts/check_explorer.py PAGE.html [--shot FILE.png] [--width 1280] [--dark]
 
 It drags over the plane and counts the frames that were drawn, and asks axe-core (pip install axe-playwright-python),
-where that is installed, of the light colours and of the dark ones. Exit status: 0 all good, 1 something was found, 77 there is no Chromium or playwright.
+where that is installed, of the light colours and of the dark ones. Exit status: 0 all good, 1 something was found,
+77 there is no Chromium or playwright.
 """
 
 from __future__ import annotations

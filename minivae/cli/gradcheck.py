@@ -86,11 +86,11 @@ def gradcheck(
         bool, typer.Option("--parity", help="Compare every op on every backend and dtype with the reference, in ulps.")
     ] = False,
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="Draw the error against the step: the U-curve behind the choice of step.")
+        bool, typer.Option("--sweep", help="Each method's least error and its step; with -o the curve of all steps.")
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="With --sweep: write the curve as a picture.", show_default=False),
+        typer.Option("-o", "--output", help="With --sweep: draw the error against the step.", show_default=False),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the -o or --csv file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (docs/gradients.md has the schema).")] = False,
