@@ -264,15 +264,13 @@ def test_evaluating_a_run_whose_file_has_changed_says_so(tmp_path):
     assert "x.npy has changed since r was trained on it" in result.stderr
 
 
-@pytest.mark.parametrize("listener", ["true", "head -1", "cat > /dev/full"])
+@pytest.mark.parametrize("listener", ["| true", "2>&1 | head -1", "> /dev/full 2>&1"])
 def test_a_training_goes_on_when_its_output_is_closed_or_full(listener, tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     arguments = " ".join(["train", str(tmp_path / "x.npy"), "--out", str(tmp_path / "r"), *SMALL])
-    for redirect in ("", "2>&1"):
-        command = f"{sys.executable} -m minivae {arguments} --force {redirect} | {listener}"
-        subprocess.run(command, shell=True, cwd=ROOT, timeout=120, capture_output=True)
-        assert len((tmp_path / "r/history.csv").read_text().splitlines()) == 4
-        assert (tmp_path / "r/samples.png").exists()
+    subprocess.run(f"{sys.executable} -m minivae {arguments} {listener}", shell=True, cwd=ROOT, timeout=120)
+    assert len((tmp_path / "r/history.csv").read_text().splitlines()) == 4
+    assert (tmp_path / "r/samples.png").exists()
 
 
 def test_a_run_of_which_only_the_config_is_left_can_be_resumed(tmp_path):

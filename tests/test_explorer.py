@@ -2,12 +2,13 @@
 
 import json
 import re
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import test_cli
 
 import minivae as mv
 from minivae.errors import UsageError
@@ -302,12 +303,7 @@ def test_mistakes_are_one_sentence(X, options, said):
 def test_the_command_writes_the_page(tmp_path, opened):
     X = np.random.default_rng(0).random((60, 4, 5))
     np.savez(tmp_path / "x.npz", X=X, y=np.arange(60) % 2)
-
-    def minivae(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "minivae", *map(str, arguments)], cwd=tmp_path, capture_output=True, text=True
-        )
-
+    minivae = partial(test_cli.minivae, cwd=tmp_path)
     options = ["--hidden", "4", "--latent", "2", "--epochs", "1", "--binarize", "dynamic"]
     assert minivae("train", "x.npz", "--out", "run", *options).returncode == 0
     done = minivae("explore", "run", "-o", "latent.html", "--rows", "5")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_cli import minivae
 
 import minivae as mv
 from minivae import likelihoods
@@ -284,11 +285,6 @@ def run(tmp_path_factory):
     options = ["--hidden", "4", "--latent", "2", "--epochs", "1", "--scale", "standard"]
     assert minivae("train", folder / "x.npy", "--out", folder / "run", *options).returncode == 0
     return folder / "run"
-
-
-def minivae(*arguments):
-    command = [sys.executable, "-m", "minivae", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_the_command_writes_what_the_method_writes(run, tmp_path):

@@ -3,11 +3,12 @@
 import csv
 import json
 import os
-import subprocess
-import sys
+import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
+import test_cli
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,12 +28,18 @@ class Tanh:
 """
 
 
-def gradcheck(*args, cwd=ROOT):
-    """(exit code, standard output, standard error) of `minivae gradcheck …`."""
-    command = [sys.executable, "-m", "minivae", "gradcheck", *map(str, args)]
-    env = {**os.environ, "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=60)
-    return result.returncode, result.stdout, result.stderr
+def gradcheck(*args, cwd=ROOT, run=test_cli.minivae):
+    """(exit code, standard output, standard error) of `minivae gradcheck …`, and of the processes that it starts."""
+    with tempfile.TemporaryFile() as file, mock.patch.dict(os.environ, COLUMNS="120"):
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            result = run("gradcheck", *args, cwd=cwd)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        file.seek(0)
+        return result.returncode, result.stdout, file.read().decode() + result.stderr
 
 
 def tanh(backward="pass", before=""):
@@ -63,7 +70,8 @@ NO_RESULT = {
 def test_anything_but_a_result_is_exit_2_and_one_line(tmp_path, name):
     source, words = NO_RESULT[name]
     (tmp_path / "answer.py").write_text(source)
-    code, out, err = gradcheck(f"{tmp_path / 'answer.py'}:Tanh", "--timeout", 2, "--json")
+    run = test_cli.in_a_process if name == "closed files" else test_cli.minivae
+    code, out, err = gradcheck(f"{tmp_path / 'answer.py'}:Tanh", "--timeout", 2, "--json", run=run)
     assert (code, out) == (2, "") and words in err, err
     assert "Tanh" in err.splitlines()[-1] or "answer.py" in err.splitlines()[-1]
     assert len(err.splitlines()) == 1, err

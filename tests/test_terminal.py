@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_cli
 
 from minivae import console
 from minivae.cli.evaluate import write_rows
@@ -31,6 +32,13 @@ def minivae(*arguments, **environment):
         [sys.executable, "-m", "minivae", *map(str, arguments)],
         cwd=ROOT, capture_output=True, timeout=180, env=os.environ | environment,
     )  # fmt: skip
+
+
+def here(*arguments):
+    """The command in this process, its output as bytes."""
+    done = test_cli.minivae(*arguments)
+    done.stdout, done.stderr = done.stdout.encode(), done.stderr.encode()
+    return done
 
 
 def test_only_printable_characters_are_left_and_those_stay():
@@ -80,13 +88,13 @@ def test_a_training_with_hostile_names_ends_with_its_pictures(hostile_run):
 
 def test_every_command_of_a_hostile_run_keeps_to_its_lines(hostile_run, tmp_path):
     run, path, _ = hostile_run
-    assert printable(path.name) in check_output(minivae("evaluate", run, "--per-row", tmp_path / "x.csv", "-n", 5,
-                                                        "--importance", 2))  # fmt: skip
-    assert json.loads(minivae("evaluate", run, "--json").stdout)["part"] == f"test part of {path.name}"
-    check_output(minivae("evaluate", run, "--json"))
+    assert printable(path.name) in check_output(here("evaluate", run, "--per-row", tmp_path / "x.csv", "-n", 5,
+                                                     "--importance", 2))  # fmt: skip
+    assert json.loads(here("evaluate", run, "--json").stdout)["part"] == f"test part of {path.name}"
+    check_output(here("evaluate", run, "--json"))
     target = tmp_path / f"{HOSTILE.replace('/', '')}.npz"
-    assert printable(target) in check_output(minivae("encode", run, "-o", target))
-    message = check_output(minivae("encode", run, "-o", target), status=2)
+    assert printable(target) in check_output(here("encode", run, "-o", target))
+    message = check_output(here("encode", run, "-o", target), status=2)
     assert message.count("\n") == 1 and printable(target) in message
 
 
@@ -101,7 +109,7 @@ def test_a_hostile_variable_and_a_hostile_config_are_one_line(hostile_run, tmp_p
     for name in ("model.safetensors", "history.csv"):
         (other / name).write_bytes((run / name).read_bytes())
     (other / "config.json").write_text(json.dumps(config | {"data": f"/no/{HOSTILE}"}))
-    message = check_output(minivae("evaluate", other), status=2)
+    message = check_output(here("evaluate", other), status=2)
     assert message.count("\n") == 1 and SAFE in message
 
 
