@@ -22,9 +22,12 @@ def reference(xp, out, values, columns, starts, rows):
     starts     (N + 1,)  int64
     rows       (B,)      int64
     """
-    count = starts[rows + 1] - starts[rows]
-    r = xp.repeat(xp.arange(rows.shape[0]), count)
-    k = xp.arange(r.shape[0]) - xp.repeat(xp.cumsum(count) - count, count) + xp.repeat(starts[rows], count)
+    first, count = starts[rows], starts[rows + 1] - starts[rows]
+    ends = xp.cumsum(count)
+    place = xp.arange(out.size)  # among the batch's non-zeros, of which there are no more
+    r = xp.searchsorted(ends, place, side="right")
+    place, r = place[r < rows.shape[0]], r[r < rows.shape[0]]
+    k = first[r] + place - (ends - count)[r]
     out[...] = 0
     out[r, columns[k]] = values[k]
 

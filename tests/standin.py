@@ -161,7 +161,8 @@ _ARITHMETIC = tuple("add sub mul truediv floordiv mod pow matmul and or xor lshi
 _BINARY = (*_ARITHMETIC, "lt", "le", "gt", "ge", "eq", "ne")
 _METHODS = "sum mean max min argmax all any reshape astype copy ravel transpose fill view clip"
 _FUNCTIONS = """abs add arange ascontiguousarray clip cos dot empty exp expm1 floor full isfinite log log1p maximum
-    minimum matmul negative ones sign sin sqrt stack sum take tanh where zeros zeros_like empty_like concatenate"""
+    minimum matmul negative ones searchsorted sign sin sqrt stack
+    sum take tanh where zeros zeros_like empty_like concatenate cumsum"""
 for _name in [*_BINARY, *(f"r{name}" for name in _ARITHMETIC)]:
     _dunder = f"__{_name}__"
     if hasattr(np.ndarray, _dunder):
