@@ -64,8 +64,8 @@ verify: $(VENV)/.test
 	$(BIN)/minivae verify
 
 # One installation of all that .ci/run needs.
-everything: $(VENV)/.test,lint,bench,docs,notebooks,package
-	@touch $(foreach extra,test lint bench docs notebooks package,$(VENV)/.$(extra))
+everything: $(VENV)/.test,mpi,lint,bench,docs,notebooks,package
+	@touch $(foreach extra,test mpi lint bench docs notebooks package,$(VENV)/.$(extra))
 
 asan: $(VENV)/.test
 	$(BIN)/python tests/asan.py

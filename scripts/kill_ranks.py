@@ -1,0 +1,103 @@
+"""Kill a random rank at a random time, resume, and so on: does the training end with the bytes of a quiet one?
+
+    python scripts/kill_ranks.py [--kills 30] [--ranks 4] [--seed 0]
+
+1,000 steps (100 epochs) by `minivae train` under mpiexec, saved after every step. A rank is killed at any moment from
+the start of its process on: while it imports, loads, trains, writes or draws. Runs that end before enough kills have
+come are compared as well, and a new one begins. The quiet run is one process with as many shards. Status 1 if bytes
+differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from mpi import runtime
+
+OPTIONS = ["--epochs", "100", "--batch-size", "64", "--latent", "3", "--hidden", "16", "--validation", "0.2"]
+OPTIONS += ["--likelihood", "bernoulli", "--scale", "none", "--binarize", "dynamic", "--threads", "1"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--ranks", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    chance, P = random.Random(given.seed), given.ranks
+    os.environ["MINIVAE_SAVE_SECONDS"], os.environ["MINIVAE_THREADS"] = "0", "1"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "rows.npy", np.random.default_rng(0).random((1000, 12)).astype(np.float32))
+        quiet = folder / "quiet"
+        command = [sys.executable, *train(folder, quiet, "--shards", str(P))]
+        subprocess.run(command, check=True, env=runtime().environment(), capture_output=True)
+        kills, runs, equal, where = 0, 0, 0, []
+        while kills < given.kills:
+            run, runs = folder / f"run{runs}", runs + 1
+            life = 10.0
+            while True:
+                line = train(folder, run, "--resume") if (run / "model.safetensors").exists() else train(folder, run)
+                if not (run / "model.safetensors").exists() and run.exists():
+                    line.append("--force")  # it was killed before it had written a checkpoint
+                start = time.monotonic()
+                end = start + chance.uniform(0.05, life) if kills < given.kills else float("inf")
+                with runtime().started(P, *line) as ranks:
+                    while ranks.process.poll() is None and time.monotonic() < end:
+                        time.sleep(0.005)
+                    if ranks.process.poll() is None and (alive := list(rank_processes(ranks))):
+                        os.kill(chance.choice(alive), signal.SIGKILL)
+                        kills += 1
+                        where.append(steps(run))
+                        if ranks.wait(60).returncode == 0:
+                            sys.exit("a rank was killed, and mpiexec says that all went well")
+                        continue
+                    ended = ranks.wait(600)
+                    if ended.returncode:
+                        sys.exit(f"ranks that were not killed ended with {ended.returncode}:\n{ended.stderr}")
+                    life = time.monotonic() - start if not where else life
+                    break
+            same = (run / "model.safetensors").read_bytes() == (quiet / "model.safetensors").read_bytes()
+            same = same and history(run) == history(quiet)
+            equal += same
+            print(f"run {runs}: {kills} kills so far, {'the bytes of' if same else 'OTHER BYTES than'} the quiet run",
+                  flush=True)  # fmt: skip
+        print(
+            f"{kills} kills of {P} ranks, after epochs {where}; {equal} of {runs} runs end with the quiet run's bytes"
+        )
+        sys.exit(equal < runs)
+
+
+def train(folder: Path, run: Path, *more: str) -> list[str]:
+    return ["-m", "minivae", "train", str(folder / "rows.npy"), "--out", str(run), *OPTIONS, *more]
+
+
+def rank_processes(ranks: object) -> list[int]:
+    """The processes of the ranks that run now."""
+    return [process for process, variables in ranks.left().items() if b"PMI_RANK" in variables]  # type: ignore[attr-defined]
+
+
+def steps(run: Path) -> int:
+    """How many epochs the history holds."""
+    return max(0, len(history(run)) - 1)
+
+
+def history(run: Path) -> list[str]:
+    """The lines of the history without their last two columns, which are times."""
+    path = run / "history.csv"
+    return [line.rsplit(",", 2)[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+if __name__ == "__main__":
+    main()
