@@ -3,87 +3,147 @@
     X M    out_i ← Σ_k x_ik M_k     over the non-zeros of row i, in the order of their columns
     Xᵀ M   out_k ← Σ_i x_ik M_i     over the non-zeros of column k, in the order of their rows
 
-Eight non-zeros at a time: one load and one store of `out` for eight rows of M. Nothing is reassociated or contracted:
-an element of `out` is the sum, by plain multiplications and additions in that order, whatever the number of threads.
-Xᵀ M takes the batch in blocks of BLOCK_ROWS rows, whose part of M stays in the cache.
+A strip of 16 to 128 columns of an output's row stays in registers while rows of M are added to it. Nothing is
+reassociated or contracted: an element of `out` is the sum, by plain multiplications and additions in that order,
+whatever the strip and the number of threads. Xᵀ M takes the batch in blocks of BLOCK_ROWS rows, whose strip of M stays
+in the cache.
 
 Shapes: X (B, D); M, out (·, H), C-contiguous. X by rows: values (n,), columns (n,) int32, starts (B + 1,) int64. X by
 columns, `transpose`: in each block, values (n,), rows (n,) int32, starts (blocks, D + 1) int64. `values` is None where
 all are 1. dtype: float32 or float64, all the same.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import binding, ir
+from numba import njit, types
 
 from ._cache import CACHE
-from ._math import like
+from ._math import intrinsic, like
 from ._threads import _OPTIONS, run, share
 
-BLOCK_ROWS = 256
+BLOCK_ROWS = 512
 GRAIN = 1 << 17  # additions worth a share
+NARROWEST = 64  # bytes of a strip: 16 floats
 
-_EXACT: dict[str, Any] = {**_OPTIONS, "fastmath": False}
-_exact = njit(**_EXACT, cache=CACHE)
-_inline = njit(**_EXACT)
+_exact = njit(**{**_OPTIONS, "fastmath": False}, cache=CACHE)
 
 
-@_inline
-def _add_rows(out, values, at, M, first, last):
-    """out (H,) += Σ_k values_k M[at_k], k = first … last − 1, in this order."""
-    H = out.shape[0]
-    k = first
-    while k + 8 <= last:
-        a, b, c, d = M[at[k]], M[at[k + 1]], M[at[k + 2]], M[at[k + 3]]
-        e, f, g, h = M[at[k + 4]], M[at[k + 5]], M[at[k + 6]], M[at[k + 7]]
-        if values is None:
-            for j in range(H):
-                out[j] = (((((((out[j] + a[j]) + b[j]) + c[j]) + d[j]) + e[j]) + f[j]) + g[j]) + h[j]
-        else:
-            u, v, w, x = values[k], values[k + 1], values[k + 2], values[k + 3]
-            p, q, r, s = values[k + 4], values[k + 5], values[k + 6], values[k + 7]
-            for j in range(H):
-                y = (((out[j] + u * a[j]) + v * b[j]) + w * c[j]) + x * d[j]
-                out[j] = (((y + p * e[j]) + q * f[j]) + r * g[j]) + s * h[j]
-        k += 8
-    while k + 2 <= last:
-        a, b = M[at[k]], M[at[k + 1]]
-        if values is None:
-            for j in range(H):
-                out[j] = (out[j] + a[j]) + b[j]
-        else:
-            u, v = values[k], values[k + 1]
-            for j in range(H):
-                out[j] = (out[j] + u * a[j]) + v * b[j]
-        k += 2
-    if k < last:
-        a = M[at[k]]
-        if values is None:
-            for j in range(H):
-                out[j] += a[j]
-        else:
-            u = values[k]
-            for j in range(H):
-                out[j] += u * a[j]
+def _summing(width, weighted):
+    """The intrinsic out ← [out +] Σ_k value_k M[at_k] for a strip of `width` bytes, held in registers.
+
+    Its arguments: a number of the dtype; the addresses of the strip in `out`, in M's first row, of `at` and `values`;
+    M's bytes a row; the first k and the one behind the last; whether what `out` holds is left out of the sum.
+    """
+
+    def call(context, real, out, M, at, values, step, first, last, afresh):
+        size = real.bitwidth // 8
+        lanes, word, index = width // size, ir.IntType(64), ir.IntType(32)
+
+        def generate(context, builder, signature, arguments):
+            _, out, M, at, values, step, first, last, afresh = arguments
+            scalar = context.get_value_type(real)
+            strip = ir.VectorType(scalar, lanes)
+
+            def load(kind, base, offset):
+                found = builder.load(builder.inttoptr(builder.add(base, offset), kind.as_pointer()))
+                found.align = min(size, 4)
+                return found
+
+            def times(x, bytes_):
+                return builder.mul(x, ir.Constant(word, bytes_))
+
+            zero = ir.Constant(word, 0)
+            begin = builder.select(afresh, ir.Constant(strip, [0.0] * lanes), load(strip, out, zero))
+            entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
+            builder.cbranch(builder.icmp_signed("<", first, last), loop, done)
+            builder.position_at_end(loop)
+            k, total = builder.phi(word), builder.phi(strip)
+            row = builder.sext(load(index, at, times(k, 4)), word)
+            term = load(strip, M, builder.mul(row, step))
+            if weighted:
+                undefined = ir.Constant(strip, ir.Undefined)
+                value = builder.insert_element(undefined, load(scalar, values, times(k, size)), ir.Constant(index, 0))
+                everywhere = ir.Constant(ir.VectorType(index, lanes), [0] * lanes)
+                term = builder.fmul(builder.shuffle_vector(value, undefined, everywhere), term)
+            more, after = builder.fadd(total, term), builder.add(k, ir.Constant(word, 1))
+            for phi, start, following in ((k, first, after), (total, begin, more)):
+                phi.add_incoming(start, entry)
+                phi.add_incoming(following, loop)
+            builder.cbranch(builder.icmp_signed("<", after, last), loop, done)
+            builder.position_at_end(done)
+            result = builder.phi(strip)
+            result.add_incoming(begin, entry)
+            result.add_incoming(more, loop)
+            builder.store(result, builder.inttoptr(out, strip.as_pointer()), align=size)
+            return context.get_dummy_value()
+
+        return types.void(real, *[types.int64] * 7, types.boolean), generate
+
+    return intrinsic(call)
+
+
+_sum_64, _sum_128, _sum_256, _sum_512 = (_summing(width, False) for width in (64, 128, 256, 512))
+_weigh_64, _weigh_128, _weigh_256, _weigh_512 = (_summing(width, True) for width in (64, 128, 256, 512))
+
+
+@njit(inline="always")
+def _strip(width, zero, out, M, at, values, step, first, last, afresh):
+    """One strip of one row of `out`, by addresses; values 0: all are 1."""
+    if width == 512:
+        _sum_512(zero, out, M, at, values, step, first, last, afresh)
+    elif width == 256:
+        _sum_256(zero, out, M, at, values, step, first, last, afresh)
+    elif width == 128:
+        _sum_128(zero, out, M, at, values, step, first, last, afresh)
+    else:
+        _sum_64(zero, out, M, at, values, step, first, last, afresh)
+
+
+@njit(inline="always")
+def _weighted_strip(width, zero, out, M, at, values, step, first, last, afresh):
+    """The same with values."""
+    if width == 512:
+        _weigh_512(zero, out, M, at, values, step, first, last, afresh)
+    elif width == 256:
+        _weigh_256(zero, out, M, at, values, step, first, last, afresh)
+    elif width == 128:
+        _weigh_128(zero, out, M, at, values, step, first, last, afresh)
+    else:
+        _weigh_64(zero, out, M, at, values, step, first, last, afresh)
 
 
 @_exact
-def _times(out, values, columns, starts, M, t, shares):
-    start, stop = share(t, shares, out.shape[0], 1)
-    for i in range(start, stop):
-        out[i, :] = like(M, 0.0)
-        _add_rows(out[i], values, columns, M, starts[i], starts[i + 1])
+def _gathered(out, values, at, starts, M, width, t, shares):
+    """out_i ← Σ_k value_k M[at_k], k from starts[b, i] to starts[b, i + 1] − 1, for b = 0, then 1 …
 
-
-@_exact
-def _transposed_times(out, values, rows, starts, M, t, shares):
+    width   of a strip in bytes; 0 where the rows are narrower than one. The last strip lies over the one before it
+            where H is no multiple: it is computed anew, to the same bits
+    """
     start, stop = share(t, shares, out.shape[0], 1)
-    for block in range(starts.shape[0]):
-        for d in range(start, stop):
-            if block == 0:
-                out[d, :] = like(M, 0.0)
-            _add_rows(out[d], values, rows, M, starts[block, d], starts[block, d + 1])
+    H, size, zero = out.shape[1], out.itemsize, like(M, 0.0)
+    step = H * size
+    strips = (step + width - 1) // width if width > 0 else 0
+    indices = at.ctypes.data
+    for strip in range(strips):
+        offset = min(strip * width, step - width)
+        for b in range(starts.shape[0]):
+            for i in range(start, stop):
+                to, source = out.ctypes.data + i * step + offset, M.ctypes.data + offset
+                first, last = starts[b, i], starts[b, i + 1]
+                if values is None:
+                    _strip(width, zero, to, source, indices, 0, step, first, last, b == 0)
+                else:
+                    _weighted_strip(width, zero, to, source, indices, values.ctypes.data, step, first, last, b == 0)
+    for b in range(starts.shape[0] if width == 0 else 0):
+        for i in range(start, stop):
+            if b == 0:
+                out[i, :] = zero
+            for k in range(starts[b, i], starts[b, i + 1]):
+                for j in range(H):
+                    out[i, j] += M[at[k], j] if values is None else values[k] * M[at[k], j]
 
 
 @_exact
@@ -174,7 +234,7 @@ def gather(values, columns, starts, data, indices, pointers, rows):
 
 def times(out, values, columns, starts, M):
     """out ← X M."""
-    run(_times, columns.size * M.shape[1], out, values, columns, starts, M, grain=GRAIN)
+    _gather_rows(out, values, columns, starts.reshape(1, -1), M)
 
 
 def transpose(to_values, to_rows, to_starts, values, columns, starts):
@@ -184,4 +244,18 @@ def transpose(to_values, to_rows, to_starts, values, columns, starts):
 
 def transposed_times(out, values, rows, starts, M):
     """out ← Xᵀ M, of the transpose."""
-    run(_transposed_times, rows.size * M.shape[1] + out.size, out, values, rows, starts, M, grain=GRAIN)
+    _gather_rows(out, values, rows, starts, M)
+
+
+@cache
+def _widest():
+    """The widest strip in bytes that this processor's vector registers hold with room to spare."""
+    return 512 if binding.get_host_cpu_features().get("avx512vl") else 256
+
+
+def _gather_rows(out, values, at, starts, M):
+    width, row = _widest(), out.shape[1] * out.itemsize
+    while width > row:
+        width //= 2
+    width = width if width >= NARROWEST else 0
+    run(_gathered, at.size * M.shape[1] + out.size, out, values, at, starts, M, width, grain=GRAIN)

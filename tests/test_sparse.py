@@ -25,7 +25,13 @@ from minivae.training.loop import Training
 from minivae.training.options import Options
 
 DTYPES = ("float32", "float64")
-SHAPES = [(1, 1, 1), (3, 7, 5), (40, 33, 16), (600, 21, 9)]  # B, D, H: the last one in three blocks of rows
+SHAPES = [
+    (1, 1, 1),
+    (3, 7, 5),
+    (40, 33, 16),
+    (9, 31, 70),
+    (530, 12, 150),
+]  # B, D, H: the last one in two blocks of rows
 
 
 def matrix(B, D, dtype="float64", seed=0):
