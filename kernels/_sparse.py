@@ -8,13 +8,12 @@ reassociated or contracted: an element of `out` is the sum, by plain multiplicat
 whatever the strip and the number of threads. Xᵀ M takes the batch in blocks of BLOCK_ROWS rows, whose strip of M stays
 in the cache.
 
-Shapes: X (B, D); M, out (·, H), C-contiguous. X by rows: values (n,), columns (n,) int32, starts (B + 1,) int64. X by
-columns, `transpose`: in each block, values (n,), rows (n,) int32, starts (blocks, D + 1) int64. `values` is None where
-all are 1. dtype: float32 or float64, all the same.
+Shapes: X (B, D); M, out (·, H), C-contiguous. X by rows: values, columns (·,), int32, ascending in a row, and bounds
+(2, 1, B) int64: row i has the places bounds[0, 0, i] … bounds[1, 0, i] − 1. X by columns, `transpose`: values, rows
+(n,) and bounds (2, blocks, D), in each block. `values` is None where all are 1. dtype: float32 or float64, all the same.
 """
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir
@@ -116,8 +115,8 @@ def _weighted_strip(width, zero, out, M, at, values, step, first, last, afresh):
 
 
 @_exact
-def _gathered(out, values, at, starts, M, width, t, shares):
-    """out_i ← Σ_k value_k M[at_k], k from starts[b, i] to starts[b, i + 1] − 1, for b = 0, then 1 …
+def _gathered(out, values, at, bounds, M, width, t, shares):
+    """out_i ← Σ_k value_k M[at_k], k from bounds[0, b, i] to bounds[1, b, i] − 1, for b = 0, then 1 …
 
     width   of a strip in bytes; 0 where the rows are narrower than one. The last strip lies over the one before it
             where H is no multiple: it is computed anew, to the same bits
@@ -129,133 +128,92 @@ def _gathered(out, values, at, starts, M, width, t, shares):
     indices = at.ctypes.data
     for strip in range(strips):
         offset = min(strip * width, step - width)
-        for b in range(starts.shape[0]):
+        for b in range(bounds.shape[1]):
             for i in range(start, stop):
                 to, source = out.ctypes.data + i * step + offset, M.ctypes.data + offset
-                first, last = starts[b, i], starts[b, i + 1]
+                first, last = bounds[0, b, i], bounds[1, b, i]
                 if values is None:
                     _strip(width, zero, to, source, indices, 0, step, first, last, b == 0)
                 else:
                     _weighted_strip(width, zero, to, source, indices, values.ctypes.data, step, first, last, b == 0)
-    for b in range(starts.shape[0] if width == 0 else 0):
+    for b in range(bounds.shape[1] if width == 0 else 0):
         for i in range(start, stop):
             if b == 0:
                 out[i, :] = zero
-            for k in range(starts[b, i], starts[b, i + 1]):
+            for k in range(bounds[0, b, i], bounds[1, b, i]):
                 for j in range(H):
                     out[i, j] += M[at[k], j] if values is None else values[k] * M[at[k], j]
 
 
 @_exact
-def _transpose(to_values, to_rows, to_starts, values, columns, starts, t, shares):
+def _transpose(to_values, to_rows, to_bounds, values, columns, bounds, places, t, shares):
     """A counting sort of each block: how many a column has, where it begins, then each to its place."""
-    first, last = share(t, shares, to_starts.shape[0], 1)
-    D = to_starts.shape[1] - 1
-    B = starts.shape[0] - 1
+    first, last = share(t, shares, to_bounds.shape[1], 1)
     for block in range(first, last):
-        own = to_starts[block]
-        begin, end = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
-        own[:] = 0
-        for k in range(starts[begin], starts[end]):
-            own[columns[k] + 1] += 1
-        total = starts[begin]
-        for d in range(1, D + 1):  # own[d]: where column d − 1 begins; after the sort where it ends
-            count = own[d]
-            own[d] = total
-            total += count
-        own[0] = starts[begin]
+        begins, ends = to_bounds[0, block], to_bounds[1, block]
+        begin, end = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, bounds.shape[2])
+        ends[:] = 0
         for i in range(begin, end):
-            for k in range(starts[i], starts[i + 1]):
-                place = own[columns[k] + 1]
-                own[columns[k] + 1] = place + 1
+            for k in range(bounds[0, 0, i], bounds[1, 0, i]):
+                ends[columns[k]] += 1
+        place = places[block]
+        for d in range(len(ends)):
+            begins[d] = place
+            place += ends[d]
+            ends[d] = begins[d]
+        for i in range(begin, end):
+            for k in range(bounds[0, 0, i], bounds[1, 0, i]):
+                place = ends[columns[k]]
+                ends[columns[k]] = place + 1
                 to_rows[place] = i
                 if values is not None:
                     to_values[place] = values[k]
 
 
 @_exact
-def _count(starts, X, t, shares):
-    """starts[i + 1] ← the number of non-zeros in row i."""
+def _list(values, columns, bounds, X, t, shares):
     start, stop = share(t, shares, X.shape[0], 1)
+    D = X.shape[1]
     for i in range(start, stop):
-        count = 0
-        for j in range(X.shape[1]):
-            count += X[i, j] != like(X, 0.0)
-        starts[i + 1] = count
-
-
-@_exact
-def _fill(values, columns, starts, X, t, shares):
-    start, stop = share(t, shares, X.shape[0], 1)
-    for i in range(start, stop):
-        k = starts[i]
-        last = starts[i + 1]
-        for j in range(X.shape[1]):
-            if k == last:
-                break
-            columns[k] = j
+        own = columns[i * D : (i + 1) * D]
+        k = np.uint64(0)  # no sign: Numba would look at it for each element
+        for j in range(D):  # without a branch: a zero is written over by the next
+            x = X[i, j]
+            own[k] = j
             if values is not None:
-                values[k] = X[i, j]
-            k += X[i, j] != like(X, 0.0)
-
-
-@_exact
-def _gather(values, columns, starts, data, indices, pointers, rows, t, shares):
-    first, last = share(t, shares, len(rows), 1)
-    for r in range(first, last):
-        to, start = starts[r], pointers[rows[r]]
-        for k in range(pointers[rows[r] + 1] - start):
-            columns[to + k] = indices[start + k]
-            if data is not None:
-                values[to + k] = data[start + k]
+                values[np.uint64(i * D) + k] = x
+            k += np.uint64(x != like(X, 0.0))
+        bounds[0, 0, i] = i * D
+        bounds[1, 0, i] = i * D + k
 
 
 def blocks(B, D):
-    """The shape of `starts` of the transpose of a batch (B, D)."""
-    return -(-B // BLOCK_ROWS), D + 1
+    """The shape of the bounds of the transpose of a batch (B, D)."""
+    return 2, -(-B // BLOCK_ROWS), D
 
 
-def count(starts, X):
-    """starts (B + 1,) ← where the non-zeros of each row of a dense X (B, D) begin, and where the last one's end."""
-    starts[0] = 0
-    run(_count, X.size, starts, X)
-    np.cumsum(starts, out=starts)
+def fill(values, columns, bounds, X):
+    """values (None: all are 1) and columns (B·D,), bounds ← the non-zeros of a dense X (B, D), D places to a row."""
+    run(_list, X.size, values, columns, bounds, X)
 
 
-def fill(values, columns, starts, X):
-    """values (None: all are 1) and columns ← the non-zeros of a dense X (B, D), whose `count` is starts."""
-    run(_fill, X.size, values, columns, starts, X)
+def transpose(to_values, to_rows, to_bounds, values, columns, bounds, counts):
+    """X by rows → by columns, block by block; counts (B,): how many non-zeros each row has."""
+    ends = np.cumsum(np.add.reduceat(counts, np.arange(0, len(counts), BLOCK_ROWS)))
+    places = np.concatenate((np.zeros(1, np.int64), ends))
+    run(_transpose, to_rows.size, to_values, to_rows, to_bounds, values, columns, bounds, places)
 
 
-def gather(values, columns, starts, data, indices, pointers, rows):
-    """values, columns ← those of some rows of a larger matrix; starts (B + 1,) say where each begins."""
-    run(_gather, columns.size, values, columns, starts, data, indices, pointers, rows)
-
-
-def times(out, values, columns, starts, M):
-    """out ← X M."""
-    _gather_rows(out, values, columns, starts.reshape(1, -1), M)
-
-
-def transpose(to_values, to_rows, to_starts, values, columns, starts):
-    """X by rows → by columns, block by block."""
-    run(_transpose, columns.size, to_values, to_rows, to_starts, values, columns, starts)
-
-
-def transposed_times(out, values, rows, starts, M):
-    """out ← Xᵀ M, of the transpose."""
-    _gather_rows(out, values, rows, starts, M)
+def times(out, values, at, bounds, M):
+    """out ← X M by the rows of X, or Xᵀ M by its columns."""
+    width, row = _widest(), out.shape[1] * out.itemsize
+    while width > row:
+        width //= 2
+    width = width if width >= NARROWEST else 0
+    run(_gathered, at.size * M.shape[1] + out.size, out, values, at, bounds, M, width, grain=GRAIN)
 
 
 @cache
 def _widest():
     """The widest strip in bytes that this processor's vector registers hold with room to spare."""
     return 512 if binding.get_host_cpu_features().get("avx512vl") else 256
-
-
-def _gather_rows(out, values, at, starts, M):
-    width, row = _widest(), out.shape[1] * out.itemsize
-    while width > row:
-        width //= 2
-    width = width if width >= NARROWEST else 0
-    run(_gathered, at.size * M.shape[1] + out.size, out, values, at, starts, M, width, grain=GRAIN)

@@ -21,40 +21,35 @@ from ..kernels import _sparse
 class Sparse:
     """X (B, D) by its non-zeros, row by row.
 
-    values    (n,), or None where all are 1
-    columns   (n,) int32, ascending in each row
-    starts    (B + 1,) int64: row i has the non-zeros starts_i … starts_{i+1} − 1
+    values    (·,), or None where all are 1
+    columns   (·,) int32, ascending in each row
+    bounds    (2, 1, B) int64: row i has the places bounds[0, 0, i] … bounds[1, 0, i] − 1
     take      gives scratch by name, shape and dtype: `Workspace.take`
     """
 
-    def __init__(self, shape: tuple[int, int], dtype: Any, values: Any, columns: Any, starts: Any, take: Callable):
+    def __init__(self, shape: tuple[int, int], dtype: Any, values: Any, columns: Any, bounds: Any, take: Callable):
         self.shape, self.dtype, self.take = shape, np.dtype(dtype), take
-        self.values, self.columns, self.starts = values, columns, starts
+        self.values, self.columns, self.bounds = values, columns, bounds
+        self.counts = bounds[1, 0] - bounds[0, 0]
+        self.size = int(self.counts.sum())
         self.gemm: Callable[[Any, Any, Any], None] = gemm
 
     @classmethod
-    def of(cls, X: np.ndarray, take: Callable, binary: bool) -> Sparse:
+    def of(cls, X: np.ndarray, take: Callable, binary: bool = False) -> Sparse:
         """The batch of a dense X (B, D); binary: all its values are 0 or 1. What it holds is scratch."""
-        starts = take("sparse.starts", (X.shape[0] + 1,), np.int64)
-        _sparse.count(starts, X)
-        columns = take("sparse.columns", (int(starts[-1]),), np.int32)
-        values = None if binary else take("sparse.values", columns.shape, X.dtype)
-        _sparse.fill(values, columns, starts, X)
-        return cls(X.shape, X.dtype, values, columns, starts, take)
+        columns = take("sparse.columns", (X.size,), np.int32)
+        values = None if binary else take("sparse.values", (X.size,), X.dtype)
+        bounds = take("sparse.bounds", (2, 1, X.shape[0]), np.int64)
+        _sparse.fill(values, columns, bounds, X)
+        return cls(X.shape, X.dtype, values, columns, bounds, take)
 
     @classmethod
-    def of_rows(
-        cls, shape: tuple[int, int], dtype: Any, stored: tuple[Any, Any, Any], rows: Any, take: Callable
-    ) -> Sparse:
-        """The batch of some rows (B,) of a larger matrix, whose values, columns and starts are `stored`."""
-        data, indices, pointers = stored
-        starts = take("sparse.starts", (len(rows) + 1,), np.int64)
-        starts[0] = 0
-        np.cumsum(pointers[rows + 1] - pointers[rows], out=starts[1:])
-        columns = take("sparse.columns", (int(starts[-1]),), np.int32)
-        values = None if data is None else take("sparse.values", columns.shape, dtype)
-        _sparse.gather(values, columns, starts, data, indices, pointers, rows)
-        return cls(shape, dtype, values, columns, starts, take)
+    def of_rows(cls, shape: tuple[int, int], dtype: Any, stored: Any, rows: np.ndarray, take: Callable) -> Sparse:
+        """The batch of some rows (B,) of a larger matrix; stored: the values, columns and starts of that."""
+        values, columns, starts = stored
+        bounds = take("sparse.bounds", (2, 1, shape[0]), np.int64)
+        bounds[0, 0], bounds[1, 0] = starts[rows], starts[rows + 1]
+        return cls(shape, dtype, values, columns, bounds, take)
 
     @cached_property
     def T(self) -> Columns:
@@ -62,24 +57,19 @@ class Sparse:
         return Columns(self)
 
     @property
-    def size(self) -> int:
-        """The number of its non-zeros."""
-        return self.columns.size
-
-    @property
     def nbytes(self) -> int:
-        """What its arrays hold, in bytes."""
-        return _bytes(self.values, self.columns, self.starts)
+        """What its non-zeros take, in bytes."""
+        return self.size * (4 + (0 if self.values is None else self.dtype.itemsize))
 
     def times(self, out: np.ndarray, M: np.ndarray) -> None:
         """out (B, H) ← X M."""
-        _sparse.times(out, self.values, self.columns, self.starts, M)
+        _sparse.times(out, self.values, self.columns, self.bounds, M)
 
     def toarray(self) -> np.ndarray:
         """The same, dense, in an array of its own."""
         X = np.zeros(self.shape, self.dtype)
-        row = np.repeat(np.arange(self.shape[0]), np.diff(self.starts))
-        X[row, self.columns] = 1 if self.values is None else self.values
+        for row, first, last in zip(X, *self.bounds[:, 0], strict=True):
+            row[self.columns[first:last]] = 1 if self.values is None else self.values[first:last]
         return X
 
 
@@ -87,25 +77,16 @@ class Columns:
     """Xᵀ (D, B) of a `Sparse` batch X: its non-zeros sorted by columns, in scratch."""
 
     def __init__(self, X: Sparse):
-        self.shape, self.dtype, self.size = X.shape[::-1], X.dtype, X.size
+        self.shape, self.dtype, self.size, self.nbytes = X.shape[::-1], X.dtype, X.size, X.nbytes
         take, n = X.take, (X.size,)
-        self.starts = take("sparse.T.starts", _sparse.blocks(*X.shape), np.int64)
+        self.bounds = take("sparse.T.bounds", _sparse.blocks(*X.shape), np.int64)
         self.rows = take("sparse.T.rows", n, np.int32)
         self.values = None if X.values is None else take("sparse.T.values", n, X.dtype)
-        _sparse.transpose(self.values, self.rows, self.starts, X.values, X.columns, X.starts)
-
-    @property
-    def nbytes(self) -> int:
-        """What its arrays hold, in bytes."""
-        return _bytes(self.values, self.rows, self.starts)
+        _sparse.transpose(self.values, self.rows, self.bounds, X.values, X.columns, X.bounds, X.counts)
 
     def times(self, out: np.ndarray, M: np.ndarray) -> None:
         """out (D, H) ← Xᵀ M."""
-        _sparse.transposed_times(out, self.values, self.rows, self.starts, M)
-
-
-def _bytes(*arrays: Any) -> int:
-    return sum(array.nbytes for array in arrays if array is not None)
+        _sparse.times(out, self.values, self.rows, self.bounds, M)
 
 
 def gemm(out: np.ndarray, A: Sparse | Columns, M: np.ndarray) -> None:
