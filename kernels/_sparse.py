@@ -5,12 +5,12 @@
 
 A strip of 16 to 128 columns of an output's row stays in registers while rows of M are added to it. Nothing is
 reassociated or contracted: an element of `out` is the sum, by plain multiplications and additions in that order,
-whatever the strip and the number of threads. Xᵀ M takes the batch in blocks of BLOCK_ROWS rows, whose strip of M stays
-in the cache.
+whatever the strip and the number of threads. X is taken in blocks, of BLOCK_COLUMNS columns for X M and of BLOCK_ROWS
+rows for Xᵀ M, so that the strip of M that belongs to one stays in the cache.
 
 Shapes: X (B, D); M, out (·, H), C-contiguous. X by rows: values, columns (·,), int32, ascending in a row, and bounds
 (2, 1, B) int64: row i has the places bounds[0, 0, i] … bounds[1, 0, i] − 1. X by columns, `transpose`: values, rows
-(n,) and bounds (2, blocks, D), in each block. `values` is None where all are 1. dtype: float32 or float64, all the same.
+(n,) and bounds (2, blocks, D), in each block. `values` is None where all are 1. dtype: float32 or float64, all alike.
 """
 
 from functools import cache
@@ -24,6 +24,7 @@ from ._math import intrinsic, like
 from ._threads import _OPTIONS, run, share
 
 BLOCK_ROWS = 512
+BLOCK_COLUMNS = 256
 GRAIN = 1 << 17  # additions worth a share
 NARROWEST = 64  # bytes of a strip: 16 floats
 
@@ -185,6 +186,27 @@ def _list(values, columns, bounds, X, t, shares):
             k += np.uint64(x != like(X, 0.0))
         bounds[0, 0, i] = i * D
         bounds[1, 0, i] = i * D + k
+
+
+@_exact
+def _split(to_bounds, columns, bounds, t, shares):
+    start, stop = share(t, shares, bounds.shape[2], 1)
+    for i in range(start, stop):
+        k, end = bounds[0, 0, i], bounds[1, 0, i]
+        for block in range(to_bounds.shape[1]):
+            to_bounds[0, block, i] = k
+            k += np.searchsorted(columns[k:end], (block + 1) * BLOCK_COLUMNS)
+            to_bounds[1, block, i] = k
+
+
+def column_blocks(B, D):
+    """The shape of the bounds of a batch (B, D), block by block of BLOCK_COLUMNS columns."""
+    return 2, -(-D // BLOCK_COLUMNS), B
+
+
+def split(to_bounds, columns, bounds):
+    """to_bounds ← the bounds of each row's places (2, 1, B), block by block of columns."""
+    run(_split, columns.size, to_bounds, columns, bounds)
 
 
 def blocks(B, D):

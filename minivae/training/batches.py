@@ -29,7 +29,7 @@ STATIC_PASS = 0  # of the stream 'binarise'; epochs count from 1
 EVALUATION_PASS = 1  # of the stream 'evaluation'; pass 0 is the posterior's ε
 DEVICE_BYTES = 2**31  # larger data stay on the host and go to a device batch by batch
 CHECK_ROWS = 4096
-FEW = 0.25  # with a larger share of non-zeros nothing is gained
+FEW, LEAST_PRODUCT = 0.25, 1 << 16  # with a larger share of non-zeros, or a smaller first layer, nothing is gained
 
 
 class Batches:
@@ -70,6 +70,11 @@ class Batches:
         if hasattr(X, "tocsr"):
             from ..sparse import Rows
 
+            if vae.likelihood.scales:
+                raise UsageError(
+                    f"{name}: likelihood {vae.likelihood.name!r} looks at each column of a table: give an array, such as "
+                    "its .toarray()"
+                )
             self.sparse = Rows(self.backend, X, self.scale)
         elif self.scale is None and type(X) is np.ndarray and X.nbytes <= DEVICE_BYTES:
             self.X = self.backend.asarray(X)  # once, where there is a device
@@ -136,8 +141,7 @@ class Batches:
 
     def _by_nonzeros(self, vae: Model) -> bool:
         """Whether batches have their non-zeros beside them: a rule of these rows' density and the layer's shape."""
-        choice = self.backend.sparse
-        if choice == "no" or (choice == "auto" and self.density > FEW):
+        if self.backend.sparse == "no" or (self.backend.sparse == "auto" and self.density > FEW):
             return False
         from ..sparse import by_nonzeros
 
@@ -159,8 +163,8 @@ class Batches:
 
     def _check(self, vae: Model) -> None:
         """The values themselves: finite, and in the domain of the binarisation and of the likelihood."""
-        low, high, between, binary, ones = math.inf, -math.inf, False, True, 0.0
-        look = self.backend.sparse != "no"
+        low, high, between, expected, total = math.inf, -math.inf, False, 0.0, 0.0
+        look = self.backend.sparse == "yes" or self.sparse is not None or (self.backend.sparse == "auto" and _wide(vae))
         least, most = np.full((2, self.X.shape[1]), np.nan)
         observed = np.full(self.X.shape[1], float(len(self)))  # how many values of each column are not missing
         for start, block in self._blocks() if self.sparse is None else self.sparse.blocks():
@@ -177,11 +181,11 @@ class Batches:
             if self.scale is not None:
                 between = between or bool(((block > 0) & (block < 1)).any())
             if look:
-                binary = binary and bool(((block == 0) | (block == 1)).all())
-                ones += self._expected(block)
+                expected, total = expected + self._expected(block), total + float(block.sum(dtype=np.float64))
         self.range = (low, high)  # of the values, in the model's units
-        self.binary = binary or self.binarize != "none"  # whether batches hold 0 and 1 alone
-        self.density = ones / (len(self) * self.X.shape[1])  # the share of non-zeros that a batch is to have
+        self.density = expected / (len(self) * self.X.shape[1]) if look else 1.0  # the share of non-zeros in a batch
+        # whether batches hold 0 and 1 alone: in [0, 1], non-zeros that add up to their number are all 1
+        self.binary = self.binarize != "none" or (look and low >= 0 and high <= 1 and total == expected)
         self.constant = np.flatnonzero(least == most)  # columns whose width a density would make ever smaller
         self.jacobian = 0.0  # that scaling adds to −ln p(x), a mean over rows
         if self.scale is not None and vae.likelihood.is_density:
@@ -223,3 +227,8 @@ class Batches:
             f" after the scaling {self.scale.kind!r} that was fitted on the training rows: scale the file itself to "
             "[0, 1], or take likelihood 'gaussian'"
         )
+
+
+def _wide(vae: Model) -> bool:
+    """Whether the encoder's first layer is large enough for its product to be worth a look."""
+    return vae.encoder.layers[0].n_in * vae.encoder.layers[0].n_out >= LEAST_PRODUCT
