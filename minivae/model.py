@@ -490,9 +490,9 @@ class Model:
     def whole(self, name: str, X: Any) -> Any:
         """X (N, D), checked, to be taken in blocks: itself, or as CSR where it is scipy.sparse's."""
         if hasattr(X, "tocsr"):
-            from .sparse import canonical
+            from .sparse import whole
 
-            return canonical(name, X, self.features)
+            return whole(self, name, X)
         return checks.array(name, X, self.features)
 
     def filled(self, X: Any) -> Any:

@@ -55,6 +55,16 @@ def canonical(name: str, X: Any, features: int, first: int = 0) -> Any:
     return plain
 
 
+def whole(vae: Model, name: str, X: Any) -> Any:
+    """`canonical` rows for a model; UsageError for one of tables, which looks at each column."""
+    if getattr(vae.likelihood, "scales", None):
+        raise UsageError(
+            f"{name}: likelihood {vae.likelihood.name!r} is for tables, not for rows of scipy.sparse: give an array, such "
+            "as its .toarray()"
+        )
+    return canonical(name, X, vae.features)
+
+
 def _check_indices(name: str, X: Any) -> None:
     """UsageError for index arrays that do not describe a matrix of X's shape: to follow them would leave memory."""
     n, (N, D), starts = len(X.indices), X.shape, np.asarray(X.indptr)

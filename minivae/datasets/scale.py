@@ -66,7 +66,7 @@ class Scale:
             return cls(kind, np.zeros(X.shape[1]), np.ones(X.shape[1]))
         if columns is not None:
             return cls._fit_table(kind, X, weights, missing, columns)
-        if missing and X.dtype.kind == "f":
+        if missing and X.dtype.kind == "f" and not hasattr(X, "tocsr"):
             return cls._fit_observed(kind, X, weights)
         if weights is not None:
             X, weights = X[weights > 0], weights[weights > 0]

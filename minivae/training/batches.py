@@ -70,11 +70,6 @@ class Batches:
         if hasattr(X, "tocsr"):
             from ..sparse import Rows
 
-            if vae.likelihood.scales:
-                raise UsageError(
-                    f"{name}: likelihood {vae.likelihood.name!r} looks at each column of a table: give an array, such as "
-                    "its .toarray()"
-                )
             self.sparse = Rows(self.backend, X, self.scale)
         elif self.scale is None and type(X) is np.ndarray and X.nbytes <= DEVICE_BYTES:
             self.X = self.backend.asarray(X)  # once, where there is a device
