@@ -59,8 +59,8 @@ def whole(vae: Model, name: str, X: Any) -> Any:
     """`canonical` rows for a model; UsageError for one of tables, which looks at each column."""
     if getattr(vae.likelihood, "scales", None):
         raise UsageError(
-            f"{name}: likelihood {vae.likelihood.name!r} is for tables, not for rows of scipy.sparse: give an array, such "
-            "as its .toarray()"
+            f"{name}: likelihood {vae.likelihood.name!r} is for tables, not for rows of scipy.sparse: give an array, "
+            "such as its .toarray()"
         )
     return canonical(name, X, vae.features)
 
