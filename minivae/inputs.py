@@ -1,6 +1,6 @@
 """inputs: what the encoder sees, where that is not the very array that the decoder explains.
 
-    x_in = [ f(X) | 1 − mask ]
+    x_in = [ f(X) | 1 − mask | condition ]
 
 f maps blocks of columns: as they are ("same"), ln x ("log"), ln(1 + x) of counts ("log1p"), K columns of 0 and 1 for a
 class ("one-hot:K"), a class between −1 and 1 ("centred:K"). Where a cell is missing, f is 0 and the mask's column is 1.
@@ -21,6 +21,8 @@ from .backend import Array, Backend
 from .buffers import Workspace
 from .errors import UsageError
 
+NEEDS_CONDITION = "this model has a condition: give condition=, one for each row, as it was made with"
+MOST_LEVELS = 10_000
 ENCODINGS = ("same", "log", "log1p", "one-hot:K", "centred:K")
 
 
@@ -28,17 +30,120 @@ ENCODINGS = ("same", "log", "log1p", "one-hot:K", "centred:K")
 class Batch:
     """Rows as a pass takes them: X (B, D), which the decoder explains, and x_in (B, W), which the encoder sees.
 
-    mask   (B, D) uint8, 0 where a value of X is missing; None: all are there
+    mask           (B, D) uint8, 0 where a value of X is missing; None: all are there
+    condition      (B, C), joined to what encoder and decoder take; None: the model has none
+    log_exposure   (B,), added to the logarithms of the means of counts; None: 0
     """
 
     X: Array
     x_in: Any
     mask: Array | None = None
+    condition: Array | None = None
+    log_exposure: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """That of X."""
         return self.X.shape
+
+
+class Given:
+    """Rows with their condition (N, C), encoded, and ln of their exposure (N,), to be cut into blocks like an array."""
+
+    def __init__(self, X: Any, condition: Any, log_exposure: Any):
+        self.X, self.condition, self.log_exposure = X, condition, log_exposure
+        self.shape, self.dtype = X.shape, X.dtype
+
+    def __getitem__(self, index: Any) -> Given:
+        condition = None if self.condition is None else self.condition[index]
+        return Given(self.X[index], condition, None if self.log_exposure is None else self.log_exposure[index])
+
+
+class Condition:
+    """What conditions p(x|z, c) and q(z|x, c): columns of labels, one of their levels each, or of numbers.
+
+    columns   the levels of each column, or (mean, standard deviation) of numbers, which enter standardised
+    """
+
+    def __init__(self, columns: Sequence[Any]):
+        self.columns = tuple(columns)
+        self.width = sum(len(c) if isinstance(c, list) else 1 for c in self.columns)
+
+    @classmethod
+    def of(cls, given: Any) -> Condition | None:
+        """That of the rows `given` (N,) or (N, columns), of a model's `config()`, or None.
+
+        Text, integers and booleans are labels; floating-point numbers are covariates.
+        """
+        if given is None or isinstance(given, Condition):
+            return given
+        if isinstance(given, list) and given and all(isinstance(column, dict) for column in given):
+            return cls([c["levels"] if "levels" in c else (float(c["mean"]), float(c["std"])) for c in given])
+        columns: list[Any] = []
+        for values in _columns(given):
+            if values.dtype.kind == "f":
+                if not np.isfinite(values).all():
+                    raise UsageError("condition: a covariate is NaN or infinite: fill it, or leave such rows out")
+                columns.append((float(values.mean()), float(values.std()) or 1.0))
+                continue
+            levels = sorted(set(values.tolist()), key=lambda level: (str(type(level)), level))
+            if len(levels) > MOST_LEVELS:
+                raise UsageError(f"condition: {len(levels):,} different labels; expected at most {MOST_LEVELS:,}")
+            columns.append(levels)
+        return cls(columns)
+
+    def config(self) -> list[dict[str, Any]]:
+        """As JSON knows it."""
+        return [{"levels": c} if isinstance(c, list) else {"mean": c[0], "std": c[1]} for c in self.columns]
+
+    def encode(self, given: Any, n: int) -> Array:
+        """The condition of n rows, or one for all of them → (n, C) float32: 0 and 1 of labels, standardised numbers."""
+        columns = _columns(given, len(self.columns))
+        if len(columns) != len(self.columns) or any(len(values) not in (1, n) for values in columns):
+            came = f"{len(columns)} columns of {len(columns[0]) if columns else 0}"
+            raise UsageError(f"condition: expected {len(self.columns)} columns of 1 or {n} values; got {came}")
+        out, start = np.zeros((n, self.width), np.float32), 0
+        for values, column in zip(columns, self.columns, strict=True):
+            if isinstance(column, list):
+                place = {level: k for k, level in enumerate(column)}
+                for row, value in enumerate(values.tolist()):
+                    if value not in place:
+                        some = ", ".join(map(repr, column[:8])) + (", …" if len(column) > 8 else "")
+                        raise UsageError(f"condition {value!r} in row {row}: the model was made for {some}")
+                numbers = np.array([place[value] for value in values.tolist()])
+                out[np.arange(n), start + np.broadcast_to(numbers, n)] = 1
+                start += len(column)
+                continue
+            if values.dtype.kind not in "biuf" or not np.isfinite(values.astype(np.float64)).all():
+                raise UsageError("condition: expected finite numbers where the model was made for numbers")
+            out[:, start] = (values - column[0]) / column[1]
+            start += 1
+        return out
+
+
+def _columns(given: Any, wanted: int | None = None) -> list[np.ndarray]:
+    """The columns of labels or covariates: of an array, a DataFrame, a list, or one value, or one row of `wanted`."""
+    if hasattr(given, "columns") and hasattr(given, "to_numpy"):
+        return [np.asarray(given[name]) for name in given.columns]
+    array = np.asarray(given.get() if hasattr(given, "get") and hasattr(given, "shape") else given)
+    if array.ndim == 1 and wanted is not None and wanted > 1:
+        array = np.array([given], object) if len({type(x) for x in given}) > 1 else array[None]
+    if array.ndim > 2:
+        raise UsageError(f"condition: expected (rows,) or (rows, columns); got {array.shape}")
+    columns = [array.reshape(-1)] if array.ndim < 2 else list(array.T)
+    return [np.array(values.tolist()) if values.dtype.kind == "O" else values for values in columns]
+
+
+def exposures(given: Any, n: int) -> Array:
+    """Exposures of n rows, or one for all, > 0 → their logarithms (n,) float64."""
+    values = np.asarray(given)
+    if (
+        values.dtype.kind not in "iuf"
+        or values.shape not in ((), (n,))
+        or not (np.isfinite(values) & (values > 0)).all()
+    ):
+        raise UsageError(f"exposure: expected {n} finite numbers > 0, or one; got {values.dtype} {values.shape}")
+    return np.broadcast_to(np.log(values.astype(np.float64)), (n,))
 
 
 @dataclass(frozen=True)
@@ -84,16 +189,23 @@ class Encoding:
 
 
 class Inputs:
-    """The map from X (B, D) to x_in (B, width) of one model; NaN in X is a missing cell, where `missing` allows it."""
+    """The map from X (B, D) to x_in (B, width) of one model; NaN in X is a missing cell, where `missing` allows it.
 
-    def __init__(self, features: int, encodings: Sequence[Encoding], missing: bool = False):
-        self.features, self.encodings, self.missing = features, tuple(encodings), missing
-        self.width = sum(e.width for e in self.encodings) + missing * features
+    condition   C, the width of what is joined; 0: nothing
+    """
 
-    def __call__(self, X: Any, backend: Backend, workspace: Workspace) -> Batch:
+    def __init__(self, features: int, encodings: Sequence[Encoding], missing: bool = False, condition: int = 0):
+        self.features, self.encodings, self.missing, self.condition = features, tuple(encodings), missing, condition
+        self.width = sum(e.width for e in self.encodings) + missing * features + condition
+
+    def __call__(
+        self, X: Any, backend: Backend, workspace: Workspace, condition: Any = None, log_exposure: Any = None
+    ) -> Batch:
         """X (B, D), or a Batch, which stays as it is → the Batch; x_in is scratch."""
         if isinstance(X, Batch):
             return X
+        if self.condition and condition is None:
+            raise UsageError(NEEDS_CONDITION)
         x_in, mask = workspace.take("x_in", (X.shape[0], self.width)), None
         start = 0
         for encoding in self.encodings:
@@ -104,16 +216,21 @@ class Inputs:
             mask[...] = X == X
             seen = x_in[:, :start]
             seen[...] = backend.xp.where(seen == seen, seen, 0)
-            x_in[:, start:] = 1 - mask
-        return Batch(X, x_in, mask)
+            x_in[:, start : start + self.features] = 1 - mask
+        if condition is not None:
+            x_in[:, self.width - self.condition :] = condition
+        return Batch(X, x_in, mask, condition, log_exposure)
 
 
-def make(kind: str, features: int, missing: bool, suited: Sequence[tuple[str, Any, int]]) -> Inputs | None:
+def make(
+    kind: str, features: int, missing: bool, suited: Sequence[tuple[str, Any, int]], condition: Condition | None = None
+) -> Inputs | None:
     """The Inputs that `VAE(inputs=kind, missing=missing)` asks for; None where the encoder sees X itself.
 
     suited   what "auto" means: `Likelihood.encodings()`
     """
     given = suited if kind == "auto" else []
     encodings = [Encoding.parse(*e) for e in given or [("same" if kind == "auto" else kind, Ellipsis, features)]]
-    plain = [e.kind for e in encodings] == ["same"] and not missing
-    return None if plain else Inputs(features, encodings, missing)
+    width = condition.width if condition else 0
+    plain = [e.kind for e in encodings] == ["same"] and not missing and not width
+    return None if plain else Inputs(features, encodings, missing, width)

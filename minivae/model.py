@@ -29,6 +29,7 @@ from . import checks, likelihoods, objectives
 from .backend import Array, Backend, resolve
 from .buffers import ParameterBuffer, Workspace
 from .errors import NotFitted, UsageError
+from .inputs import NEEDS_CONDITION, Batch, Condition, Given, exposures
 from .inputs import make as make_inputs
 from .latent import GaussianPosterior
 from .layers import MLP, initialise
@@ -92,6 +93,7 @@ class Model:
         antithetic: bool = False,
         inputs: str = "auto",
         missing: bool = False,
+        condition: Any = None,
     ):
         features, latent_dim = checks.integer("features", features), checks.integer("latent_dim", latent_dim)
         samples = checks.integer("samples", samples)
@@ -121,6 +123,7 @@ class Model:
         self.passes = 0  # epochs of `fit` and bare training steps so far: the noise counter's `pass`
 
         self.input_kind, self.missing = inputs, checks.boolean("missing", missing)
+        self.condition = Condition.of(condition)
         self.undecided = likelihood == "auto"  # until `fit` sees the data
         if not self.undecided:
             self.lay_out(likelihood)
@@ -131,9 +134,10 @@ class Model:
         self.likelihood = likelihoods.make(likelihood, self.backend, features)
         if self.missing and self.likelihood.neutral is None:
             raise UsageError(f"likelihood {self.likelihood.name!r} takes no missing values: leave missing=True out")
-        self.inputs = make_inputs(self.input_kind, features, self.missing, self.likelihood.encodings())
+        suited, joined = self.likelihood.encodings(), self.condition.width if self.condition else 0
+        self.inputs = make_inputs(self.input_kind, features, self.missing, suited, self.condition)
         widths = [self.inputs.width if self.inputs else features, *self.hidden, 2 * latent_dim]
-        reversed_widths = [latent_dim, *reversed(self.hidden), self.likelihood.width]
+        reversed_widths = [latent_dim + joined, *reversed(self.hidden), self.likelihood.width]
         self.encoder = MLP(self.backend, self.workspace, "encoder", widths, activation)
         self.posterior = GaussianPosterior(self.backend, self.workspace, latent_dim)
         self.decoder = MLP(self.backend, self.workspace, "decoder", reversed_widths, activation)
@@ -235,7 +239,9 @@ class Model:
     def config(self) -> dict[str, Any]:
         """The arguments that build this model again, as JSON knows them: all but the backend."""
         plain = self.input_kind in ("auto", "same") and not self.missing
-        more = {} if plain else {"inputs": self.input_kind, "missing": self.missing}
+        more: dict[str, Any] = {} if plain else {"inputs": self.input_kind, "missing": self.missing}
+        if self.condition:
+            more["condition"] = self.condition.config()
         return {
             "features": self.features,
             "latent_dim": self.latent_dim,
@@ -285,7 +291,7 @@ class Model:
     def backward(self) -> None:
         """Write the loss's gradient with respect to every parameter (eq. 13, 24), from what `forward` left."""
         d_out = self.loss_fn.backward()
-        dZ = self.decoder.backward(d_out)
+        dZ = self.decoded_backward(d_out)
         dH = self.loss_fn.backward_posterior(dZ)
         self.encoder.backward(dH, need_dX=False)  # (eq. 15)
 
@@ -298,8 +304,59 @@ class Model:
         return self.encoder.forward(getattr(self.batch(X), "x_in", X))
 
     def decoded(self, Z: Array, X: Any = None) -> Array:
-        """Z (S·B, L) of the rows of a batch X → out (S·B, width), a view of the workspace (eq. 17, 20)."""
-        return self.decoder.forward(Z)
+        """Z (S·B, L) of the rows of a batch X → out (S·B, width), a view of the workspace (eq. 17, 20).
+
+        X   a `Batch` or `Given`: its condition is joined to Z, its exposure multiplies the means of counts
+        """
+        condition, log_exposure = getattr(X, "condition", None), getattr(X, "log_exposure", None)
+        if self.condition:
+            if condition is None:
+                raise UsageError(NEEDS_CONDITION)
+            b, L = condition.shape[0], self.latent_dim
+            joined = self.workspace.take("joined", (Z.shape[0], L + condition.shape[1]))
+            joined[:, :L] = Z
+            joined.reshape(-1, b, joined.shape[1])[:, :, L:] = condition
+            Z = joined
+        out = self.decoder.forward(Z)
+        if log_exposure is not None:
+            self.likelihood.expose(out.reshape(-1, log_exposure.shape[0], out.shape[1]), log_exposure)
+        return out
+
+    def decoded_backward(self, d_out: Array, need_dW: bool = True) -> Array:
+        """d_out (S·B, width), which is overwritten → dZ (S·B, L), and the decoder's gradients unless need_dW=False."""
+        dZ: Any = self.decoder.backward(d_out, need_dW=need_dW)
+        if self.condition:
+            out = self.workspace.take("dZ", (dZ.shape[0], self.latent_dim))
+            out[...] = dZ[:, : self.latent_dim]
+            return out
+        return dZ
+
+    def given(self, X: Any, condition: Any = None, exposure: Any = None) -> Any:
+        """X (N, D), or Z (N, L), with what is given of its rows, to be taken wherever X is: `validation=`, `evaluate` …
+
+        condition   (N,) or (N, columns) as the model was made with, or one for all rows
+        exposure    (N,) > 0, or one: the means of counts are multiplied by it
+        """
+        if condition is None and exposure is None:
+            return X
+        if isinstance(X, Given) or not hasattr(X, "shape"):
+            raise UsageError("condition and exposure: expected an array of rows beside them")
+        if condition is not None and self.condition is None:
+            raise UsageError("condition: this model was made without one; make it with mv.VAE(…, condition=C)")
+        if exposure is not None and not self.likelihood.exposable:
+            raise UsageError(f"exposure is for counts, and likelihood {self.likelihood.name!r} explains none")
+        n = X.shape[0]
+        encoded = None if condition is None or self.condition is None else self.condition.encode(condition, n)
+        return Given(X, encoded, None if exposure is None else exposures(exposure, n))
+
+    def beside(self, X: Any, given: Any) -> Any:
+        """A batch X (B, D) with the condition and exposure of `given`, whose rows are the same."""
+        condition, exposure = given.condition, given.log_exposure
+        condition = None if condition is None else self.native("condition", condition)
+        exposure = None if exposure is None else self.native("log_exposure", exposure)
+        if self.inputs is not None:
+            return self.inputs(X, self.backend, self.workspace, condition, exposure)
+        return Batch(explained(X), getattr(X, "x_in", X), mask_of(X), condition, exposure)
 
     def nll(self, out: Array, X: Any) -> Array:
         """out (S·B, width), X (B, D) → −ln p(x|z) (S·B,) in evaluation: scratch."""
@@ -319,7 +376,14 @@ class Model:
 
     @locked
     def objective(
-        self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0, weights: Any = None
+        self,
+        X: Any,
+        eps: Any = None,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        weights: Any = None,
+        condition: Any = None,
+        exposure: Any = None,
     ) -> Terms:
         """The loss of a training step and its parts for X (B, D) (eq. 13, 24); with "iwae" they are `WeightedTerms`.
 
@@ -331,15 +395,22 @@ class Model:
         Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain. Under
         'gaussian:optimal' σ² is this batch's own, as in training; `evaluate` takes the model's.
         """
-        X, eps, weights = self._checked(X, eps, beta, free_bits, weights)
+        X, eps, weights = self._checked(self.given(X, condition, exposure), eps, beta, free_bits, weights)
         return self.forward(X, eps, beta, free_bits, training=True, weights=weights).copy()
 
     @locked
     def objective_and_grad(
-        self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0, weights: Any = None
+        self,
+        X: Any,
+        eps: Any = None,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        weights: Any = None,
+        condition: Any = None,
+        exposure: Any = None,
     ) -> Terms:
         """`objective`, and `gradients` overwritten with the gradient of its loss (eq. 13, 24)."""
-        X, eps, weights = self._checked(X, eps, beta, free_bits, weights)
+        X, eps, weights = self._checked(self.given(X, condition, exposure), eps, beta, free_bits, weights)
         terms = self.forward(X, eps, beta, free_bits, self.uncounted_d_params, True, weights)
         self.backward()
         return terms.copy()
@@ -364,6 +435,8 @@ class Model:
         clip: float | None = None,
         pass_: int | None = None,
         weights: Any = None,
+        condition: Any = None,
+        exposure: Any = None,
     ) -> Terms:
         """Noise, forward, backward, update: what `fit` repeats (eq. 24 for one sample).
 
@@ -376,7 +449,7 @@ class Model:
         weights  (B,) of the rows, as in `objective`
         Returns terms of the scaled data that are views, valid until the next call of the model, by any thread.
         """
-        X = self.rows_in("X", X, look=self.backend.name == "numpy")
+        X = self.rows_in("X", self.given(X, condition, exposure), look=self.backend.name == "numpy")
         self.loss_fn.check(beta, free_bits, weights is not None)
         checks.has_method("optimizer", optimizer, "update", "an optimizer, such as mv.Adam(1e-3)")
         number = self.passes + 1 if pass_ is None else pass_
@@ -417,44 +490,63 @@ class Model:
     # ---- using the model ----------------------------------------------------------------------------------------
 
     @locked
-    def encode(self, X: Any, device: bool = False) -> tuple[Array, Array]:
+    def encode(self, X: Any, device: bool = False, condition: Any = None) -> tuple[Array, Array]:
         """X (N, D) → mean and logvar of q(z|x), (N, L) each (eq. 15); on the host unless device=True."""
         L = self.latent_dim
-        X = self.whole("X", X)
+        X = self.whole("X", self.given(X, condition))
         H = self._stream(lambda block, first: self.encoded(self.rows_in("X", block, first)), X, device)
         return H[:, :L], H[:, L:]
 
     @locked
-    def decode(self, Z: Any, draw: bool = False, device: bool = False, seed: int | None = None) -> Array:
+    def decode(
+        self,
+        Z: Any,
+        draw: bool = False,
+        device: bool = False,
+        seed: int | None = None,
+        condition: Any = None,
+        exposure: Any = None,
+    ) -> Array:
         """Z (N, L) → E[x|z] (N, D); draw=True: x ~ p(x|z), with the noise of `seed` (the model's, unless given).
 
+        condition, exposure   as in `given`
         In the data's units: with a scale, float64.
         """
-        checks.array("Z", Z, self.latent_dim)
+        Z = self.given(checks.array("Z", Z, self.latent_dim), condition, exposure)
         return self._stream(lambda z, first: self.in_data_units(self.decode_rows(z, draw, first, seed)), Z, device)
 
     @locked
-    def reconstruct(self, X: Any, device: bool = False) -> Array:
+    def reconstruct(self, X: Any, device: bool = False, condition: Any = None, exposure: Any = None) -> Array:
         """X (N, D) → E[x|z] at the mean of q(z|x), (N, D), in the data's units."""
         L = self.latent_dim
 
         def there_and_back(block: Any, first: int) -> Array:
-            H = self.encoded(self.rows_in("X", block, first))
-            return self.in_data_units(self.decode_rows(self.backend.xp.ascontiguousarray(H[:, :L])))
+            X = self.rows_in("X", block, first)
+            Z = self.backend.xp.ascontiguousarray(self.encoded(X)[:, :L])
+            return self.in_data_units(self.likelihood.mean(self.decoded(Z, X)))
 
-        return self._stream(there_and_back, self.whole("X", X), device)
+        return self._stream(there_and_back, self.whole("X", self.given(X, condition, exposure)), device)
 
     @locked
-    def sample(self, n: int, seed: int | None = None, draw: bool = False, device: bool = False) -> Array:
+    def sample(
+        self,
+        n: int,
+        seed: int | None = None,
+        draw: bool = False,
+        device: bool = False,
+        condition: Any = None,
+        exposure: Any = None,
+    ) -> Array:
         """n rows from the model: z ~ N(0, I), then E[x|z] (n, D), or x ~ p(x|z) with draw=True, in the data's units.
 
+        condition, exposure   of the rows, or one for all: `vae.sample(8, condition=7)` gives sevens
         The same n rows each time, for one seed: the model's, unless given.
         """
         n = checks.integer("n", n)
         noise = self.noise if seed is None else Noise(self.backend, seed)
         Z = self.backend.empty((1, n, self.latent_dim))
         noise.normal(Z, "prior", noise.rows(0, n), pass_=0)
-        return self.decode(Z[0], draw=draw, device=device, seed=seed)
+        return self.decode(Z[0], draw, device, seed, condition, exposure)
 
     # ---- from the data's units to the model's, and back ---------------------------------------------------------
 
@@ -465,6 +557,10 @@ class Model:
 
         first   the number of X's first row, for messages;  look: whether the values are checked
         """
+        if isinstance(X, Given):
+            return self.beside(self.rows_in(name, X.X, first, look), X)
+        if isinstance(X, Batch):
+            return X
         if hasattr(X, "tocsr"):
             from .sparse import rows_in
 
@@ -489,6 +585,13 @@ class Model:
 
     def whole(self, name: str, X: Any) -> Any:
         """X (N, D), checked, to be taken in blocks: itself, or as CSR where it is scipy.sparse's."""
+        if isinstance(X, Given):
+            return Given(self._checked_whole(name, X.X), X.condition, X.log_exposure)
+        if self.condition:
+            raise UsageError(NEEDS_CONDITION)
+        return self._checked_whole(name, X)
+
+    def _checked_whole(self, name: str, X: Any) -> Any:
         if hasattr(X, "tocsr"):
             from .sparse import whole
 
@@ -549,7 +652,17 @@ class Model:
 
     def decode_rows(self, Z: Any, draw: bool = False, first: int = 0, seed: int | None = None) -> Array:
         """Z (B, L), rows `first` … of the whole → E[x|z] or a draw (B, D), in the model's units."""
-        out = self.decoder.forward(self.native("Z_given", checks.finite("Z", Z, first, to_host=self.backend.to_host)))
+        given, Z = (Z, Z.X) if isinstance(Z, Given) else (None, Z)
+        if given is not None:
+            given = Given(
+                Z,
+                *(
+                    None if x is None else self.native(name, x)
+                    for name, x in (("condition", given.condition), ("log_exposure", given.log_exposure))
+                ),
+            )
+        Z = self.native("Z_given", checks.finite("Z", Z, first, to_host=self.backend.to_host))
+        out = self.decoded(Z, given)
         if not draw:
             return self.likelihood.mean(out)
         noise = self.noise if seed is None else Noise(self.backend, seed)

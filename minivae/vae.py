@@ -49,6 +49,8 @@ class VAE(Model):
                  "centred:K" (of classes; `inputs.py`); "auto": what suits the likelihood, which is X itself
     missing      True: NaN in X is a missing cell. The encoder sees 0 there, and which cells are missing; −ln p(x|z) is
                  that of the observed cells alone. With "iwae" this is MIWAE (Mattei & Frellsen 2019)
+    condition    labels or covariates of the training rows, (N,) or (N, columns): what the model may be conditioned on.
+                 Text and integers are labels, floating-point numbers covariates; None: nothing
 
     `parameters` and `gradients` map names to views of the flat buffers: "encoder.0.W" (D, H), "encoder.0.b" …
     """
@@ -78,6 +80,8 @@ class VAE(Model):
         weights: Any = None,
         ranks: World | None = None,
         order: str = "rows",
+        condition: Any = None,
+        exposure: Any = None,
     ) -> History:
         """Train on X (N, D), and return the history of its epochs.
 
@@ -106,6 +110,10 @@ class VAE(Model):
         order        "rows": the rows of an epoch in random order; "blocks": of a file that is larger than a machine's
                      memory, each shard shuffles its own contiguous block, and a rank reads no other rows
 
+        condition    (N,) or (N, columns): labels or covariates of the rows, which encoder and decoder are given, of a
+                     model made with `condition=`; validation rows bring theirs as `vae.given(X_val, condition=…)`
+        exposure     (N,) > 0, such as size factors: the means of counts are multiplied by it
+
         Calls of this model by other threads wait until `fit` has ended. To use it meanwhile, call it in `callback`, or
         make a copy before (`copy.deepcopy`).
 
@@ -117,7 +125,7 @@ class VAE(Model):
             free_bits, scale, progress, rows, validation_rows, resume, save_seconds, weights, ranks, order,
         )  # fmt: skip
         with self.lock:
-            return Training(self, X, options).run()
+            return Training(self, self.given(X, condition, exposure), options).run()
 
     def __repr__(self) -> str:
         widths, config = "-".join(map(str, (self.features, *self.hidden, self.latent_dim))), self.config()
@@ -159,26 +167,49 @@ class VAE(Model):
 
     @locked
     def log_likelihood(
-        self, X: Any, samples: int = 1000, rows: Any = None, eps: Any = None, ranks: World | None = None
+        self,
+        X: Any,
+        samples: int = 1000,
+        rows: Any = None,
+        eps: Any = None,
+        ranks: World | None = None,
+        condition: Any = None,
+        exposure: Any = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """ln p(x) of each row of X by importance sampling: (log_px (N,), standard error (N,)), nats (`evaluation/`)."""
-        return bounds.log_likelihood(self, X, samples, rows=rows, eps=eps, ranks=ranks)
+        return bounds.log_likelihood(self, self.given(X, condition, exposure), samples, rows=rows, eps=eps, ranks=ranks)
 
     @locked
-    def impute(self, X: Any, draws: int | None = None, samples: int = 1000, rows: Any = None) -> np.ndarray:
+    def impute(
+        self,
+        X: Any,
+        draws: int | None = None,
+        samples: int = 1000,
+        rows: Any = None,
+        condition: Any = None,
+        exposure: Any = None,
+    ) -> np.ndarray:
         """X (N, D) with NaN filled by the conditional mean, or the likeliest class; draws=m: (m, N, D) proper draws.
 
         By importance sampling with K = samples (`evaluation/imputation.py`); float64, in the data's units.
         """
-        return imputation.impute(self, X, draws, samples, rows)
+        return imputation.impute(self, self.given(X, condition, exposure), draws, samples, rows)
 
     @locked
-    def trace(self, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
+    def trace(
+        self,
+        X: Any,
+        eps: Any = None,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        condition: Any = None,
+        exposure: Any = None,
+    ) -> Trace:
         """What `objective_and_grad` does, step by step: arrays, times, norms, and what is not finite (`trace/`).
 
         print(vae.trace(X)) is a table; .steps and ["encoder.0.Y"] are its parts. The model is left as it is.
         """
-        return recorder.trace(self, self.rows_in("X", X), eps, beta, free_bits)
+        return recorder.trace(self, self.rows_in("X", self.given(X, condition, exposure)), eps, beta, free_bits)
 
     @locked
     def to_onnx(self, path: str | os.PathLike, part: str = "both", opset: int = onnx_file.OPSET) -> None:

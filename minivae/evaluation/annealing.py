@@ -229,7 +229,7 @@ class AnnealedPath:
         vae, (C, b, L) = self.vae, Z.shape
         with np.errstate(all="ignore"):  # a diverging trajectory gives NaN or ∞, which `move` rejects
             nll, d_out = vae.nll_and_grad(vae.decoded(Z.reshape(C * b, L), self.X), self.X, 1.0)
-            d_nll: Any = vae.decoder.backward(d_out, need_dW=False)
+            d_nll = vae.decoded_backward(d_out, need_dW=False)
         return State(Z, nll.reshape(C, b).astype("float64"), d_nll.reshape(C, b, L).copy())
 
     def move(self, state: State, t: int, first: int, step: Array) -> tuple[State, Array]:

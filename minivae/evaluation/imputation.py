@@ -21,6 +21,7 @@ import numpy as np
 from .. import checks
 from ..backend import Array
 from ..errors import UsageError
+from ..inputs import Given
 from ..model import Model, locked
 from ..training.batches import Batches
 from .bounds import IMPORTANCE_ROWS, TILE_ROWS
@@ -40,7 +41,7 @@ def impute(vae: Model, X: Any, draws: int | None = None, samples: int = 1000, ro
         raise UsageError("impute: this model takes no missing cells; make it with mv.VAE(missing=True)")
     samples, m = checks.integer("samples", samples), 0 if draws is None else checks.integer("draws", draws)
     batches = Batches(vae, X, rows)
-    host = np.asarray(vae.backend.to_host(X), np.float64)
+    host = np.asarray(vae.backend.to_host(X.X if isinstance(X, Given) else X), np.float64)
     filled = np.repeat(host[None], m or 1, axis=0)
     for part, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
         gaps = np.isnan(host[part])

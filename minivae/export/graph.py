@@ -130,6 +130,8 @@ def encoder(vae: Model) -> Graph:
 
 def decoder(vae: Model) -> Graph:
     """z (B, L) → x_mean (B, D), in the data's units, and the parameters of p(x|z): what `vae.decode` computes."""
+    if vae.condition:
+        check_inputs(vae)
     head = HEADS.get(type(vae.likelihood))
     if head is None:
         raise UsageError(

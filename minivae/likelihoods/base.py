@@ -49,6 +49,7 @@ class Likelihood:
     integer = False
     closed_form = False
     neutral: tuple[float, Any] | None = None
+    exposable = False  # whether it explains counts, whose means an exposure multiplies
     scales: tuple[str, ...] | None = None  # of a table's columns: "standard", "magnitude" or ""; None: all alike
     forward_only = False
     has_widths = False
@@ -167,6 +168,10 @@ class Likelihood:
     def mean(self, out: Array) -> Array:
         """out (R, width) → E[x|z] (R, D)."""
         raise NotImplementedError
+
+    def expose(self, out: Array, log_exposure: Array) -> None:
+        """out (S, B, width) of counts: multiply their means by e^{log_exposure (B,)}, in place, where `exposable`."""
+        out += log_exposure[:, None]
 
     def summary(self, out: Array) -> Array:
         """out (R, width) → (R, M), whose mean over samples `filling` takes: E[x|z], or the probabilities of classes."""

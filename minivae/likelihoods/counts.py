@@ -124,6 +124,7 @@ class Categorical(Classes):
 class _Counts(_Integers):
     domain = "counts"
     clamps = True
+    exposable = True
     neutral = -1000.0, 0.0
 
     def check(self, X: Any) -> None:

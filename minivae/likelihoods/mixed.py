@@ -186,6 +186,7 @@ class Mixed(Likelihood):
         self._width = start
         self.neutral = 0.0, neutral
         self.scales = tuple(scales)
+        self.exposable = any(part.likelihood.exposable for part in self.parts)
         self.forward_only = all(part.likelihood.forward_only for part in self.parts)
 
     @property
@@ -234,6 +235,11 @@ class Mixed(Likelihood):
                 nll_rows += nll
             if d_out is not None:
                 d_out[:, part.out] = slopes
+
+    def expose(self, out, log_exposure):
+        for part in self.parts:
+            if part.likelihood.exposable:
+                out[:, :, part.out] += log_exposure[:, None]
 
     def mean(self, out):
         """E[x|z] of numbers, the likeliest class of the others."""

@@ -19,6 +19,7 @@ from .. import checks
 from ..backend import Array
 from ..datasets.rows import check_still_there
 from ..errors import UsageError
+from ..inputs import Given
 from ..model import Model
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class Batches:
         if rows is not None:
             checks.row_numbers("rows", rows, X.shape[0])
         self.backend, self.noise, self.workspace = vae.backend, vae.noise, vae.workspace
+        self.vae, self.given = vae, X if isinstance(X, Given) else None
+        X = X.X if isinstance(X, Given) else X
+        if self.given is not None:
+            sides = (self.given.condition, self.given.log_exposure)
+            self.given = Given(X, *(None if x is None else self.backend.asarray(x, vae.backend.dtype) for x in sides))
         self.binarize = vae.binarize if binarize is None else vae.checked_binarize(binarize)
         self.X = X
         self.rows = None if rows is None else self.backend.asarray(rows)
@@ -111,7 +117,21 @@ class Batches:
             if stream == "binarise":
                 pass_ = pass_ if self.binarize == "dynamic" else STATIC_PASS
             self.noise.binarize(X, stream, rows, pass_)
-        return self._with_nonzeros(X, index) if self.by_nonzeros else X, rows
+        batch = self._with_nonzeros(X, index) if self.by_nonzeros else X
+        return batch if self.given is None else self.vae.beside(batch, self._sides(index)), rows
+
+    def _sides(self, index: Array) -> Given:
+        """Condition and exposure of the rows at `index`."""
+        assert self.given is not None
+        found = []
+        for name, x in (("condition", self.given.condition), ("log_exposure", self.given.log_exposure)):
+            if x is not None:
+                whole = x.reshape(-1, 1) if x.ndim == 1 else x
+                out = self.workspace.take(f"batch.{name}", (index.shape[0], whole.shape[1]))
+                self.backend.gather(out, whole, index)
+                x = out.reshape(-1) if x.ndim == 1 else out
+            found.append(x)
+        return Given(self.X, *found)
 
     def _with_nonzeros(self, X: Array, index: Array) -> Any:
         """X (b, D), the rows at `index`, and their non-zeros, which are what the encoder's first product takes."""

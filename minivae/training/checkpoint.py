@@ -28,6 +28,7 @@ from ..buffers import Shape, Workspace
 from ..datasets.scale import Scale
 from ..disk import write_whole
 from ..errors import UsageError, UsageWarning
+from ..inputs import Condition
 from ..inputs import make as make_inputs
 from ..layers import MLP
 from ..model import Model
@@ -228,9 +229,10 @@ def shapes(model: dict[str, Any], backend: Backend) -> dict[str, Shape]:
             "--plugin FILE.py"
         )
     likelihood = likelihoods.make(described.likelihood, backend, described.features)
-    inputs = make_inputs(described.inputs, described.features, described.missing, likelihood.encodings())
+    condition = Condition.of(model.get("condition"))
+    inputs = make_inputs(described.inputs, described.features, described.missing, likelihood.encodings(), condition)
     widths = [inputs.width if inputs else described.features, *described.hidden, 2 * described.latent_dim]
-    back = [described.latent_dim, *reversed(described.hidden), likelihood.width]
+    back = [described.latent_dim + (condition.width if condition else 0), *reversed(described.hidden), likelihood.width]
     layers = {"encoder": widths, "decoder": back}
     parts = [MLP(backend, Workspace(backend), name, layers[name], described.activation) for name in layers]
     own = [(f"likelihood.{name}", shape) for name, shape in likelihood.parameters() + likelihood.fitted()]

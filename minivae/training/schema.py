@@ -54,6 +54,14 @@ class Training(msgspec.Struct):
     position: Position | None = None
 
 
+class ConditionColumn(msgspec.Struct, omit_defaults=True):
+    """A column of a condition: the levels of labels, or the mean and standard deviation of numbers."""
+
+    levels: list[bool | int | float | str] | None = None
+    mean: Number = 0.0
+    std: Annotated[float, Meta(gt=0, le=LARGEST)] = 1.0
+
+
 class Architecture(msgspec.Struct):
     """The arguments of a model that decide the shapes of its tensors; the model itself checks the others."""
 
@@ -64,6 +72,7 @@ class Architecture(msgspec.Struct):
     likelihood: str
     inputs: Text = "auto"
     missing: bool = False
+    condition: list[ConditionColumn] | None = None
 
 
 class Metadata(msgspec.Struct):

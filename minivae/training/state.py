@@ -11,6 +11,7 @@ import numpy as np
 from ..console import in_notebook
 from ..datasets.choose import choose
 from ..datasets.scale import Scale
+from ..inputs import Given
 from ..model import Model
 from ..optim import Optimizer
 from .batches import Batches
@@ -53,6 +54,7 @@ class State:
         scale, binarize = vae.scale if options.scale is None else options.scale, options.binarize
         if vae.undecided or isinstance(scale, str) or binarize == "auto":
             host = vae.whole("X", X)
+            host = host.X if isinstance(host, Given) else host
             host = host if hasattr(host, "tocsr") else vae.backend.to_host(host)
             seen = observed_value(host) if vae.missing and not hasattr(host, "tocsr") else host
             chosen = choose(seen, vae.config()["likelihood"], scale, binarize, picture)
