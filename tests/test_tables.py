@@ -290,3 +290,62 @@ def test_damaged_files_are_one_line(tmp_path, people):
         with pytest.raises(UsageError) as caught:
             mv.Columns.infer(read_table(tmp_path / "y.csv.gz"))
         assert "\n" not in str(caught.value) and str(tmp_path / "y.csv.gz") in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A file as a data set
+
+
+FLOWERS = "no,width,colour,kind\n" + "".join(f"{k},{k * 0.7 % 3:.1f},{k % 3 + 1},{'ab'[k % 2]}\n" for k in range(20))
+
+
+def written(tmp_path, text, name="x.csv"):
+    (tmp_path / name).write_text(text)
+    return tmp_path / name
+
+
+def test_a_table_of_numbers_stays_as_it_is_with_its_names(tmp_path):
+    path = written(tmp_path, FLOWERS)
+    d = mv.load(path, hold_out=False, label="kind", ignore=["no"])
+    assert d.names == ("width", "colour") and d.columns is None
+    assert d.y.tolist() == ["a", "b"] * 10 and d.X[:3].tolist() == [[0.0, 1], [0.7, 2], [1.4, 3]]
+    with pytest.warns(UsageWarning, match="numbers the rows"):
+        assert mv.load(path, label="kind").names == ("width", "colour")
+
+
+def test_a_table_with_text_or_a_gap_has_a_schema(tmp_path):
+    d = mv.load(written(tmp_path, FLOWERS), hold_out=False, ignore=["no"])
+    assert d.columns.names == ["width", "colour", "kind"] and d.X[1].tolist() == [0.7, 2, 1]
+    d = mv.load(written(tmp_path, FLOWERS.replace("1,0.7", "1,NA")), hold_out=False, ignore=["no", "kind"])
+    assert d.columns["width"].kind == "real" and np.isnan(d.X[1, 0]) and np.isfinite(d.X).sum() == 39
+    assert mv.load(tmp_path / "x.csv", ignore=["no", "kind"], mixed=False).columns is None
+
+
+def test_a_file_is_read_by_the_schema_of_another(tmp_path):
+    columns = mv.load(written(tmp_path, FLOWERS), ignore=["no"]).columns
+    d = mv.load(written(tmp_path, "kind;width;colour\nb;2,5;2\n;;1\n", "y.csv"), hold_out=False, columns=columns)
+    np.testing.assert_array_equal(d.X, [[2.5, 2, 1], [np.nan, 1, np.nan]])
+    path = written(tmp_path, "kind,width,colour\nq,2.5,2\n", "z.csv")
+    one_line(lambda: mv.load(path, columns=columns), "z.csv, line 2, column 'kind'", "'q'")
+    assert np.isnan(mv.load(path, columns=columns, unseen="missing").X[0, 2])
+
+
+def test_a_file_of_numbers_is_read_by_names(tmp_path):
+    path = written(tmp_path, "b,a\n1.5,2\n3,4\n")
+    assert mv.load(path, columns=["a", "b"]).X.tolist() == [[2, 1.5], [4, 3]]
+    one_line(lambda: mv.load(path, columns=["a", "c"]), "no column 'c'", "'b' too")
+    one_line(lambda: mv.load(path, label="c"), "no column 'c'")
+
+
+def test_parquet_is_read_where_pyarrow_is(tmp_path, people):
+    path = tmp_path / "x.parquet"
+    path.write_bytes(b"PAR1 and no more")
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        one_line(lambda: mv.load(path), "x.parquet", "pip install pyarrow")
+        return
+    one_line(lambda: mv.load(path), "x.parquet")
+    people.to_parquet(path)
+    columns = mv.Columns.infer(people)
+    np.testing.assert_array_equal(columns.encode(read_table(path)), columns.encode(people))

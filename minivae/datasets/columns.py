@@ -366,19 +366,21 @@ def _guess(table: Table, name: str, cells: Cells, place: int) -> str:
     return "binary" if len(held) == 2 else "categorical"
 
 
+def numbers_rows(name: str, x: Array) -> bool:
+    """Whether a first column (N,) is 0, 1, 2 … or 1, 2, 3 …: of 10 rows at least, or of 2 if its name says so."""
+    return len(x) >= (2 if name.lower() in _PLACE else 10) and x[0] in (0, 1) and bool((np.diff(x) == 1).all())
+
+
 def _guess_numbers(values: Array, counts: Array, cells: Cells, where: str, name: str, place: int) -> str:
     """The kind of a column of numbers: its different values (K,), and how many rows hold each."""
     values, counts = values[counts > 0], counts[counts > 0]
     distinct = np.unique(values)
     whole = bool((distinct % 1 == 0).all())
     low, high = distinct[0], distinct[-1]
-    rows = len(cells.codes)
-    if whole and place == 0 and len(distinct) == rows == high - low + 1 and rows > 2 and low in (0, 1):
-        x = cells.take(np.array(cells.numbers(), dtype=np.float64))
-        if name.lower() in _PLACE or (np.diff(x) == 1).all():
-            message = f"{where}: it numbers the rows: it is ignored (to keep it, give its kind)"
-            warnings.warn(message, UsageWarning, stacklevel=5)
-            return "ignore"
+    if place == 0 and numbers_rows(name, cells.take(np.array(cells.numbers(), dtype=np.float64))):
+        message = f"{where}: it numbers the rows: it is ignored (to keep it, give its kind)"
+        warnings.warn(message, UsageWarning, stacklevel=5)
+        return "ignore"
     if len(distinct) == 2:
         return "binary"
     mean = np.average(values, weights=counts)

@@ -45,8 +45,8 @@ def reader(path: Path) -> Callable[[Path], Parts]:
     if "idx" in name or name.removesuffix(".gz").endswith(".ubyte"):
         return _read_idx_pictures
     raise UsageError(
-        f"{path}: cannot tell its format from its name; {', '.join(readers)} and IDX files "
-        "('idx' in the name, or .ubyte; .gz allowed) can be read"
+        f"{path}: cannot tell its format from its name; {', '.join(readers)}, .tsv, .parquet and IDX files ('idx' in "
+        "the name, or .ubyte) can be read, those of .csv, .tsv and IDX also with .gz"
     )
 
 
@@ -194,7 +194,13 @@ def _check_members(archive: zipfile.ZipFile, path: Path, wanted: dict[str, zipfi
 
 
 def _read_text(path: Path) -> Parts:
-    """Read lines of equally many numbers with NumPy's parser; after an error, a slow scan finds its place.
+    return {"X": read_numbers(path)[0]}, _PICTURES
+
+
+def read_numbers(path: Path) -> tuple[Array, list[str] | None]:
+    """Read lines of equally many numbers → X (N, D) float64, and the titles of a .csv's header.
+
+    NumPy parses them; after an error, a slow scan finds its place.
 
     The first line declares the columns. A row of c columns takes at least 2c bytes, so the size of the file bounds the
     rows, and the array is allocated once.
@@ -227,7 +233,7 @@ def _read_text(path: Path) -> Parts:
                         raise ValueError(f"expected {columns} columns, as in the first line, not {some.shape[1]}")
                     X[done : done + len(block)] = some
                     done += len(block)
-                return {"X": X[:done]}, _PICTURES
+                return X[:done], _titles(first, delimiter) if header else None
             except ValueError as error:
                 problem = brief(error)
         raise UsageError(f"{path}: {_first_problem(path, delimiter, header, width if header else None) or problem}")
@@ -299,6 +305,10 @@ def _count_fields(line: str, delimiter: str | None) -> int:
 def _count_titles(header: str) -> int:
     """Count the titles of a line between commas; a quoted title may contain commas."""
     return len(next(csv.reader([header]))) if '"' in header else header.count(",") + 1
+
+
+def _titles(header: str, delimiter: str | None) -> list[str]:
+    return [title.strip() for title in (header.split() if delimiter is None else next(csv.reader([header.strip()])))]
 
 
 def _is_header(line: str) -> bool:

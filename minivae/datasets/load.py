@@ -1,8 +1,7 @@
 """load: read a named set or a file as checked float rows: a `Dataset`.
 
 A Dataset has a test part and the index of every row in its source, which keys the noise of that row. Values are checked
-here, once, in blocks. `formats.py` reads files; `named.py` finds and downloads the named sets. This is neither a reader
-of data frames nor a batching pipeline.
+here, once, in blocks. `formats.py` reads arrays, `tabular.py` tables; `named.py` finds and downloads the named sets.
 
 Legend: N rows, D features, h × w the pixels of a picture (D = h·w). Rows and columns of arrays are counted from 0,
 lines and columns of text files from 1.
@@ -13,6 +12,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,12 @@ import numpy as np
 from ..console import html_facts
 from ..errors import UsageError
 from . import limits
+from .columns import Columns
 from .formats import reader
 from .named import NAMED, expand, read_named
 from .rows import Array, blocks, extent, finite_extent
+from .table import is_table
+from .tabular import Reading, read_rows
 
 Selection = slice | Array  # what picks rows: a contiguous block (a view), or indices (a copy)
 
@@ -39,6 +42,8 @@ class Dataset:
     rows (N,) int64 is the index of each row of X in the source; rows_test that of X_test in the array it was taken from
     (the same source for a held-out part, the set's own test array otherwise), None without a test part.
     shape is (h, w) where rows are pictures, which then lie in [0, 1], else None; reason says why.
+    names are those of a table's D columns, or None. columns is the schema of a table of several kinds, in whose X NaN
+    is a missing cell, or None.
     """
 
     name: str
@@ -50,6 +55,8 @@ class Dataset:
     rows_test: Array | None
     shape: tuple[int, int] | None
     reason: str
+    names: tuple[str, ...] | None = None
+    columns: Columns | None = None
 
     @property
     def features(self) -> int:
@@ -111,7 +118,17 @@ class Dataset:
         return train, self.X[held], y_val, self.rows[held]
 
 
-def load(source: str | os.PathLike[str], seed: int = 0, hold_out: bool = True) -> Dataset:
+def load(
+    source: str | os.PathLike[str],
+    seed: int = 0,
+    hold_out: bool = True,
+    *,
+    columns: Columns | Sequence[str] | None = None,
+    label: str | None = None,
+    ignore: Sequence[str] = (),
+    unseen: str = "error",
+    mixed: bool | None = None,
+) -> Dataset:
     """Load a named set or a file as checked float rows.
 
     Named sets: 'digits' (scikit-learn's 8×8 digits, value/16), 'mnist', 'fashion-mnist': their four IDX files, packed
@@ -119,8 +136,14 @@ def load(source: str | os.PathLike[str], seed: int = 0, hold_out: bool = True) -
     downloaded. Files found there are taken if they parse; downloaded ones must have the published size and SHA-256.
 
     Files: .npy (memory-mapped); .npz with X and optionally y, X_test, y_test, or with one array of any name; IDX ('idx'
-    or '.ubyte' in the name), packed or not; .csv (one header line allowed), .txt and .amat: numbers separated by commas
-    or by white space, without labels. A string that names a set is the set: './mnist' is a file.
+    or '.ubyte' in the name), packed or not; .txt and .amat: numbers separated by commas or by white space. A string
+    that names a set is the set: './mnist' is a file.
+
+    Tables: .csv, .tsv (gzipped or not) and, with pyarrow, .parquet. Commas, semicolons or tabs between cells, a header,
+    quotes, decimal commas, text and missing cells (empty, NA, NaN, None, …). label names the column of the labels y;
+    those in ignore are left out. A table of numbers alone stays as it is; one with text or gaps is encoded by a
+    `Columns` (given, or found), and so is every one with mixed=True, none with mixed=False. unseen="missing" takes a
+    category that `columns` does not have as a missing cell.
 
     (N, h, w) arrays are pictures and are flattened: uint8 becomes float32 value/255 (unless no value exceeds 1: then
     they are 0/1 pictures already); anything else must lie in [0, 1]. (N, D) arrays of float32 or float64 stay as they
@@ -139,6 +162,11 @@ def load(source: str | os.PathLike[str], seed: int = 0, hold_out: bool = True) -
         parts, where, why = read_named(source)
         return _assemble(source, where, parts, seed, why, hold_out)
     path = _existing_file(source)
+    if is_table(path):
+        table = read_rows(path, Reading(columns, label, ignore, unseen, mixed))
+        parts = {"X": table.X} if table.y is None else {"X": table.X, "y": table.y}
+        data = _assemble(path.name, str(path), parts, seed, "", hold_out, gaps=table.checked)
+        return replace(data, names=table.names, columns=table.columns)
     parts, why = reader(path)(path)
     return _assemble(path.name, str(path), parts, seed, why, hold_out)
 
@@ -147,8 +175,13 @@ def load(source: str | os.PathLike[str], seed: int = 0, hold_out: bool = True) -
 # From checked parts to a Dataset
 
 
-def _assemble(name: str, where: str, parts: dict[str, Array], seed: int, why: str, hold_out: bool) -> Dataset:
-    """Check, convert and flatten the arrays found at `where`, and hold out a test part if they bring none."""
+def _assemble(
+    name: str, where: str, parts: dict[str, Array], seed: int, why: str, hold_out: bool, gaps: bool = False
+) -> Dataset:
+    """Check, convert and flatten the arrays found at `where`, and hold out a test part if they bring none.
+
+    gaps   NaN is a missing cell, and the values are checked already
+    """
     labels = {key: f"{where}: {key}" if len(parts) > 1 else where for key in parts}
     inputs = {key: parts.pop(key) for key in ("X", "X_test") if key in parts}  # popped: freed once converted
     dtype = np.result_type(*(_check_input(A, labels[key]) for key, A in inputs.items()))
@@ -160,7 +193,8 @@ def _assemble(name: str, where: str, parts: dict[str, Array], seed: int, why: st
         if A.shape[1:] != row_shape:
             raise UsageError(f"{where}: a row of X has the shape {row_shape}, but one of {key} {A.shape[1:]}")
         inputs[key] = _to_rows(A, dtype, divide=grey and A.dtype == np.uint8)
-        _check_values(inputs[key], labels[key], picture)
+        if not gaps:
+            _check_values(inputs[key], labels[key], picture)
     X, X_test = inputs["X"], inputs.get("X_test")
     y = _check_labels(parts.get("y"), X, where, "y")
     y_test = _check_labels(parts.get("y_test"), X_test, where, "y_test")

@@ -1,0 +1,115 @@
+"""tabular: the rows of a table's file, as numbers of one kind with their columns' names, or by a schema of kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UsageError
+from .columns import Columns, numbers_rows
+from .formats import read_numbers
+from .rows import Array, blocks
+from .table import Table, read_table
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a table is read.
+
+    columns   its schema; or the names of columns that are all numbers, as a model without a schema knows them; None:
+              found in the file
+    label     the column that names the rows, which is no feature
+    ignore    columns that are no feature
+    unseen    what an unknown category is: an "error", or a "missing" cell
+    mixed     True: by a schema; False: all columns as numbers; None: by a schema where there is text or a gap, without
+              a column that numbers the rows
+    """
+
+    columns: Columns | Sequence[str] | None = None
+    label: str | None = None
+    ignore: Sequence[str] = ()
+    unseen: str = "error"
+    mixed: bool | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """X (N, D), labels (N,) or None, the names of the columns or None, and the schema where X was made by one.
+
+    checked   the values are finite but for NaN in missing cells
+    """
+
+    X: Array
+    y: Array | None
+    names: tuple[str, ...] | None
+    columns: Columns | None
+    checked: bool = True
+
+
+def read_rows(path: Path, how: Reading) -> Rows:
+    """Read a table's file. UsageError names the file, the line and the column."""
+    numbers = _read_as_numbers(path, how)
+    if numbers is not None:
+        return numbers
+    table = read_table(path)
+    if isinstance(how.columns, Columns):
+        return _by_schema(table, how.columns, how.unseen)
+    if how.columns is not None:
+        return _of_numbers(table, how.columns, how)
+    if how.mixed is False:
+        return _of_numbers(table, [name for name in table.names if name not in (how.label, *how.ignore)], how)
+    columns = Columns.infer(table, label=how.label, ignore=how.ignore)
+    held = [table.columns[name] for name in columns.names]
+    gaps = any((cells.codes < 0).any() for cells in held)
+    numeric = all(None not in cells.numbers() for cells in held)
+    if how.mixed or (how.mixed is None and (gaps or not numeric)):
+        return _by_schema(table, columns, how.unseen)
+    return _of_numbers(table, columns.names, how)
+
+
+def with_options(columns: Columns, table: Table, label: str | None, ignore: Sequence[str]) -> Columns:
+    """A schema that was given, with the columns that options name, and what the table to train on adds to it."""
+    kinds = dict.fromkeys(ignore, "ignore") | ({} if label is None else {label: "label"})
+    return columns.with_kinds(kinds).fitted(table)
+
+
+def _read_as_numbers(path: Path, how: Reading) -> Rows | None:
+    """The quick way, for a large file: lines of numbers alone. None where the file is not that."""
+    if path.suffix.lower() != ".csv" or isinstance(how.columns, Columns) or how.label or how.ignore or how.mixed:
+        return None
+    try:
+        X, titles = read_numbers(path)
+    except UsageError:
+        return None  # `read_table` says what it is
+    names = None if titles is None else tuple(titles)
+    if any(np.isnan(X[rows]).any() for rows in blocks(X)):
+        return None
+    if how.columns is None and how.mixed is None and names and numbers_rows(names[0], X[:, 0]):
+        return None
+    if how.columns is not None and names is not None and names != tuple(how.columns):
+        return None
+    return Rows(X, None, names, None, checked=False)
+
+
+def _by_schema(table: Table, columns: Columns, unseen: str) -> Rows:
+    return Rows(columns.encode(table, unseen), columns.labels(table), tuple(columns.names), columns)
+
+
+def _of_numbers(table: Table, names: Sequence[str], how: Reading) -> Rows:
+    """Columns of numbers under one likelihood; the others of the table must be the label or ignored."""
+    kinds = dict.fromkeys(names, "real")
+    kinds |= {name: "ignore" for name in how.ignore if name in table.columns}
+    kinds |= {how.label: "label"} if how.label in table.columns and how.label else {}
+    for name in table.names:  # what numbers the rows stays out without a word: training said it
+        if name not in kinds and name == table.names[0] and numbers_rows(name, _numbers(table, name)):
+            kinds[name] = "ignore"
+    columns = Columns(kinds)
+    return Rows(columns.encode(table), columns.labels(table), tuple(names) if table.named else None, None)
+
+
+def _numbers(table: Table, name: str) -> Array:
+    cells = table.columns[name]
+    return cells.take([np.nan if number is None else number for number in cells.numbers()])
