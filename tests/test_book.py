@@ -236,7 +236,7 @@ def test_errors_of_a_browser_are_reported(chromium, tmp_path, body, said):
 
 COMMANDS = ["train", "evaluate", "trace", "sample", "reconstruct", "encode", "info"]
 COMMANDS += ["gradcheck", "explain", "verify", "bench", "export", "explore", "score"]
-COMMANDS += ["picture", "compare", "race"]
+COMMANDS += ["picture", "compare", "race", "columns", "impute"]
 
 
 def test_the_commands_are_all_that_there_are():

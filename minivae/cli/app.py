@@ -19,11 +19,13 @@ from ..console import print_json, stdout
 from ..environment import launched
 from ..errors import UsageError, printable
 from .bench import bench
+from .columns import Ignore, Label, columns, columns_of
 from .compare import compare
 from .explain import explain
 from .explore import explore
 from .export import export
 from .gradcheck import gradcheck
+from .impute import impute
 from .options import (
     BackendName,
     Force,
@@ -85,7 +87,9 @@ def train(
     context: typer.Context,
     data: Annotated[
         str,
-        typer.Argument(metavar="DATA", help="digits, mnist, fashion-mnist, or a .npy .npz .csv .txt .amat IDX file."),
+        typer.Argument(
+            metavar="DATA", help="digits, mnist, fashion-mnist, or a .npy .npz .csv .tsv .parquet .txt .amat IDX file."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -187,6 +191,17 @@ def train(
     binarize: Annotated[
         str, typer.Option(metavar="M", help="auto, none, threshold, static or dynamic.", rich_help_panel="Data")
     ] = "auto",
+    columns: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", help="The kinds of a table's columns (minivae columns).", rich_help_panel="Data"
+        ),
+    ] = None,
+    label: Label = None,
+    ignore: Ignore = None,
+    unseen: Annotated[
+        str, typer.Option(metavar="U", help="An unknown category is an error, or missing.", rich_help_panel="Data")
+    ] = "error",
     validation: Annotated[
         float, typer.Option(metavar="F", help="Share of the training rows to validate on.", rich_help_panel="Data")
     ] = 0.0,
@@ -243,6 +258,8 @@ def train(
         for name in options
         if context.get_parameter_source(name).name != "DEFAULT"  # type: ignore[union-attr]
     }
+    options["ignore"] = tuple(ignore or ())
+    options["columns"] = None if columns is None else str(columns)
     source = runs.source_name(data)
     with ranks.agreeing():
         if resume:
@@ -376,23 +393,29 @@ def sample(
     run: RunFolder,
     out: Out,
     n: Annotated[int, typer.Option("-n", metavar="N", help="Number of rows.")] = 64,
-    draw: Annotated[bool, typer.Option("--draw", help="Draw x ~ p(x|z) instead of taking its mean.")] = False,
+    draw: Annotated[bool, typer.Option("--draw", help="Draw x ~ p(x|z), as for a table, not its mean.")] = False,
+    mean: Annotated[bool, typer.Option("--mean", help="Take the mean E[x|z], as for pictures.")] = False,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed; default: the run's.")] = None,
     force: Force = False,
     backend: BackendName = "auto",
     kernels: KernelKind = "fused",
     plugin: Plugin = None,
 ) -> None:
-    """Sample new rows from a run's model: a picture (.png), or an array (.npy) in the data's units.
+    """Sample new rows from a run's model: a picture (.png), a table (.csv) or an array (.npy) in the data's units.
+
+    Rows of a table are draws, pictures are means unless --draw is given.
 
     Example: minivae sample run -n 64 -o samples.png
     """
     from .runs import open_run
 
-    check_out(out, (".png", ".npy"), force)
+    check_out(out, (".png", ".npy", ".csv"), force)
+    if draw and mean:
+        raise UsageError("--draw and --mean are two things to sample: leave one of the two out")
     opened = open_run(run, backend, kernels)
+    draw = draw or (opened.shape is None and not mean)
     what = "x ~ p(x|z) for z ~ N(0, I): draws" if draw else "E[x|z] for z ~ N(0, I): means, not draws"
-    _write_rows(out, force, opened.vae.sample(n, seed=seed, draw=draw), None, opened.shape, what=what)
+    _write_rows(out, force, opened.vae.sample(n, seed=seed, draw=draw), None, opened, what=what, whole=draw)
 
 
 @app.command()
@@ -409,22 +432,24 @@ def reconstruct(
     kernels: KernelKind = "fused",
     plugin: Plugin = None,
 ) -> None:
-    """Encode and decode rows: a picture of data above reconstructions (.png), or an array (.npy) in the data's units.
+    """Encode and decode rows: a picture of data above reconstructions (.png), or a table (.csv) or an array (.npy).
+
+    Tables and arrays are in the data's units.
 
     Example: minivae reconstruct run -o reconstructions.png
     """
     from .runs import open_run
 
-    check_out(out, (".png", ".npy"), force)
+    check_out(out, (".png", ".npy", ".csv"), force)
     opened = open_run(run, backend, kernels)
     part = opened.part(data, split)
     if n is not None and n < 1:
         raise UsageError(f"-n {n}: expected an integer of at least 1")
     n = n or (24 if out.suffix == ".png" else len(part.X))
     X = part.X[:n]
-    limits = None if opened.shape else (part.X.min(axis=0), part.X.max(axis=0))
+    limits = None if opened.shape else part.limits()
     seen = opened.vae.in_data_units(opened.vae.in_model_units(X))
-    _write_rows(out, force, opened.vae.reconstruct(X), seen, opened.shape, limits)
+    _write_rows(out, force, opened.vae.reconstruct(X), seen, opened, limits)
 
 
 @app.command()
@@ -508,6 +533,8 @@ def info(as_json: Json = False) -> None:
 
 
 app.command()(score)
+app.command()(columns)
+app.command()(impute)
 app.command()(export)
 app.command()(explore)
 app.command()(picture)
@@ -535,18 +562,25 @@ def _say_if_open(text: str) -> None:
 
 
 def _write_rows(
-    out: Path, force: bool, Y: Any, X: Any, shape: tuple[int, int] | None, limits: Any = None, what: str = ""
+    out: Path, force: bool, Y: Any, X: Any, run: Any, limits: Any = None, what: str = "", whole: bool = False
 ) -> None:
-    """Write Y (n, D) as an array, or as a picture, below the data X if given; `what` says what Y is."""
+    """Write Y (n, D) as an array, a table or a picture, below the data X if given; `what` says what Y is.
+
+    whole   counts, and numbers of an integer dtype, are whole in a table
+    """
     import numpy as np
 
     from .. import plots
 
+    shape, names = run.shape, run.vae.columns
     with writing_file(out, force) as file:
         if out.suffix == ".npy":
             np.save(file, Y, allow_pickle=False)
+        elif out.suffix == ".csv":
+            schema = columns_of(run)
+            schema.write_csv(file, schema.rows(Y, whole))
         elif X is None:
-            plots.grid(Y, shape, file, title=what)
+            plots.grid(Y, shape, file, title=what, names=names)
         else:
-            plots.reconstructions(X, Y, shape, file, limits=limits)
+            plots.reconstructions(X, Y, shape, file, limits=limits, names=names)
     say(f"{out}: {len(Y)} rows" + (f", {what}" if what else ""))

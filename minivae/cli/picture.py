@@ -37,7 +37,10 @@ def picture(
     ] = None,
     n: Annotated[int | None, typer.Option("-n", metavar="N", help="Samples, or rows of the latent plane.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the samples; default: the run's.")] = None,
-    draw: Annotated[bool, typer.Option("--draw", help="Samples: draw x ~ p(x|z) instead of its mean.")] = False,
+    draw: Annotated[
+        bool, typer.Option("--draw", help="Samples: draw x ~ p(x|z), as for a table, not its mean.")
+    ] = False,
+    mean: Annotated[bool, typer.Option("--mean", help="Samples: the mean E[x|z], as for pictures.")] = False,
     force: Force = False,
     plugin: Plugin = None,
 ) -> None:
@@ -56,6 +59,8 @@ def picture(
             checks.integer(option, value, 2 if option == "--size" else 1)
     if reach is not None:
         checks.finite_float("--range", reach, lambda r: r > 0, "a number > 0")
+    if draw and mean:
+        raise UsageError("--draw and --mean are two things to sample: leave one of the two out")
     chosen, numbers = _numbers("--dims", dims, 1), _numbers("--rows", rows, 0)
     check_out(out, FORMATS, force)
     plots.require()
@@ -65,7 +70,7 @@ def picture(
         if max(chosen) > opened.vae.latent_dim:
             raise UsageError(f"--dims {dims}: expected dimensions from 1 to {opened.vae.latent_dim}")
         own["dims"] = [l - 1 for l in chosen]
-    figure = _figure(kind, opened, data, split, own, reach, size, numbers, n, seed, draw)
+    figure = _figure(kind, opened, data, split, own, reach, size, numbers, n, seed, draw, mean)
     with writing_file(out, force) as file:
         plots.save(figure, file, out.suffix[1:])
     say(f"{out}: {kind}")
@@ -86,7 +91,7 @@ def _numbers(option: str, text: str | None, least: int) -> list[int] | None:
 
 def _figure(
     kind: str, run: Run, data: str | None, split: str | None, own: dict[str, Any], reach: float | None,
-    size: int | None, numbers: list[int] | None, n: int | None, seed: int | None, draw: bool,
+    size: int | None, numbers: list[int] | None, n: int | None, seed: int | None, draw: bool, mean: bool,
 ) -> Any:  # fmt: skip
     from .. import plots
     from ..training.history import History, read_history
@@ -95,8 +100,11 @@ def _figure(
     if kind == "loss":
         return plots.loss(History(read_history(run.folder)))
     if kind == "samples":
+        draw = draw or (run.shape is None and not mean)
         what = "x ~ p(x|z) for z ~ N(0, I): draws" if draw else "E[x|z] for z ~ N(0, I): means, not draws"
-        return plots.grid(vae.sample(64 if n is None else n, seed=seed, draw=draw), run.shape, title=what)
+        return plots.grid(
+            vae.sample(64 if n is None else n, seed=seed, draw=draw), run.shape, title=what, names=vae.columns
+        )
     needed = data is not None or numbers is not None or kind in ("latent", "interpolate")
     known = run.config["data"] is not None
     part = run.part(data, split) if needed or (known and kind == "traverse" and run.shape is None) else None
@@ -110,7 +118,7 @@ def _figure(
     if kind == "latent" and vae.latent_dim < 2:
         raise UsageError("the latent plane has two dimensions, and this model has one: minivae explore draws it")
     if kind == "traverse":
-        limits = None if part is None or run.shape else (part.X.min(axis=0), part.X.max(axis=0))
+        limits = None if part is None or run.shape else part.limits()
         z = None if part is None or not numbers else _row(vae, part, numbers[0])
         return plots.traverse(vae, run.shape, z=z, reach=reach or 3.0, steps=size or 11, limits=limits, **own)
     assert part is not None
@@ -118,7 +126,7 @@ def _figure(
         some = part.first(5000 if n is None else n)
         rows = some.name if len(some.X) < len(part.X) else f"{len(part.X):,} rows of the {part.name}"
         return plots.latent(vae.encode(some.X)[0], some.y, rows=rows, **own)
-    limits = None if run.shape else (part.X.min(axis=0), part.X.max(axis=0))
+    limits = None if run.shape else part.limits()
     first, second = _pairs(part, numbers)
     return plots.interpolate(vae, part.X[first], part.X[second], run.shape, steps=size or 9, limits=limits)
 

@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from .. import checks
 from ..backend import Backend
+from ..datasets.columns import Columns
 from ..datasets.load import Dataset, load
 from ..datasets.named import NAMED
 from ..disk import LOCK_FILE, TEMPORARY, write_whole
@@ -45,6 +46,12 @@ class Part:
     y: np.ndarray | None
     rows: np.ndarray
     name: str
+
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """The smallest and the largest value of each column, (D,) each; NaN is a missing cell."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a column without a value here is NaN
+            return np.nanmin(self.X, axis=0), np.nanmax(self.X, axis=0)
 
     def first(self, n: int | None) -> Part:
         """Return the first n rows; None: all."""
@@ -78,17 +85,23 @@ class Run:
         if source is None and self.config["data"] is None:
             raise UsageError(f"{self.folder} was saved from Python and does not know its data: name them after it")
         if source is None:
-            data = self._fitting(load(self.config["data"], options["seed"]))
+            data = self._fitting(load(self.config["data"], options["seed"], **self.reading()))
             if data.sha256() != self.config.get("sha256"):
                 message = f"{self.config['data']} has changed since {self.folder} was trained on it"
                 warnings.warn(message, UsageWarning, stacklevel=2)
             return split_of(data, split or "test", options)
         if split is not None:
-            return split_of(self._fitting(load(source, options["seed"])), split, options)
-        data = self._fitting(load(source, options["seed"], hold_out=False))
+            return split_of(self._fitting(load(source, options["seed"], **self.reading())), split, options)
+        data = self._fitting(load(source, options["seed"], hold_out=False, **self.reading()))
         if data.X_test is None:
             return Part(data.X, data.y, data.rows, f"whole of {data.name}")
         return split_of(data, "test", options)
+
+    def reading(self) -> dict[str, Any]:
+        """How `load` reads a table for this model: the columns that it was trained on, in any order."""
+        options, config = self.config["options"], self.config
+        how = {"label": options["label"], "ignore": options["ignore"], "unseen": options["unseen"]}
+        return how | columns_of(config if config["data"] is not None else {"names": self.vae.columns})
 
     def _fitting(self, data: Dataset) -> Dataset:
         if data.features != self.vae.features:
@@ -98,6 +111,14 @@ class Run:
         if self.config["data"] is None:
             self.config["shape"] = data.shape
         return data
+
+
+def columns_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a run's config, for `load`: its schema, or its names, or all as they stand."""
+    if config.get("columns") is not None:
+        return {"columns": Columns.from_builtins(config["columns"])}
+    names = config.get("names")
+    return {"columns": list(names)} if names else {"mixed": False}
 
 
 def split_of(data: Dataset, split: str, options: dict[str, Any]) -> Part:
@@ -180,6 +201,10 @@ class TrainOptions(msgspec.Struct, forbid_unknown_fields=True):
     kl_warmup: float = 0.0
     beta_cycle: float = 0.0
     binarize: Text = "auto"
+    columns: Annotated[str, Meta(max_length=4096)] | None = None
+    label: Annotated[str, Meta(max_length=4096)] | None = None
+    ignore: tuple[str, ...] = ()
+    unseen: Literal["error", "missing"] = "error"
     validation: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     patience: int | None = None
     seed: Annotated[int, Meta(ge=0)] = 0
@@ -201,6 +226,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     sha256: str
     options: TrainOptions
     minivae: str
+    names: list[str] | None = None
+    columns: dict[str, Any] | None = None
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -9,14 +9,16 @@ import os
 import platform
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, environment, optim, plots
+from .. import __version__, environment, likelihoods, optim, plots
 from ..backend import Backend
 from ..datasets.choose import choose
+from ..datasets.columns import Columns
 from ..datasets.load import Dataset, load
 from ..datasets.scale import Scale
 from ..distributed.world import World
@@ -30,6 +32,7 @@ from ..training.loop import Training
 from ..training.options import SAVE_SECONDS, Options
 from ..training.progress import Progress
 from ..training.schedules import Beta, parse
+from ..training.state import observed_value
 from ..vae import VAE
 from . import runs
 
@@ -78,19 +81,29 @@ class Session:
             raise UsageError(f"--validation {o['validation']:g}: expected a share of the rows, from 0 to less than 1")
         backend = Backend(o["backend"], o["kernels"], o["dtype"], tf32=o["tf32"])
 
-        data = load(self.source, o["seed"])
+        data = self.load(resume)
         part = runs.split_of(data, "train", o)
         held = runs.split_of(data, "validation", o) if o["validation"] else None
-        chosen = choose(part.X, o["likelihood"], o["scale"], o["binarize"], data.is_picture)
-        scale = Scale.fit(chosen.scale, part.X)
+        likelihood, kinds = o["likelihood"], ""
+        if data.columns is not None:
+            likelihood = likelihoods.name_of(data.columns)
+            kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(c.kind for c in data.columns.features).items())
+        missing = data.names is not None and (o["unseen"] == "missing" or data.has_gaps)
+        chosen = choose(
+            observed_value(part.X) if missing else part.X, likelihood, o["scale"], o["binarize"], data.is_picture
+        )
+        reason = f"columns of several kinds, {kinds}" if kinds else chosen.reason
         arguments = {
             "features": data.features, "latent_dim": o["latent"], "hidden": list(hidden), "activation": o["activation"],
             "likelihood": chosen.likelihood, "objective": o["objective"], "samples": o["samples"],
             "antithetic": o["antithetic"], "seed": o["seed"], "init": o["init"],
+            **({"missing": True} if missing else {}),
         }  # fmt: skip
         if resume:
             self.ranks.first(lambda: runs.check_model(self.folder, arguments, backend))
         vae = VAE(**arguments, backend=backend)
+        vae.columns = data.names
+        scale = Scale.fit(chosen.scale, part.X, None, missing, vae.likelihood.scales)
         training_options = Options(
             o["epochs"], o["batch_size"], optimizer,
             validation=None if held is None else held.X, validation_rows=None if held is None else held.rows,
@@ -102,9 +115,26 @@ class Session:
         training = Training(vae, part.X, training_options)
         if data.X_test is not None:  # so that an error in the test rows is found before training
             Batches(vae, data.X_test, name="test rows")
-        if vae.likelihood.is_density and scale.kind == "none":
+        if vae.likelihood.is_density and scale.kind == "none" and data.columns is None:
             self.advise(*training.batches.range)
-        return training, data, chosen.reason
+        return training, data, reason
+
+    def load(self, resume: bool) -> Dataset:
+        """The data: a table's columns are those of the run, of --columns, or what its cells suggest."""
+        o = self.options
+        how: dict[str, Any] = {"label": o["label"], "ignore": o["ignore"], "unseen": o["unseen"]}
+        if resume:
+            return load(self.source, o["seed"], **how | runs.columns_of(runs.read_config(self.folder)))
+        if o["columns"] is not None:
+            if o["likelihood"] not in ("auto", "mixed"):
+                raise UsageError(
+                    f"--columns gives each column its likelihood: leave --likelihood {o['likelihood']} out"
+                )
+            return load(self.source, o["seed"], columns=Columns.read(o["columns"]), fit=True, **how)
+        data = load(self.source, o["seed"], mixed=True if o["likelihood"] == "mixed" else None, **how)
+        if data.columns is None or o["likelihood"] in ("auto", "mixed"):
+            return data
+        return load(self.source, o["seed"], columns=data.columns.names, **how)  # numbers, with gaps
 
     def introduce(self, training: Training, data: Dataset, why: str, say: Callable[[str], None]) -> None:
         """Print the data, the model and the options of the training."""
@@ -116,7 +146,11 @@ class Session:
         counts += [f"{len(training.validation):,} to validate"] if training.validation else []
         counts += [f"{len(data.X_test):,} to test"] if data.X_test is not None else []
         say(f"data        {data.name}: {data.features} features{pictures}; rows: {', '.join(counts)}")
-        say(f"likelihood  {vae.likelihood.name}: {why}" + (f"; binarisation: {binarize}" if binarize != "none" else ""))
+        gaps = "; missing cells are left out" if vae.missing else ""
+        say(
+            f"likelihood  {vae.likelihood.name if data.columns is None else 'mixed'}: {why}{gaps}"
+            + (f"; binarisation: {binarize}" if binarize != "none" else "")
+        )
         if scale is not None:
             units = "; nats are in the data's own units" if vae.likelihood.is_density else ""
             say(f"scale       {scale.kind}, fitted on the training rows{units}")
@@ -157,6 +191,8 @@ class Session:
             "shape": None if data.shape is None else list(data.shape),
             "features": data.features,
             "sha256": data.sha256(),
+            "names": None if data.names is None else list(data.names),
+            "columns": None if data.columns is None else data.columns.to_builtins(),
             "options": self.options,
             "minivae": __version__,
         }
@@ -184,12 +220,13 @@ class Session:
 def draw_pictures(folder: Path, vae: VAE, part: runs.Part, shape: Any, history: History) -> list[str]:
     """Write a run's pictures → their names."""
     X = part.X[:SHOWN]
-    limits = None if shape is not None else (part.X.min(axis=0), part.X.max(axis=0))
+    limits, names = None if shape is not None else part.limits(), vae.columns
     plots.loss(history, folder / "loss.png")
     seen = vae.in_data_units(vae.in_model_units(X))
-    plots.reconstructions(seen, vae.reconstruct(X), shape, folder / "reconstructions.png", limits=limits)
-    title = "E[x|z] for z ~ N(0, I): means, not draws"
-    plots.grid(vae.sample(SAMPLED), shape, folder / "samples.png", limits=limits, title=title)
+    plots.reconstructions(seen, vae.reconstruct(X), shape, folder / "reconstructions.png", limits, names)
+    draw = shape is None
+    title = "x ~ p(x|z) for z ~ N(0, I): draws" if draw else "E[x|z] for z ~ N(0, I): means, not draws"
+    plots.grid(vae.sample(SAMPLED, draw=draw), shape, folder / "samples.png", None, limits, title, names)
     drawn = ["loss.png", "reconstructions.png", "samples.png"]
     if vae.latent_dim == 2:
         mean, _ = vae.encode(part.X[:DOTS])

@@ -210,19 +210,36 @@ class Columns:
         """JSON, a column a line, for people to edit."""
         from .. import __version__
 
-        head = {"minivae": __version__, "delimiter": self.delimiter, "decimal": self.decimal}
-        lines = [json.dumps(msgspec.to_builtins(column), ensure_ascii=False) for column in self.columns]
+        held = self.to_builtins()
+        head = {"minivae": __version__} | {key: held[key] for key in ("delimiter", "decimal")}
+        lines = [json.dumps(column, ensure_ascii=False) for column in held["columns"]]
         return json.dumps(head)[:-1] + ', "columns": [\n  ' + ",\n  ".join(lines) + "\n]}\n"
+
+    def to_builtins(self) -> dict[str, Any]:
+        """What JSON holds, for a file of something else."""
+        columns = [msgspec.to_builtins(column) for column in self.columns]
+        return {"columns": columns, "delimiter": self.delimiter, "decimal": self.decimal}
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Columns:
         """The schema of a JSON text; UsageError says in one line what is wrong, and where."""
         try:
-            held = msgspec.convert(json.loads(text), _File)
-        except (msgspec.MsgspecError, RecursionError, ValueError) as error:  # UnicodeDecodeError is a ValueError
+            return cls.from_builtins(json.loads(text))
+        except UsageError:
+            raise
+        except (RecursionError, ValueError) as error:  # UnicodeDecodeError is a ValueError
             message = " ".join(str(error).split())[:200]
             raise UsageError(f"expected the columns as `minivae columns` writes them, but {message}") from None
-        return cls(held.columns, held.delimiter, held.decimal)
+
+    @classmethod
+    def from_builtins(cls, held: Any) -> Columns:
+        """The schema of what `to_builtins` gave."""
+        try:
+            file = msgspec.convert(held, _File)
+        except msgspec.MsgspecError as error:
+            message = " ".join(str(error).split())[:200]
+            raise UsageError(f"expected the columns as `minivae columns` writes them, but {message}") from None
+        return cls(file.columns, file.delimiter, file.decimal)
 
     @classmethod
     def read(cls, path: str | Path) -> Columns:

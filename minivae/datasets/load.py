@@ -64,6 +64,14 @@ class Dataset:
         return int(self.X.shape[1])
 
     @property
+    def has_gaps(self) -> bool:
+        """Whether a cell of a table is missing: NaN in X or X_test."""
+        held = [part for part in (self.X, self.X_test) if part is not None]
+        return self.names is not None and any(
+            bool(np.isnan(part[rows]).any()) for part in held for rows in blocks(part)
+        )
+
+    @property
     def is_picture(self) -> bool:
         """Whether a row is a picture of `shape` pixels."""
         return self.shape is not None
@@ -126,6 +134,7 @@ def load(
     columns: Columns | Sequence[str] | None = None,
     label: str | None = None,
     ignore: Sequence[str] = (),
+    fit: bool = False,
     unseen: str = "error",
     mixed: bool | None = None,
 ) -> Dataset:
@@ -142,8 +151,8 @@ def load(
     Tables: .csv, .tsv (gzipped or not) and, with pyarrow, .parquet. Commas, semicolons or tabs between cells, a header,
     quotes, decimal commas, text and missing cells (empty, NA, NaN, None, …). label names the column of the labels y;
     those in ignore are left out. A table of numbers alone stays as it is; one with text or gaps is encoded by a
-    `Columns` (given, or found), and so is every one with mixed=True, none with mixed=False. unseen="missing" takes a
-    category that `columns` does not have as a missing cell.
+    `Columns` (given, or found), and so is every one with mixed=True, none with mixed=False. fit=True completes a given
+    schema by the file, to train on it. unseen="missing" takes a category that `columns` lacks as a missing cell.
 
     (N, h, w) arrays are pictures and are flattened: uint8 becomes float32 value/255 (unless no value exceeds 1: then
     they are 0/1 pictures already); anything else must lie in [0, 1]. (N, D) arrays of float32 or float64 stay as they
@@ -159,16 +168,27 @@ def load(
     anything is allocated. UsageError, in one line that names the file, for whatever cannot be read as that.
     """
     if isinstance(source, str) and source in NAMED:
+        _no_table(source, label, ignore, columns)
         parts, where, why = read_named(source)
         return _assemble(source, where, parts, seed, why, hold_out)
-    path = _existing_file(source)
+    path = existing_file(source)
     if is_table(path):
-        table = read_rows(path, Reading(columns, label, ignore, unseen, mixed))
+        table = read_rows(path, Reading(columns, label, ignore, fit, unseen, mixed))
         parts = {"X": table.X} if table.y is None else {"X": table.X, "y": table.y}
         data = _assemble(path.name, str(path), parts, seed, "", hold_out, gaps=table.checked)
         return replace(data, names=table.names, columns=table.columns)
+    _no_table(path, label, ignore, columns)
     parts, why = reader(path)(path)
     return _assemble(path.name, str(path), parts, seed, why, hold_out)
+
+
+def _no_table(where: object, label: str | None, ignore: Sequence[str], columns: object) -> None:
+    """Raise UsageError for options that only a table takes."""
+    if label is not None or ignore or isinstance(columns, Columns):
+        what = "--label" if label is not None else "--ignore" if ignore else "a schema (--columns)"
+        raise UsageError(
+            f"{where}: {what} is for the columns of a table, a .csv, .tsv or .parquet file, and this is none"
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -275,7 +295,7 @@ def _check_labels(y: Array | None, X: Array | None, where: str, key: str) -> Arr
     return y.astype(np.int64) if y.dtype.kind in "biu" else y
 
 
-def _existing_file(source: Any) -> Path:
+def existing_file(source: Any) -> Path:
     """Return the file that `source` names; if there is none, the UsageError suggests one."""
     text = os.fspath(source) if isinstance(source, str | os.PathLike) else None
     if not isinstance(text, str):

@@ -12,7 +12,7 @@ import gzip
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -63,6 +63,11 @@ class Cells:
         if self.decimal is not None:
             return [number_of(text, self.decimal) for text in self.values]
         return [float(v) if isinstance(v, int | float) and not isinstance(v, bool) else None for v in self.values]
+
+    def texts(self, text: Callable[[Any], str]) -> list[str]:
+        """The cells of all rows as texts: those of the file, or what `text` makes of a value."""
+        values, codes = self.written or ([*map(text, self.values), ""], self.codes)
+        return [values[code] for code in codes.tolist()]
 
     def counts(self) -> Array:
         """How many rows hold each value."""

@@ -23,6 +23,7 @@ class Reading:
               found in the file
     label     the column that names the rows, which is no feature
     ignore    columns that are no feature
+    fit       complete and check the schema that is given by this table, to train on it
     unseen    what an unknown category is: an "error", or a "missing" cell
     mixed     True: by a schema; False: all columns as numbers; None: by a schema where there is text or a gap, without
               a column that numbers the rows
@@ -31,6 +32,7 @@ class Reading:
     columns: Columns | Sequence[str] | None = None
     label: str | None = None
     ignore: Sequence[str] = ()
+    fit: bool = False
     unseen: str = "error"
     mixed: bool | None = None
 
@@ -56,7 +58,7 @@ def read_rows(path: Path, how: Reading) -> Rows:
         return numbers
     table = read_table(path)
     if isinstance(how.columns, Columns):
-        return _by_schema(table, how.columns, how.unseen)
+        return _by_schema(table, _fitted(how.columns, table, how) if how.fit else how.columns, how.unseen)
     if how.columns is not None:
         return _of_numbers(table, how.columns, how)
     if how.mixed is False:
@@ -70,9 +72,9 @@ def read_rows(path: Path, how: Reading) -> Rows:
     return _of_numbers(table, columns.names, how)
 
 
-def with_options(columns: Columns, table: Table, label: str | None, ignore: Sequence[str]) -> Columns:
-    """A schema that was given, with the columns that options name, and what the table to train on adds to it."""
-    kinds = dict.fromkeys(ignore, "ignore") | ({} if label is None else {label: "label"})
+def _fitted(columns: Columns, table: Table, how: Reading) -> Columns:
+    """A schema that was given, with the label and what to ignore, and what the table to train on adds to it."""
+    kinds = dict.fromkeys(how.ignore, "ignore") | ({} if how.label is None else {how.label: "label"})
     return columns.with_kinds(kinds).fitted(table)
 
 

@@ -147,7 +147,7 @@ def traverse(
     if shape is None:
         parts = [(f"E[x|z] along {z_name(l)}", own) for l, own in zip(dims, np.split(X, len(dims)), strict=True)]
         own = (X.min(axis=0), X.max(axis=0)) if limits is None else limits
-        return heat_maps(parts, own, path, names)
+        return heat_maps(parts, own, path, names, vae.columns)
     rest = "0" if z is None else "those of a row"
     figure, axes = pixels(
         tiles(X, shape, steps), f"E[x|z] along one dimension each; the other z are {rest}", (52, 8, 34)
@@ -170,7 +170,7 @@ def interpolate(
     if shape is None:
         parts = [(f"E[x|z], pair {k + 1}", own) for k, own in enumerate(between[:PANELS])]
         own = (between.min(axis=(0, 1)), between.max(axis=(0, 1))) if limits is None else limits
-        return heat_maps(parts, own, path, [f"{t:.2g}" for t in share.ravel()])
+        return heat_maps(parts, own, path, [f"{t:.2g}" for t in share.ravel()], vae.columns)
     lines = np.concatenate([np.asarray(X)[:, None], between, np.asarray(Y)[:, None]], axis=1)
     columns = steps + 2
     title = "E[x|z] on the line between two posterior means; at the ends, the rows themselves"

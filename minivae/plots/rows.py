@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .draw import SIDE, WHOLE, Shape, Target, finished, new_figure, pixels, tiles
+from .draw import SIDE, WHOLE, Shape, Target, finished, label, new_figure, pixels, tiles
 
 Limits = tuple[np.ndarray, np.ndarray]
+NAMED = 40  # columns at most whose names stand below a heat map
 TALL = 8000  # about the greatest height in pixels: pictures of many rows are enlarged less
 
 
@@ -19,26 +21,30 @@ def grid(
     columns: int | None = None,
     limits: Limits | None = None,
     title: str = "",
+    names: Sequence[str] | None = None,
 ) -> Any:
     """Draw rows as a grid of pictures (h, w), or as a heat map if they are not pictures.
 
     limits   for a heat map: (low, high), each (D,), the range of each column in the data; default: that of the rows
+    names    of the columns of a heat map
     """
     if shape is None:
-        return heat_maps([(title, X)], limits, path)
+        return heat_maps([(title, X)], limits, path, names=names)
     columns = columns or int(np.ceil(np.sqrt(len(X))))
     return finished(pixels(tiles(X, shape, columns), title)[0], path)
 
 
 def reconstructions(
-    X: np.ndarray, Y: np.ndarray, shape: Shape | None, path: Target = None, limits: Limits | None = None
-) -> Any:
+    X: np.ndarray, Y: np.ndarray, shape: Shape | None, path: Target = None, limits: Limits | None = None,
+    names: Sequence[str] | None = None,
+) -> Any:  # fmt: skip
     """Draw data X (n, D) with the reconstruction Y (n, D) below each row; heat maps are drawn side by side.
 
     limits   for heat maps: (low, high), each (D,), the range of each column in the data; default: that of the rows X
+    names    of the columns of heat maps
     """
     if shape is None:
-        return heat_maps([("data", X), ("model: E[x|z] at the posterior mean", Y)], limits, path)
+        return heat_maps([("data", X), ("model: E[x|z] at the posterior mean", Y)], limits, path, names=names)
     columns = min(len(X), 12)
     bands = []  # a line of data above a line of the model; the last line is filled up
     for start in range(0, len(X), columns):
@@ -54,27 +60,31 @@ def reconstructions(
 
 
 def heat_maps(
-    parts: list[tuple[str, np.ndarray]], limits: Limits | None, path: Target, ticks: list[str] | None = None
-) -> Any:
+    parts: list[tuple[str, np.ndarray]], limits: Limits | None, path: Target, ticks: list[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> Any:  # fmt: skip
     """Draw tables side by side, each column in units of its range in the data, because ranges may differ by 10⁶.
 
-    limits  (low, high), each (D,), the range of each column in the data; ticks: names of the rows
+    limits  (low, high), each (D,), the range of each column in the data
+    ticks, names   the names of the rows and of the columns
+
     Without `limits` the data are the first part; a single row then has no range, and its values share one scale.
     """
     from matplotlib.ticker import MaxNLocator
 
     tables = [np.asarray(X, np.float64) for _, X in parts]
     if limits is None and len(tables[0]) == 1:
-        label = "value"
+        unit = "value"
         least, greatest = min(X.min() for X in tables), max(X.max() for X in tables)
         extend = "neither"
     else:
         low, high = (tables[0].min(axis=0), tables[0].max(axis=0)) if limits is None else limits
         where = "the data" if limits is not None else "these rows" if len(parts) == 1 else "these rows of the data"
-        label = f"0 and 1: minimum and maximum of the column in {where}"
+        unit = f"0 and 1: minimum and maximum of the column in {where}"
         span = np.subtract(high, low, dtype=np.float64)
-        if (span == 0).any():
-            label += "; grey: constant there"
+        grey = ["missing"] if any(np.isnan(X).any() for X in tables) else []
+        grey += ["constant there"] if (span == 0).any() else []
+        unit += f"; grey: {' or '.join(grey)}" if grey else ""
         with np.errstate(over="ignore"):
             tables = [np.where(span > 0, (X - low) / np.where(span > 0, span, 1), np.nan) for X in tables]
         least, greatest = 0.0, 1.0
@@ -90,6 +100,10 @@ def heat_maps(
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("column")
         axes.xaxis.set_major_locator(MaxNLocator(**WHOLE))
+        if names is not None and len(names) <= NAMED:
+            shown = [label(name) for name in names]
+            axes.set_xticks(range(len(names)), shown, fontsize=7, rotation=90, parse_math=False)
+            axes.set_xlabel("")
         if own.shape[0] == 1 and own.shape[1] <= 12:  # few enough to print the numbers
             for column, (value, shade) in enumerate(zip(own[0], image.norm(X[0]), strict=True)):
                 ink = "white" if shade < 0.6 else "black"
@@ -100,5 +114,5 @@ def heat_maps(
         panels[0].set_yticks(range(len(ticks)), ticks, fontsize=8)
         panels[0].set_ylabel("z")
     bar = figure.colorbar(image, ax=list(panels), location="bottom", extend=extend, shrink=0.5, aspect=30)
-    bar.set_label(label, fontsize=8)
+    bar.set_label(unit, fontsize=8)
     return finished(figure, path)
