@@ -5,7 +5,7 @@
     bits     word dim % 4 of philox(counter, key)
     uniform  (word >> 8) · 2⁻²⁴                               24 bits, in [0, 1); exact in float32 and float64
     normal   Box–Muller on each pair of words (a, b), in float64 whatever the dtype:
-             √(−2 ln (uₐ + 2⁻²⁵)) · (cos 2πu_b, sin 2πu_b)     so |n| ≤ 5.89, and every backend agrees within 2 ulp
+             √(−2 ln (uₐ + 2⁻²⁵)) · (cos 2πu_b, sin 2πu_b)     so |n| ≤ 5.89, backends agree within 2 ulp (float64: 4)
     binarize x ← 1 where u < x, else 0                         a Bernoulli draw of mean x
 
 Shapes: out (S, B, D), sample s of the array being sample number `sample + s`; rows (B,) integers below 2³²; X (B, D).
