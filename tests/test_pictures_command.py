@@ -1,6 +1,7 @@
 """`minivae picture`, `minivae compare`, `minivae encode -o codes.tsv`, and runs that are given no folder or no data."""
 
 import json
+import shutil
 from xml.etree import ElementTree
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from test_cli import SMALL, mistake, ok, one_line
 
 import minivae as mv
+from minivae import plots
+from minivae.cli.runs import open_run
 
 pytest.importorskip("matplotlib")
 from matplotlib.image import imread
@@ -30,27 +33,41 @@ def runs(tmp_path_factory):
     return folder
 
 
-KINDS = {
-    "manifold": [[], ["--dims", "3,1", "--range", "2", "--size", "7"], ["--rows", "4"]],
-    "latent": [[], ["--dims", "2,3", "-n", "5"], ["--split", "train"]],
-    "traverse": [[], ["--dims", "2", "--rows", "3", "--size", "5"], ["--range", "1"]],
-    "interpolate": [[], ["--rows", "0,3,2,1"], ["--size", "4"]],
-    "samples": [[], ["-n", "9", "--seed", "4"], ["--draw"]],
-    "loss": [[], ["--force"]],
-}
+SHAPE, DRAWS = (4, 5), "x ~ p(x|z) for z ~ N(0, I): draws"
+KINDS = {  # options, and what mv.plots draws of a model, of rows X and of labels y when asked for the same
+    "manifold": (["--dims", "3,1", "--range", "2", "--size", "4", "--rows", "1"],
+                 lambda v, X, y: plots.manifold(v, SHAPE, dims=[2, 0], reach=2, size=4, z=v.encode(X[1:2])[0][0])),
+    "latent": (["--dims", "2,3", "-n", "5", "--split", "train"],
+               lambda v, X, y: plots.latent(v.encode(X[:5])[0], y[:5], dims=[1, 2],
+                                            rows="first 5 rows of the training part of x.npz")),
+    "traverse": (["--dims", "2,1", "--rows", "3", "--size", "5", "--range", "1"],
+                 lambda v, X, y: plots.traverse(v, SHAPE, z=v.encode(X[3:4])[0][0], dims=[1, 0], reach=1, steps=5)),
+    "interpolate": (["--rows", "0,3,2,1", "--size", "4"],
+                    lambda v, X, y: plots.interpolate(v, X[[0, 2]], X[[3, 1]], SHAPE, steps=4)),
+    "samples": (["-n", "9", "--seed", "4", "--draw"],
+                lambda v, X, y: plots.grid(v.sample(9, seed=4, draw=True), SHAPE, title=DRAWS)),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
-def test_every_kind_is_drawn_and_its_options_matter(kind, ending, runs, tmp_path):
-    made = []
-    for k, options in enumerate(KINDS[kind] if ending == "png" else KINDS[kind][-1:]):
-        file = tmp_path / f"{k}.{ending}"
-        assert ok("picture", "p", kind, "-o", file, *options, cwd=runs) == f"{file}: {kind}\n"
-        made.append(file.read_bytes())
-        if ending == "svg":
-            ElementTree.parse(file)
-    assert len(set(made)) == (1 if kind == "loss" else len(made))
+def test_the_picture_is_that_of_its_options(kind, runs, tmp_path):
+    options, drawn = KINDS[kind]
+    for file, given in (("own.png", options), ("plain.png", [])):
+        assert ok("picture", "p", kind, "-o", tmp_path / file, *given, cwd=runs) == f"{tmp_path / file}: {kind}\n"
+    run = open_run(runs / "p", "numpy")
+    part = run.part(split="train" if kind == "latent" else None)
+    plots.save(drawn(run.vae, part.X, part.y), tmp_path / "expected.png")
+    np.testing.assert_array_equal(imread(tmp_path / "own.png"), imread(tmp_path / "expected.png"))
+    assert (tmp_path / "own.png").read_bytes() != (tmp_path / "plain.png").read_bytes()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "loss"])
+def test_every_kind_is_written_as_svg_and_pdf_the_same_each_time(kind, runs, tmp_path):
+    for name in ("1.svg", "2.svg", "1.pdf"):
+        ok("picture", "p", kind, "-o", tmp_path / name, cwd=runs)
+    ElementTree.parse(tmp_path / "1.svg")
+    assert (tmp_path / "1.svg").read_bytes() == (tmp_path / "2.svg").read_bytes()
+    assert (tmp_path / "1.pdf").read_bytes()[:5] == b"%PDF-"
 
 
 @pytest.mark.parametrize("kind", ["latent", "traverse", "interpolate", "samples", "loss"])
@@ -108,8 +125,11 @@ def test_a_comparison_for_programs_says_where_runs_differ(runs):
     assert "differ in data, likelihood, scale: their nats" in ok("compare", "q", "t", cwd=runs)
 
 
-def test_a_run_that_is_none_is_one_line(runs):
+def test_a_run_that_is_none_is_one_line(runs, tmp_path):
     assert "does not exist" in one_line("compare", "p", "gone", cwd=runs)
+    begun = shutil.copytree(runs / "p", tmp_path / "begun")
+    (begun / "history.csv").write_text((begun / "history.csv").read_text().splitlines(keepends=True)[0])
+    assert "no epoch is finished yet" in one_line("compare", "p", begun, cwd=runs)
 
 
 # ---- codes for the projector ----------------------------------------------------------------------------------------
