@@ -280,7 +280,7 @@ class Model:
         """
         S, B, L = eps.shape
         X = self.batch(X)
-        H = self.encoded(X) if x_in is None else self.encoder.forward(x_in)  # [μ | ln σ²] (eq. 15)
+        H = self.encoder.forward(getattr(X, "x_in", X) if x_in is None else x_in)  # [μ | ln σ²] (eq. 15)
         Z, kl_rows, kl_dims = self.posterior.forward(H, eps)
         out = self.decoded(Z.reshape(S * B, L), X)
         gradient = d_params is not None
@@ -369,7 +369,8 @@ class Model:
         """
         nll = self.workspace.take("nll", (out.shape[0],))
         d_out = self.workspace.take("d_out", out.shape) if gradient else None
-        self.likelihood.nll_and_grad(nll, d_out, self.scratch_d_params, out, explained(X), weight, mask_of(X))
+        masked = () if (mask := mask_of(X)) is None else (mask,)
+        self.likelihood.nll_and_grad(nll, d_out, self.scratch_d_params, out, explained(X), weight, *masked)
         return nll, d_out
 
     # ---- the objective, and a step down it ----------------------------------------------------------------------

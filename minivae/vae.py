@@ -125,7 +125,8 @@ class VAE(Model):
             free_bits, scale, progress, rows, validation_rows, resume, save_seconds, weights, ranks, order,
         )  # fmt: skip
         with self.lock:
-            return Training(self, self.given(X, condition, exposure), options).run()
+            beside = condition is not None or exposure is not None
+            return Training(self, self.given(X, condition, exposure) if beside else X, options).run()
 
     def __repr__(self) -> str:
         widths, config = "-".join(map(str, (self.features, *self.hidden, self.latent_dim))), self.config()

@@ -25,35 +25,40 @@ def takes_mask(nll_and_grad: Callable[..., None]) -> Callable[..., None]:
     """Decorator of a likelihood's `nll_and_grad` or `fitted_nll_and_grad`, which then need not look at the mask."""
 
     @wraps(nll_and_grad)
-    def over_observed(
-        self: Likelihood,
-        nll_rows: Array,
-        d_out: Array | None,
-        d_params: dict[str, Array],
-        out: Array,
-        X: Array,
-        weight: Any,
-        mask: Array | None = None,
-    ) -> None:
+    def over_observed(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
         if mask is None:
             nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight)
-            return
-        if self.neutral is None:
-            raise UsageError(
-                f"likelihood {self.name!r} takes no missing values: its class has no `neutral` cell "
-                "(minivae/likelihoods/base.py); leave such rows out, or fill them"
-            )
-        xp, (B, D) = self.backend.xp, X.shape
-        seen = mask != 0
-        outputs, x = self.neutral
-        blocks = out.reshape(-1, B, out.shape[1] // D, D)
-        hidden = xp.where(seen[:, None], blocks, self.neutral_outputs(blocks.shape[2], outputs)).astype(out.dtype)
-        values = xp.where(seen, X, x).astype(X.dtype)
-        nll_and_grad(self, nll_rows, d_out, d_params, hidden.reshape(out.shape), values, weight)
-        if d_out is not None:
-            slopes = d_out.reshape(blocks.shape)
-            slopes[...] = xp.where(seen[:, None], slopes, 0)
-        missing = D - seen.sum(axis=1).astype(X.dtype)
-        self.leave_out(nll_rows, d_out, d_params, weight, missing, nll_and_grad.__name__ != "nll_and_grad")
+        else:
+            _over_observed(self, nll_and_grad, nll_rows, d_out, d_params, out, X, weight, mask)
 
     return over_observed
+
+
+def _over_observed(
+    self: Likelihood,
+    nll_and_grad: Callable[..., None],
+    nll_rows: Array,
+    d_out: Array | None,
+    d_params: dict[str, Array],
+    out: Array,
+    X: Array,
+    weight: Any,
+    mask: Array,
+) -> None:
+    if self.neutral is None:
+        raise UsageError(
+            f"likelihood {self.name!r} takes no missing values: its class has no `neutral` cell "
+            "(minivae/likelihoods/base.py); leave such rows out, or fill them"
+        )
+    xp, (B, D) = self.backend.xp, X.shape
+    seen = mask != 0
+    outputs, x = self.neutral
+    blocks = out.reshape(-1, B, out.shape[1] // D, D)
+    hidden = xp.where(seen[:, None], blocks, self.neutral_outputs(blocks.shape[2], outputs)).astype(out.dtype)
+    values = xp.where(seen, X, x).astype(X.dtype)
+    nll_and_grad(self, nll_rows, d_out, d_params, hidden.reshape(out.shape), values, weight)
+    if d_out is not None:
+        slopes = d_out.reshape(blocks.shape)
+        slopes[...] = xp.where(seen[:, None], slopes, 0)
+    missing = D - seen.sum(axis=1).astype(X.dtype)
+    self.leave_out(nll_rows, d_out, d_params, weight, missing, nll_and_grad.__name__ != "nll_and_grad")

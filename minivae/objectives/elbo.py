@@ -147,7 +147,8 @@ class ELBO:
             weight = self.workspace.take("row_weight", (S, B))
             weight[...] = weights / (B * S)
         nll_and_grad = p.fitted_nll_and_grad if fitted else p.nll_and_grad
-        nll_and_grad(nll.reshape(S * B), self.d_out, d_params, out, X, weight, mask)
+        masked = () if mask is None else (mask,)
+        nll_and_grad(nll.reshape(S * B), self.d_out, d_params, out, X, weight, *masked)
         self.beta, self.free_bits, self.weights = beta, free_bits, weights
         if weights is not None:
             nll, kl = nll * weights, (kl[0] * weights, kl[1])

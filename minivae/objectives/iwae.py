@@ -96,7 +96,8 @@ class IWAE(ELBO):
     def backward(self) -> Array:
         """The likelihood once more, with the weights (Burda et al. 2016), which its own gradients carry as well."""
         nll, d_out = self.nll.reshape(self.nll.size), self.workspace.take("d_out", self.out.shape)
-        self.likelihood.nll_and_grad(nll, d_out, self.d_params, self.out, self.X, self.weight, self.mask)
+        masked = () if self.mask is None else (self.mask,)
+        self.likelihood.nll_and_grad(nll, d_out, self.d_params, self.out, self.X, self.weight, *masked)
         return d_out
 
     def backward_posterior(self, dZ: Array) -> Array:
