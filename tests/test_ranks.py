@@ -90,18 +90,23 @@ def quiet(tmp_path_factory):
 def test_the_bytes_of_one_process(folder, P, quiet, tmp_path):
     found = runtime(folder).run(P, "-c", TRAIN, tmp_path, "", 0)
     assert found.returncode == 0, found.stderr
-    lines = [line for line in found.stdout.splitlines() if line[:1] != "\x1b"]  # Open MPI resets a terminal's colours
-    assert sorted(lines) == sorted(quiet * P)
+    assert sorted(lines(found)) == sorted(quiet * P)
 
 
-def test_runs_go_on_with_another_number_of_ranks_to_the_same_bytes(quiet, tmp_path):
+def lines(found):
+    """What ranks have printed, without the codes by which Open MPI resets a terminal's colours."""
+    return [line for line in found.stdout.splitlines() if line[:1] != "\x1b"]
+
+
+@every_runtime
+def test_runs_go_on_with_another_number_of_ranks_to_the_same_bytes(folder, quiet, tmp_path):
     """4 ranks of which one is killed, 2 of which one is asked to stop, then 1."""
-    mpi = runtime()
+    mpi = runtime(folder)
     assert mpi.run(4, "-c", TRAIN, tmp_path, "kill", 2).returncode != 0
     stopped = mpi.run(2, "-c", TRAIN, tmp_path, "term", 1)
     assert stopped.returncode != 0 and "Traceback" not in stopped.stderr, stopped.stderr
     ended = mpi.run(1, "-c", TRAIN, tmp_path, "", 0)
-    assert ended.stdout.splitlines() == quiet, ended.stderr
+    assert lines(ended) == quiet, ended.stderr
 
 
 # Command lines from JSON, in one process of each rank, which costs seconds to start; RANK is its number. Rank 0 prints
@@ -142,7 +147,7 @@ def commands(python, *lines):
 def test_evaluate_encode_and_score_give_the_bytes_of_one_process(run, tmp_path):
     mpi, of = runtime(), [str(run / "run"), str(run / "data0.npy")]
 
-    def lines(P):
+    def command_lines(P):
         out = lambda name: str(tmp_path / f"{P}-{name}")  # noqa: E731
         return [
             ["evaluate", *of, "--importance", "5", "--report", "--json", "--per-row", out("rows.csv")],
@@ -152,9 +157,9 @@ def test_evaluate_encode_and_score_give_the_bytes_of_one_process(run, tmp_path):
             ["score", *of, "-o", out("scores.csv"), "--importance", "5", "--columns-top", "2", "--json"],
         ]
 
-    alone = commands([sys.executable], *lines(1))
+    alone = commands([sys.executable], *command_lines(1))
     assert alone.stdout.endswith("statuses [0, 0, 0, 0, 0]\n"), alone.stderr
-    found = mpi.run(3, "-c", COMMANDS, json.dumps(lines(3)))
+    found = mpi.run(3, "-c", COMMANDS, json.dumps(command_lines(3)))
     assert found.stdout.replace(f"{tmp_path}/3-", f"{tmp_path}/1-") == alone.stdout, found.stderr
     names = sorted(path.name[2:] for path in tmp_path.glob("1-*"))
     assert len(names) == 5 and sorted(path.name[2:] for path in tmp_path.glob("3-*")) == names
@@ -193,24 +198,28 @@ def test_nan_is_seen_by_all_and_the_rank_and_tensor_are_named(tmp_path):
     assert found.stdout.splitlines() == ["the same step 1"] * 2, found.stdout + found.stderr
 
 
-def test_an_exception_of_one_rank_ends_all(tmp_path):
-    found = runtime().run(2, "-c", TRAIN, tmp_path, "exception", 1)
+@every_runtime
+def test_an_exception_of_one_rank_ends_all(folder, tmp_path):
+    found = runtime(folder).run(2, "-c", TRAIN, tmp_path, "exception", 1)
     assert found.returncode == 1
     assert "minivae: rank 1 of 2 (" in found.stderr and "KeyError: 'something that was not foreseen'" in found.stderr
 
 
+@every_runtime
 @pytest.mark.parametrize("signum", (signal.SIGINT, signal.SIGTERM))
-def test_a_signal_to_mpiexec_stops_all_at_the_same_step(signum, run, tmp_path):
-    line = endless(run, tmp_path)
-    with runtime().started(2, *line) as ranks:
+def test_a_signal_to_mpiexec_stops_all_at_the_same_step(signum, folder, run, tmp_path):
+    line, mpi = endless(run, tmp_path), runtime(folder)
+    with mpi.started(2, *line) as ranks:
         wait_for(tmp_path / "r" / "history.csv", lines=5)
         ranks.process.send_signal(signum)
         ended = ranks.wait()
-    assert ended.returncode == 128 + signum, ended.stderr
-    assert ended.stderr.count("is saved; go on with: minivae train") == 1, ended.stderr
-    assert "Traceback" not in ended.stderr
-    resumed = runtime().run(2, *line[:-1], "2", "--resume")
-    assert resumed.returncode in (0, 2)
+    if mpi.name != "Open MPI":  # which kills them 0.25 s later
+        assert ended.returncode in (130, 128 + signum), ended.stderr
+        assert ended.stderr.count("is saved; go on with: minivae train") == 1, ended.stderr
+        assert "Traceback" not in ended.stderr
+    epochs = len((tmp_path / "r" / "history.csv").read_text().splitlines()) - 1
+    resumed = mpi.run(2, *line[:-1], epochs + 1, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
 
 
 def endless(run, folder):
