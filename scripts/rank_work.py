@@ -1,99 +1,114 @@
-"""Measure the work of a rank: the CPU time that it computes, without the time in which it waits for the others.
+"""Measure the CPU time that one rank of P computes. The other ranks are imagined, so nothing is waited for.
 
-    python scripts/rank_work.py [--repeats 3]
+    python scripts/rank_work.py [--repeats 5] [--ranks 1,2,4,8]
 
-MPI waits by spinning, so that on few cores neither wall time nor a process's CPU time says how work falls with the
-number of ranks P. Here the CPU time inside every call to MPI is left out. A step is a longer training less a shorter
-one, the median of the repeats; importance sampling is the least of them.
+On few cores neither wall time nor CPU time says how work falls with P: MPI waits by spinning, and ranks take the caches
+from one another. Here one process trains and evaluates as rank 0 of P, and the other ranks say what it says. All P take
+turns; a step is a longer training less a shorter one; medians. One thread.
 
-    2048, 8192   784-500-20, batches of so many rows, shared out: ms a step of the busiest rank
+    2048, 8192   784-500-20, batches of so many rows, shared out: ms a step, and P × it over that of P = 1
     importance   ln p(x) of 2,000 rows by 300 samples each
-    rows         P = S = 2 with 512 rows a rank, against one process that trains on batches of 512
-    one rank     fit(ranks=mv.ranks()) against fit() in one process, in turns
+    512 a rank   batches of 512 P rows in P shards, against one process that trains on batches of 512
+    one rank     fit(ranks=mv.ranks()) against fit()
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from pathlib import Path
+import os
+import time
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from mpi import runtime
+os.environ["MINIVAE_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-RANK = """
-import contextlib, json, sys, time
 import numpy as np
+
 import minivae as mv
+from minivae.distributed import tree
+from minivae.distributed.world import World
 from minivae.evaluation.bounds import log_likelihood
-what, repeats = sys.argv[1], int(sys.argv[2])
-ranks = mv.ranks(threads=1)
-waited = 0.0
-if ranks.size > 1:
-    waiting = ranks.watchdog.waiting
 
-    @contextlib.contextmanager
-    def counted():
-        global waited
-        start = time.thread_time()
-        with waiting():
-            yield
-        waited += time.thread_time() - start
 
-    ranks.watchdog.waiting = counted
+class Imagined(World):
+    """Rank 0 of P; every other rank sends what this one sends."""
 
-def cpu(function):
-    global waited
-    waited, start = 0.0, time.process_time()
-    function()
-    return time.process_time() - start - waited
+    def __init__(self, P: int):
+        super().__init__()
+        self.size = P
+
+    def _gathered(self, value):
+        return [value] * self.size
+
+    def numbers(self, x):
+        return np.tile(x, (self.size, 1))
+
+    def sum(self, x):
+        own = -(-len(x) // self.size)
+        x[:own] = tree.add_up(np.tile(x[:own], (self.size, 1)))
+
+    def joined(self, part):
+        return part
+
 
 X = (np.random.default_rng(0).random((16384, 784)) < 0.13).astype(np.float32)
-vae = mv.VAE(784, 20, (500,), backend="numpy")
-batch = int(what) if what.isdecimal() else 2048
-steps = 16384 // batch
-if what in ("rows", "one rank"):  # so many rows a rank
-    steps, batch = 8, 512 * ranks.size
-if what == "importance":
-    work, steps = lambda: log_likelihood(vae, X[:2000], 300, ranks=ranks), 1
-    work()
-    best = min(cpu(work) for _ in range(repeats))
-else:  # a longer training less a shorter one: the step, without what comes before the first
-    def train(epochs, of=ranks):
-        vae.fit(X[: steps * batch], epochs, batch, ranks=of, progress=False)
 
-    def step(of=ranks):
-        return (cpu(lambda: train(5, of)) - cpu(lambda: train(1, of))) / 4
 
-    train(1)
-    if what == "one rank":
-        best = steps * np.median([step() / step(None) for _ in range(5 * repeats)])
-    else:
-        best = np.median([step() for _ in range(repeats)])
-found = ranks.all(best / steps)
-if ranks.rank == 0:
-    print(json.dumps([float(x) for x in found]))
-"""
+def cpu(function) -> float:
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def step(ranks: World | None, batch: int, rows: int) -> float:
+    """Seconds of one step."""
+    vae = mv.VAE(784, 20, (500,), backend="numpy")
+
+    def train(epochs: int) -> None:
+        vae.fit(X[:rows], epochs, batch, ranks=ranks, progress=False, scale="none")
+
+    few, many = cpu(lambda: train(1)), cpu(lambda: train(5))
+    return (many - few) / 4 / (rows // batch)
+
+
+def importance(ranks: World | None) -> float:
+    """Seconds of ln p(x) of 2,000 rows."""
+    vae = mv.VAE(784, 20, (500,), backend="numpy")
+    return cpu(lambda: log_likelihood(vae, X[:2000], 300, ranks=ranks))
+
+
+def in_turns(works: dict, repeats: int) -> dict:
+    """name → median seconds of each work, after one turn that warms up."""
+    for work in works.values():
+        work()
+    turns = [{name: work() for name, work in works.items()} for _ in range(repeats)]
+    return {name: float(np.median([turn[name] for turn in turns])) for name in works}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--ranks", default="1,2,4,8")
     given = parser.parse_args()
-
-    def measure(P: int, what: str) -> float:
-        found = runtime().run(P, "-c", RANK, what, given.repeats, limit=600, MINIVAE_THREADS="1")
-        if found.returncode:
-            sys.exit(found.stderr)
-        return 1000 * max(json.loads(found.stdout))
-
-    for what in ("2048", "8192", "importance"):
-        work = {P: measure(P, what) for P in (1, 2, 4)}
-        shown = ", ".join(f"P = {P}: {ms:.1f} ms ({P * ms / work[1]:.3f})" for P, ms in work.items())
-        print(f"{what:12}{shown}; in brackets P × the work of a rank / that of one process", flush=True)
-    print(f"rows        {measure(2, 'rows') / measure(1, 'rows'):.3f}: a step of a rank of 2 / of a process of its own")
-    print(f"one rank    {measure(1, 'one rank') / 1000:.3f}: fit(ranks=mv.ranks()) / fit(), in turns")
+    worlds = {int(P): Imagined(int(P)) for P in given.ranks.split(",")}
+    jobs = {
+        str(batch): {P: (lambda w=w, b=batch: step(w, b, 16384)) for P, w in worlds.items()} for batch in (2048, 8192)
+    }
+    jobs["importance"] = {P: (lambda w=w: importance(w)) for P, w in worlds.items()}
+    for name, works in jobs.items():
+        seconds = in_turns(works, given.repeats)
+        first = next(iter(seconds.values())) * next(iter(seconds))
+        shown = ", ".join(f"P = {P}: {1000 * s:.1f} ms ({P * s / first:.3f})" for P, s in seconds.items())
+        print(f"{name:12}{shown}", flush=True)
+    works = {P: (lambda w=w, P=P: step(w, 512 * P, 4096 * P)) for P, w in worlds.items() if P <= 4}
+    seconds = in_turns(works, given.repeats)
+    first = next(iter(seconds.values()))
+    print("512 a rank  " + ", ".join(f"P = {P}: {s / first:.3f}" for P, s in seconds.items()), flush=True)
+    both = [
+        {name: step(w, 512, 4096) for name, w in (("ranks", mv.ranks()), ("none", None))}
+        for _ in range(6 * given.repeats)
+    ]
+    ratios = [turn["ranks"] / turn["none"] for turn in both]
+    low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
+    print(f"one rank    {middle:.3f} (quartiles {low:.3f}, {high:.3f})")
 
 
 if __name__ == "__main__":
