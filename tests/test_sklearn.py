@@ -223,7 +223,7 @@ def test_the_score_of_each_row_of_a_trained_linear_model_is_pcas(name):
 
 def test_the_codes_of_digits_serve_a_classifier_as_well_as_principal_components():
     X, y = sklearn.datasets.load_digits(return_X_y=True)
-    codes = VAE(20, (128,), likelihood="gaussian:0.1", scale="none", epochs=60, batch_size=64, lr=2e-3, random_state=0)
+    codes = VAE(20, (128,), likelihood="gaussian:0.1", scale="none", epochs=30, batch_size=64, lr=4e-3, random_state=0)
     shares = [
         cross_val_score(make_pipeline(*parts, LogisticRegression(max_iter=1000)), X / 16, y, cv=5).mean()
         for parts in ((PCA(20, random_state=0),), (codes.set_params(dtype="float32"), StandardScaler()))
