@@ -126,8 +126,13 @@ def _temporary(path: Path) -> tuple[Path, int]:
     while True:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.minivae-tmp")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with contextlib.suppress(FileExistsError):
+        try:
             return temporary, os.open(temporary, flags, 0o666)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            error.filename = str(path)  # the name that the caller knows
+            raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,7 +1,9 @@
 """Files: what is saved is what is loaded, a write is whole or not at all, and damage is named in one line."""
 
 import contextlib
+import errno
 import json
+import os
 import tracemalloc
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import minivae as mv
+from minivae.disk import write_whole
 from minivae.errors import UsageError
 from minivae.training import checkpoint
 
@@ -51,6 +54,16 @@ def test_equal_states_give_equal_bytes(tmp_path):
     for name in "ab":
         model().save(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_place_that_cannot_be_written_has_the_name_that_was_given(tmp_path, monkeypatch):
+    def refuse(path, *_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PermissionError) as caught:
+        write_whole(tmp_path / "m.safetensors", b"x")
+    assert caught.value.filename == str(tmp_path / "m.safetensors")
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

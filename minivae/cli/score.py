@@ -72,7 +72,7 @@ def score(
         return
     for line in describe(figures):
         say(line)
-    say(f"{out}: {figures['rows']:,} rows")
+    say(f"{out}: {figures['rows']:,} row{'s' if figures['rows'] > 1 else ''}")
 
 
 def check_options(contamination: float | None, threshold: float | None) -> None:
@@ -145,7 +145,7 @@ def scored(
 def describe(figures: dict[str, Any]) -> list[str]:
     """The summary in lines."""
     lines = [
-        f"{figures['part']}, {figures['rows']:,} rows; the score is −ln p(x) in nats, by importance sampling with "
+        f"{figures['part']}, {figures['rows']:,} row{'s' if figures['rows'] > 1 else ''}; the score is −ln p(x) in nats, by importance sampling with "
         f"{figures['importance_samples']} samples a row",
         f"  median     {figures['median']:10.3f}   ({figures['training_median']:.3f} of {figures['training_rows']:,} "
         "training rows)",
