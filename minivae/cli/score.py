@@ -72,7 +72,7 @@ def score(
         return
     for line in describe(figures):
         say(line)
-    say(f"{out}: {figures['rows']:,} row{'s' if figures['rows'] > 1 else ''}")
+    say(f"{out}: {_rows(figures)}")
 
 
 def check_options(contamination: float | None, threshold: float | None) -> None:
@@ -142,10 +142,14 @@ def scored(
     return columns, figures
 
 
+def _rows(figures: dict[str, Any]) -> str:
+    return "1 row" if figures["rows"] == 1 else f"{figures['rows']:,} rows"
+
+
 def describe(figures: dict[str, Any]) -> list[str]:
     """The summary in lines."""
     lines = [
-        f"{figures['part']}, {figures['rows']:,} row{'s' if figures['rows'] > 1 else ''}; the score is −ln p(x) in nats, by importance sampling with "
+        f"{figures['part']}, {_rows(figures)}; the score is −ln p(x) in nats, by importance sampling with "
         f"{figures['importance_samples']} samples a row",
         f"  median     {figures['median']:10.3f}   ({figures['training_median']:.3f} of {figures['training_rows']:,} "
         "training rows)",
