@@ -105,9 +105,9 @@ def _functions(real, integer, mantissa, bias, lowest, highest, ln2, root_half, t
         return e if x == x else x
 
     @scalar
-    def log1p_unit(u):
-        """ln(1 + u) for 0 ≤ u ≤ 1."""
-        s = u / (two + u)
+    def log1p_unit(x):
+        """ln(1 + x) for 0 ≤ x ≤ 1."""
+        s = x / (two + x)
         q = s * s
         return two * (s + s * q * polynomial(q, log1p_series))
 
@@ -138,13 +138,9 @@ def _by_dtype(single, double):
         raise TypeError("only for compiled code")
 
     def choose(x):
-        if x is types.float32:
-            return lambda x: single(x)
-        if x is types.float64:
-            return lambda x: double(x)
-        return None
+        return {types.float32: single.py_func, types.float64: double.py_func}.get(x)
 
-    extending.overload(dispatch, jit_options=_SCALAR, inline="always")(choose)  # type: ignore[arg-type]
+    extending.overload(dispatch, jit_options=single.targetoptions)(choose)  # type: ignore[arg-type]
     return dispatch
 
 
@@ -156,14 +152,18 @@ def like(x, value):
     return x.dtype.type(value)
 
 
-@extending.overload(like, inline="always")
-def _like(x, value):
-    dtype = getattr(x, "dtype", x)
-    if dtype is types.float32:
-        return lambda x, value: np.float32(value)
-    if dtype is types.float64:
-        return lambda x, value: np.float64(value)
-    return None
+@extending.type_callable(like)
+def _like_type(context):
+    def typed(x, value):
+        dtype = getattr(x, "dtype", x)
+        return dtype if dtype in (types.float32, types.float64) else None
+
+    return typed
+
+
+@extending.lower_builtin(like, types.Any, types.Any)
+def _like_cast(context, builder, signature, arguments):
+    return context.cast(builder, arguments[1], signature.args[1], signature.return_type)
 
 
 @scalar

@@ -230,10 +230,11 @@ def _compiled():
     return cfunc(types.void(*[types.int64] * 4), cache=CACHE)(_compute)
 
 
-@njit(**_OPTIONS, inline="always")
-def compute(pool, task, data, shares):
-    """The same for kernels: a call by address links none of it into them."""
-    call(_load(pool + 8 * COMPUTE), (pool, task, data, shares))
+def compute(builder, pool, task, data, shares):
+    """The same in the code of a kernel: a call by address links none of it into them."""
+    address = builder.load_atomic(_pointer(builder, builder.add(pool, _WORD(8 * COMPUTE))), "seq_cst", 8)
+    function = ir.FunctionType(ir.VoidType(), [_WORD] * 4)
+    builder.call(builder.inttoptr(address, function.as_pointer()), [pool, task, data, shares])
 
 
 @njit(**_OPTIONS)

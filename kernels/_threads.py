@@ -70,19 +70,19 @@ shared = njit(**_OPTIONS, cache=CACHE)
 
 
 @intrinsic
-def _task(context):
-    """What calls the kernel that this stands in, with its arguments here but another t: for `_pool`.
+def share(context, t, shares, n, unit):
+    """The range [start, stop) of n that is share t, in multiples of `unit`; (0, 0) where the pool computes them all.
 
-    The addresses of a C function (data, t), and of its data: the kernel's arguments as LLVM has them, in one record.
+    For the pool, it makes a C function (data, t) that calls the kernel that this stands in, with its arguments here but
+    another t. Its data are those arguments as LLVM has them, in one record.
     """
+    word = ir.IntType(64)
 
     def generate(context, builder, signature, values):
-        kernel, word = builder.function, ir.IntType(64)
+        t, shares, n, unit = values
+        kernel, alone = builder.function, builder.icmp_signed(">=", t, word(0))
         outcome, arguments = kernel.args[:2], kernel.args[2:]  # Numba's own two: the result and the exception
         record = ir.LiteralStructType([argument.type for argument in arguments])
-        data = cgutils.alloca_once(builder, record)
-        for i, argument in enumerate(arguments):
-            builder.store(argument, cgutils.gep_inbounds(builder, data, 0, i))
         task = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [word, word]), f"{kernel.name}.task")
         task.linkage = "internal"
         inner = ir.IRBuilder(task.append_basic_block())
@@ -92,19 +92,20 @@ def _task(context):
         ignored = [inner.alloca(pointer.type.pointee) for pointer in outcome]
         inner.call(kernel, [*ignored, *given], attrs=("noinline",))  # a copy of its code might round in another order
         inner.ret_void()
-        return context.make_tuple(builder, signature.return_type, [builder.ptrtoint(p, word) for p in (task, data)])
+        with builder.if_then(builder.not_(alone), likely=False):
+            data = cgutils.alloca_once(builder, record)
+            for i, argument in enumerate(arguments):
+                builder.store(argument, cgutils.gep_inbounds(builder, data, 0, i))
+            _pool.compute(builder, builder.neg(t), *(builder.ptrtoint(p, word) for p in (task, data)), shares)
+        n = builder.select(alone, n, word(0))
+        units = builder.sdiv(builder.sub(builder.add(n, unit), word(1)), unit)
+        ends = []
+        for i in (t, builder.add(t, word(1))):
+            end = builder.mul(builder.sdiv(builder.mul(i, units), shares), unit)
+            ends.append(builder.select(builder.icmp_signed("<", end, n), end, n))
+        return context.make_tuple(builder, signature.return_type, ends)
 
-    return types.UniTuple(types.int64, 2)(), generate
-
-
-@njit(nogil=True, inline="always")
-def share(t, shares, n, unit):
-    """The range [start, stop) of n that is share t, in multiples of `unit`; (0, 0) where the pool computes them all."""
-    if t < 0:
-        task, data = _task()
-        _pool.compute(-t, task, data, shares)
-        n = 0
-    return part(t, shares, n, unit)
+    return types.UniTuple(types.int64, 2)(*[types.int64] * 4), generate
 
 
 @njit(nogil=True, inline="always")

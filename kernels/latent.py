@@ -57,7 +57,8 @@ def forward(Z, sigma, kl_rows, kl_dims, H, eps):
     """The fused `forward_reference`."""
     S, B, L = Z.shape
     half, one, zero = like(H, 0.5), like(H, 1.0), like(H, 0.0)
-    kl_dims[:] = zero
+    for j in range(L):
+        kl_dims[j] = zero
     for i in range(B):
         total = zero
         for j in range(L):

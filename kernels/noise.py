@@ -13,15 +13,13 @@ Source: Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 
 """
 
 import math
-from typing import Any
 
 import numpy as np
 
 from . import _cuda
-from ._math import kernel, like, point
+from ._math import kernel, like
 from ._normal import cos_sin_of_turn, radius
 from ._op import Op, poison, uniform
-from ._specialise import specialised
 from ._threads import run, share, shared
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # the multipliers
@@ -120,12 +118,12 @@ def _multiply(a, b):
 def _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed):
     """words (4, …) uint32 ← the words of the rows start … stop − 1 of S·B; its columns are (row, block)."""
     for r in range(start, stop):  # the counters first, where their words will lie
-        own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
+        before = (r - start) * blocks
         c1, c2 = np.uint32(sample + r // B), np.uint32(rows[r % B])
         for block in range(blocks):
-            own[0, block] = np.uint32((stream << 24) + block)
-            own[1, block] = c1
-            own[2, block] = c2
+            words[0, before + block] = np.uint32((stream << 24) + block)
+            words[1, before + block] = c1
+            words[2, before + block] = c2
     last = np.uint32(pass_)
     for i in range((stop - start) * blocks):
         c0, c1, c2, c3 = words[0, i], words[1, i], words[2, i], last
@@ -141,82 +139,55 @@ def _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed
         words[3, i] = c3
 
 
-prepare: Any = None  # in each copy of `_tiles`: what it makes of a tile's words
-use: Any = None  # and what of a value, and of the element that stands in its place
-
-
-def _tiles(out, tile, B, rows, stream, sample, pass_, seed, t, shares):
-    R, D = out.shape
-    blocks = (D + 3) // 4
-    words = np.empty((4, tile * blocks), np.uint32)
-    first, last = share(t, shares, R, 1)
-    for start in range(first, last, tile):
-        stop = min(start + tile, last)
-        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
-        values = prepare(words, (stop - start) * blocks)
-        for r in range(start, stop):
-            own = values[:, (r - start) * blocks : (r - start + 1) * blocks]
-            for j in range(D):
-                out[r, j] = use(own[j & 3, j >> 2], out[r, j])
-
-
 @kernel
-def _words_alone(words, n):
-    return words
-
-
-@kernel
-def _pairs(words, n):
-    """Normals (4, n): Box–Muller on the first and second word of n blocks, and on the third and fourth."""
-    normals = np.empty((4, n))
+def _box_muller(normals, words, n):
+    """normals (4, …) ← Box–Muller on the first and second word of n blocks, and on the third and fourth."""
     for pair in (0, 2):
         for i in range(n):
             length = radius(np.int64(words[pair, i] >> np.uint32(8)))
             cos, sin = cos_sin_of_turn(np.int64(words[pair + 1, i] >> np.uint32(8)))
             normals[pair, i] = length * cos
             normals[pair + 1, i] = length * sin
-    return normals
 
 
-# From a word, or a normal, and what stands in its place → what will.
+WORDS, UNIFORM, NORMAL, DRAWN = range(4)  # what `_noise` makes
 
 
-@point
-def _bit(word, x):
-    return word
+@shared
+def _noise(out, kind, tile, B, rows, stream, sample, pass_, seed, t, shares):
+    """One kernel for all, since each takes half a second to compile. WORDS: as the bits of a float32."""
+    R, D = out.shape
+    blocks = (D + 3) // 4
+    words = np.empty((4, tile * blocks), np.uint32)
+    normals = np.empty((4, tile * blocks if kind == NORMAL else 0))
+    first, last = share(t, shares, R, 1)
+    for start in range(first, last, tile):
+        stop = min(start + tile, last)
+        _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
+        if kind == NORMAL:
+            _box_muller(normals, words, (stop - start) * blocks)
+        for r in range(start, stop):
+            own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
+            for j in range(D):
+                word = own[j & 3, j >> 2]
+                if kind == WORDS:
+                    out[r, j] = np.uint32(word).view(np.float32)
+                elif kind == NORMAL:
+                    out[r, j] = normals[j & 3, (r - start) * blocks + (j >> 2)]
+                else:
+                    u = like(out, np.int32(word >> np.uint32(8))) * like(out, 2.0**-24)
+                    drawn = like(out, 1.0) if u < out[r, j] else like(out, 0.0)
+                    out[r, j] = drawn if kind == DRAWN else u
 
 
-@point
-def _uniform_of(word, x):
-    """The word's 24-bit uniform in x's dtype."""
-    return like(x, np.int32(word >> np.uint32(8))) * like(x, 2.0**-24)
-
-
-@point
-def _drawn(word, x):
-    return like(x, 1.0) if _uniform_of(word, x) < x else like(x, 0.0)
-
-
-@point
-def _normal(value, x):
-    return value
-
-
-_bits, _uniforms, _binarize, _normals = (
-    shared(specialised(_tiles, f"{function.py_func.__name__}_tiles", use=function, prepare=prepare))
-    for function, prepare in (
-        (_bit, _words_alone), (_uniform_of, _words_alone), (_drawn, _words_alone), (_normal, _pairs)
-    )
-)  # fmt: skip
-
-
-def _fused(kernel):
-    """The kernel on (S·B, D); np.uint64, since Numba would take a large seed for a signed number."""
+def _fused(kind):
+    """`_noise` on (S·B, D); np.uint64, since Numba would take a large seed for a signed number."""
 
     def launch(out, rows, stream, sample, pass_, seed):
         B, D = out.shape[-2:]
-        tile = max(1, TILE // -(-D // 4))
-        run(kernel, out.size, out.reshape(-1, D), tile, B, rows, stream, sample, pass_, np.uint64(seed))
+        tile, flat = max(1, TILE // -(-D // 4)), out.reshape(-1, D)
+        flat = flat.view(np.float32) if kind == WORDS else flat
+        run(_noise, out.size, flat, kind, tile, B, rows, stream, sample, pass_, np.uint64(seed))
 
     return launch
 
@@ -261,19 +232,19 @@ def binarize_example(rng, dtype, S, B, D, case):
 
 OPS = {
     "bits": Op(
-        bits_reference, _fused(_bits), _cuda_launcher("bits"), bits_example,
+        bits_reference, _fused(WORDS), _cuda_launcher("bits"), bits_example,
         outputs=("out",), flops=lambda out, *_: 26 * out.size,
     ),
     "uniform": Op(
-        uniform_reference, _fused(_uniforms), _cuda_launcher("uniform"), example,
+        uniform_reference, _fused(UNIFORM), _cuda_launcher("uniform"), example,
         outputs=("out",), flops=lambda out, *_: 27 * out.size,
     ),
     "normal": Op(
-        normal_reference, _fused(_normals), _cuda_launcher("normal"), example,
+        normal_reference, _fused(NORMAL), _cuda_launcher("normal"), example,
         outputs=("out",), flops=lambda out, *_: 31 * out.size,
     ),
     "binarize": Op(
-        binarize_reference, _fused(_binarize), _cuda_launcher("binarize"), binarize_example,
+        binarize_reference, _fused(DRAWN), _cuda_launcher("binarize"), binarize_example,
         outputs=(), updated=("X",), flops=lambda X, *_: 27 * X.size,
     ),
 }  # fmt: skip

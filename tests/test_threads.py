@@ -43,11 +43,18 @@ def alone(op, *arguments):
         kernels.limit_threads(before)
 
 
+@_threads.shared
+def _range(found, n, unit, t, shares):
+    found[0], found[1] = _threads.share(t, shares, n, unit)
+
+
 @pytest.mark.parametrize("unit", [1, 16])
 @pytest.mark.parametrize("n", [0, 1, 15, 16, 17, 1009])
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_shares_cover_everything_once_and_in_order(threads, n, unit):
-    shares = [_threads.share(t, threads, n, unit) for t in range(threads)]
+    shares = [np.zeros(2, np.int64) for _ in range(threads)]
+    for t, found in enumerate(shares):
+        _range(found, n, unit, t, threads)
     assert [i for start, stop in shares for i in range(start, stop)] == list(range(n))
     assert all(start % unit == 0 or start == n for start, _ in shares)
 

@@ -11,11 +11,10 @@ from numba import njit
 from minivae import kernels
 from minivae.kernels import _threads
 
-# Loops that copy or count, or that gather the words of a row; importance sums over a few latent dimensions, and the
+# Loops that copy or count; importance sums over a few latent dimensions, and the
 # negative binomial prepares its features once for all rows.
 SCALAR = {
-    "noise._bits", "noise._uniforms", "noise._binarize", "gather._gather", "advance.fused", "importance._backward",
-    "negative_binomial._features",
+    "gather._gather", "advance.fused", "importance._backward", "negative_binomial._features",
 }  # fmt: skip
 
 
