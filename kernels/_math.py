@@ -140,7 +140,7 @@ def _by_dtype(single, double):
     def choose(x):
         return {types.float32: single.py_func, types.float64: double.py_func}.get(x)
 
-    extending.overload(dispatch, jit_options=single.targetoptions)(choose)  # type: ignore[arg-type]
+    extending.overload(dispatch, jit_options=single.targetoptions)(choose)
     return dispatch
 
 

@@ -96,7 +96,8 @@ def share(context, t, shares, n, unit):
             data = cgutils.alloca_once(builder, record)
             for i, argument in enumerate(arguments):
                 builder.store(argument, cgutils.gep_inbounds(builder, data, 0, i))
-            _pool.compute(builder, builder.neg(t), *(builder.ptrtoint(p, word) for p in (task, data)), shares)
+            addresses = builder.ptrtoint(task, word), builder.ptrtoint(data, word)
+            _pool.compute(builder, builder.neg(t), *addresses, shares)
         n = builder.select(alone, n, word(0))
         units = builder.sdiv(builder.sub(builder.add(n, unit), word(1)), unit)
         ends = []
