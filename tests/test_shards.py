@@ -1,6 +1,7 @@
 """Training on ranks: the same bits for every number of them, by ranks that are threads (MPI's are in test_mpi.py)."""
 
 import hashlib
+import itertools
 import os
 import signal
 
@@ -246,6 +247,49 @@ def test_a_full_disk_at_rank_0_stops_all(tmp_path, monkeypatch):
     with pytest.raises(AgreedError, match=r"^model.safetensors: No space left"):
         together(2, lambda world: train(world, tmp_path))
     assert sorted(os.listdir(tmp_path)) == ["history.csv", "model.safetensors"]
+
+
+class Counted(np.ndarray):
+    """Rows that remember which blocks of them were looked at."""
+
+    def __getitem__(self, key):
+        if isinstance(key, slice):
+            self.seen.append((key.start, min(key.stop, len(self))))
+        return np.asarray(super().__getitem__(key))
+
+
+def test_values_are_checked_once_by_the_ranks_together(monkeypatch):
+    from minivae.training import batches
+
+    monkeypatch.setattr(batches, "CHECK_ROWS", 20)
+    X = rows()
+    X[:, 0] = 0.25
+    alone = batches.Batches(mv.VAE(D, 3, (8,), likelihood="gaussian"), X)
+
+    def check(world):
+        own = X.view(Counted)
+        own.seen = []
+        found = batches.Batches(mv.VAE(D, 3, (8,), likelihood="gaussian"), own, ranks=world)
+        return own.seen, (found.range, found.binary, found.density, found.constant.tolist())
+
+    for size in (1, 3, 20):  # 20: some have no block
+        results = together(size, check)
+        starts = [start for seen, _ in results for start, stop in seen if stop - start <= 20]
+        assert sorted({*starts}) == [*range(0, N, 20)]
+        bounds = [(seen[0][0], seen[-1][1]) for seen, _ in results if seen]
+        assert all(before[1] == after[0] for before, after in itertools.pairwise(bounds))
+        expected = (alone.range, alone.binary, alone.density, alone.constant.tolist())
+        assert [facts for _, facts in results] == [expected] * size
+
+
+def test_a_nan_in_the_rows_of_one_rank_is_told_by_all():
+    def fit(world):
+        X = rows(n=9000)
+        X[8500, 3] = np.nan
+        mv.VAE(D, 3, (8,)).fit(X, 1, ranks=world, progress=False)
+
+    with pytest.raises(AgreedError, match=r"^rank 1 \(host1\): X.*row 8500, column 3"):
+        together(2, fit)
 
 
 def test_clamped_outputs_of_all_ranks_are_counted(tmp_path):

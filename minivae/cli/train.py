@@ -114,7 +114,7 @@ class Session:
         )  # fmt: skip
         training = Training(vae, part.X, training_options)
         if data.X_test is not None:  # so that an error in the test rows is found before training
-            Batches(vae, data.X_test, name="test rows")
+            Batches(vae, data.X_test, name="test rows", ranks=self.ranks)
         if vae.likelihood.is_density and scale.kind == "none" and data.columns is None:
             self.advise(*training.batches.range)
         return training, data, reason

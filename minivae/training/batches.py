@@ -10,7 +10,7 @@ Shapes: N rows in all, b in a batch, D features.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from ..model import Model
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
+    from ..distributed.world import World
     from ..sparse import Rows
 
 STATIC_PASS = 0  # of the stream 'binarise'; epochs count from 1
@@ -42,6 +43,7 @@ class Batches:
               row and epoch; None: the model's own
     name      what errors call it
     weights   (N,) of the rows in the loss, whatever their mean, which is made 1; None: all alike
+    ranks     each checks a share of the rows, and reads no others; None: this process checks all
     """
 
     def __init__(
@@ -53,8 +55,9 @@ class Batches:
         binarize: str | None = None,
         name: str = "X",
         weights: Any = None,
+        ranks: World | None = None,
     ):
-        self.name = name
+        self.name, self.ranks = name, ranks
         X = vae.whole(name, X)
         if rows is not None:
             checks.row_numbers("rows", rows, X.shape[0])
@@ -171,17 +174,22 @@ class Batches:
 
     def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """(number of the first row, block of rows) over all rows, on the host, in the model's units."""
-        for start in range(0, len(self), CHECK_ROWS):
+        for start in self._starts():
             check_still_there(self.X)
             block = self.backend.to_host(self.X[start : start + CHECK_ROWS])
             yield start, block if self.scale is None else self.scale.apply(block, self.backend.dtype)
 
+    def _starts(self) -> Sequence[int]:
+        """The first rows of the blocks that this rank checks, which follow one another."""
+        starts = range(0, len(self), CHECK_ROWS)
+        return starts if self.ranks is None or self.sparse is not None else self.ranks.mine(starts)
+
     def _check(self, vae: Model) -> None:
         """The values themselves: finite, and in the domain of the binarisation and of the likelihood."""
-        low, high, between, expected, total = math.inf, -math.inf, False, 0.0, 0.0
+        low, high, between, sums = math.inf, -math.inf, False, [(0.0, 0.0)]
         look = self.backend.sparse == "yes" or self.sparse is not None or (self.backend.sparse == "auto" and _wide(vae))
         least, most = np.full((2, self.X.shape[1]), np.nan)
-        observed = np.full(self.X.shape[1], float(len(self)))  # how many values of each column are not missing
+        missing = np.zeros(self.X.shape[1])  # values of each column
         for start, block in self._blocks() if self.sparse is None else self.sparse.blocks():
             checks.finite(self.name, block, start, vae.columns, missing=vae.missing)
             if vae.likelihood.has_widths and self.sparse is None:
@@ -190,13 +198,19 @@ class Batches:
             if vae.likelihood.scales and self.sparse is None:  # a table: each column has a domain of its own
                 vae.likelihood.check(vae.filled(block))
             if vae.missing and self.sparse is None:
-                observed -= (block != block).sum(axis=0)
+                missing += (block != block).sum(axis=0)
                 block = vae.filled(block)
             low, high = min(low, float(block.min())), max(high, float(block.max()))
             if self.scale is not None:
                 between = between or bool(((block > 0) & (block < 1)).any())
             if look:
-                expected, total = expected + self._expected(block), total + float(block.sum(dtype=np.float64))
+                sums.append((self._expected(block), float(block.sum(dtype=np.float64))))
+        if self.ranks is not None and self.sparse is None:
+            told = self.ranks.all((low, high, between, sums, least, most, missing))
+            lows, highs, betweens, parts, leasts, mosts, gaps = zip(*told, strict=True)
+            low, high, between, sums = min(lows), max(highs), any(betweens), [pair for part in parts for pair in part]
+            least, most, missing = np.fmin.reduce(leasts), np.fmax.reduce(mosts), np.sum(gaps, axis=0)
+        expected, total = (sum(column) for column in zip(*sums, strict=True))
         self.range = (low, high)  # of the values, in the model's units
         self.density = expected / (len(self) * self.X.shape[1]) if look else 1.0  # the share of non-zeros in a batch
         # whether batches hold 0 and 1 alone: in [0, 1], non-zeros that add up to their number are all 1
@@ -204,7 +218,7 @@ class Batches:
         self.constant = np.flatnonzero(least == most)  # columns whose width a density would make ever smaller
         self.jacobian = 0.0  # that scaling adds to −ln p(x), a mean over rows
         if self.scale is not None and vae.likelihood.is_density:
-            share = observed / len(self) if vae.missing else 1.0
+            share = (len(self) - missing) / len(self) if vae.missing else 1.0
             self.jacobian = float((share * np.log(self.scale.factor)).sum())
         if self.binarize in ("static", "dynamic") and not (low >= 0 and high <= 1):
             raise UsageError(
@@ -216,10 +230,13 @@ class Batches:
         elif vae.likelihood.scales and self.sparse is None:
             pass
         elif self.scale is None and vae.missing and self.sparse is None:
-            for start in range(0, len(self), CHECK_ROWS):
+            for start in self._starts():
                 vae.likelihood.check(vae.filled(self.X[start : start + CHECK_ROWS]))
+        elif self.scale is None and self.sparse is not None:
+            vae.likelihood.check(self.sparse.stored)
         elif self.scale is None:
-            vae.likelihood.check(self.X if self.sparse is None else self.sparse.stored)
+            if starts := self._starts():
+                vae.likelihood.check(self.X[starts[0] : starts[-1] + CHECK_ROWS])
         else:
             try:
                 vae.likelihood.check(np.array([[low], [high], [0.5]] if between else [[low], [high]]))

@@ -67,12 +67,12 @@ class State:
                 else scale
             )
         vae.loss_fn.check(1.0, options.free_bits, options.weights is not None)
-        self.batches = Batches(vae, X, rows, scale, binarize, weights=options.weights)
+        self.batches = Batches(vae, X, rows, scale, binarize, weights=options.weights, ranks=options.ranks)
         warn_of_constant_columns(vae, self.batches.constant)
         self.validation = None
         if options.validation is not None:
             held = (options.validation, options.validation_rows)
-            self.validation = Batches(vae, *held, scale, binarize, "validation")
+            self.validation = Batches(vae, *held, scale, binarize, "validation", ranks=options.ranks)
             self.validation.by_nonzeros = self.batches.by_nonzeros
         vae.scale, vae.binarize = self.batches.scale, self.batches.binarize
         self.jacobian = self.batches.jacobian
