@@ -98,8 +98,8 @@ class VAE(Model):
         callback     called with each epoch's row of the history
         schedule     of the learning rate: "cosine", "warmup:2+cosine", … or a `mv.Schedule`
         free_bits    nats of KL that each latent dimension has for nothing
-        scale        "none", "minmax" or "standard", fitted to X; "auto": standard for a likelihood of real numbers,
-                     else none; or a `mv.Scale`. None: the model's own
+        scale        "none", "minmax", "standard" or "maxabs", fitted to X; "auto": standard for a table of real
+                     numbers, else none; or a `mv.Scale`. None: the model's own
         progress     True: lines on standard error; None: where that is a terminal
         rows, validation_rows   (N,) the rows' numbers in the data set, which choose their noise
         resume       True: take up `run` where it stopped

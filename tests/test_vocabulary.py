@@ -81,6 +81,16 @@ def test_an_option_that_is_named_is_kept_and_counts_in_the_choice_of_the_others(
     assert chosen(fitted("auto", bits)) == ("bernoulli", None, "none")
 
 
+def test_pictures_are_not_scaled_unless_that_is_asked_for(tmp_path):
+    np.save(tmp_path / "X.npy", DATA["pictures"][0])
+    pictures = mv.load(tmp_path / "X.npy")
+    for asked, kind in (("auto", None), ("standard", "standard"), ("none", None)):
+        vae = mv.VAE(4, 2, (5,), likelihood="gaussian:0.1", backend="numpy")
+        vae.fit(pictures, epochs=1, scale=asked)
+        assert chosen(vae) == ("gaussian:0.1", kind, "none")
+    assert fitted("gaussian:0.1", pictures.X, scale="auto").scale.kind == "standard"  # an array (N, D) is a table
+
+
 def test_the_first_fit_chooses_and_the_second_goes_on():
     vae = fitted("auto", DATA["bits"][0])
     weights = vae.parameters["decoder.1.W"]

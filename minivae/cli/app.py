@@ -116,8 +116,8 @@ def train(
         str,
         typer.Option(
             metavar="M",
-            help="none, minmax, standard or maxabs, fitted on the training rows; auto: standard for real numbers, "
-            "else none.",
+            help="none, minmax, standard or maxabs, fitted on the training rows; auto: standard for a table "
+            "of real numbers, else none.",
             rich_help_panel="Data",
         ),
     ] = "auto",

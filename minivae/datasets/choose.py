@@ -26,7 +26,7 @@ def choose(X: Array, likelihood: str, scale: Any, binarize: str, picture: bool =
     """Choose for X (N, D) whichever of likelihood, scale and binarisation is "auto"; the others stay as they are.
 
     scale     a kind, a `Scale`, or None for none
-    picture   whether rows are pictures. Scaled rows are a table
+    picture   whether rows are pictures, in [0, 1], which "auto" does not scale. Scaled rows are a table
 
     X may be rows of scipy.sparse, as canonical CSR: a table, whose scale keeps zeros.
     """
@@ -45,7 +45,7 @@ def choose(X: Array, likelihood: str, scale: Any, binarize: str, picture: bool =
         if likelihood == "bernoulli" and kind == "standard":
             likelihood, reason = "gaussian", "standardised values are real numbers"
     if kind == "auto":
-        scale = choose_scale(likelihoods.domain(likelihood), sparse)
+        scale = "none" if picture else choose_scale(likelihoods.domain(likelihood), sparse)
     if binarize == "auto":
         binarize = choose_binarize(X, picture) if likelihood == "bernoulli" else "none"
     return Choice(likelihood, reason, scale, binarize)
