@@ -6,11 +6,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SDIST_TESTS ?= tests/test_imports.py tests/test_latent.py tests/test_objectives.py tests/test_packaging.py
 
-.PHONY: demo test test-fast test-all portable verify everything asan lint bench smoke package figures notebooks docs docs-test clean help
+.PHONY: demo demo-mpi test test-fast test-all portable verify everything asan lint bench smoke package figures notebooks docs docs-test clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     train on real handwritten digits and write pictures to demo/ (about half a minute)"
+	@echo "make demo-mpi the same by two processes and by one, which write the same model (MPICH, from a wheel)"
 	@echo "make test     the CPU test suite;  make test-fast: the engine's tests;  make test-all: the slow ones too"
 	@echo "make portable the tests under other processors, BLAS kernels, numbers of threads and versions (an hour)"
 	@echo "make asan     the CUDA kernels, compiled for this machine, under AddressSanitizer (needs g++)"
@@ -42,6 +43,16 @@ demo: $(VENV)/.digits,viz
 	@echo "and at the plane of two latent dimensions: demo/plane/manifold.png, demo/plane/latent.png."
 	@echo "(The first model explains random 0/1 draws of the grey pictures, the second the greys themselves: their"
 	@echo "nats are of different things and cannot be compared, and pixel noise blurs the first one's samples.)"
+
+# On one core as on two: a rank has one thread, and two ranks on one core take turns.
+demo-mpi: $(VENV)/.mpi,digits,viz
+	@rm -rf demo/two-ranks demo/one-rank
+	$(BIN)/mpiexec -n 2 $(BIN)/minivae train digits --out demo/two-ranks --hidden 256,128 --latent 16 --epochs 30 \
+	  --batch-size 256 --validation 0.1 --threads 1
+	$(BIN)/minivae train digits --out demo/one-rank --hidden 256,128 --latent 16 --epochs 30 --batch-size 256 \
+	  --validation 0.1 --threads 1 --shards 2
+	cmp demo/two-ranks/model.safetensors demo/one-rank/model.safetensors
+	@echo "The models of two ranks and of one are the same, byte for byte. How, and when it pays: docs/distributed.md"
 
 # One worker a core; a worker that is done takes tests from another.
 WORKERS = -n logical --maxprocesses 8 --dist worksteal
