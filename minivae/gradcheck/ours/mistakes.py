@@ -240,7 +240,8 @@ def _normaliser_dropped(op, nll_rows, d_logits, logits, X, weight):
 def _half_of_logvar_dropped(op, nll_rows, d_out, clamped, out, X, weight):
     """Drop the ½ before ln σ²."""
     op(nll_rows, d_out, clamped, out, X, weight)
-    d_out[:, X.shape[1] :] *= 2
+    if d_out is not None:
+        d_out[:, X.shape[1] :] *= 2
 
 
 def _variance_of_one_row(op, nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
@@ -248,7 +249,8 @@ def _variance_of_one_row(op, nll_rows, d_mean, d_logvar, clamped, mean, logvar, 
     op(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight)
     last = np.ravel(weight)[-1]
     squared = ((mean[-1] - X[-1]) ** 2).sum() * np.exp(-logvar)
-    d_logvar[...] = last * 0.5 * (X.shape[1] - squared)
+    if d_mean is not None:
+        d_logvar[...] = last * 0.5 * (X.shape[1] - squared)
 
 
 OF_OPS: dict[str, tuple[str, Callable[..., Any]]] = {
