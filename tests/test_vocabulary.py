@@ -167,3 +167,9 @@ def test_a_name_like_no_other_is_not_guessed_at():
 def test_an_unknown_scale_is_named():
     with pytest.raises(UsageError, match="'max'"):
         fitted(scale="max")
+
+
+def test_every_option_of_train_stands_in_a_panel_of_its_help():
+    panels = {each.name: each.rich_help_panel for each in get_command(app).commands["train"].params}
+    assert {name for name, panel in panels.items() if panel is None} <= {"data", "help", "plugin"}
+    assert len({panel for panel in panels.values() if panel}) >= 6
