@@ -57,7 +57,7 @@ def canonical(name: str, X: Any, features: int, first: int = 0) -> Any:
 
 def whole(vae: Model, name: str, X: Any) -> Any:
     """`canonical` rows for a model; UsageError for one of tables, which looks at each column."""
-    if getattr(vae.likelihood, "scales", None):
+    if not vae.undecided and vae.likelihood.scales:
         raise UsageError(
             f"{name}: likelihood {vae.likelihood.name!r} is for tables, not for rows of scipy.sparse: give an array, "
             "such as its .toarray()"

@@ -300,6 +300,13 @@ def test_mistakes_are_one_sentence(X, options, said):
         explorer.page(picture_model()[0], X, **options)
 
 
+def test_a_missing_cell_is_named():
+    vae = mv.VAE(3, 2, (4,), likelihood="gaussian", backend="numpy", missing=True)
+    vae.columns = list("abc")
+    with pytest.raises(UsageError, match=r"first in row 1, column 2 \(c\)"):
+        explorer.page(vae, np.array([[0.0, 1, 2], [3, 4, np.nan]]))
+
+
 def test_the_command_writes_the_page(tmp_path, opened):
     X = np.random.default_rng(0).random((60, 4, 5))
     np.savez(tmp_path / "x.npz", X=X, y=np.arange(60) % 2)

@@ -91,6 +91,16 @@ def test_pictures_are_not_scaled_unless_that_is_asked_for(tmp_path):
     assert fitted("gaussian:0.1", pictures.X, scale="auto").scale.kind == "standard"  # an array (N, D) is a table
 
 
+def test_sparse_rows_and_missing_cells_choose_too():
+    sparse = pytest.importorskip("scipy.sparse")
+    bits, holes = DATA["bits"][0].astype("float32"), np.where(rng.random(X.shape) < 0.2, np.nan, X)
+    assert chosen(fitted("auto", sparse.csr_matrix(bits), scale="auto")) == ("bernoulli", None, "none")
+    assert chosen(fitted("auto", sparse.csr_matrix(2 * bits), scale="auto")) == ("gaussian", "maxabs", "none")
+    vae = mv.VAE(4, 2, (5,), likelihood="auto", backend="numpy", missing=True)
+    vae.fit(holes, epochs=1, scale="auto", binarize="auto")
+    assert chosen(vae) == ("gaussian", "standard", "none")
+
+
 def test_the_first_fit_chooses_and_the_second_goes_on():
     vae = fitted("auto", DATA["bits"][0])
     weights = vae.parameters["decoder.1.W"]

@@ -56,7 +56,7 @@ def page(
         raise UsageError(f"shape={shape}: expected the pixels of a picture, {vae.features} in all")
     nodes, constants = _decoder(vae, half)
     n = min(len(X), _rows_that_fit(vae, shape) if most is None else checks.integer("rows", most))
-    data = np.ascontiguousarray(X[:n])
+    data = checks.finite("X", np.ascontiguousarray(X[:n]), columns=vae.columns)
     mean, logvar = vae.encode(data)
     kl = (0.5 * (mean.astype(np.float64) ** 2 + np.exp(logvar.astype(np.float64)) - logvar - 1)).mean(axis=0)
     numbers = np.arange(n) if rows is None else np.asarray(rows)[:n]
