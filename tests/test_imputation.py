@@ -1,5 +1,8 @@
 """vae.impute: closed forms, the likeliest class, proper draws, and rows on their own."""
 
+import importlib.util
+from pathlib import Path
+
 import hostcuda
 import numpy as np
 import pytest
@@ -108,6 +111,19 @@ def test_the_tiles_of_samples_add_up(monkeypatch):
     monkeypatch.setattr(imputation, "TILE_ROWS", 7 * N)
     assert_sums(vae.impute(X, samples=90), whole, "model")
     assert_sums(vae.impute(X, draws=2, samples=90), draws, "model")
+
+
+def test_the_reproduction_of_miwae_takes_half_of_the_cells_and_beats_column_means():
+    pytest.importorskip("sklearn")
+    spec = importlib.util.spec_from_file_location("miwae", Path(__file__).parent.parent / "reproductions" / "miwae.py")
+    miwae = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(miwae)
+    full, holes = miwae.data()
+    assert np.isnan(holes).sum() == holes.size // 2
+    assert miwae.error(full, holes, np.where(np.isnan(holes), np.nanmean(holes, axis=0), holes)) == pytest.approx(
+        1.028, abs=1e-3
+    )
+    assert miwae.error(full, holes, miwae.train(holes, 25, 0).impute(holes, samples=100)) < 0.5
 
 
 def test_a_model_without_missing_cells_says_how():
