@@ -116,10 +116,9 @@ class Rows:
             arrays = self._arrays(rows)
             self.backend.ops.scatter(out, *arrays, self.backend.asarray(np.arange(rows.shape[0])))
 
-    @property
-    def stored(self) -> np.ndarray:
-        """All values that occur, as one column (`stored`)."""
-        return stored(self.X)
+    def occurring(self) -> list[np.ndarray]:
+        """All values that occur, as columns (`occurring`)."""
+        return occurring(self.X)
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """(number of the first row, block) over all values, for checks, in the model's units.
@@ -127,17 +126,17 @@ class Rows:
         Without a scale, the stored values as one column: what is not stored is 0.
         """
         if self.scale is None:
-            yield 0, self.stored
+            yield from ((0, values) for values in self.occurring())
             return
         size = max(1, BLOCK_VALUES // self.X.shape[1])
         for start in range(0, self.X.shape[0], size):
             yield start, self.scale.apply(self.X[start : start + size].toarray(), self.backend.dtype)
 
 
-def stored(X: Any) -> np.ndarray:
-    """All values that occur in a canonical CSR matrix, as one column: those stored and, where it has others, a 0."""
-    data = X.data
-    return (data if data.size == math.prod(X.shape) else np.append(data, 0).astype(data.dtype)).reshape(-1, 1)
+def occurring(X: Any) -> list[np.ndarray]:
+    """All values that occur in a canonical CSR matrix, as columns: those stored and, where it has others, a 0."""
+    zeros = [np.zeros((1, 1), X.dtype)] if X.nnz < math.prod(X.shape) else []
+    return ([X.data.reshape(-1, 1)] if X.nnz else []) + zeros
 
 
 def with_nonzeros(

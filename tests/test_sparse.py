@@ -1,7 +1,10 @@
 """Rows of scipy.sparse, and products by the non-zeros: equal to dense, the same bits on any threads, never dense."""
 
+import subprocess
+import sys
 import tracemalloc
 import warnings
+from pathlib import Path
 
 import hostcuda
 import numpy as np
@@ -320,3 +323,11 @@ def test_nothing_larger_than_a_batch_is_dense():
         assert tracemalloc.get_traced_memory()[1] < 4 * X.data.nbytes + 4 * X.indices.nbytes + 3 * 4 * 1024 * columns
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.slow
+def test_training_on_fifty_thousand_wide_rows_holds_less_than_600_mb():
+    """Dense they are 4 GB."""
+    script = Path(__file__).parents[1] / "scripts" / "sparse_memory.py"
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=500, check=True)
+    assert float(run.stdout.rpartition("peak ")[2].removesuffix(" MB\n").replace(",", "")) < 600, run.stdout

@@ -31,9 +31,9 @@ def choose(X: Array, likelihood: str, scale: Any, binarize: str, picture: bool =
     X may be rows of scipy.sparse, as canonical CSR: a table, whose scale keeps zeros.
     """
     if sparse := hasattr(X, "tocsr"):
-        from ..sparse import stored
+        from ..sparse import occurring
 
-        X, picture = stored(X), False
+        X, picture = np.concatenate(occurring(X)), False
     checks.choice("binarize", binarize, checks.BINARIZE_OR_AUTO)
     if isinstance(scale, str):
         checks.choice("scale", scale, checks.SCALE_OR_AUTO)

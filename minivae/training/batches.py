@@ -233,7 +233,8 @@ class Batches:
             for start in self._starts():
                 vae.likelihood.check(vae.filled(self.X[start : start + CHECK_ROWS]))
         elif self.scale is None and self.sparse is not None:
-            vae.likelihood.check(self.sparse.stored)
+            for values in self.sparse.occurring():
+                vae.likelihood.check(values)
         elif self.scale is None:
             if starts := self._starts():
                 vae.likelihood.check(self.X[starts[0] : starts[-1] + CHECK_ROWS])
