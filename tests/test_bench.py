@@ -306,6 +306,7 @@ def test_a_system_without_affinity_works_and_the_report_says_so(monkeypatch):
 
 TIMES = {
     "minivae": 2.0, "minivae-mkl": 1.6, "torch": 4.0, "torch-default": 1.0, "torch.compile": 3.0, "jax": 5.0,
+    "minivae-dense": 2.5, "torch-csr": 4.5, "torch-bag": 3.5,
     "reference": 12.0, "floor": 1.25, "floor-mkl": 1.0, "copy": 1.0, "gemm": 1.0, "gemm-mkl": 1.0,
 }  # fmt: skip
 

@@ -182,6 +182,8 @@ def title(case: dict[str, Any]) -> str:
     match case["kind"]:
         case "step":
             return f"a training step of {widths}, batch {case['batch']}"
+        case "counts":
+            return f"a step on counts, {case['likelihood']}, {case['columns']:,} columns, batch {case['batch']}"
         case "epoch":
             return f"an epoch of {case['rows']:,} rows, batch {case['batch']}"
         case "evaluate":

@@ -13,6 +13,7 @@ from .race import race
 MODEL, BATCHES = [784, 500, 20], (20, 128, 512, 4096)
 EVALUATED = [784, 200, 200, 50]
 LIKELIHOODS, LOSS_ROWS = ("bernoulli", "gaussian"), (128, 8192)
+COUNTS = {"columns": 20_000, "density": 0.03, "hidden": 128, "latent": 10, "batch": 128}
 ALL_PEERS = ("torch", "torch-default", "torch.compile", "jax")
 
 # kind → turns, seconds of a turn, warm-up. In the last ones a turn is one unit.
@@ -20,13 +21,19 @@ ONE = {"units": 1, "seconds": 0.0}
 PACE: dict[str, tuple[int, float, dict[str, Any]]] = {
     "rate": (7, 0.2, ONE),
     "step": (9, 0.4, {"units": 2000, "seconds": 8.0}),
+    "counts": (9, 0.4, {"units": 50, "seconds": 2.0}),
     "kernel": (9, 0.2, {"units": 1000, "seconds": 0.5}),
     "scaling": (3, 0.2, {"units": 100, "seconds": 0.3}),
     "epoch": (7, 0.0, ONE),
     "evaluate": (7, 0.0, ONE),
 }
 QUICK_PACE = (3, 0.05, {"units": 100, "seconds": 0.3})
-QUICK_SIZES = {"step": {"rows": 8192}, "epoch": {"rows": 6000}, "evaluate": {"rows": 20, "samples": 500}}
+QUICK_SIZES: dict[str, dict[str, Any]] = {
+    "counts": {"columns": 2000},
+    "step": {"rows": 8192},
+    "epoch": {"rows": 6000},
+    "evaluate": {"rows": 20, "samples": 500},
+}
 
 
 def plan(quick: bool, peers: bool, threads: int) -> list[Cell]:
@@ -43,6 +50,9 @@ def plan(quick: bool, peers: bool, threads: int) -> list[Cell]:
     add("rate", ["copy", "gemm", "gemm-mkl"], bytes=2**28, size=1024)
     for batch in BATCHES:
         add("step", [*OURS, *others, *FLOORS], widths=MODEL, batch=batch, data=data)
+    for likelihood in ("poisson", "negative-binomial"):
+        names = ["minivae", "minivae-dense", *(["torch", "torch-csr", "torch-bag"] if peers else [])]
+        add("counts", names, likelihood=likelihood, **COUNTS)
     for likelihood in LIKELIHOODS:
         for rows in LOSS_ROWS:
             names = ["minivae", "reference", *(name for name in others if name in PEERS), "floor"]

@@ -24,6 +24,7 @@ from ..errors import UsageError
 
 KINDS = {  # kind of case → the module with its contenders
     "step": "minivae.bench.steps",
+    "counts": "minivae.bench.counts",
     "busy": "minivae.bench.busy",
     "epoch": "minivae.bench.epochs",
     "evaluate": "minivae.bench.evaluations",
