@@ -25,19 +25,22 @@ BACKEND = "from minivae.backend import Backend; b = Backend('cupy'); print(b.gem
 
 # What a large card is taken to need: seconds a launch, bytes a second, seconds a source and dtype, seconds a process.
 LAUNCH, BANDWIDTH, COMPILE, START = 10e-6, 1e12, 0.7, 6.0
+CONTENDERS, RACE = 5, 4.1  # of a cell of the step's race; seconds of each: its warm-up and its turns
 
 
 def card_seconds(launches, moved, sources):
-    """Seconds of a process on a large card that launches so much, moves so many bytes and compiles so many sources."""
-    return START + LAUNCH * launches + moved / BANDWIDTH + COMPILE * sources
+    """Seconds of a large card that launches so much, moves so many bytes and compiles so many sources."""
+    return LAUNCH * launches + moved / BANDWIDTH + COMPILE * sources
 
 
 @dataclass(frozen=True)
 class Step:
     """least: the time in seconds that must be left to start it.
 
-    host      the seconds that it is assumed to take beside what was counted: no GPU has timed them
-    counted   (launches, bytes, sources) on the stand-in at full size; None: not counted, and `host` is the whole
+    host       the seconds that it is assumed to take beside what was counted: no GPU has timed them
+    counted    (launches, bytes, sources) on the stand-in at full size (tests/count_gpu.py)
+    processes  that it starts, one after another
+    cells      of a race of the training step, each with CONTENDERS that run for a fixed time
     """
 
     name: str
@@ -46,12 +49,15 @@ class Step:
     least: float
     host: float
     group: str
-    counted: tuple[int, float, int] | None = None
+    counted: tuple[int, float, int] = (0, 0.0, 0)
+    processes: int = 1
+    cells: int = 0
 
     @property
     def expected(self):
         """Its duration on a large card, in seconds."""
-        return self.host + (card_seconds(*self.counted) if self.counted else 0.0)
+        starts = self.processes + self.cells * CONTENDERS
+        return self.host + card_seconds(*self.counted) + START * starts + RACE * self.cells * CONTENDERS
 
 
 def _tests(file):
@@ -64,17 +70,21 @@ PLAN = (
     Step("training", "captured steps against uncaptured ones and the CPU", _tests("test_gpu_training"),
          20, 25, "correct", (1_635_792, 50e9, 23)),
     Step("likelihoods", "the likelihoods' share of copy bandwidth at 65536 × 784",
-         ("bench/bench_gpu_kernels.py", "--likelihoods"), 15, 25, "bench"),
+         ("bench/bench_gpu_kernels.py", "--likelihoods"), 15, 10, "bench", (991, 1.10e12, 2)),
     Step("step", "784-500-20 at 128 and 8192 against PyTorch and JAX", ("bench/bench_gpu_step.py", "--first"),
-         70, 130, "bench"),
-    Step("curves", "CPU and GPU training curves", ("bench/bench_gpu_curves.py",), 15, 25, "bench"),
-    Step("memcheck", "memcheck over every op once", ("scripts/gpu_sanitize.py", "--together"), 20, 60, "sanitize"),
+         70, 50, "bench", cells=2),  # torch.compile compiles for half a minute; checks against float64
+    Step("curves", "CPU and GPU training curves", ("bench/bench_gpu_curves.py",), 15, 12, "bench", (71_102, 3.5e9, 7)),
+    Step("memcheck", "memcheck over every op once", ("scripts/gpu_sanitize.py", "--together"), 20, 15, "sanitize",
+         (14_960, 0.42e9, 45), processes=2),
     # what is left of the time
-    Step("kernels", "every kernel's share of copy bandwidth", ("bench/bench_gpu_kernels.py",), 20, 60, "bench"),
-    Step("gradients", "the gradient check on the device", _tests("test_gpu_gradients"), 20, 120, "correct"),
+    Step("kernels", "every kernel's share of copy bandwidth", ("bench/bench_gpu_kernels.py",), 20, 20, "bench",
+         (9_874, 2.3e12, 30)),
+    Step("gradients", "the gradient check on the device", _tests("test_gpu_gradients"), 20, 60, "correct",
+         (2_803_074, 0.77e9, 28)),
     Step("steps", "every model and batch size, without TF32 and with it", ("bench/bench_gpu_step.py",),
-         70, 1500, "bench"),
-    Step("sanitize", "the other three tools, op by op", ("scripts/gpu_sanitize.py",), 20, 1200, "sanitize"),
+         70, 660, "bench", cells=22),
+    Step("sanitize", "the other three tools, op by op", ("scripts/gpu_sanitize.py",), 20, 200, "sanitize",
+         (59_840, 1.7e9, 180), processes=121),
 )  # fmt: skip
 
 

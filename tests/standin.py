@@ -13,6 +13,7 @@ meanwhile.
 import contextlib
 import ctypes
 import math
+import os
 import sys
 import time
 import types
@@ -251,7 +252,8 @@ class RawModule(hostcuda.RawModule):
 
     def get_function(self, name):
         kernel = super().get_function(name)
-        return lambda *launch: _launched(lambda: kernel(*launch), launch[2])
+        run = (lambda *_: None) if os.environ.get("STANDIN_IDLE") else kernel  # to be counted, not computed
+        return lambda *launch: _launched(lambda: run(*launch), launch[2])
 
 
 class CublasLt(types.ModuleType):

@@ -63,7 +63,7 @@ def steps(output):
 
 
 def estimate(counts, card_seconds):
-    """Seconds that a process would take on a large card: its own time here, less the stand-in's, and the card's."""
+    """Seconds of each process, with the device's time here replaced by that of a large card."""
     found = [json.loads(path.read_text()) for path in counts.glob("*.json")]
     return {
         " ".join(one["argv"])[-60:]: one["seconds"] - one["device_seconds"]
@@ -155,12 +155,30 @@ def test_the_first_steps_fit_the_time_of_a_run(gpu_check):
 
 
 def test_the_plan_tells_what_was_counted_from_what_is_assumed(gpu_check, capsys):
-    assert gpu_check.card_seconds(1000, 2e12, 10) == pytest.approx(6 + 0.01 + 2 + 7)
+    assert gpu_check.card_seconds(1000, 2e12, 10) == pytest.approx(0.01 + 2 + 7)
+    step = gpu_check.Step("x", "", (), 0, 5, "correct", (1000, 2e12, 10), processes=2, cells=3)
+    assert step.expected == pytest.approx(5 + 9.01 + 6 * (2 + 3 * 5) + 4.1 * 3 * 5)
     gpu_check.show()
     for line, step in zip(capsys.readouterr().out.splitlines(), gpu_check.PLAN, strict=True):
         name, seconds = line.split()[:2]
         assert name == step.name and float(seconds) == round(step.expected)
         assert f"assumed {step.host:5.0f} s" in line
+
+
+def test_the_plan_has_as_many_processes_and_cells_as_the_steps_start(gpu_check, monkeypatch):
+    from minivae import kernels
+    from minivae.bench import gpu
+
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    race, sanitize = importlib.import_module("bench_gpu_step"), importlib.import_module("gpu_sanitize")
+    steps = {step.name: step for step in gpu_check.PLAN}
+    assert len(gpu.CONTENDERS) == gpu_check.CONTENDERS
+    assert pytest.approx(race.TURNS * race.BLOCK + race.WARM_UP["seconds"]) == gpu_check.RACE
+    assert steps["step"].cells == len(race.plan(first=True, smoke=False))
+    assert steps["step"].cells + steps["steps"].cells == len(race.plan(first=False, smoke=False))
+    assert steps["sanitize"].processes == 1 + len(sanitize.TOOLS) * len(kernels.op_names())
+    assert steps["sanitize"].counted[0] == len(sanitize.TOOLS) * steps["memcheck"].counted[0]
+    assert all(step.counted[0] or step.cells for step in gpu_check.PLAN)
 
 
 def test_a_step_that_does_not_stop_is_killed_with_what_it_started(gpu_check, tmp_path):
