@@ -12,6 +12,14 @@ import numpy as np
 
 from .errors import UsageError, how_to_install
 
+_turn: int | None = None  # of this process among those of its host
+
+
+def take_turns(turn: int) -> None:
+    """Let process number `turn` of this host compute on GPU number `turn`, modulo the number of GPUs."""
+    global _turn
+    _turn = turn
+
 
 def cupy() -> Any:
     """CuPy, with a GPU that answers: `import cupy` alone succeeds without one, and the first call fails."""
@@ -23,7 +31,9 @@ def cupy() -> Any:
             f"for CUDA 13, {how_to_install('gpu13')}"
         ) from None
     try:
-        module.cuda.runtime.getDeviceCount()
+        devices = module.cuda.runtime.getDeviceCount()
+        if _turn is not None and devices > 1:
+            module.cuda.Device(_turn % devices).use()
     except module.cuda.runtime.CUDARuntimeError as error:
         raise UsageError(_why_no_gpu(module.cuda.runtime, error)) from None
     return module

@@ -2,12 +2,14 @@
 
 import fractions
 import re
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from worlds import together
 
-from minivae import environment
+from minivae import device, environment
 from minivae.distributed import mpi, tree
 from minivae.distributed.world import AgreedError, World
 from minivae.errors import UsageError
@@ -172,7 +174,7 @@ def test_the_launchers_variables_are_understood(no_launcher, variables, size, ra
 
 
 def test_without_a_launcher_there_is_one_rank_and_no_mpi4py(no_launcher):
-    no_launcher.setitem(__import__("sys").modules, "mpi4py", None)  # importing it fails
+    no_launcher.setitem(sys.modules, "mpi4py", None)  # importing it fails
     world = mpi.ranks()
     assert type(world) is World
     assert (world.rank, world.size) == (0, 1)
@@ -180,9 +182,22 @@ def test_without_a_launcher_there_is_one_rank_and_no_mpi4py(no_launcher):
 
 def test_a_launcher_without_mpi4py_is_told_what_to_install(no_launcher):
     no_launcher.setenv("PMI_SIZE", "2")
-    no_launcher.setitem(__import__("sys").modules, "mpi4py", None)
+    no_launcher.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(UsageError, match=r"started 2 processes.*pip install \"mpi4py"):
         mpi.ranks()
+
+
+@pytest.mark.parametrize("turn, devices, chosen", [(None, 2, []), (0, 2, [0]), (3, 2, [1]), (3, 1, [])])
+def test_ranks_of_a_host_take_its_gpus_in_turn(monkeypatch, turn, devices, chosen):
+    used = []
+    cuda = SimpleNamespace(
+        runtime=SimpleNamespace(getDeviceCount=lambda: devices, CUDARuntimeError=RuntimeError),
+        Device=lambda number: SimpleNamespace(use=lambda: used.append(number)),
+    )
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(device, "_turn", turn)
+    device.cupy()
+    assert used == chosen
 
 
 def test_processors_are_divided_by_the_ranks_of_the_host(no_launcher):

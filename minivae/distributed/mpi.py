@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks, environment
+from .. import checks, device, environment
 from ..backend import threads as threads_of_this_process
 from ..errors import UsageError, UsageWarning, how_to_install
 from . import tree
@@ -59,6 +59,8 @@ def begin(comm: Any = None, shards: int | None = None) -> World:
 def share_processors(world: World, threads: int | None) -> int:
     """Choose the number of threads of this rank, as `ranks` does; once a process."""
     threads = None if threads is None else checks.integer("threads", threads)
+    if world.size > 1:
+        device.take_turns(world.local_rank)
     environment.share_processors(world.local_size, threads)
     if (chosen := threads_of_this_process()) != environment.threads():
         raise UsageError(
