@@ -9,6 +9,7 @@ from minivae.errors import UsageError
 from minivae.evaluation import bounds, latents
 from minivae.evaluation.annealing import annealed, enclose
 from minivae.evaluation.columns import explain
+from minivae.training import batches
 
 RNG = np.random.default_rng(0)
 X = (RNG.random((9500, 12)) < 0.3).astype(np.float32)  # ten blocks of 1024 rows
@@ -95,3 +96,22 @@ def test_a_mistake_that_one_rank_meets_is_raised_by_all():
 
     together(2, measure)
     assert len(set(errors)) == 1 and errors[0].startswith("rank 1 (host1): eps")
+
+
+@pytest.mark.parametrize("name", ("evaluate", "log_likelihood", "annealed", "usage", "explain"))
+def test_a_row_that_one_rank_looks_at_is_everyones_mistake(name, monkeypatch):
+    """A NaN in the last block of rows: the last rank alone checks it, and the message has its number."""
+    bad = X.copy()
+    bad[9400 if name in ("evaluate", "usage") else 290, 5] = np.nan
+    monkeypatch.setattr(batches, "CHECK_ROWS", 100)
+    monkeypatch.setitem(globals(), "X", bad)
+    errors = []
+
+    def measure(ranks):
+        with pytest.raises(UsageError) as caught:
+            MEASURES[name](model(), ranks)
+        errors.append(str(caught.value))
+
+    together(2, measure)
+    assert len(set(errors)) == 1 and errors[0].startswith("rank 1 (host1): X")
+    assert "9400" in errors[0] or "290" in errors[0]

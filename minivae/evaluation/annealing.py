@@ -31,9 +31,8 @@ import numpy as np
 from .. import checks
 from ..backend import Array
 from ..model import Model, locked
-from ..training.batches import Batches
 from .bounds import TILE_ROWS, log_jacobian, row_jacobian
-from .dealt import over_rows
+from .dealt import checked, over_rows
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -95,7 +94,7 @@ def annealed(
     Each row costs (C + 4) · T · leapfrog forward and backward passes of the decoder. `vae.gradients` do not change.
     """
     settings = _settings(temperatures, chains, leapfrog)
-    batches = Batches(vae, X, rows, scale, binarize)
+    batches = checked(vae, X, rows, scale, binarize, ranks)
 
     def block(part: slice) -> tuple[np.ndarray, ...]:
         batch, numbers = batches.at(part)

@@ -22,7 +22,7 @@ from ..backend import Array
 from ..errors import UsageError
 from ..model import BATCH_ROWS, Model, locked, mask_of
 from ..training.batches import Batches
-from .dealt import over_blocks, over_rows
+from .dealt import checked, over_blocks, over_rows
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -86,7 +86,7 @@ def evaluate(
                             give the same figures
     ranks                   `mv.ranks()`: each computes a share of the blocks of rows, and all return the same figures
     """
-    return evaluate_batches(vae, Batches(vae, X, rows, scale, binarize), ranks)
+    return evaluate_batches(vae, checked(vae, X, rows, scale, binarize, ranks), ranks)
 
 
 def evaluate_batches(vae: Model, batches: Batches, ranks: World | None = None) -> Evaluation:
@@ -148,7 +148,7 @@ def log_likelihood(
     rows, scale, binarize, ranks   as in `evaluate`
     """
     samples = checks.integer("samples", samples)
-    batches = Batches(vae, X, rows, scale, binarize)
+    batches = checked(vae, X, rows, scale, binarize, ranks)
     N, L = len(batches), vae.latent_dim
     if eps is not None and tuple(getattr(eps, "shape", ())) != (samples, N, L):
         raise UsageError(f"eps: expected ({samples}, {N}, {L}); got {getattr(eps, 'shape', type(eps).__name__)}")

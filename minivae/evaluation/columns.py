@@ -27,7 +27,7 @@ from ..errors import UsageError
 from ..model import Model, explained, locked, mask_of
 from ..training.batches import Batches
 from .bounds import IMPORTANCE_ROWS, TILE_ROWS, importance_sampled
-from .dealt import over_rows
+from .dealt import checked, over_rows
 
 if TYPE_CHECKING:
     from ..distributed.world import World
@@ -45,7 +45,7 @@ def explain(vae: Model, X: Any, samples: int = 100, rows: Any = None, ranks: Wor
     ranks     as in `evaluate`
     Raises UsageError for a likelihood of your own whose outputs are not in blocks of D.
     """
-    batches = Batches(vae, X, rows)
+    batches = checked(vae, X, rows, ranks=ranks)
     split = ColumnNll(vae)
 
     def block(part: slice) -> list[np.ndarray]:

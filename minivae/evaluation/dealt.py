@@ -11,10 +11,32 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from ..model import Model
+from ..training.batches import Batches
+
 if TYPE_CHECKING:
+    from ..datasets.scale import Scale
     from ..distributed.world import World
 
 R = TypeVar("R")
+
+
+def agreeing(ranks: World | None) -> Any:
+    """Around what may fail on one rank: all raise the same error (`distributed/world.py`)."""
+    return nullcontext() if ranks is None else ranks.agreeing()
+
+
+def checked(
+    vae: Model,
+    X: Any,
+    rows: Any = None,
+    scale: Scale | None = None,
+    binarize: str | None = None,
+    ranks: World | None = None,
+) -> Batches:
+    """Make `Batches` of X, whose values ranks check together, each a share."""
+    with agreeing(ranks):
+        return Batches(vae, X, rows, scale, binarize, ranks=ranks)
 
 
 def parts(n: int, size: int) -> list[slice]:
@@ -47,7 +69,7 @@ def over_rows(
         own = ranks.mine(own)
     first, stop = (own[0].start, own[-1].stop) if own else (0, 0)
     arrays = [np.empty((stop - first, *shape), dtype) for shape in shapes]
-    with nullcontext() if ranks is None else ranks.agreeing():
+    with agreeing(ranks):
         for rows in own:
             for array, found in zip(arrays, function(rows), strict=True):
                 array[rows.start - first : rows.stop - first] = found

@@ -22,8 +22,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..model import BATCH_ROWS, Model, locked
-from ..training.batches import Batches
-from .dealt import in_order, over_rows
+from .dealt import checked, in_order, over_rows
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -83,7 +82,7 @@ def usage(
     ranks: World | None = None,
 ) -> Usage:
     """Measure how much of its latent space the model uses on X (N, D), N ≥ 2; arguments as in `evaluate`."""
-    batches = Batches(vae, X, rows, scale, binarize)
+    batches = checked(vae, X, rows, scale, binarize, ranks)
     N, L = len(batches), vae.latent_dim
     if N < 2:
         raise UsageError("one row has no variance over rows: give at least two")

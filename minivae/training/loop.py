@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import UsageWarning
 from ..evaluation.bounds import evaluate_batches, fit_closed_form
+from ..evaluation.dealt import agreeing
 from ..evaluation.latents import COLLAPSED
 from ..model import Model
 from ..noise import permutation
@@ -30,7 +31,7 @@ from .options import Options
 from .progress import telling_of_compilation
 from .run_files import RunFiles, recorded_shards
 from .signals import noting, stopped_by
-from .state import State, agreeing
+from .state import State
 
 SOME_EPOCHS = 5  # with fewer, a small KL may be that of a model that has hardly been trained
 

@@ -25,12 +25,12 @@ import numpy as np
 from .. import checks
 from ..disk import clear_temporaries, locked, sync
 from ..errors import UsageError, UsageWarning
+from ..evaluation.dealt import agreeing
 from . import checkpoint as files
 from . import schema
 from .batches import CHECK_ROWS, Batches
 from .guard import diagnose, finite
 from .history import HISTORY_FILE, Position, append, read_history, write_history
-from .state import agreeing
 
 if TYPE_CHECKING:
     from .state import State

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
     from .run_files import RunFiles
 
 LOOK_EVERY = {"numpy": 1, "cupy": 100}  # steps between two looks at the losses: on a device each look is a wait
-
-
-def agreeing(ranks: Any) -> Any:
-    """Around what may fail on one rank: all raise the same error (`distributed/world.py`)."""
-    return nullcontext() if ranks is None else ranks.agreeing()
 
 
 def observed_value(X: np.ndarray) -> np.ndarray:
