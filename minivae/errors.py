@@ -46,6 +46,7 @@ EXTRAS = {
     "mkl": "mkl",
     "onnx": "onnx",
     "mpi": '"mpi4py>=4.1" "mpich>=5"',
+    "h5ad": "h5py",
     "torch": "torch",
     "peers": "torch jax",
     "gpu": '"cupy-cuda12x[ctk]" nvmath-python',

@@ -30,28 +30,35 @@ Parts = tuple[dict[str, Array], str]  # arrays by name, and why those of three d
 
 _PICTURES = "an (N, h, w) array holds pictures"
 _BLOCK = 1 << 22  # bytes read together
-_UNPACKED = 1032  # the most bytes that deflate makes of one
+UNPACKED = 1032  # the most bytes that deflate makes of one
 _TEXT_FACTOR = 32  # bytes that NumPy's parser takes for a byte of a line, at most about
 _MAGIC = b"\x93NUMPY"
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+SPARSE = (".mtx", ".mtx.gz", ".svmlight", ".libsvm", ".svm")  # names of files of sparse rows
 
 
 def reader(path: Path) -> Callable[[Path], Parts]:
     """Choose the reader of this file by its name."""
     readers = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_text, ".txt": _read_text, ".amat": _read_text}
     name = path.name.lower()
+    if name.endswith(SPARSE):
+        from . import sparse_files  # here: it loads SciPy
+
+        return sparse_files.read_mtx if ".mtx" in name else sparse_files.read_svmlight
     if path.suffix.lower() in readers:
         return readers[path.suffix.lower()]
     if "idx" in name or name.removesuffix(".gz").endswith(".ubyte"):
         return _read_idx_pictures
     raise UsageError(
-        f"{path}: cannot tell its format from its name; {', '.join(readers)}, .tsv, .parquet and IDX files ('idx' in "
-        "the name, or .ubyte) can be read, those of .csv, .tsv and IDX also with .gz"
+        f"{path}: cannot tell its format from its name; {', '.join(readers)}, .tsv, .parquet, .mtx, .svmlight, .h5ad "
+        "and IDX files ('idx' in the name, or .ubyte) can be read, those of .csv, .tsv, .mtx and IDX also with .gz"
     )
 
 
 @contextmanager
-def _reading(path: Path, format: str) -> Iterator[None]:
+def reading(path: Path, format: str) -> Iterator[None]:
     """Turn any exception from a damaged file into one line that names the file."""
     try:
         yield
@@ -73,7 +80,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     then the bytes. Memory grows with the bytes that are there, never with the sizes a header claims.
     """
     path = Path(path)
-    with _reading(path, "IDX file"), _open_packed_or_not(path) as file:
+    with reading(path, "IDX file"), _open_packed_or_not(path) as file:
         head = file.read(4)
         if not head:
             raise UsageError(f"{path}: expected an IDX file, but it is empty")
@@ -89,7 +96,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
         declared = f"{' × '.join(map(str, shape))} = {math.prod(shape)} bytes as its header declares"
         if 0 in shape:
             raise UsageError(f"{path}: expected at least one row and feature, but its header declares {shape}")
-        here = os.path.getsize(path) * (_UNPACKED if isinstance(file, gzip.GzipFile) else 1)
+        here = os.path.getsize(path) * (UNPACKED if isinstance(file, gzip.GzipFile) else 1)
         if math.prod(shape) <= here:  # otherwise it is read to its end, to report how many bytes there are
             check_memory(path, loading_bytes(shape, np.dtype(np.uint8)), f"expected {declared}")
         data = bytearray()
@@ -119,7 +126,7 @@ def _read_idx_pictures(path: Path) -> Parts:
 
 def _read_npy(path: Path) -> Parts:
     """Memory-map an array. Unlike np.load this neither unpickles nor guesses at other formats."""
-    with _reading(path, ".npy file"), open(path, "rb") as file:
+    with reading(path, ".npy file"), open(path, "rb") as file:
         size = os.path.getsize(path)
         shape, dtype = _check_header(file, path, size)
         check_memory(path, loading_bytes(shape, dtype, mapped=True), f"its header declares {dtype} of shape {shape}")
@@ -143,12 +150,16 @@ def _check_header(file: IO[bytes], where: object, size: int) -> tuple[tuple[int,
 
 def _read_npz(path: Path) -> Parts:
     known = ("X", "y", "X_test", "y_test")
-    with _reading(path, ".npz file"):
+    with reading(path, ".npz file"):
         if not zipfile.is_zipfile(path):  # np.load would guess another format
             raise UsageError(f"{path}: expected a .npz file (a zip archive of arrays), but it is none")
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             found = {name: info for name, info in members.items() if _is_array(archive, info)}
+            if {"format", "shape", "data"} <= found.keys():
+                from .sparse_files import read_npz  # here: it loads SciPy
+
+                return read_npz(path, archive, found, _check_header)
             for name in known:
                 if name in members and name not in found:
                     raise UsageError(f"{path}: expected its member {name} to be an array, but it is no .npy")
@@ -205,7 +216,7 @@ def read_numbers(path: Path) -> tuple[Array, list[str] | None]:
     The first line declares the columns. A row of c columns takes at least 2c bytes, so the size of the file bounds the
     rows, and the array is allocated once.
     """
-    with _reading(path, "text file of numbers"), open(path, encoding="utf-8-sig") as file:
+    with reading(path, "text file of numbers"), open(path, encoding="utf-8-sig") as file:
         size = os.path.getsize(path)
         count, longest = _survey(path)
         check_memory(path, _TEXT_FACTOR * longest, f"its longest line has {longest} bytes")

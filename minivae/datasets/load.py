@@ -103,6 +103,11 @@ class Dataset:
                 digest.update(f"{key} none\n".encode())
                 continue
             digest.update(f"{key} {part.dtype.str} {part.shape}\n".encode())
+            if hasattr(part, "tocsr"):  # int64: SciPy may hold the same indices in either width
+                arrays = (part.data, part.indices.astype(np.int64), part.indptr.astype(np.int64))
+                for array in arrays:
+                    digest.update(array.tobytes())
+                continue
             for rows in blocks(part):
                 digest.update(part[rows].tobytes())
         return digest.hexdigest()
@@ -144,6 +149,9 @@ def load(
     or not, in $MINIVAE_DATA/<name>, or else in ~/.cache/minivae/<name> ($XDG_CACHE_HOME), into which missing files are
     downloaded. Files found there are taken if they parse; downloaded ones must have the published size and SHA-256.
 
+    Sparse rows, never made dense: .npz of scipy.sparse.save_npz, .mtx (Matrix Market, .gz allowed), .svmlight (with
+    labels), and .h5ad: its X, or "cells.h5ad:layers/counts"; label is then a column of its obs. X is a csr_array.
+
     Files: .npy (memory-mapped); .npz with X and optionally y, X_test, y_test, or with one array of any name; IDX ('idx'
     or '.ubyte' in the name), packed or not; .txt and .amat: numbers separated by commas or by white space. A string
     that names a set is the set: './mnist' is a file.
@@ -171,6 +179,13 @@ def load(
         _no_table(source, label, ignore, columns)
         parts, where, why = read_named(source)
         return _assemble(source, where, parts, seed, why, hold_out)
+    if (h5ad := _h5ad(source)) is not None:
+        from .sparse_files import read_h5ad  # here: it loads SciPy
+
+        _no_table(source, None, ignore, columns)
+        path = existing_file(h5ad[0])
+        name = path.name if h5ad[1] == "X" else f"{path.name}:{h5ad[1]}"
+        return _assemble(name, str(path), read_h5ad(path, h5ad[1], label)[0], seed, "", hold_out)
     path = existing_file(source)
     if is_table(path):
         table = read_rows(path, Reading(columns, label, ignore, fit, unseen, mixed))
@@ -180,6 +195,15 @@ def load(
     _no_table(path, label, ignore, columns)
     parts, why = reader(path)(path)
     return _assemble(path.name, str(path), parts, seed, why, hold_out)
+
+
+def _h5ad(source: Any) -> tuple[str, str] | None:
+    """The file and the matrix that "cells.h5ad", or "cells.h5ad:layers/counts", names; None for another name."""
+    text = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
+    if isinstance(text, str) and text.lower().endswith(".h5ad"):
+        return text, "X"
+    at = text.lower().rfind(".h5ad:") if isinstance(text, str) else -1
+    return (text[: at + 5], text[at + 6 :].strip("/") or "X") if at >= 0 else None
 
 
 def _no_table(where: object, label: str | None, ignore: Sequence[str], columns: object) -> None:
@@ -202,6 +226,10 @@ def _assemble(
 
     gaps   NaN is a missing cell, and the values are checked already
     """
+    if hasattr(parts["X"], "tocsr"):
+        X = _sparse(where, parts["X"])
+        y = _check_labels(parts.get("y"), X, where, "y")
+        return _split(name, X, y, seed, hold_out, None, "rows of a sparse matrix are no pictures")
     labels = {key: f"{where}: {key}" if len(parts) > 1 else where for key in parts}
     inputs = {key: parts.pop(key) for key in ("X", "X_test") if key in parts}  # popped: freed once converted
     dtype = np.result_type(*(_check_input(A, labels[key]) for key, A in inputs.items()))
@@ -223,9 +251,27 @@ def _assemble(
     if bytes_ and not grey:
         reason += "; the bytes are only 0 and 1, so they are not divided by 255"
 
-    rows = np.arange(len(X), dtype=np.int64)
     if X_test is not None:
-        return Dataset(name, X, y, X_test, y_test, rows, np.arange(len(X_test), dtype=np.int64), shape, reason)
+        rows, rows_test = (np.arange(len(part), dtype=np.int64) for part in (X, X_test))
+        return Dataset(name, X, y, X_test, y_test, rows, rows_test, shape, reason)
+    return _split(name, X, y, seed, hold_out, shape, reason)
+
+
+def _sparse(where: str, X: Any) -> Any:
+    """Rows of a csr_array in the float type that holds all of them, without duplicates and explicit zeros."""
+    from ..sparse import canonical
+
+    if not X.nnz:
+        raise UsageError(f"{where}: its matrix {X.shape} has no entry")
+    X.data = X.data.astype(_check_input(X.data[None, :], where), copy=False)
+    return canonical(where, X, X.shape[1])
+
+
+def _split(
+    name: str, X: Array, y: Array | None, seed: int, hold_out: bool, shape: tuple[int, int] | None, reason: str
+) -> Dataset:
+    """The Dataset of rows that bring no test part: a fifth is held out where there are five, and it is asked for."""
+    rows = np.arange(len(X), dtype=np.int64)
     held_out = len(X) // _TEST_FRACTION
     if held_out == 0 or not hold_out:
         return Dataset(name, X, y, None, None, rows, None, shape, reason)
