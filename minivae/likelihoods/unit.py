@@ -43,7 +43,7 @@ class Bernoulli(_Unit):
     is_density = False
     domain = "binary"
     noise = "uniform"
-    neutral = 1000.0, 1.0
+    neutral = -1000.0, 0.0  # every term of its loss is 0: nothing large is added and taken off
 
     def warn(self, between, ends):
         if between:
