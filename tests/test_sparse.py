@@ -155,6 +155,8 @@ def test_unsorted_duplicate_and_zero_entries_are_put_right_and_duplicates_said()
     dense = np.zeros((2, D))
     dense[0, [1, 5]] = 2, 4
     np.testing.assert_allclose(found, vae.encode(dense)[0], rtol=1e-14)
+    with pytest.warns(UsageWarning, match="summed"):
+        np.testing.assert_array_equal(rows_of.canonical("X", twice, D).data, [2, 4])
     np.testing.assert_array_equal(twice.data, kept[0])
     np.testing.assert_array_equal(twice.indices, kept[1])
     with pytest.warns(UsageWarning, match="summed"):
@@ -257,6 +259,28 @@ def test_other_rows_are_noticed_at_a_resume(tmp_path):
     other.indices = np.where(other.indices == 5, 4, other.indices)
     with pytest.raises(UsageError, match="the data have changed"):
         model("poisson").fit(other, epochs=2, run=tmp_path, batch_size=64, resume=True)
+
+
+@pytest.mark.parametrize("name", ["poisson", "negative-binomial", "bernoulli"])
+def test_the_gradient_by_the_non_zeros_is_that_of_central_differences(name):
+    X, vae = (
+        sp.csr_array(DATA["binary" if name == "bernoulli" else "counts"][:40]),
+        model(name, "yes", activation="tanh"),
+    )
+    rng = np.random.default_rng(3)
+    eps = rng.standard_normal((40, 3))
+    vae.objective_and_grad(X, eps=eps)
+    gradient, W, h = vae.gradients["encoder.0.W"].copy(), vae.parameters["encoder.0.W"], 1e-6
+    for _ in range(3):
+        way = rng.standard_normal(W.shape)
+        there = vae.parameters["encoder.0.W"].copy()
+        losses = []
+        for sign in (1, -1):
+            W[...] = there + sign * h * way
+            losses.append(vae.objective(X, eps=eps).loss)
+        W[...] = there
+        slope = (losses[0] - losses[1]) / (2 * h)
+        assert abs(slope - (gradient * way).sum()) < 1e-7 * np.abs(gradient * way).sum()
 
 
 @pytest.mark.parametrize("how", ["threshold", "static", "dynamic"])

@@ -63,7 +63,12 @@ class Ours(Step):
     def build(self) -> None:
         import minivae as mv
 
-        backend = problems.backend(self.gemm, kernels=self.kernels, dtype=self.dtype)
+        from ..matmul.sparse import pays
+
+        density = float(self.batches[: max(1, 4096 // self.batch)].mean(dtype=np.float64))
+        few = self.kernels == "fused" and pays(density, self.D, (*self.hidden, 2 * self.L)[0], True)
+        sparse = "yes" if few else "no"  # as `fit` chooses
+        backend = problems.backend(self.gemm, kernels=self.kernels, dtype=self.dtype, sparse=sparse)
         self.vae = mv.VAE(self.D, self.L, tuple(self.hidden), samples=self.samples, backend=backend)
         for name, value in self.parameters.items():
             self.vae.parameters[name][...] = value
@@ -73,7 +78,7 @@ class Ours(Step):
         self.optimizer = mv.Adam(LR)
 
     def facts(self) -> dict[str, Any]:
-        return {"backend": str(self.vae.backend)}
+        return {"backend": str(self.vae.backend), "by non-zeros": self.vae.backend.sparse == "yes"}
 
     def results(self) -> dict[str, Any]:
         terms = self.vae.objective_and_grad(self.batches[0], eps=self.eps)
