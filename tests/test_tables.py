@@ -40,7 +40,7 @@ def people():
 
 
 KINDS = {
-    "age": "count", "income": "positive", "children": "count", "job": "categorical", "school": "ordinal",
+    "age": "real", "income": "positive", "children": "count", "job": "categorical", "school": "ordinal",
     "member": "binary", "height": "real", "town": "categorical", "grade": "ordinal",
 }  # fmt: skip
 

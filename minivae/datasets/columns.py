@@ -33,7 +33,7 @@ CLASSES = ("binary", "categorical", "ordinal")
 MANY = 1000  # categories, from which on a column is warned of
 FEW = 10  # different integers at most that are taken for levels
 LARGEST_COUNT = 1000  # larger integers are not taken for counts unless asked
-CLEARER = 0.05  # nats a cell by which the logarithm must fit better than the numbers do
+CLEARER = 0.25  # nats a cell by which the logarithm must fit better than the numbers do
 _LONG = 1 << 24
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([T ].*)?", re.ASCII)
 _NO_DATES = ": make numbers of them, such as days or years, or ignore it"
@@ -163,9 +163,10 @@ class Columns:
         strict   False: a column that no model can use is ignored with a warning; True: a UsageError
 
         Text, and categories of pandas, are binary or categorical, ordinal where pandas has them ordered; two different
-        numbers are binary. Integers from 0 to 1000 whose variance is at least their mean are counts; other integers of
-        3 to 10 levels are ordinal. Numbers over 0 whose logarithms a normal distribution fits better are positive; all
-        others are real. A column that numbers the rows is ignored.
+        numbers are binary. Integers from 0 to 1000 are counts if their variance is at least their mean, and their mean
+        at most two standard deviations; other integers of 3 to 10 levels are ordinal. Numbers over 0 whose logarithms
+        a normal distribution fits clearly better are positive; all others are real. A column that numbers the rows is
+        ignored.
         """
         table = table_of(data)
         known = {name: _kind(name, kind) for name, kind in (kinds or {}).items()}
@@ -402,7 +403,7 @@ def _guess_numbers(values: Array, counts: Array, cells: Cells, where: str, name:
         return "binary"
     mean = np.average(values, weights=counts)
     variance = np.average((values - mean) ** 2, weights=counts)
-    if whole and low >= 0 and high <= LARGEST_COUNT and variance >= mean:
+    if whole and low >= 0 and high <= LARGEST_COUNT and variance >= mean and variance >= (mean / 2) ** 2:
         return "count"
     if whole and 2 < len(distinct) <= FEW and counts.sum() >= 10 * len(distinct):
         return "ordinal"
