@@ -349,3 +349,32 @@ def test_parquet_is_read_where_pyarrow_is(tmp_path, people):
     people.to_parquet(path)
     columns = mv.Columns.infer(people)
     np.testing.assert_array_equal(columns.encode(read_table(path)), columns.encode(people))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Estimators
+
+
+def test_estimators_take_a_frame_of_several_kinds_with_gaps(people):
+    sklearn = pytest.importorskip("minivae.sklearn")
+    model = sklearn.VAE(2, (8,), epochs=2, columns="infer", random_state=0, backend="numpy", dtype="float32")
+    model.fit(people)
+    assert model.transform(people).shape == (N, 2) and model.__sklearn_tags__().input_tags.allow_nan
+    scores = model.score_samples(people)
+    np.testing.assert_allclose(model.score_samples(people[::-1])[::-1], scores, atol=1e-3)  # the row's own noise
+    filled = model.impute(people)
+    assert filled.notna().all(axis=None) and (filled.dtypes == people.dtypes).all()
+    there = people.notna().to_numpy()
+    for d, name in enumerate(people):
+        assert filled[name][there[:, d]].tolist() == people[name][there[:, d]].tolist()
+    assert list(model.sample(3).columns) == list(people.columns)
+    one_line(lambda: model.transform(people.assign(town="Rome")), "column 'town'", "'Rome'")
+    one_line(lambda: sklearn.VAE(columns="guess").fit(people), "columns", "infer")
+    assert not sklearn.VAE().__sklearn_tags__().input_tags.allow_nan
+
+
+def test_a_detector_takes_a_schema(people):
+    sklearn = pytest.importorskip("minivae.sklearn")
+    columns = mv.Columns.infer(people)
+    model = sklearn.VAEDetector(0.1, 2, (8,), epochs=1, columns=columns, backend="numpy", dtype="float32")
+    assert {*model.fit(people).predict(people)} == {-1, 1}

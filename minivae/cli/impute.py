@@ -34,8 +34,9 @@ def impute(
 ) -> None:
     """Fill the missing cells of a table from the observed ones; these come out as they came in.
 
-    A number becomes its mean given the observed cells, a category the likeliest. With --draws, each of M copies of a
-    row is a draw, for figures that need the spread (multiple imputation). Cells are assumed missing at random.
+    A number becomes its mean given the observed cells, a positive one its median, a category the likeliest. With
+    --draws, each of M copies of a row is a draw, for figures that need the spread (multiple imputation). Cells are
+    assumed missing at random.
 
     Example: minivae impute run data.csv -o filled.csv
     """

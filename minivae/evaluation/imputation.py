@@ -3,8 +3,8 @@
     E[x_missing|x_observed] ≈ Σ_k w_k E[x_missing|z_k] / Σ_k w_k,   z_k ~ q(z|x_observed),
     w_k = p(x_observed|z_k) p(z_k)/q(z_k|x_observed)                                          self-normalised weights
 
-A class is filled with the likeliest one under the same weights. Draws are resampled: z_k with probability w_k/Σ w, then
-x ~ p(x|z_k) (Rubin 1987). Right where cells are missing at random.
+A positive number is filled with e^{E[ln x]}, a class with the likeliest one, under the same weights. Draws are
+resampled: z_k with probability w_k/Σ w, then x ~ p(x|z_k) (Rubin 1987). Right where cells are missing at random.
 
 The weights are summed over tiles of samples, relative to the largest so far; resampling is by Gumbel's maximum, so that
 no tile is kept. Noise goes with the row.

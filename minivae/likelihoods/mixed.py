@@ -35,7 +35,10 @@ from .unit import Bernoulli
 
 
 class LogNormal(Gaussian):
-    """p(x|z) of x > 0: ln x is Gaussian; −ln p(x) = −ln N(ln x) + Σ ln x. E[x|z] = e^{m + σ²/2}."""
+    """p(x|z) of x > 0: ln x is Gaussian; −ln p(x) = −ln N(ln x) + Σ ln x. E[x|z] = e^{m + σ²/2}, the median is e^m.
+
+    The median stands for a value: σ² is a decoder's output, and the mean, exponential in it, may overflow.
+    """
 
     name = "positive"
     domain = "positive"
@@ -58,6 +61,12 @@ class LogNormal(Gaussian):
     def mean(self, out):
         xp, D = self.backend.xp, self.features
         return xp.exp(out[:, :D] + 0.5 * xp.exp(xp.clip(out[:, D:], LOGVAR_MIN, LOGVAR_MAX)))
+
+    def summary(self, out):
+        return out[:, : self.features]  # E[ln x|z]
+
+    def filling(self, summary):
+        return self.backend.xp.exp(summary)
 
     def draw(self, out, noise):
         return self.backend.xp.exp(super().draw(out, noise))
@@ -242,7 +251,7 @@ class Mixed(Likelihood):
                 out[:, :, part.out] += log_exposure[:, None]
 
     def mean(self, out):
-        """E[x|z] of numbers, the likeliest class of the others."""
+        """E[x|z] of numbers, the median of positive ones, the likeliest class of the others."""
         return self.filling(self.summary(out)).astype(out.dtype)
 
     def summary(self, out):

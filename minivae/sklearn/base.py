@@ -10,15 +10,17 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .. import checks, optim
+from .. import checks, likelihoods, optim
 from ..backend import Backend
 from ..datasets.choose import choose
+from ..datasets.columns import Columns
 from ..datasets.scale import Scale
 from ..errors import UsageError
 from ..evaluation.bounds import log_likelihood
 from ..noise import permutation, row_hashes
 from ..training.history import History
 from ..training.schedules import Beta, Schedule
+from ..training.state import observed_value
 from ..vae import VAE as Engine
 
 VALIDATION_PASS = 1  # of the stream 'split'
@@ -53,6 +55,7 @@ class Estimator(BaseEstimator):
         dtype: str = "float64",
         verbose: bool = False,
         random_state: Any = None,
+        columns: Any = None,
     ):
         self.latent_dim = latent_dim
         self.hidden = hidden
@@ -78,6 +81,12 @@ class Estimator(BaseEstimator):
         self.dtype = dtype
         self.verbose = verbose
         self.random_state = random_state
+        self.columns = columns
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = self.columns is not None
+        return tags
 
     def score_samples(self, X: Any, return_std: bool = False) -> Any:
         """ln p(x) of each row of X (N, D), (N,) float64 nats in the data's units; return_std: also its standard error.
@@ -93,13 +102,21 @@ class Estimator(BaseEstimator):
 
     def _begin(self, X: np.ndarray, weights: np.ndarray | None) -> None:
         """A new model, with the likelihood, scale and binarisation that X (N, D) asks for."""
-        chosen = choose(X, self.likelihood, self.scale, self.binarize)
+        missing, likelihood = self.columns is not None, self.likelihood
+        if missing:
+            if likelihood not in ("auto", "mixed"):
+                raise UsageError(f"likelihood={likelihood!r} with columns, which give each its own: leave it out")
+            likelihood = likelihoods.name_of(self.columns_)
+        chosen = choose(observed_value(X) if missing else X, likelihood, self.scale, self.binarize)
         self.vae_ = Engine(
             X.shape[1], self.latent_dim, self.hidden, self.activation, chosen.likelihood, self.objective, self.samples,
             self.backend, None, None if isinstance(self.backend, Backend) else self.dtype, self._seed(),
+            missing=missing,
         )  # fmt: skip
-        self.vae_.scale, self.vae_.binarize = Scale.fit(chosen.scale, X, weights), chosen.binarize
-        self.vae_.columns = tuple(self.feature_names_in_) if hasattr(self, "feature_names_in_") else None
+        self.vae_.scale = Scale.fit(chosen.scale, X, weights, missing, self.vae_.likelihood.scales)
+        self.vae_.binarize = chosen.binarize
+        names = self.columns_.names if missing else getattr(self, "feature_names_in_", None)
+        self.vae_.columns = None if names is None else tuple(names)
         self.likelihood_, self.reason_ = self.vae_.likelihood.name, chosen.reason
         self.history_ = History()
         self._optimizer = (
@@ -149,4 +166,18 @@ class Estimator(BaseEstimator):
     def _rows(self, X: Any) -> np.ndarray:
         """X as an array of the columns that `fit` saw; scikit-learn's errors where it is none."""
         check_is_fitted(self)
-        return validate_data(self, X, reset=False, order="C")
+        return self._checked(X, reset=False)
+
+    def _checked(self, X: Any, reset: bool = True, least: int = 1) -> np.ndarray:
+        """X as an array (N, D), N ≥ least: by the schema of a table, or numbers as scikit-learn checks them."""
+        if self.columns is None:
+            return validate_data(self, X, reset=reset, ensure_min_samples=least, order="C")
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        if reset:
+            given = isinstance(self.columns, Columns)
+            checks.choice("columns", "infer" if given else self.columns, ("infer",))
+            self.columns_ = self.columns.fitted(X) if given else Columns.infer(X)
+        rows = self.columns_.encode(X)
+        if len(rows) < least:
+            raise UsageError(f"{len(rows)} sample(s), and a minimum of {least} is required")
+        return rows

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import OutlierMixin
-from sklearn.utils.validation import validate_data
 
 from .. import checks, optim
 from ..backend import Backend
@@ -50,11 +49,12 @@ class VAEDetector(OutlierMixin, Estimator):
         dtype: str = "float64",
         verbose: bool = False,
         random_state: Any = None,
+        columns: Any = None,
     ):
         super().__init__(
             latent_dim, hidden, activation, likelihood, scale, binarize, objective, samples, beta, free_bits, epochs,
             batch_size, optimizer, lr, weight_decay, schedule, clip, validation, patience, importance, backend, dtype,
-            verbose, random_state,
+            verbose, random_state, columns,
         )  # fmt: skip
         self.contamination = contamination
 
@@ -63,7 +63,7 @@ class VAEDetector(OutlierMixin, Estimator):
 
         sample_weight   (N,) of the rows in the loss, ≥ 0
         """
-        X = validate_data(self, X, ensure_min_samples=2, order="C")
+        X = self._checked(X, least=2)
         share = checks.finite_float("contamination", self.contamination, lambda x: 0 < x <= 0.5, "a share in (0, 0.5]")
         self._fit(X, sample_weight)
         self.offset_ = float(np.percentile(self._log_px(X)[0], 100 * share))

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from ..errors import UsageError
+from ..noise import row_hashes
 from .base import Estimator
 
 
@@ -25,6 +27,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
     importance   K, samples of z for each row in `score_samples`
     verbose      whether `fit` prints its progress
     random_state   an integer is the model's seed itself
+    columns      for tables of several kinds, with text, categories and gaps: "infer", or a `minivae.Columns`
 
     Attributes of a fitted one: `vae_` (the `minivae.VAE`), `history_` (a row an epoch), `likelihood_` and `reason_`
     (what "auto" chose, and why), `n_iter_` (epochs), `n_features_in_`, `feature_names_in_`.
@@ -35,13 +38,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
 
         sample_weight   (N,) of the rows in the loss, ≥ 0
         """
-        self._fit(validate_data(self, X, ensure_min_samples=2, order="C"), sample_weight)
+        self._fit(self._checked(X, least=2), sample_weight)
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> VAE:
         """One more epoch, over X (N, D). The first call chooses likelihood and scale, so it should have many rows."""
         first = not hasattr(self, "vae_")
-        X = validate_data(self, X, reset=first, ensure_min_samples=2 if first else 1, order="C")
+        X = self._checked(X, first, 2 if first else 1)
         weights = self._weights(X, sample_weight)
         if first:
             self._begin(X, weights)
@@ -72,7 +75,18 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Draw new rows x ~ p(x), (n_samples, D), in the data's units; the same rows each time for one integer."""
         check_is_fitted(self)
-        return self.vae_.sample(n_samples, int(check_random_state(random_state).randint(2**31)), draw=True)
+        rows = self.vae_.sample(n_samples, int(check_random_state(random_state).randint(2**31)), draw=True)
+        return rows if self.columns is None else self.columns_.to_frame(rows)
+
+    def impute(self, X: Any, draws: int | None = None) -> Any:
+        """A table X, of a model with `columns`, with its gaps filled as by `minivae.VAE.impute`; draws: a list."""
+        if self.columns is None:
+            raise UsageError("impute: this model takes no missing cells; make it with columns='infer'")
+        rows, index = self._rows(X), getattr(X, "index", None)
+        filled = self.vae_.impute(rows, draws, rows=row_hashes(rows))
+        if draws is None:
+            return self.columns_.to_frame(filled, index)
+        return [self.columns_.to_frame(one, index) for one in filled]
 
     @property
     def _n_features_out(self) -> int:
