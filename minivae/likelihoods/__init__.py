@@ -19,10 +19,10 @@ from .. import kernels
 from ..backend import Backend
 from ..errors import UsageError
 from .base import ARGUMENTS, LIKELIHOODS, Likelihood
-from .mixed import Mixed, spec_of
 
-# Each class gives itself its row of LIKELIHOODS.
+# Each class gives itself its row of LIKELIHOODS, in this order.
 from . import unit, real, counts  # noqa: F401  # isort: skip
+from .mixed import Mixed, spec_of  # isort: skip
 
 __all__ = ["LIKELIHOODS", "Likelihood", "make", "register_likelihood"]
 
