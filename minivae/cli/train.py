@@ -162,8 +162,9 @@ class Session:
         widths = "-".join(str(w) for w in (data.features, *vae.hidden, vae.latent_dim))
         say(f"model       {widths}, {o['activation']}, {vae.buffer.count:,} parameters; {vae.backend}")
         if training.batches.by_nonzeros:
-            share = f"{training.batches.density:.1%} of the values"
-            say(f"products    of the first layer by the non-zeros of its rows, {share}")
+            density = training.batches.density  # 1 where a resumed run's record decides, and nothing was counted
+            share = f", {density:.1%} of the values" if density < 1 else ""
+            say(f"products    of the first layer by the non-zeros of its rows{share}")
         if vae.loss_fn.name != "elbo" or vae.samples > 1:
             pairs = " in antithetic pairs" if vae.antithetic else ""
             plural = "s" if vae.samples > 1 else ""
