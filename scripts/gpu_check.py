@@ -78,7 +78,7 @@ PLAN = (
          (14_960, 0.42e9, 45), processes=2),
     # what is left of the time
     Step("kernels", "every kernel's share of copy bandwidth", ("bench/bench_gpu_kernels.py",), 20, 20, "bench",
-         (9_874, 2.3e12, 30)),
+         (9_874, 2.4e12, 30)),
     Step("gradients", "the gradient check on the device", _tests("test_gpu_gradients"), 20, 60, "correct",
          (2_803_074, 0.77e9, 28)),
     Step("steps", "every model and batch size, without TF32 and with it", ("bench/bench_gpu_step.py",),
