@@ -55,7 +55,7 @@ def polynomial(context, x, coefficients):
 
 
 def _functions(real, integer, mantissa, bias, lowest, highest, ln2, root_half, terms):
-    """exp, expm1_negative, log1p_unit and log of one dtype.
+    """exp, exp_negative, expm1_negative, log1p_unit and log of one dtype.
 
     real, integer    the dtype, and the integer of as many bits
     mantissa, bias   of its representation: 2ⁿ has the bits (n + bias) << mantissa
@@ -95,6 +95,16 @@ def _functions(real, integer, mantissa, bias, lowest, highest, ln2, root_half, t
         return e if x == x else x
 
     @scalar
+    def exp_negative(x):
+        """eˣ for x ≤ 0: `exp` in fewer instructions, with the same bits."""
+        y = max(x, lowest)
+        n = np.floor(y * log2e + half)
+        r = (y - n * ln2_high) - n * ln2_low
+        e = (one + expm1_reduced(r)) * power_of_two(integer(n))
+        e = zero if x < lowest else e
+        return e if x == x else x
+
+    @scalar
     def expm1_negative(x):
         """eˣ − 1 for x ≤ 0."""
         y = max(x, lowest)
@@ -122,7 +132,7 @@ def _functions(real, integer, mantissa, bias, lowest, highest, ln2, root_half, t
         y = n * ln2_high + (two * s + (s * q * polynomial(q, log_series) + n * ln2_low))
         return y if x < infinity else x  # NaN passes too
 
-    return exp, expm1_negative, log1p_unit, log
+    return exp, exp_negative, expm1_negative, log1p_unit, log
 
 
 _LN2_32 = (0.693359375, math.log(2.0) - 0.693359375)
@@ -144,7 +154,7 @@ def _by_dtype(single, double):
     return dispatch
 
 
-exp, expm1_negative, log1p_unit, log = (_by_dtype(*pair) for pair in zip(_SINGLE, _DOUBLE, strict=True))
+exp, exp_negative, expm1_negative, log1p_unit, log = (_by_dtype(*pair) for pair in zip(_SINGLE, _DOUBLE, strict=True))
 
 
 def like(x, value):
@@ -170,7 +180,7 @@ def _like_cast(context, builder, signature, arguments):
 def sigmoid(x):
     """1/(1 + e^{−x}), the same as e^{x}/(1 + e^{x}): whichever has no overflow."""
     one = like(x, 1.0)
-    e = exp(-abs(x))
+    e = exp_negative(-abs(x))
     return (one if x >= 0 else e) / (one + e)
 
 
@@ -178,7 +188,7 @@ def sigmoid(x):
 def softplus(x):
     """ln(1 + e^{x}) = max(x, 0) + ln(1 + e^{−|x|})."""
     positive = like(x, 0.0) if x < 0 else x  # NaN stays NaN
-    return positive + log1p_unit(exp(-abs(x)))
+    return positive + log1p_unit(exp_negative(-abs(x)))
 
 
 @scalar

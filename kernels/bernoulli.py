@@ -13,7 +13,7 @@ X; nll_rows (R,); weight a number, or (R,) or (S, B). dtype: float32 or float64,
 
 from . import _likelihood
 from ._likelihood import one_output
-from ._math import exp, like, log1p_unit, point
+from ._math import exp_negative, like, log1p_unit, point
 from ._op import WEIGHTS, Op, normal, poison, row_weight, uniform
 from ._rows import as_column
 
@@ -43,7 +43,7 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
 def _bernoulli(l, x):
     """(loss, slope by ℓ, True: nothing is clamped) of one feature."""
     zero, one = like(x, 0.0), like(x, 1.0)
-    e = exp(-abs(l))
+    e = exp_negative(-abs(l))
     loss = (zero if l < zero else l) - l * x + log1p_unit(e)
     return loss, (one if l >= zero else e) / (one + e) - x, True
 

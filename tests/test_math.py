@@ -132,3 +132,11 @@ def test_cosine_and_sine_of_a_turn_follow_numpy_over_the_whole_turn(parts):
     angle = 2 * np.pi * (WORDS / 2**24)
     np.testing.assert_allclose(parts[1], np.cos(angle), rtol=0, atol=1e-15)
     np.testing.assert_allclose(parts[2], np.sin(angle), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp_negative_has_the_bits_of_exp(dtype):
+    lowest = np.log(np.finfo(dtype).tiny)
+    near = np.nextafter(dtype(lowest), [-np.inf, 0], dtype=dtype)
+    x = np.concatenate([np.linspace(1.2 * lowest, 0, 100_001), near, [-np.inf, np.nan, -0.0]]).astype(dtype)
+    np.testing.assert_array_equal(_apply(loop(_math.exp_negative), x), _apply(_exp, x))
