@@ -98,6 +98,25 @@ def lines(found):
     return [line for line in found.stdout.splitlines() if line[:1] != "\x1b"]
 
 
+SUMS = """
+import numpy as np
+import minivae as mv
+from minivae.distributed import tree
+ranks = mv.ranks(threads=1)
+for n in (1, 15, 64, 65, 1000, 100_037):  # slices of whole cache lines, and what is left of them
+    terms = np.stack([np.random.default_rng(r).standard_normal(n).astype(np.float32) for r in range(ranks.size)])
+    x = terms[ranks.rank].copy()
+    ranks.sum(x)
+    assert x.tobytes() == tree.add_up(terms).tobytes(), n
+"""
+
+
+@every_runtime
+def test_a_sum_over_ranks_has_the_order_of_the_tree(folder):
+    found = runtime(folder).run(4, "-c", SUMS)
+    assert found.returncode == 0, found.stderr
+
+
 @every_runtime
 def test_runs_go_on_with_another_number_of_ranks_to_the_same_bytes(folder, quiet, tmp_path):
     """4 ranks of which one is killed, 2 of which one is asked to stop, then 1."""

@@ -137,20 +137,23 @@ class MPIWorld(World):
 
         2 n (P − 1)/P numbers cross the wire, as by the best algorithms of MPI's own, whose order is not fixed.
         """
-        n, P = x.size, self.size
-        step = -(-n // (16 * P)) * 16  # whole cache lines
-        edges = np.minimum(np.arange(P + 1) * step, n)
-        counts, starts = np.diff(edges), edges[:-1]
-        own = int(counts[self.rank])
-        if self.parts.nbytes < P * own * x.itemsize:
-            self.parts = np.empty(P * own * x.itemsize, np.uint8)
-        parts = self.parts[: P * own * x.itemsize].view(x.dtype).reshape(P, own)
-        with self.watchdog.waiting():
-            self.comm.Alltoallv([x, (counts, starts)], [parts, (np.full(P, own), np.arange(P) * own)])
-        if own:
+        P = self.size
+        own = x.size // (16 * P) * 16  # numbers of a slice: whole cache lines; the few that are left go by themselves
+        head, rest = x[: P * own], x[P * own :]
+        if self.parts.nbytes < head.nbytes:
+            self.parts = np.empty(head.nbytes, np.uint8)
+        parts = self.parts[: head.nbytes].view(x.dtype).reshape(P, own)
+        if own:  # Alltoallv and Allgatherv take slices of any size, and many times as long in MPICH
+            with self.watchdog.waiting():
+                self.comm.Alltoall(head, parts)
             tree.add_up(parts)
-        with self.watchdog.waiting():
-            self.comm.Allgatherv(parts[0] if own else parts.reshape(0), [x, (counts, starts)])
+            with self.watchdog.waiting():
+                self.comm.Allgather(parts[0], head)
+        if rest.size:
+            every = np.empty((P, rest.size), x.dtype)
+            with self.watchdog.waiting():
+                self.comm.Allgather(rest, every)
+            rest[...] = tree.add_up(every)
 
     def joined(self, part: np.ndarray) -> np.ndarray:
         shape, dtype = self.same("the kind of its rows", (part.shape[1:], part.dtype.str))
