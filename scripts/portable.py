@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".portable"
@@ -69,10 +70,13 @@ SETTINGS = [
 
 
 def requirements(lowest: bool) -> list[str]:
-    """Return the packages that the tests need, at their lower bounds or as in pyproject.toml."""
+    """Return the packages that the tests need, at their lower bounds or as in pyproject.toml.
+
+    Of a package that two extras name, the higher bound is the lowest version that both allow.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    texts, found = project["dependencies"] + extras["test"], []
+    texts, found, bounds = project["dependencies"] + extras["test"], [], {}
     for text in texts:
         wanted = Requirement(text)
         if wanted.name == "minivae":
@@ -81,8 +85,11 @@ def requirements(lowest: bool) -> list[str]:
         if wanted.marker and not wanted.marker.evaluate():
             continue
         bound = next((one.version for one in wanted.specifier if one.operator in (">=", "==")), None)
-        found.append(f"{wanted.name}=={bound}" if lowest and bound else f"{wanted.name}{wanted.specifier}")
-    return found
+        if lowest and bound:
+            bounds[wanted.name] = max(Version(bound), bounds.get(wanted.name, Version("0")))
+        else:
+            found.append(f"{wanted.name}{wanted.specifier}")
+    return [f"{name}=={version}" for name, version in bounds.items()] + found
 
 
 def python_with(versions: str) -> Path:
