@@ -50,10 +50,7 @@ def instance_of(name: str, value: Any, kind: type, expected: str) -> Any:
 
 BINARIZE = ("none", "threshold", "static", "dynamic")
 SCALES = ("none", "minmax", "maxabs", "standard")
-BINARIZE_OR_AUTO, SCALE_OR_AUTO = (
-    ("auto", *BINARIZE),
-    ("auto", *SCALES),
-)  # what `fit`, the command line, estimators take
+BINARIZE_OR_AUTO, SCALE_OR_AUTO = ("auto", *BINARIZE), ("auto", *SCALES)  # what `fit`, commands and estimators take
 
 
 def choice(name: str, value: Any, known: tuple[str, ...]) -> str:
@@ -107,12 +104,12 @@ def finite(
     first: int = 0,
     columns: Sequence[str] | None = None,
     to_host: Callable[[Any], np.ndarray] = np.asarray,
-    missing: bool = False,
+    missing: bool | None = None,
 ) -> Any:
     """An array without NaN and infinities; `to_host` copies it to the host.
 
     first, columns   the number of its first row and the names of its columns, for the message
-    missing          whether NaN is allowed, for cells that are missing
+    missing          whether NaN is allowed, for cells that are missing; None: they cannot be missing
     """
     if np.dtype(x.dtype).kind != "f":
         return x
@@ -125,7 +122,8 @@ def finite(
     *before, row, column = (int(index[0]) for index in bad.nonzero())
     where = "".join(f"sample {sample}, " for sample in before) + f"row {first + row}, column {column}"
     where += f" ({columns[column]})" if columns else ""
-    kind, way = ("infinite", "") if missing else ("NaN or infinite", ", or let NaN be missing: mv.VAE(missing=True)")
+    kind = "infinite" if missing else "NaN or infinite"
+    way = ", or let NaN be missing: mv.VAE(missing=True)" if missing is False else ""
     raise UsageError(
         f"{name}: {int(bad.sum())} of {x.size} values are {kind}, the first in {where}: leave such rows out, or fill "
         f"them{way}"
