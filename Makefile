@@ -66,7 +66,7 @@ test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest $(WORKERS) $(ENGINE:%=tests/test_%.py) tests/test_gradcheck_engine.py::test_gradients_are_right
 
 test-all: $(VENV)/.test
-	$(BIN)/python -m pytest $(WORKERS) -m "not book"
+	$(BIN)/python -m pytest $(WORKERS) -m "not book and not hours"
 
 portable: $(VENV)/.test
 	$(BIN)/python scripts/portable.py

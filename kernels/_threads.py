@@ -19,6 +19,7 @@ import os
 import threading
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -116,14 +117,35 @@ def part(t, parts, n, unit):
     return min(t * units // parts * unit, n), min((t + 1) * units // parts * unit, n)
 
 
-def run(kernel, elements, *arguments, grain=GRAIN, per_thread=PER_THREAD):
-    """kernel(*arguments, t, shares) for every share, by as many threads as so many elements are worth."""
-    shares = 1 if _limit == 1 else max(1, min(per_thread * _limit, elements // grain))
+def run(kernel, elements, *arguments, grain=GRAIN, per_thread=PER_THREAD, most=None):
+    """kernel(*arguments, t, shares) for every share, by as many threads as so many elements are worth.
+
+    most   an upper bound of the shares: rows of their scratch
+    """
+    shares = _shares(elements, grain, per_thread)
+    shares = shares if most is None else min(shares, most)
     if shares == 1 or _forked:
         for t in range(shares):
             kernel(*arguments, t, shares)
     else:
         kernel(*arguments, -(_running or _start()).address, shares)
+
+
+def _shares(elements, grain=GRAIN, per_thread=PER_THREAD):
+    return 1 if _limit == 1 else max(1, min(per_thread * _limit, elements // grain))
+
+
+_scratch = threading.local()  # one for each thread, since kernels release the GIL
+
+
+def scratch(name, elements, columns, dtype):
+    """Scratch (shares, ≥ columns), a row for each share of `run`; the calling thread keeps it for its next call."""
+    held, name, rows = vars(_scratch), f"{name}.{np.dtype(dtype)}", _shares(elements)
+    found = held.get(name)
+    if found is None or found.shape[0] < rows or found.shape[1] < columns:
+        least = (0, 0) if found is None else found.shape
+        found = held[name] = np.empty((max(rows, least[0]), max(columns, least[1])), dtype)
+    return found
 
 
 def _start():

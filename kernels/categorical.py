@@ -18,7 +18,7 @@ from . import _cuda
 from ._math import exp, like, log
 from ._op import WEIGHTS, Op, normal, poison, row_weight
 from ._rows import as_column, as_vector
-from ._threads import run, share, shared
+from ._threads import run, scratch, share, shared
 
 
 def reference(xp, nll_rows, d_logits, logits, X, weight):
@@ -47,13 +47,13 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
 
 
 @shared
-def _categorical(nll_rows, d_logits, logits, X, weight, weight_step, t, shares):
+def _categorical(nll_rows, d_logits, logits, X, weight, weight_step, of_features, t, shares):
     B, D = X.shape
     K = logits.shape[1] // D
     zero = like(X, 0.0)
-    largest, total = np.empty(D, X.dtype), np.empty(D, X.dtype)  # of one row's features
     start, stop = share(t, shares, logits.shape[0], 1)
     for r in range(start, stop):
+        largest, total = of_features[t, :D], of_features[t, D:]  # of one row's features
         b = r % B
         w = weight[r * weight_step]
         nll = zero
@@ -87,7 +87,8 @@ def _categorical(nll_rows, d_logits, logits, X, weight, weight_step, t, shares):
 def fused(nll_rows, d_logits, logits, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    run(_categorical, logits.size, nll_rows, d_logits, logits, X, weight, step)
+    of_features = scratch("categorical", logits.size, 2 * X.shape[1], X.dtype)
+    run(_categorical, logits.size, nll_rows, d_logits, logits, X, weight, step, of_features, most=len(of_features))
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from . import _cuda
 from ._math import kernel, like
 from ._normal import cos_sin_of_turn, radius
 from ._op import Op, poison, uniform
-from ._threads import run, share, shared
+from ._threads import run, scratch, share, shared
 
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # the multipliers
 W0, W1 = 0x9E3779B9, 0xBB67AE85  # what the key grows by each round: the golden ratio, and √3 − 1
@@ -154,15 +154,14 @@ WORDS, UNIFORM, NORMAL, DRAWN = range(4)  # what `_noise` makes
 
 
 @shared
-def _noise(out, kind, tile, B, rows, stream, sample, pass_, seed, t, shares):
+def _noise(out, kind, all_words, all_normals, tile, B, rows, stream, sample, pass_, seed, t, shares):
     """One kernel for all, since each takes half a second to compile. WORDS: as the bits of a float32."""
     R, D = out.shape
     blocks = (D + 3) // 4
-    words = np.empty((4, tile * blocks), np.uint32)
-    normals = np.empty((4, tile * blocks if kind == NORMAL else 0))
     first, last = share(t, shares, R, 1)
     for start in range(first, last, tile):
         stop = min(start + tile, last)
+        words, normals = all_words[t], all_normals[t]
         _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
         if kind == NORMAL:
             _box_muller(normals, words, (stop - start) * blocks)
@@ -185,9 +184,14 @@ def _fused(kind):
 
     def launch(out, rows, stream, sample, pass_, seed):
         B, D = out.shape[-2:]
-        tile, flat = max(1, TILE // -(-D // 4)), out.reshape(-1, D)
+        blocks = -(-D // 4)
+        tile, flat = max(1, TILE // blocks), out.reshape(-1, D)
         flat = flat.view(np.float32) if kind == WORDS else flat
-        run(_noise, out.size, flat, kind, tile, B, rows, stream, sample, pass_, np.uint64(seed))
+        words = scratch("noise", out.size, 4 * max(TILE, blocks), np.uint32)
+        normals = scratch("noise", out.size, words.shape[1], np.float64)
+        tiles = words.reshape(len(words), 4, -1), normals.reshape(len(normals), 4, -1)
+        numbers = stream, sample, pass_, np.uint64(seed)
+        run(_noise, out.size, flat, kind, *tiles, tile, B, rows, *numbers, most=min(map(len, tiles)))
 
     return launch
 

@@ -58,13 +58,13 @@ def test_the_check_sees_errors_warnings_and_spills():
     assert "registers spill" in str(faults(ok, log, 1))
 
 
-# Kernels that do not store 16 bytes at once: their results are few, integers, or computed in float64 always.
+# Kernels that do not store 16 bytes at once: their results are few, scattered, integers, or computed in float64.
 NARROW = {
     "latent_forward", "latent_backward", "importance_forward", "importance_backward", "log_sum_exp", "advance",
     "ordinal", "ordinal_features", "ordinal_sums", "ordinal_steps",
     "poisson", "negative_binomial", "negative_binomial_features", "negative_binomial_logtheta",
     "gaussian_shared_logvar", "gaussian_optimal_errors", "dense_add_partial", "bits", "squares", "clip_norm",
-    "gather_uint8", "gather_float32", "gather_float64", "gather_int64",
+    "gather_uint8", "gather_float32", "gather_float64", "gather_int64", "scatter",
 }  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def test_ctrl_c_in_the_first_second_is_one_line(module, tmp_path):
 
 
 def test_ctrl_c_while_data_are_read_is_one_line(tmp_path):
-    before = "import minivae.cli.train as t; t.load = lambda *_: os.kill(os.getpid(), signal.SIGINT)"
+    before = "import minivae.cli.train as t; t.load = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)"
     result = command(before, tmp_path)
     assert result.returncode == 130
     assert result.stderr.strip() == "minivae: interrupted; training had not begun"

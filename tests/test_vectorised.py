@@ -11,10 +11,11 @@ from numba import njit
 from minivae import kernels
 from minivae.kernels import _threads
 
-# Loops that copy or count; importance sums over a few latent dimensions, and the
-# negative binomial prepares its features once for all rows.
+# Loops that copy, count, or write to scattered places; importance sums over a few latent dimensions; the negative
+# binomial and the ordinal likelihood prepare their features once for all rows, and the latter looks each class up.
 SCALAR = {
     "gather._gather", "advance.fused", "importance._backward", "negative_binomial._features",
+    "ordinal._features", "ordinal._ordinal", "scatter._scatter",
 }  # fmt: skip
 
 

@@ -40,7 +40,9 @@ MIXED = {
 COMPLEX_TOLERANCE = 1e-12
 
 # Op files whose ops nothing is differentiated through: integers and noise, and updates of parameters.
-NOT_DIFFERENTIATED = frozenset({"noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather", "logsumexp", "advance"})
+NOT_DIFFERENTIATED = frozenset(
+    {"noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather", "scatter", "logsumexp", "advance"}
+)
 
 
 @dataclass(frozen=True)
