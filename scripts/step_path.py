@@ -154,7 +154,8 @@ def main() -> None:
     options = parser.parse_args()
     seen = Step()
     run_example(seen)
-    depth, ways = len(seen.chain), {"": named(seen.codes), "kernels: ": named(seen.kernels)}
+    python = [code for code in seen.codes if code not in seen.kernels]  # Numba tells of a kernel's calls too
+    depth, ways = len(seen.chain), {"": named(python), "kernels: ": named(seen.kernels)}
     if options.list:
         for code, count in (pair for table in ways.values() for pair in table.items()):
             print(f"{count:5}  {own(code)}:{code.co_firstlineno} {code.co_qualname}")

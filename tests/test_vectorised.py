@@ -15,7 +15,7 @@ from minivae.kernels import _threads
 # binomial and the ordinal likelihood prepare their features once for all rows, and the latter looks each class up.
 SCALAR = {
     "gather._gather", "advance.fused", "importance._backward", "negative_binomial._features",
-    "ordinal._features", "ordinal._ordinal", "scatter._scatter",
+    "ordinal._features", "ordinal._ordinal", "ordinal._steps", "scatter._scatter",
 }  # fmt: skip
 
 

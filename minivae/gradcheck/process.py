@@ -222,9 +222,9 @@ def main() -> None:
         traceback.print_exc()
     except BaseException as error:
         say(failed=f"{at}: it raised {type(error).__name__}")
-    say(end=True)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr):  # before the end is told: the parent then ends this process
         stream.flush()
+    say(end=True)
     os._exit(0)  # not waiting for threads that the code has started
 
 
