@@ -39,9 +39,9 @@ MIXED = {
 }
 COMPLEX_TOLERANCE = 1e-12
 
-# Op files whose ops nothing is differentiated through: integers and noise, and updates of parameters.
+# Op files whose ops nothing is differentiated through: integers and noise, updates of parameters, and sums over ranks.
 NOT_DIFFERENTIATED = frozenset(
-    {"noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather", "scatter", "logsumexp", "advance"}
+    {"noise", "sgd", "adagrad", "rmsprop", "adam", "norm", "gather", "scatter", "logsumexp", "advance", "add_up"}
 )
 
 
