@@ -54,6 +54,9 @@ class Given:
         self.X, self.condition, self.log_exposure = X, condition, log_exposure
         self.shape, self.dtype = X.shape, X.dtype
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
     def __getitem__(self, index: Any) -> Given:
         condition = None if self.condition is None else self.condition[index]
         return Given(self.X[index], condition, None if self.log_exposure is None else self.log_exposure[index])
@@ -63,22 +66,25 @@ class Condition:
     """What conditions p(x|z, c) and q(z|x, c): columns of labels, one of their levels each, or of numbers.
 
     columns   the levels of each column, or (mean, standard deviation) of numbers, which enter standardised
+    names     of the columns, where they came with some: a dict or a DataFrame then gives them in any order
     """
 
-    def __init__(self, columns: Sequence[Any]):
+    def __init__(self, columns: Sequence[Any], names: Sequence[str] | None = None):
         self.columns = tuple(columns)
+        self.names = None if names is None or None in names else tuple(names)
         self.width = sum(len(c) if isinstance(c, list) else 1 for c in self.columns)
 
     @classmethod
     def of(cls, given: Any) -> Condition | None:
-        """That of the rows `given` (N,) or (N, columns), of a model's `config()`, or None.
+        """That of the rows `given`: (N,), (N, columns), a dict of name → (N,), a DataFrame; of a `config()`; or None.
 
         Text, integers and booleans are labels; floating-point numbers are covariates.
         """
         if given is None or isinstance(given, Condition):
             return given
         if isinstance(given, list) and given and all(isinstance(column, dict) for column in given):
-            return cls([c["levels"] if "levels" in c else (float(c["mean"]), float(c["std"])) for c in given])
+            held = [c["levels"] if "levels" in c else (float(c["mean"]), float(c["std"])) for c in given]
+            return cls(held, [c.get("name") for c in given])
         columns: list[Any] = []
         for values in _columns(given):
             if values.dtype.kind == "f":
@@ -90,48 +96,68 @@ class Condition:
             if len(levels) > MOST_LEVELS:
                 raise UsageError(f"condition: {len(levels):,} different labels; expected at most {MOST_LEVELS:,}")
             columns.append(levels)
-        return cls(columns)
+        return cls(columns, [str(name) for name in given] if _has_names(given) else None)
 
     def config(self) -> list[dict[str, Any]]:
         """As JSON knows it."""
-        return [{"levels": c} if isinstance(c, list) else {"mean": c[0], "std": c[1]} for c in self.columns]
+        held = [{"levels": c} if isinstance(c, list) else {"mean": c[0], "std": c[1]} for c in self.columns]
+        return held if self.names is None else [{"name": n, **c} for n, c in zip(self.names, held, strict=True)]
 
     def encode(self, given: Any, n: int) -> Array:
         """The condition of n rows, or one for all of them → (n, C) float32: 0 and 1 of labels, standardised numbers."""
-        columns = _columns(given, len(self.columns))
+        columns = _columns(given, len(self.columns), self.names)
         if len(columns) != len(self.columns) or any(len(values) not in (1, n) for values in columns):
             came = f"{len(columns)} columns of {len(columns[0]) if columns else 0}"
             raise UsageError(f"condition: expected {len(self.columns)} columns of 1 or {n} values; got {came}")
         out, start = np.zeros((n, self.width), np.float32), 0
-        for values, column in zip(columns, self.columns, strict=True):
+        called = [""] * len(columns) if self.names is None else [f" {name!r}:" for name in self.names]
+        for values, column, name in zip(columns, self.columns, called, strict=True):
             if isinstance(column, list):
                 place = {level: k for k, level in enumerate(column)}
                 for row, value in enumerate(values.tolist()):
                     if value not in place:
                         some = ", ".join(map(repr, column[:8])) + (", …" if len(column) > 8 else "")
-                        raise UsageError(f"condition {value!r} in row {row}: the model was made for {some}")
+                        raise UsageError(f"condition{name} {value!r} in row {row}: the model was made for {some}")
                 numbers = np.array([place[value] for value in values.tolist()])
                 out[np.arange(n), start + np.broadcast_to(numbers, n)] = 1
                 start += len(column)
                 continue
             if values.dtype.kind not in "biuf" or not np.isfinite(values.astype(np.float64)).all():
-                raise UsageError("condition: expected finite numbers where the model was made for numbers")
+                raise UsageError(f"condition{name} expected finite numbers where the model was made for numbers")
             out[:, start] = (values - column[0]) / column[1]
             start += 1
         return out
 
 
-def _columns(given: Any, wanted: int | None = None) -> list[np.ndarray]:
-    """The columns of labels or covariates: of an array, a DataFrame, a list, or one value, or one row of `wanted`."""
-    if hasattr(given, "columns") and hasattr(given, "to_numpy"):
-        return [np.asarray(given[name]) for name in given.columns]
+def _has_names(given: Any) -> bool:
+    """Whether it is a dict or a DataFrame."""
+    return isinstance(given, dict) or hasattr(given, "columns")
+
+
+def _columns(given: Any, wanted: int | None = None, names: Sequence[str] | None = None) -> list[np.ndarray]:
+    """The columns of labels or covariates: of an array, a dict, a DataFrame, a list, one value, one row of `wanted`."""
+    if _has_names(given):
+        held = {str(name): given[name] for name in given}
+        if names is not None and {*held} != {*names}:
+            raise UsageError(f"condition: expected the columns {', '.join(names)}; got {', '.join(held)}")
+        return [_plain(np.asarray(held[name]).reshape(-1)) for name in names or held]
     array = np.asarray(given.get() if hasattr(given, "get") and hasattr(given, "shape") else given)
     if array.ndim == 1 and wanted is not None and wanted > 1:
         array = np.array([given], object) if len({type(x) for x in given}) > 1 else array[None]
     if array.ndim > 2:
         raise UsageError(f"condition: expected (rows,) or (rows, columns); got {array.shape}")
-    columns = [array.reshape(-1)] if array.ndim < 2 else list(array.T)
-    return [np.array(values.tolist()) if values.dtype.kind == "O" else values for values in columns]
+    return [_plain(values) for values in ([array.reshape(-1)] if array.ndim < 2 else array.T)]
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Values (n,) of an array of objects as text or numbers; UsageError where one is missing."""
+    if values.dtype.kind != "O":
+        return values
+    listed = values.tolist()
+    gaps = [row for row, x in enumerate(listed) if x is None or type(x).__name__ in ("NAType", "NaTType") or x != x]
+    if gaps:
+        raise UsageError(f"condition: it is missing in row {gaps[0]}: fill it, or leave such rows out")
+    return np.array(listed)
 
 
 def exposures(given: Any, n: int) -> Array:

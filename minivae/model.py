@@ -100,6 +100,8 @@ class Model:
         if isinstance(hidden, (str, int)) or not hasattr(hidden, "__iter__"):
             raise UsageError(f"hidden={hidden!r}: expected a tuple of widths, as in (500,), or () for a linear model")
         self.hidden = tuple(checks.integer(f"hidden[{i}]", width) for i, width in enumerate(hidden))
+        table: Any = likelihood
+        self.schema = table if hasattr(table, "blocks") else None  # a table's `mv.Columns`
         likelihood = likelihoods.name_of(likelihood)
         names = {"activation": activation, "likelihood": likelihood, "objective": objective, "init": init}
         names["inputs"] = inputs
@@ -119,7 +121,7 @@ class Model:
         self.lock = RLock()  # held by every public call
         self._scale: Scale | None = None
         self._binarize = "none"
-        self._columns: tuple[str, ...] | None = None
+        self._columns: tuple[str, ...] | None = None if self.schema is None else tuple(self.schema.names)
         self.passes = 0  # epochs of `fit` and bare training steps so far: the noise counter's `pass`
 
         self.input_kind, self.missing = inputs, checks.boolean("missing", missing)
@@ -334,9 +336,13 @@ class Model:
     def given(self, X: Any, condition: Any = None, exposure: Any = None) -> Any:
         """X (N, D), or Z (N, L), with what is given of its rows, to be taken wherever X is: `validation=`, `evaluate` …
 
+        X           also a table of the model's `schema`, which has its condition among its columns
         condition   (N,) or (N, columns) as the model was made with, or one for all rows
         exposure    (N,) > 0, or one: the means of counts are multiplied by it
         """
+        if self.schema is not None and self.schema.is_table(X):
+            condition = self.schema.condition(X) if condition is None else condition
+            X = self.schema.encode(X)
         if condition is None and exposure is None:
             return X
         if isinstance(X, Given) or not hasattr(X, "shape"):
@@ -518,15 +524,16 @@ class Model:
 
     @locked
     def reconstruct(self, X: Any, device: bool = False, condition: Any = None, exposure: Any = None) -> Array:
-        """X (N, D) → E[x|z] at the mean of q(z|x), (N, D), in the data's units."""
-        L = self.latent_dim
+        """X (N, D) → E[x|z] at the mean of q(z|x), (N, D), in the data's units; of a table, a table."""
+        L, came = self.latent_dim, X
 
         def there_and_back(block: Any, first: int) -> Array:
             X = self.rows_in("X", block, first)
             Z = self.backend.xp.ascontiguousarray(self.encoded(X)[:, :L])
             return self.in_data_units(self.likelihood.mean(self.decoded(Z, X)))
 
-        return self._stream(there_and_back, self.whole("X", self.given(X, condition, exposure)), device)
+        rows = self._stream(there_and_back, self.whole("X", self.given(X, condition, exposure)), device)
+        return rows if self.schema is None else self.schema.like(came, rows)
 
     @locked
     def sample(
@@ -586,6 +593,7 @@ class Model:
 
     def whole(self, name: str, X: Any) -> Any:
         """X (N, D), checked, to be taken in blocks: itself, or as CSR where it is scipy.sparse's."""
+        X = self.given(X)
         if isinstance(X, Given):
             return Given(self._checked_whole(name, X.X), X.condition, X.log_exposure)
         if self.condition:

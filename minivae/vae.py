@@ -125,8 +125,7 @@ class VAE(Model):
             free_bits, scale, progress, rows, validation_rows, resume, save_seconds, weights, ranks, order,
         )  # fmt: skip
         with self.lock:
-            beside = condition is not None or exposure is not None
-            return Training(self, self.given(X, condition, exposure) if beside else X, options).run()
+            return Training(self, self.given(X, condition, exposure), options).run()
 
     def __repr__(self) -> str:
         widths, config = "-".join(map(str, (self.features, *self.hidden, self.latent_dim))), self.config()
@@ -189,12 +188,14 @@ class VAE(Model):
         rows: Any = None,
         condition: Any = None,
         exposure: Any = None,
-    ) -> np.ndarray:
+    ) -> Any:
         """X (N, D) with NaN filled by the conditional mean, or the likeliest class; draws=m: (m, N, D) proper draws.
 
-        By importance sampling with K = samples (`evaluation/imputation.py`); float64, in the data's units.
+        By importance sampling with K = samples (`evaluation/imputation.py`); float64, in the data's units. A table
+        of the model's `schema` comes back as one, filled; m draws of it are a list of m.
         """
-        return imputation.impute(self, self.given(X, condition, exposure), draws, samples, rows)
+        filled = imputation.impute(self, self.given(X, condition, exposure), draws, samples, rows)
+        return filled if self.schema is None else self.schema.like(X, filled)
 
     @locked
     def trace(

@@ -26,7 +26,7 @@ from ..errors import UsageError, UsageWarning
 from .rows import Array
 from .table import Cells, Table, table_of
 
-Kind = Literal["real", "positive", "count", "binary", "categorical", "ordinal", "label", "ignore"]
+Kind = Literal["real", "positive", "count", "binary", "categorical", "ordinal", "condition", "label", "ignore"]
 KINDS: tuple[str, ...] = get_args(Kind)
 NUMBERS = ("real", "positive", "count")
 CLASSES = ("binary", "categorical", "ordinal")
@@ -34,6 +34,7 @@ MANY = 1000  # categories, from which on a column is warned of
 FEW = 10  # different integers at most that are taken for levels
 LARGEST_COUNT = 1000  # larger integers are not taken for counts unless asked
 CLEARER = 0.25  # nats a cell by which the logarithm must fit better than the numbers do
+HOW_UNSEEN = "--unseen missing takes it as a missing cell"
 _LONG = 1 << 24
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([T ].*)?", re.ASCII)
 _NO_DATES = ": make numbers of them, such as days or years, or ignore it"
@@ -43,8 +44,9 @@ _PLACE = ("", "index", "unnamed: 0", "column 1")  # names of the column that num
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One column: its name, its kind, its categories in the order of their codes, and its dtype, as pandas names it.
 
-    kind   real; positive; count: 0, 1, 2 …; binary, categorical, ordinal: classes; label: what the rows are called, no
-           feature; ignore
+    kind   real; positive; count: 0, 1, 2 …; binary, categorical, ordinal: classes; condition: what the model is given,
+           a label that has categories, else a number; label: what the rows are called; ignore. The last three are no
+           features
     """
 
     name: Annotated[str, Meta(max_length=_LONG)]
@@ -54,7 +56,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     @property
     def is_feature(self) -> bool:
-        return self.kind not in ("label", "ignore")
+        return self.kind not in ("condition", "label", "ignore")
 
 
 class Block(NamedTuple):
@@ -90,12 +92,14 @@ class Columns:
         for column in self.columns:
             self._check(column, names.count(column.name) if len({*names}) < len(names) else 1)
         self.features = [column for column in self.columns if column.is_feature]
+        self.conditions = [column for column in self.columns if column.kind == "condition"]
         if not self.features:
             raise UsageError("the columns hold no feature: at least one must be " + ", ".join(NUMBERS + CLASSES))
         labels = [column.name for column in self.columns if column.kind == "label"]
         if len(labels) > 1:
             raise UsageError(f"the columns {labels} are all labels: one column can name the rows")
-        self.label = labels[0] if labels else None
+        labels += [column.name for column in self.conditions if column.categories]
+        self.label = labels[0] if labels else None  # a condition colours the pictures too, where nothing else does
 
     @staticmethod
     def _check(column: Column, times: int) -> None:
@@ -104,10 +108,12 @@ class Columns:
         given = column.categories
         if given is None:
             return
-        if column.kind not in CLASSES:
+        if column.kind not in (*CLASSES, "condition"):
             raise UsageError(f"column {column.name!r} is {column.kind}, which has no categories: leave them out")
         if len({*map(_key, given)}) < len(given) or len({type(c) is str for c in given}) > 1:
             raise UsageError(f"column {column.name!r}: expected categories that differ, all of text or all of numbers")
+        if column.kind == "condition" and any(isinstance(c, float) for c in given):
+            raise UsageError(f"column {column.name!r} is a condition: expected categories of text or of whole numbers")
         if len(given) < 2 or (column.kind == "binary" and len(given) != 2):
             need = "2" if column.kind == "binary" else "at least 2"
             raise UsageError(f"column {column.name!r} is {column.kind}: expected {need} categories, not {len(given)}")
@@ -154,6 +160,7 @@ class Columns:
         label: str | None = None,
         ignore: Sequence[str] = (),
         strict: bool = True,
+        condition: Sequence[str] = (),
     ) -> Columns:
         """The kinds that a table's cells suggest: a DataFrame, a dict of columns, or rows.
 
@@ -161,6 +168,8 @@ class Columns:
         label    the column that names the rows
         ignore   columns that are no feature
         strict   False: a column that no model can use is ignored with a warning; True: a UsageError
+        condition   the columns that the model is given: text, and integers of up to 10 levels, are labels, other
+                    numbers covariates
 
         Text, and categories of pandas, are binary or categorical, ordinal where pandas has them ordered; two different
         numbers are binary. Integers from 0 to 1000 are counts if their variance is at least their mean, and their mean
@@ -170,7 +179,7 @@ class Columns:
         """
         table = table_of(data)
         known = {name: _kind(name, kind) for name, kind in (kinds or {}).items()}
-        known |= dict.fromkeys(ignore, "ignore") | ({} if label is None else {label: "label"})
+        known |= roles(label, ignore, condition)
         for name in known:
             if name not in table.columns:
                 raise UsageError(f"{table.where}: there is no column {name!r}{_near(name, table.names)}")
@@ -186,11 +195,16 @@ class Columns:
                 columns.append(Column(name, "ignore", None, cells.dtype))
         return cls(columns, table.delimiter, table.decimal)
 
-    def fitted(self, data: Any) -> Columns:
-        """This schema with categories and dtypes that it lacks, found in a table to train on, which is checked."""
+    def fitted(self, data: Any, only: str = "") -> Columns:
+        """This schema with categories and dtypes that it lacks, found in a table to train on, which is checked.
+
+        only   the kind of the columns that are; "": all
+        """
         table = self._match(table_of(data))
         columns = [
-            _fit(table, column, table.columns[column.name]) if column.name in table.columns else column
+            _fit(table, column, table.columns[column.name])
+            if column.name in table.columns and only in ("", column.kind)
+            else column
             for column in self.columns
         ]
         return Columns(columns, table.delimiter, table.decimal)
@@ -203,7 +217,7 @@ class Columns:
         columns = []
         for column in self.columns:
             kind = _kind(column.name, kinds.get(column.name, column.kind))
-            kept = column.categories if kind in CLASSES else None
+            kept = column.categories if kind in (*CLASSES, "condition") else None
             columns.append(Column(column.name, kind, kept, column.dtype))
         return Columns(columns, self.delimiter, self.decimal)
 
@@ -270,6 +284,14 @@ class Columns:
             X[:, d] = cells.take(_values(table, column, cells, unseen))
         return X
 
+    def condition(self, data: Any) -> dict[str, Array] | None:
+        """What the model is given, name → (N,), as `mv.VAE(condition=)` takes it; None for a schema without.
+
+        UsageError names the table, the row and the column of a missing cell, and of a label that is not known.
+        """
+        table = self._match(table_of(data))
+        return {c.name: _given(table, c, table.columns[c.name]) for c in self.conditions} or None
+
     def labels(self, data: Any) -> Array | None:
         """The label of each row (N,): integers where all are, otherwise text, "" where it is missing; None without."""
         table = self._match(table_of(data))
@@ -302,6 +324,29 @@ class Columns:
         decoded = self.decode(X)
         return pd.DataFrame({c.name: _series(pd, c, decoded[c.name], index) for c in self.features}, index=index)
 
+    @staticmethod
+    def is_table(data: Any) -> bool:
+        """Whether this is a table, for `encode`, and not an array of rows, nor what stands for one in a model."""
+        return isinstance(data, dict | list | tuple | Table) or hasattr(data, "iloc")
+
+    def like(self, data: Any, X: Array) -> Any:
+        """X (N, D), or m of them (m, N, D), as `data` came: a DataFrame has its other columns too, a dict too.
+
+        What is no table leaves X as it is; rows become a dict of columns.
+        """
+        if not self.is_table(data):
+            return X
+        if X.ndim == 3:
+            return [self.like(data, x) for x in X]
+        if not hasattr(data, "iloc"):
+            others = data if isinstance(data, dict) else {}
+            return {**others, **self.decode(X)}
+        frame, made = data.copy(), self.to_frame(X, data.index)
+        for name in data.columns:
+            if str(name) in made:
+                frame[name] = made[str(name)]
+        return frame
+
     def rows(self, X: Array, whole: bool = True) -> Iterator[list[str]]:
         """X (N, D) as the texts of a CSV's rows, with this schema's decimal mark; "" where X is NaN."""
         columns = [list(map(self.text, cells)) for cells in self.decode(X, whole).values()]
@@ -327,12 +372,13 @@ class Columns:
     def _match(self, table: Table) -> Table:
         """The table with this schema's names; UsageError for features that are missing, and for columns too many."""
         names = [column.name for column in self.columns]
+        needed = [column.name for column in self.columns if column.is_feature or column.kind == "condition"]
         if not table.named and {*table.names} != {*names}:
-            for expected in (names, self.names):
+            for expected in (names, needed):
                 if len(expected) == len(table.columns):
                     held = dict(zip(expected, table.columns.values(), strict=True))
                     return Table(table.where, held, table.lines, False, table.delimiter, table.decimal)
-        lacking = [name for name in self.names if name not in table.columns]
+        lacking = [name for name in needed if name not in table.columns]
         extra = [name for name in table.names if name not in {*names}]
         if not lacking and not extra:
             return table
@@ -340,7 +386,7 @@ class Columns:
         told += [f"has {_some(extra)} too, which the model was not made for"] if extra else []
         hint = _near(lacking[0], extra) if lacking and extra else ""
         line = "" if table.lines is None or not table.named else ", line 1"
-        raise UsageError(f"{table.where}{line}: {' and '.join(told)}; expected the columns {_some(self.names)}{hint}")
+        raise UsageError(f"{table.where}{line}: {' and '.join(told)}; expected the columns {_some(needed)}{hint}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -351,6 +397,15 @@ def _kind(name: object, kind: object) -> Any:
     if kind not in KINDS:
         raise UsageError(f"column {name!r}: expected a kind of {', '.join(KINDS)}, not {kind!r}")
     return kind
+
+
+def roles(label: str | None, ignore: Sequence[str], condition: Sequence[str]) -> dict[str, str]:
+    """The kinds of columns that are no features, by name; a label that is a condition too stays one."""
+    return (
+        dict.fromkeys(ignore, "ignore")
+        | ({} if label is None else {label: "label"})
+        | dict.fromkeys(condition, "condition")
+    )
 
 
 def _guess(table: Table, name: str, cells: Cells, place: int) -> str:
@@ -368,7 +423,18 @@ def _guess(table: Table, name: str, cells: Cells, place: int) -> str:
     bad = [k for k, number in enumerate(numbers) if number is None]
     if not bad:
         return _guess_numbers(np.array(numbers, dtype=np.float64), counts, cells, where, name, place)
-    if len(bad) < len(numbers) and counts[bad].sum() < 0.5 * counts.sum():
+    _check_stray(table, name, cells, counts, bad)
+    if sum(bool(_DATE.fullmatch(str(value))) for value in held) > 0.5 * len(held):
+        raise UsageError(f"{where}: it holds dates such as {str(held[0])[:30]}{_NO_DATES} (--ignore {name})")
+    if len(held) > max(2, 0.5 * counts.sum()):
+        told = f"{len(held)} different values in {counts.sum()} rows, as an id has them"
+        raise UsageError(f"{where}: {told}; ignore it (--ignore {name})")
+    return "binary" if len(held) == 2 else "categorical"
+
+
+def _check_stray(table: Table, name: str, cells: Cells, counts: Array, bad: list[int]) -> None:
+    """Refuse values that are no numbers, `bad`, among numbers in most rows."""
+    if len(bad) < len(counts) and 0 < counts[bad].sum() < 0.5 * counts.sum():
         k = min((k for k in bad if counts[k]), key=cells.first_row)
         text = str(cells.values[k])[:30]
         hint = "if it is a category, say so in the file of --columns"
@@ -376,12 +442,6 @@ def _guess(table: Table, name: str, cells: Cells, place: int) -> str:
             f"{table.place(name, cells.first_row(k))}: expected a number as in most rows, but found {text!r}; "
             + ("a decimal comma among points?" if re.fullmatch(r"[+-]?\d+,\d+", text) else hint)
         )
-    if sum(bool(_DATE.fullmatch(str(value))) for value in held) > 0.5 * len(held):
-        raise UsageError(f"{where}: it holds dates such as {str(held[0])[:30]}{_NO_DATES} (--ignore {name})")
-    if len(held) > max(2, 0.5 * counts.sum()):
-        told = f"{len(held)} different values in {counts.sum()} rows, as an id has them"
-        raise UsageError(f"{where}: {told}; ignore it (--ignore {name})")
-    return "binary" if len(held) == 2 else "categorical"
 
 
 def numbers_rows(name: str, x: Array) -> bool:
@@ -419,14 +479,15 @@ def _guess_numbers(values: Array, counts: Array, cells: Cells, where: str, name:
 def _fit(table: Table, column: Column, cells: Cells) -> Column:
     """The column with categories and dtype from the cells, which must be fit to train on."""
     column = Column(column.name, column.kind, column.categories, column.dtype or cells.dtype)
-    if not column.is_feature:
+    if column.kind in ("label", "ignore"):
         return column
     where = f"{table.where}, column {column.name!r}"
     ignore = f"ignore it (--ignore {column.name})"
     counts = cells.counts()
     if not counts.any():
         raise UsageError(f"{where}: all its {len(cells.codes)} cells are missing; {ignore}")
-    if column.kind in CLASSES and column.categories is None:
+    classes = column.kind in CLASSES or (column.kind == "condition" and _are_labels(table, column, cells, counts))
+    if classes and column.categories is None:
         column = Column(column.name, column.kind, _categories(cells, counts), column.dtype)
         _check_classes(where, column, ignore)
     values = np.asarray(_values(table, column, cells, "error"), dtype=np.float64)[counts > 0]
@@ -435,6 +496,17 @@ def _fit(table: Table, column: Column, cells: Cells) -> Column:
             f"{where}: it is constant: every cell is {str(cells.values[int(np.argmax(counts))])[:30]!r}; {ignore}"
         )
     return column
+
+
+def _are_labels(table: Table, column: Column, cells: Cells, counts: Array) -> bool:
+    """Whether a condition is of labels: it has categories, or is text, or integers of at most FEW levels."""
+    numbers = cells.numbers()
+    bad = [k for k, number in enumerate(numbers) if number is None]
+    if column.categories is not None or cells.dtype in ("category", "ordered category", "bool"):
+        return True
+    _check_stray(table, column.name, cells, counts, bad)
+    whole = all(number is not None and number % 1 == 0 for number in numbers)
+    return bool(bad) or (whole and len(numbers) <= FEW and not column.dtype.startswith("float"))
 
 
 def _check_classes(where: str, column: Column, ignore: str) -> None:
@@ -467,18 +539,16 @@ def _categories(cells: Cells, counts: Array) -> list[Any]:
 
 def _values(table: Table, column: Column, cells: Cells, unseen: str) -> list[float]:
     """The number of each different value of the cells: itself, or the place of its category."""
-    if column.kind in CLASSES:
+    if column.kind in CLASSES or column.categories is not None:
         return _places(table, column, cells, unseen)
     numbers, there = cells.numbers(), cells.counts()
     bad = [k for k, number in enumerate(numbers) if there[k] and not _allowed(column.kind, number)]
     if bad:
-        needs = {"real": "a finite number", "positive": "a number over 0", "count": "a count, 0, 1, 2 …"}
-        hint = "" if column.kind == "real" else f"; if the column is not {column.kind}, change its kind (--columns)"
+        needs = {"positive": "a number over 0", "count": "a count, 0, 1, 2 …"}
+        hint = "" if column.kind not in needs else f"; if the column is not {column.kind}, change its kind (--columns)"
         k = min(bad, key=cells.first_row)
-        raise UsageError(
-            f"{table.place(column.name, cells.first_row(k))}: expected {needs[column.kind]}, but found "
-            f"{str(cells.values[k])[:30]!r}{hint}"
-        )
+        need, place = needs.get(column.kind, "a finite number"), table.place(column.name, cells.first_row(k))
+        raise UsageError(f"{place}: expected {need}, but found {str(cells.values[k])[:30]!r}{hint}")
     return [np.nan if number is None else number for number in numbers]
 
 
@@ -502,9 +572,21 @@ def _places(table: Table, column: Column, cells: Cells, unseen: str) -> list[flo
         k = min(unknown, key=cells.first_row)
         raise UsageError(
             f"{table.place(column.name, cells.first_row(k))}: {str(cells.values[k])[:30]!r} is not among its "
-            f"{len(categories)} categories {_some(categories)}; --unseen missing takes it as a missing cell"
+            f"{len(categories)} categories {_some(categories)}; "
+            + ("the model was not trained with it" if column.kind == "condition" else HOW_UNSEEN)
         )
     return found
+
+
+def _given(table: Table, column: Column, cells: Cells) -> Array:
+    """The labels or numbers (N,) of a condition."""
+    gap = cells.codes < 0
+    if gap.any():
+        raise UsageError(
+            f"{table.place(column.name, int(np.argmax(gap)))}: a condition is missing: fill it, or leave such rows out"
+        )
+    x = cells.take(_values(table, column, cells, "error"))
+    return x if column.categories is None else np.array(column.categories)[x.astype(int)]
 
 
 def _key(value: Any) -> tuple[str, Any]:

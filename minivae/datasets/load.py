@@ -31,6 +31,7 @@ from .tabular import Reading, read_rows
 
 Selection = slice | Array  # what picks rows: a contiguous block (a view), or indices (a copy)
 
+LABEL = "label"  # the name of the condition of a set that is no table
 _TEST_FRACTION = 5  # one row in five is held out if a set has no test part
 
 
@@ -43,7 +44,8 @@ class Dataset:
     (the same source for a held-out part, the set's own test array otherwise), None without a test part.
     shape is (h, w) where rows are pictures, which then lie in [0, 1], else None; reason says why.
     names are those of a table's D columns, or None. columns is the schema of a table of several kinds, in whose X NaN
-    is a missing cell, or None.
+    is a missing cell, or None; schema is that of any table with a header that has been looked at cell by cell.
+    condition and condition_test are what the model is given of each row, name → (N,), or None.
     """
 
     name: str
@@ -57,6 +59,9 @@ class Dataset:
     reason: str
     names: tuple[str, ...] | None = None
     columns: Columns | None = None
+    schema: Columns | None = None
+    condition: dict[str, Array] | None = None
+    condition_test: dict[str, Array] | None = None
 
     @property
     def features(self) -> int:
@@ -70,6 +75,13 @@ class Dataset:
         return self.names is not None and any(
             bool(np.isnan(part[rows]).any()) for part in held for rows in blocks(part)
         )
+
+    def all_conditions(self) -> dict[str, Array] | None:
+        """What the model is given of all rows, of the training part and of the test part."""
+        first, test = self.condition, self.condition_test
+        if first is None or test is None:
+            return first
+        return {name: np.concatenate([values, test[name]]) for name, values in first.items()}
 
     @property
     def is_picture(self) -> bool:
@@ -110,6 +122,9 @@ class Dataset:
                 continue
             for rows in blocks(part):
                 digest.update(part[rows].tobytes())
+        for part in (self.condition, self.condition_test):
+            for name, values in (part or {}).items():
+                digest.update(f"condition {name!r} {values.dtype.str} {values.shape}\n".encode() + values.tobytes())
         return digest.hexdigest()
 
     def split_validation(self, fraction: float, seed: int) -> tuple[Dataset, Array, Array | None, Array]:
@@ -127,8 +142,14 @@ class Dataset:
             raise UsageError(f"a validation fraction of {fraction} takes {held_out} of {N} rows; each side needs one")
         kept, held = _hold_out(self.X, held_out, seed, pass_=1)
         y, y_val = (None, None) if self.y is None else (self.y[kept], self.y[held])
-        train = replace(self, X=self.X[kept], y=y, rows=self.rows[kept])
+        condition = at_rows(self.condition, kept)
+        train = replace(self, X=self.X[kept], y=y, rows=self.rows[kept], condition=condition)
         return train, self.X[held], y_val, self.rows[held]
+
+
+def at_rows(condition: dict[str, Array] | None, rows: Any) -> dict[str, Array] | None:
+    """The condition of some rows; None for a set without, and for a part that is none."""
+    return None if condition is None or rows is None else {name: values[rows] for name, values in condition.items()}
 
 
 def load(
@@ -142,6 +163,7 @@ def load(
     fit: bool = False,
     unseen: str = "error",
     mixed: bool | None = None,
+    condition: Sequence[Any] = (),
 ) -> Dataset:
     """Load a named set or a file as checked float rows.
 
@@ -161,6 +183,7 @@ def load(
     those in ignore are left out. A table of numbers alone stays as it is; one with text or gaps is encoded by a
     `Columns` (given, or found), and so is every one with mixed=True, none with mixed=False. fit=True completes a given
     schema by the file, to train on it. unseen="missing" takes a category that `columns` lacks as a missing cell.
+    condition names the columns that the model is to be given; in any other set it is ["label"], which is y.
 
     (N, h, w) arrays are pictures and are flattened: uint8 becomes float32 value/255 (unless no value exceeds 1: then
     they are 0/1 pictures already); anything else must lie in [0, 1]. (N, D) arrays of float32 or float64 stay as they
@@ -178,23 +201,26 @@ def load(
     if isinstance(source, str) and source in NAMED:
         _no_table(source, label, ignore, columns)
         parts, where, why = read_named(source)
-        return _assemble(source, where, parts, seed, why, hold_out)
+        return _given_labels(_assemble(source, where, parts, seed, why, hold_out), where, condition)
     if (h5ad := _h5ad(source)) is not None:
         from .sparse_files import read_h5ad  # here: it loads SciPy
 
         _no_table(source, None, ignore, columns)
         path = existing_file(h5ad[0])
         name = path.name if h5ad[1] == "X" else f"{path.name}:{h5ad[1]}"
-        return _assemble(name, str(path), read_h5ad(path, h5ad[1], label)[0], seed, "", hold_out)
+        data = _assemble(name, str(path), read_h5ad(path, h5ad[1], label)[0], seed, "", hold_out)
+        return _given_labels(data, str(path), condition)
     path = existing_file(source)
     if is_table(path):
-        table = read_rows(path, Reading(columns, label, ignore, fit, unseen, mixed))
+        table = read_rows(path, Reading(columns, label, ignore, fit, unseen, mixed, condition))
         parts = {"X": table.X} if table.y is None else {"X": table.X, "y": table.y}
         data = _assemble(path.name, str(path), parts, seed, "", hold_out, gaps=table.checked)
-        return replace(data, names=table.names, columns=table.columns)
+        held, held_test = at_rows(table.condition, data.rows), at_rows(table.condition, data.rows_test)
+        facts: dict[str, Any] = {"names": table.names, "columns": table.columns, "schema": table.schema}
+        return replace(data, condition=held, condition_test=held_test, **facts)
     _no_table(path, label, ignore, columns)
     parts, why = reader(path)(path)
-    return _assemble(path.name, str(path), parts, seed, why, hold_out)
+    return _given_labels(_assemble(path.name, str(path), parts, seed, why, hold_out), str(path), condition)
 
 
 def _h5ad(source: Any) -> tuple[str, str] | None:
@@ -204,6 +230,19 @@ def _h5ad(source: Any) -> tuple[str, str] | None:
         return text, "X"
     at = text.lower().rfind(".h5ad:") if isinstance(text, str) else -1
     return (text[: at + 5], text[at + 6 :].strip("/") or "X") if at >= 0 else None
+
+
+def _given_labels(data: Dataset, where: str, condition: Sequence[Any]) -> Dataset:
+    """The set with its labels as what the model is given, where ["label"] asks for that."""
+    if not condition:
+        return data
+    others = [name for name in condition if name != LABEL]
+    if others or data.y is None:
+        what = f"has no column {others[0]!r}" if others else "has no labels y"
+        raise UsageError(f"{where} {what}: --condition {LABEL} means the labels of a set, and other names a table's")
+    return replace(
+        data, condition={LABEL: data.y}, condition_test=None if data.y_test is None else {LABEL: data.y_test}
+    )
 
 
 def _no_table(where: object, label: str | None, ignore: Sequence[str], columns: object) -> None:

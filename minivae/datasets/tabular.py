@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UsageError
-from .columns import Columns, numbers_rows
+from .columns import Column, Columns, numbers_rows, roles
 from .formats import read_numbers
 from .rows import Array, blocks
 from .table import Table, read_table
@@ -23,6 +23,7 @@ class Reading:
               found in the file
     label     the column that names the rows, which is no feature
     ignore    columns that are no feature
+    condition   columns that the model is given: names, or `Column`s with the categories that a model knows
     fit       complete and check the schema that is given by this table, to train on it
     unseen    what an unknown category is: an "error", or a "missing" cell
     mixed     True: by a schema; False: all columns as numbers; None: by a schema where there is text or a gap, without
@@ -35,13 +36,16 @@ class Reading:
     fit: bool = False
     unseen: str = "error"
     mixed: bool | None = None
+    condition: Sequence[str | Column] = ()
 
 
 @dataclass(frozen=True)
 class Rows:
-    """X (N, D), labels (N,) or None, the names of the columns or None, and the schema where X was made by one.
+    """X (N, D), labels (N,) or None, the names of the columns or None, and the schema where kinds decided what X is.
 
-    checked   the values are finite but for NaN in missing cells
+    checked     the values are finite but for NaN in missing cells
+    schema      of a table whose cells were looked at, whatever X is
+    condition   name → (N,), or None
     """
 
     X: Array
@@ -49,6 +53,8 @@ class Rows:
     names: tuple[str, ...] | None
     columns: Columns | None
     checked: bool = True
+    schema: Columns | None = None
+    condition: dict[str, Array] | None = None
 
 
 def read_rows(path: Path, how: Reading) -> Rows:
@@ -61,9 +67,11 @@ def read_rows(path: Path, how: Reading) -> Rows:
         return _by_schema(table, _fitted(how.columns, table, how) if how.fit else how.columns, how.unseen)
     if how.columns is not None:
         return _of_numbers(table, how.columns, how)
+    conditions = [str(getattr(column, "name", column)) for column in how.condition]
     if how.mixed is False:
-        return _of_numbers(table, [name for name in table.names if name not in (how.label, *how.ignore)], how)
-    columns = Columns.infer(table, label=how.label, ignore=how.ignore)
+        apart = (how.label, *how.ignore, *conditions)
+        return _of_numbers(table, [name for name in table.names if name not in apart], how)
+    columns = Columns.infer(table, label=how.label, ignore=how.ignore, condition=conditions)
     held = [table.columns[name] for name in columns.names]
     gaps = any((cells.codes < 0).any() for cells in held)
     numeric = all(None not in cells.numbers() for cells in held)
@@ -74,13 +82,15 @@ def read_rows(path: Path, how: Reading) -> Rows:
 
 def _fitted(columns: Columns, table: Table, how: Reading) -> Columns:
     """A schema that was given, with the label and what to ignore, and what the table to train on adds to it."""
-    kinds = dict.fromkeys(how.ignore, "ignore") | ({} if how.label is None else {how.label: "label"})
-    return columns.with_kinds(kinds).fitted(table)
+    conditions = [str(getattr(column, "name", column)) for column in how.condition]
+    return columns.with_kinds(roles(how.label, how.ignore, conditions)).fitted(table)
 
 
 def _read_as_numbers(path: Path, how: Reading) -> Rows | None:
     """The quick way, for a large file: lines of numbers alone. None where the file is not that."""
     if path.suffix.lower() != ".csv" or isinstance(how.columns, Columns) or how.label or how.ignore or how.mixed:
+        return None
+    if how.condition:
         return None
     try:
         X, titles = read_numbers(path)
@@ -97,7 +107,8 @@ def _read_as_numbers(path: Path, how: Reading) -> Rows | None:
 
 
 def _by_schema(table: Table, columns: Columns, unseen: str) -> Rows:
-    return Rows(columns.encode(table, unseen), columns.labels(table), tuple(columns.names), columns)
+    X, condition = columns.encode(table, unseen), columns.condition(table)
+    return Rows(X, columns.labels(table), tuple(columns.names), columns, schema=columns, condition=condition)
 
 
 def _of_numbers(table: Table, names: Sequence[str], how: Reading) -> Rows:
@@ -108,8 +119,12 @@ def _of_numbers(table: Table, names: Sequence[str], how: Reading) -> Rows:
     for name in table.names:  # what numbers the rows stays out without a word: training said it
         if name not in kinds and name == table.names[0] and numbers_rows(name, _numbers(table, name)):
             kinds[name] = "ignore"
-    columns = Columns(kinds)
-    return Rows(columns.encode(table), columns.labels(table), tuple(names) if table.named else None, None)
+    given = {c.name: c for c in how.condition if isinstance(c, Column)}
+    kinds |= {str(getattr(c, "name", c)): "condition" for c in how.condition}
+    columns = Columns([given.get(name) or Column(name, kind) for name, kind in kinds.items()])  # type: ignore[arg-type]
+    columns = columns.fitted(table, only="condition")
+    X, condition, named = columns.encode(table), columns.condition(table), tuple(names) if table.named else None
+    return Rows(X, columns.labels(table), named, None, schema=columns, condition=condition)
 
 
 def _numbers(table: Table, name: str) -> Array:

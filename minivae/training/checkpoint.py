@@ -25,6 +25,7 @@ import numpy as np
 from .. import __version__, likelihoods
 from ..backend import Backend, resolve
 from ..buffers import Shape, Workspace
+from ..datasets.columns import Columns
 from ..datasets.scale import Scale
 from ..disk import write_whole
 from ..errors import UsageError, UsageWarning
@@ -136,6 +137,7 @@ def describe(vae: Model) -> Checkpoint:
         tensors |= {f"scale.{name}": array for name, array in vae.scale.to_arrays().items()}
     kind, columns = "none" if vae.scale is None else vae.scale.kind, None if vae.columns is None else list(vae.columns)
     extra = {"scale": kind, "binarize": vae.binarize, "columns": columns}
+    extra |= {} if vae.schema is None else {"schema": vae.schema.to_builtins()}
     return Checkpoint(vae.config(), vae.backend.dtype.name, tensors, {"passes": vae.passes}, extra)
 
 
@@ -147,7 +149,11 @@ def pickled(vae: M) -> tuple[Any, ...]:
     from safetensors.numpy import save
 
     if vae.undecided:
-        return partial(type(vae), backend=vae.backend, **vae.config()), (), {"_columns": vae.columns}
+        return (
+            partial(type(vae), backend=vae.backend, **vae.config()),
+            (),
+            {"_columns": vae.columns, "schema": vae.schema},
+        )
     held = describe(vae)
     return unpickled, (type(vae), held.model, held.training, held.extra, save(held.tensors), vae.backend)
 
@@ -216,8 +222,18 @@ def _put_units(vae: Model, checkpoint: Checkpoint, source: Any) -> None:
             vae.scale = Scale.from_arrays(extra["scale"], arrays)
         vae.binarize = extra.get("binarize", "none")
         vae.columns = extra.get("columns")
+        vae.schema = None if extra.get("schema") is None else _schema(vae, extra["schema"])
     except UsageError as error:
         raise UsageError(f"{source}: {schema.one_line(error)}") from None
+
+
+def _schema(vae: Model, held: Any) -> Columns:
+    """The schema of a file; UsageError where it is not that of the model's columns."""
+    schema = Columns.from_builtins(held)
+    mixed = vae.likelihood.name.startswith("mixed:")
+    if tuple(schema.names) != vae.columns or (mixed and likelihoods.name_of(schema) != vae.likelihood.name):
+        raise UsageError("the schema of its table does not fit its model: the columns or their kinds are others")
+    return schema
 
 
 def shapes(model: dict[str, Any], backend: Backend) -> dict[str, Shape]:

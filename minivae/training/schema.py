@@ -57,6 +57,7 @@ class Training(msgspec.Struct):
 class ConditionColumn(msgspec.Struct, omit_defaults=True):
     """A column of a condition: the levels of labels, or the mean and standard deviation of numbers."""
 
+    name: Annotated[str, Meta(max_length=1 << 24)] | None = None
     levels: list[bool | int | float | str] | None = None
     mean: Number = 0.0
     std: Annotated[float, Meta(gt=0, le=LARGEST)] = 1.0
