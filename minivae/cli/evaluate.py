@@ -13,13 +13,17 @@ from .. import checks
 from ..errors import UsageError, printable
 from ..evaluation.annealing import annealed, enclose
 from ..evaluation.bounds import evaluate, log_likelihood
+from ..evaluation.columns import reconstruction
 from ..evaluation.latents import ACTIVE, COLLAPSED, usage
+from ..model import explained
+from .columns import columns_of
 from .runs import Part, Run
 
 if TYPE_CHECKING:
     from ..distributed.world import World
 
 LEAPFROG = 10  # steps in each transition of AIS
+SHOWN, WIDEST = 20, 40  # columns of a table, and letters of a name, that are printed
 SIMULATED = 16  # rows that the bidirectional check draws
 
 
@@ -48,6 +52,8 @@ def assess(
             checks.integer(option, value)
     figures: dict[str, Any] = {"part": part.name, **evaluate(run.vae, part.X, rows=part.rows, ranks=ranks).to_dict()}
     rows: dict[str, np.ndarray] = {}
+    if run.vae.columns is not None:
+        figures["columns"] = of_columns(run, part, ranks)
     if report:
         figures["report"] = usage(run.vae, part.X, rows=part.rows, ranks=ranks).to_dict()
     if importance is not None:
@@ -66,6 +72,22 @@ def assess(
     return figures, rows
 
 
+def of_columns(run: Run, part: Part, ranks: World | None = None) -> list[dict[str, Any]]:
+    """−ln p(x_d|z) of each column of a table, a mean over the rows that have it: its name, kind, nats and rows."""
+    vae, X, schema = run.vae, explained(part.X), columns_of(run)
+
+    def found() -> list[float]:
+        return reconstruction(vae, part.X, part.rows).tolist()
+
+    own = vae.likelihood.name
+    mixed = own.startswith("mixed:")
+    nll, there = found() if ranks is None else ranks.first(found), (X == X).sum(axis=0).tolist()
+    return [
+        {"name": column.name, "kind": column.kind if mixed else own, "nll": x if rows else None, "rows": rows}
+        for column, x, rows in zip(schema.features, nll, there, strict=True)
+    ]
+
+
 def _mean(log_px: np.ndarray, error: np.ndarray) -> dict[str, float | None]:
     """Return the mean over rows and its standard error: that of the estimates, not that of the choice of rows."""
     error_of_mean = float(np.sqrt((error**2).sum()) / len(error))
@@ -82,12 +104,28 @@ def describe(figures: dict[str, Any]) -> list[str]:
         lines.append(f"  iwae  {figures['iwae']:10.3f}   (its training objective)")
     lines.append(f"  elbo  {figures['elbo']:10.3f}   (−elbo {-figures['elbo']:.3f})")
     lines += [f"  nll   {figures['nll']:10.3f}", f"  kl    {figures['kl']:10.3f}"]
+    if "columns" in figures:
+        lines += _describe_columns(figures["columns"], figures["rows"])
     if "importance_samples" in figures:
         lines.append(_estimate(figures, f"importance sampling, {figures['importance_samples']} samples"))
     if "ais" in figures:
         lines += _describe_ais(figures["ais"])
     if "report" in figures:
         lines += _describe_report(figures["report"])
+    return lines
+
+
+def _describe_columns(columns: list[dict[str, Any]], rows: int) -> list[str]:
+    """A line for each column, those of the largest −ln p first: they add up to the NLL where no cell is missing."""
+    order = sorted(columns, key=lambda c: -math.inf if c["nll"] is None else c["nll"], reverse=True)
+    width = max(8, max(len(printable(c["name"])[:WIDEST]) for c in order[:SHOWN]))
+    lines = [f"  {'column':{width}s} {'kind':12s} {'−ln p(x_d|z)':>13s}"]
+    for c in order[:SHOWN]:
+        nll = "no cell" if c["nll"] is None else f"{c['nll']:.3f}"
+        gaps = "" if c["rows"] in (0, rows) else f"   of {c['rows']:,} cells"
+        lines.append(f"  {printable(c['name'])[:WIDEST]:{width}s} {c['kind']:12s} {nll:>13s}{gaps}")
+    if len(order) > SHOWN:
+        lines.append(f"  and {len(order) - SHOWN} more, in --json")
     return lines
 
 
