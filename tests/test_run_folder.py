@@ -319,6 +319,7 @@ def test_the_schema_of_the_options_is_the_command():
     fields = [(field.name, field.default) for field in msgspec.structs.fields(runs.TrainOptions)]
     options[options.index(("scale", "auto"))] = ("scale", "none")
     options[options.index(("ignore", None))] = ("ignore", ())
+    options[options.index(("condition", None))] = ("condition", ())
     assert fields == options
 
 

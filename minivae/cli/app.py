@@ -21,6 +21,7 @@ from ..errors import UsageError, printable
 from .bench import bench
 from .columns import Ignore, Label, columns, columns_of
 from .compare import compare
+from .conditions import Given, Names, names_of, values_of
 from .explain import explain
 from .explore import explore
 from .export import export
@@ -199,6 +200,7 @@ def train(
     ] = None,
     label: Label = None,
     ignore: Ignore = None,
+    condition: Names = None,
     unseen: Annotated[
         str, typer.Option(metavar="U", help="An unknown category is an error, or missing.", rich_help_panel="Data")
     ] = "error",
@@ -258,7 +260,7 @@ def train(
         for name in options
         if context.get_parameter_source(name).name != "DEFAULT"  # type: ignore[union-attr]
     }
-    options["ignore"] = tuple(ignore or ())
+    options["ignore"], options["condition"] = tuple(ignore or ()), names_of(condition)
     options["columns"] = None if columns is None else str(columns)
     source = runs.source_name(data)
     with ranks.agreeing():
@@ -373,6 +375,7 @@ def trace(
 
     Example: minivae trace run -n 128
     """
+    from ..inputs import Batch
     from ..trace.recorder import trace as trace_pass
     from ..training.batches import Batches
     from .runs import open_run
@@ -380,7 +383,8 @@ def trace(
     opened = open_run(run, backend, kernels)
     part, options = opened.part(data, split).first(n), opened.config["options"]
     _, X, _ = next(Batches(opened.vae, part.X, part.rows).in_order(len(part.X)))  # in the model's units
-    traced = trace_pass(opened.vae, X.copy(), beta=options.get("beta", 1.0), free_bits=options.get("free_bits", 0.0))
+    X = X if isinstance(X, Batch) else X.copy()
+    traced = trace_pass(opened.vae, X, beta=options.get("beta", 1.0), free_bits=options.get("free_bits", 0.0))
     if as_json:
         print_json({"part": part.name, **traced.to_dict()})
         return
@@ -395,6 +399,7 @@ def sample(
     n: Annotated[int, typer.Option("-n", metavar="N", help="Number of rows.")] = 64,
     draw: Annotated[bool, typer.Option("--draw", help="Draw x ~ p(x|z), as for a table, not its mean.")] = False,
     mean: Annotated[bool, typer.Option("--mean", help="Take the mean E[x|z], as for pictures.")] = False,
+    condition: Given = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Seed; default: the run's.")] = None,
     force: Force = False,
     backend: BackendName = "auto",
@@ -403,7 +408,8 @@ def sample(
 ) -> None:
     """Sample new rows from a run's model: a picture (.png), a table (.csv) or an array (.npy) in the data's units.
 
-    Rows of a table are draws, pictures are means unless --draw is given.
+    Rows of a table are draws, pictures are means unless --draw is given. A model that was trained with --condition
+    needs a value of each: --condition label=7.
 
     Example: minivae sample run -n 64 -o samples.png
     """
@@ -415,7 +421,9 @@ def sample(
     opened = open_run(run, backend, kernels)
     draw = draw or (opened.shape is None and not mean)
     what = "x ~ p(x|z) for z ~ N(0, I): draws" if draw else "E[x|z] for z ~ N(0, I): means, not draws"
-    _write_rows(out, force, opened.vae.sample(n, seed=seed, draw=draw), None, opened, what=what, whole=draw)
+    given = values_of(opened.vae.condition, condition)
+    rows = opened.vae.sample(n, seed=seed, draw=draw, condition=given)
+    _write_rows(out, force, rows, None, opened, what=what, whole=draw)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
+from .conditions import Names, names_of
 from .options import Force, check_out, say, writing_file
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def columns(
     data: Annotated[Path, typer.Argument(metavar="TABLE", help="A .csv or .tsv file, .gz allowed, or .parquet.")],
     label: Label = None,
     ignore: Ignore = None,
+    condition: Names = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="The file to write; default: print it.")
     ] = None,
@@ -39,7 +41,8 @@ def columns(
 ) -> None:
     """Describe the columns of a table as JSON: the kind of each, as its cells suggest it.
 
-    Kinds: real, positive, count, binary, categorical, ordinal, label, ignore. Edit the file, and train with it:
+    Kinds: real, positive, count, binary, categorical, ordinal, condition, label, ignore. Edit the file, and train
+    with it:
 
     Example: minivae columns data.csv > columns.json; minivae train data.csv --columns columns.json
     """
@@ -50,7 +53,7 @@ def columns(
     table = open_table(data)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        schema = Columns.infer(table, label=label, ignore=ignore or (), strict=False)
+        schema = Columns.infer(table, label=label, ignore=ignore or (), strict=False, condition=names_of(condition))
     if out is None:
         print(schema.to_json(), end="")
         return
@@ -76,6 +79,8 @@ def columns_of(run: Any) -> Columns:
     from ..datasets.columns import Columns
 
     config = run.config
+    if run.vae.schema is not None:
+        return run.vae.schema
     if config.get("columns") is not None:
         return Columns.from_builtins(config["columns"])
     return Columns(dict.fromkeys(run.vae.columns or map(str, range(run.vae.features)), "real"))

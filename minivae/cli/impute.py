@@ -46,7 +46,7 @@ def impute(
     opened = open_run(run, backend, kernels)
     schema, table = columns_of(opened), open_table(data)
     X = schema.encode(table, unseen)
-    filled = opened.vae.impute(X, draws=draws, samples=importance)
+    filled = opened.vae.impute(X, draws=draws, samples=importance, condition=schema.condition(table))
     schema.delimiter, schema.decimal = table.delimiter, table.decimal
     with writing_file(out, force) as file:
         if draws is None:

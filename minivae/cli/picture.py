@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
+from .conditions import Given, values_of
 from .options import Force, OtherData, Out, RunFolder, Split, check_out, say, writing_file
 from .plugin import Plugin
 
@@ -41,6 +42,7 @@ def picture(
         bool, typer.Option("--draw", help="Samples: draw x ~ p(x|z), as for a table, not its mean.")
     ] = False,
     mean: Annotated[bool, typer.Option("--mean", help="Samples: the mean E[x|z], as for pictures.")] = False,
+    condition: Given = None,
     force: Force = False,
     plugin: Plugin = None,
 ) -> None:
@@ -59,6 +61,8 @@ def picture(
             checks.integer(option, value, 2 if option == "--size" else 1)
     if reach is not None:
         checks.finite_float("--range", reach, lambda r: r > 0, "a number > 0")
+    if condition and kind != "samples":
+        raise UsageError(f"--condition is for samples, and this is {kind}: leave it out")
     if draw and mean:
         raise UsageError("--draw and --mean are two things to sample: leave one of the two out")
     chosen, numbers = _numbers("--dims", dims, 1), _numbers("--rows", rows, 0)
@@ -70,7 +74,7 @@ def picture(
         if max(chosen) > opened.vae.latent_dim:
             raise UsageError(f"--dims {dims}: expected dimensions from 1 to {opened.vae.latent_dim}")
         own["dims"] = [l - 1 for l in chosen]
-    figure = _figure(kind, opened, data, split, own, reach, size, numbers, n, seed, draw, mean)
+    figure = _figure(kind, opened, data, split, own, reach, size, numbers, n, seed, draw, mean, condition)
     with writing_file(out, force) as file:
         plots.save(figure, file, out.suffix[1:])
     say(f"{out}: {kind}")
@@ -92,6 +96,7 @@ def _numbers(option: str, text: str | None, least: int) -> list[int] | None:
 def _figure(
     kind: str, run: Run, data: str | None, split: str | None, own: dict[str, Any], reach: float | None,
     size: int | None, numbers: list[int] | None, n: int | None, seed: int | None, draw: bool, mean: bool,
+    condition: list[str] | None,
 ) -> Any:  # fmt: skip
     from .. import plots
     from ..training.history import History, read_history
@@ -102,9 +107,10 @@ def _figure(
     if kind == "samples":
         draw = draw or (run.shape is None and not mean)
         what = "x ~ p(x|z) for z ~ N(0, I): draws" if draw else "E[x|z] for z ~ N(0, I): means, not draws"
-        return plots.grid(
-            vae.sample(64 if n is None else n, seed=seed, draw=draw), run.shape, title=what, names=vae.columns
-        )
+        rows = vae.sample(64 if n is None else n, seed=seed, draw=draw, condition=values_of(vae.condition, condition))
+        return plots.grid(rows, run.shape, title=what, names=vae.columns)
+    if vae.condition is not None and kind != "latent":
+        raise UsageError(f"{kind} decodes z alone, and this model decodes it with a condition: take samples or latent")
     needed = data is not None or numbers is not None or kind in ("latent", "interpolate")
     known = run.config["data"] is not None
     part = run.part(data, split) if needed or (known and kind == "traverse" and run.shape is None) else None

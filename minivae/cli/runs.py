@@ -12,7 +12,7 @@ import json
 import math
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,10 +23,11 @@ from msgspec import Meta
 from .. import checks
 from ..backend import Backend
 from ..datasets.columns import Columns
-from ..datasets.load import Dataset, load
+from ..datasets.load import Dataset, at_rows, load
 from ..datasets.named import NAMED
 from ..disk import LOCK_FILE, TEMPORARY, write_whole
 from ..errors import UsageError, UsageWarning
+from ..model import explained
 from ..training import checkpoint as files
 from ..training import schema
 from ..training.checkpoint import MODEL_FILE
@@ -40,26 +41,35 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a data set: X (n, D) in the data's units, y (n,) or None, rows (n,) their numbers in the source."""
+    """Rows of a data set: X (n, D) in the data's units, y (n,) or None, rows (n,) their numbers in the source.
 
-    X: np.ndarray
+    condition   what the model is given of them, or None; `given` puts it beside X, as `Run.part` does
+    """
+
+    X: Any
     y: np.ndarray | None
     rows: np.ndarray
     name: str
+    condition: dict[str, np.ndarray] | None = None
 
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
         """The smallest and the largest value of each column, (D,) each; NaN is a missing cell."""
+        X = explained(self.X)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a column without a value here is NaN
-            return np.nanmin(self.X, axis=0), np.nanmax(self.X, axis=0)
+            return np.nanmin(X, axis=0), np.nanmax(X, axis=0)
+
+    def given(self, vae: VAE) -> Part:
+        """These rows as the model takes them, with its condition beside them."""
+        return replace(self, X=vae.given(self.X, self.condition))
 
     def first(self, n: int | None) -> Part:
         """Return the first n rows; None: all."""
         if n is None:
             return self
         checks.integer("-n", n)
-        y = None if self.y is None else self.y[:n]
-        return Part(self.X[:n], y, self.rows[:n], f"first {min(n, len(self.X)):,} rows of the {self.name}")
+        name = f"first {min(n, len(self.X)):,} rows of the {self.name}"
+        return replace(self, X=self.X[:n], y=None if self.y is None else self.y[:n], rows=self.rows[:n], name=name)
 
 
 @dataclass(frozen=True)
@@ -77,10 +87,13 @@ class Run:
         return None if shape is None else (int(shape[0]), int(shape[1]))
 
     def part(self, source: str | None = None, split: str | None = None) -> Part:
-        """Return rows of the run's data, or of other data for the same model.
+        """Return rows of the run's data, or of other data for the same model, as the model takes them.
 
         split   "train", "validation" or "test". None: the test part, or every row of other data without one
         """
+        return self._part(source, split).given(self.vae)
+
+    def _part(self, source: str | None, split: str | None) -> Part:
         options = self.config["options"]
         if source is None and self.config["data"] is None:
             raise UsageError(f"{self.folder} was saved from Python and does not know its data: name them after it")
@@ -94,14 +107,18 @@ class Run:
             return split_of(self._fitting(load(source, options["seed"], **self.reading())), split, options)
         data = self._fitting(load(source, options["seed"], hold_out=False, **self.reading()))
         if data.X_test is None:
-            return Part(data.X, data.y, data.rows, f"whole of {data.name}")
+            return Part(data.X, data.y, data.rows, f"whole of {data.name}", data.condition)
         return split_of(data, "test", options)
 
     def reading(self) -> dict[str, Any]:
         """How `load` reads a table for this model: the columns that it was trained on, in any order."""
-        options, config = self.config["options"], self.config
+        options, vae, schema = self.config["options"], self.vae, self.vae.schema
         how = {"label": options["label"], "ignore": options["ignore"], "unseen": options["unseen"]}
-        return how | columns_of(config if config["data"] is not None else {"names": self.vae.columns})
+        if vae.condition is not None:
+            how["condition"] = vae.condition.names or () if schema is None else schema.conditions
+        if schema is not None and vae.likelihood.name.startswith("mixed:"):
+            return how | {"columns": schema}
+        return how | columns_of(self.config if self.config["data"] is not None else {"names": vae.columns})
 
     def _fitting(self, data: Dataset) -> Dataset:
         if data.features != self.vae.features:
@@ -129,15 +146,16 @@ def split_of(data: Dataset, split: str, options: dict[str, Any]) -> Part:
     if split == "test":
         if data.X_test is None or data.rows_test is None:
             raise UsageError(f"{data.name} has no test part (fewer than 5 rows): take --split train")
-        return Part(data.X_test, data.y_test, data.rows_test, f"test part of {data.name}")
+        return Part(data.X_test, data.y_test, data.rows_test, f"test part of {data.name}", data.condition_test)
     if not fraction:
         if split == "validation":
             raise UsageError("the run set no validation rows aside (--validation 0): take --split train or test")
-        return Part(data.X, data.y, data.rows, f"training part of {data.name}")
+        return Part(data.X, data.y, data.rows, f"training part of {data.name}", data.condition)
     train, X, y, rows = data.split_validation(fraction, seed)
     if split == "train":
-        return Part(train.X, train.y, train.rows, f"training part of {data.name}")
-    return Part(X, y, rows, f"validation part of {data.name}")
+        return Part(train.X, train.y, train.rows, f"training part of {data.name}", train.condition)
+    held = at_rows(data.condition, np.searchsorted(data.rows, rows))  # both ascend
+    return Part(X, y, rows, f"validation part of {data.name}", held)
 
 
 def open_run(folder: str | os.PathLike, backend: str = "auto", kernels: str | None = None, which: str = "best") -> Run:
@@ -204,6 +222,7 @@ class TrainOptions(msgspec.Struct, forbid_unknown_fields=True):
     columns: Annotated[str, Meta(max_length=4096)] | None = None
     label: Annotated[str, Meta(max_length=4096)] | None = None
     ignore: tuple[str, ...] = ()
+    condition: tuple[str, ...] = ()
     unseen: Literal["error", "missing"] = "error"
     validation: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     patience: int | None = None

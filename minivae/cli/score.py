@@ -105,9 +105,11 @@ def scored(
     from .. import checks
     from ..evaluation.bounds import log_likelihood
     from ..evaluation.columns import explain
+    from ..model import explained
     from ..noise import permutation, row_hashes
 
     vae, N = run.vae, len(part.X)
+    hashes = row_hashes(explained(part.X))
     if checks.integer("--importance", importance) < 2:
         raise UsageError("--importance 1 has no standard error: expected at least 2 samples")
     if top is not None and not 1 <= checks.integer("--columns-top", top) <= vae.features:
@@ -115,9 +117,10 @@ def scored(
     train = run.part(split="train").X
     if len(train) > REFERENCE:
         train = train[np.sort(permutation(vae.seed, len(train), "split", 2)[:REFERENCE])]
-    log_px, error = log_likelihood(vae, part.X, importance, rows=row_hashes(part.X), ranks=ranks)
+    log_px, error = log_likelihood(vae, part.X, importance, rows=hashes, ranks=ranks)
     score = -log_px
-    reference = np.sort(-log_likelihood(vae, train, importance, rows=row_hashes(train), ranks=ranks)[0])
+    known = row_hashes(explained(train))
+    reference = np.sort(-log_likelihood(vae, train, importance, rows=known, ranks=ranks)[0])
     percentile = 100 * np.searchsorted(reference, score, side="right") / len(reference)
     columns = {"score": score, "standard_error": error, "percentile": percentile}
     figures: dict[str, Any] = {
@@ -133,7 +136,7 @@ def scored(
         found = {"outliers": "yes", "inliers": "no", "undecided": "undecided"}
         figures |= {name: int((columns["outlier"] == word).sum()) for name, word in found.items()}
     if top is not None:
-        shares = explain(vae, part.X, importance, rows=row_hashes(part.X), ranks=ranks)
+        shares = explain(vae, part.X, importance, rows=hashes, ranks=ranks)
         order = np.argsort(-shares, axis=1, kind="stable")[:, :top]
         names = np.array(vae.columns or [str(d) for d in range(vae.features)])
         for k in range(top):

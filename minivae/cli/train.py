@@ -24,6 +24,7 @@ from ..datasets.scale import Scale
 from ..distributed.world import World
 from ..errors import UsageError, UsageWarning, how_to_install
 from ..evaluation.bounds import evaluate
+from ..inputs import Condition
 from ..matmul import cpu as products
 from ..training.batches import Batches
 from ..training.guard import LARGE
@@ -34,7 +35,7 @@ from ..training.progress import Progress
 from ..training.schedules import Beta, parse
 from ..training.state import observed_value
 from ..vae import VAE
-from . import runs
+from . import conditions, runs
 
 SHOWN = 24  # rows in a picture of reconstructions
 SAMPLED = 64  # rows in a picture of samples
@@ -93,28 +94,30 @@ class Session:
             observed_value(part.X) if missing else part.X, likelihood, o["scale"], o["binarize"], data.is_picture
         )
         reason = f"columns of several kinds, {kinds}" if kinds else chosen.reason
+        given = Condition.of(data.all_conditions())
         arguments = {
             "features": data.features, "latent_dim": o["latent"], "hidden": list(hidden), "activation": o["activation"],
             "likelihood": chosen.likelihood, "objective": o["objective"], "samples": o["samples"],
             "antithetic": o["antithetic"], "seed": o["seed"], "init": o["init"],
             **({"missing": True} if missing else {}),
+            **({} if given is None else {"condition": given.config()}),
         }  # fmt: skip
         if resume:
             self.ranks.first(lambda: runs.check_model(self.folder, arguments, backend))
         vae = VAE(**arguments, backend=backend)
-        vae.columns = data.names
+        vae.columns, vae.schema = data.names, data.schema
         scale = Scale.fit(chosen.scale, part.X, None, missing, vae.likelihood.scales)
         training_options = Options(
             o["epochs"], o["batch_size"], optimizer,
-            validation=None if held is None else held.X, validation_rows=None if held is None else held.rows,
+            validation=None if held is None else held.given(vae).X, validation_rows=None if held is None else held.rows,
             beta=beta, free_bits=o["free_bits"], binarize=chosen.binarize, scale=scale, schedule=schedule,
             patience=o["patience"], clip=o["clip"], rows=part.rows,
             run=self.folder, resume=resume, progress=Progress(), save_seconds=_save_seconds(),
             ranks=self.ranks, order=o["order"],
         )  # fmt: skip
-        training = Training(vae, part.X, training_options)
+        training = Training(vae, part.given(vae).X, training_options)
         if data.X_test is not None:  # so that an error in the test rows is found before training
-            Batches(vae, data.X_test, name="test rows", ranks=self.ranks)
+            Batches(vae, vae.given(data.X_test, data.condition_test), name="test rows", ranks=self.ranks)
         if vae.likelihood.is_density and scale.kind == "none" and data.columns is None:
             self.advise(*training.batches.range)
         return training, data, reason
@@ -123,6 +126,7 @@ class Session:
         """The data: a table's columns are those of the run, of --columns, or what its cells suggest."""
         o = self.options
         how: dict[str, Any] = {"label": o["label"], "ignore": o["ignore"], "unseen": o["unseen"]}
+        how["condition"] = o["condition"]
         if resume:
             return load(self.source, o["seed"], **how | runs.columns_of(runs.read_config(self.folder)))
         if o["columns"] is not None:
@@ -151,6 +155,8 @@ class Session:
             f"likelihood  {vae.likelihood.name if data.columns is None else 'mixed'}: {why}{gaps}"
             + (f"; binarisation: {binarize}" if binarize != "none" else "")
         )
+        if vae.condition is not None:
+            say(f"condition   {conditions.describe(vae.condition)}")
         if scale is not None:
             units = "; nats are in the data's own units" if vae.likelihood.is_density else ""
             say(f"scale       {scale.kind}, fitted on the training rows{units}")
@@ -204,7 +210,7 @@ class Session:
             say(f"stopped     no better validation {vae.loss_fn.name.upper()} for {self.options['patience']} epochs")
         if history.best_epoch is not None:
             say(f"best        epoch {history.best_epoch} on the validation rows: the model has its parameters")
-        shown = runs.split_of(data, "test" if data.X_test is not None else "train", self.options)
+        shown = runs.split_of(data, "test" if data.X_test is not None else "train", self.options).given(vae)
         if data.X_test is not None:
             result = evaluate(vae, shown.X, rows=shown.rows, ranks=self.ranks)
             iwae = "" if result.iwae is None else f"iwae {result.iwae:.3f}  "
@@ -227,7 +233,10 @@ def draw_pictures(folder: Path, vae: VAE, part: runs.Part, shape: Any, history: 
     plots.reconstructions(seen, vae.reconstruct(X), shape, folder / "reconstructions.png", limits, names)
     draw = shape is None
     title = "x ~ p(x|z) for z ~ N(0, I): draws" if draw else "E[x|z] for z ~ N(0, I): means, not draws"
-    plots.grid(vae.sample(SAMPLED, draw=draw), shape, folder / "samples.png", None, limits, title, names)
+    condition = None if vae.condition is None else conditions.spread(vae.condition, part.condition, SAMPLED)
+    plots.grid(
+        vae.sample(SAMPLED, draw=draw, condition=condition), shape, folder / "samples.png", None, limits, title, names
+    )
     drawn = ["loss.png", "reconstructions.png", "samples.png"]
     if vae.latent_dim == 2:
         mean, _ = vae.encode(part.X[:DOTS])
@@ -235,7 +244,7 @@ def draw_pictures(folder: Path, vae: VAE, part: runs.Part, shape: Any, history: 
         y = None if part.y is None else part.y[:DOTS]
         plots.latent(mean, y, folder / "latent.png", rows=f"{rows} of the {part.name}")
         drawn.append("latent.png")
-        if shape is not None:
+        if shape is not None and vae.condition is None:
             plots.manifold(vae, shape, folder / "manifold.png")
             drawn.append("manifold.png")
     return drawn
