@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ SANITIZERS = [
 ]
 KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(')
 EQUAL = {"I": "i", "Q": "q"}  # an argument is passed in the same way whether signed or not
+one_at_a_time = threading.Lock()
 BACKWARDS = False  # run blocks and threads in the opposite order
 launches: list[str] = []  # the names of the kernels that ran
 loaded: set[str] = set()  # the shared objects of the sources that were compiled, or found in the cache
@@ -68,7 +70,8 @@ class RawModule:
     """A CUDA source as kernels that run on the CPU."""
 
     def __init__(self, code, options=()):
-        path, self.names = build(code, options)
+        with one_at_a_time:
+            path, self.names = build(code, options)
         self.library = ctypes.CDLL(str(path))
         loaded.add(str(path))
 
@@ -93,7 +96,8 @@ class Kernel:
         held = [self._argument(i, x) for i, x in enumerate(arguments)]
         places = (ctypes.c_void_p * len(held))(*(x.ctypes.data for x in held))
         shape = [(ctypes.c_uint * 3)(*(tuple(s) + (1, 1))[:3]) for s in (grid, block)]
-        wrong = self.launch(places, *shape, ctypes.c_bool(BACKWARDS))
+        with one_at_a_time:  # a block's memory is static
+            wrong = self.launch(places, *shape, ctypes.c_bool(BACKWARDS))
         if wrong:
             raise LaunchError(f"{self.name}, grid {grid}, block {block}: {wrong.decode()}")
         launches.append(self.name)

@@ -12,22 +12,42 @@ meanwhile.
 
 import contextlib
 import ctypes
+import functools
 import math
 import os
 import sys
+import threading
 import time
 import types
 import weakref
 
 import hostcuda
 import numpy as np
+import standin_nccl
 
 transfers = {"to_host": 0}
 counts = {"launches": 0, "bytes": 0, "device_seconds": 0.0}  # of kernels and array functions, replayed ones too
 synchronising = {"allowed": True}
-tape: list | None = None  # what a capture has written down: functions without arguments
 MEMORY = 2**34  # bytes of the device
-alive: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # every device array, to undo what a capture ran
+
+
+class Tape(list):
+    """What a capture has written down: functions without arguments."""
+
+    __hash__ = object.__hash__
+
+
+class Here(threading.local):
+    """What a thread has for itself: ranks that are threads have a device each."""
+
+    tape: Tape | None = None
+    device = launches = 0  # of graphs
+
+    def __init__(self):
+        self.alive = weakref.WeakValueDictionary()  # every device array, to undo what a capture ran
+
+
+here = Here()
 
 
 class DeviceError(TypeError):
@@ -65,7 +85,7 @@ class DeviceArray:
 
     def __init__(self, value):
         self._value = np.asarray(value)
-        alive[id(self)] = self
+        here.alive[id(self)] = self
 
     def _refuse(self, *_, **__):
         raise DeviceError("implicit conversion of a device array to the host")
@@ -116,14 +136,14 @@ def _recorded(run, arguments=()):
     """The result of `run()` on the device; a capture also writes it down, to be computed anew into the same memory."""
     run = _counted(run, arguments)
     result = _outside(run())
-    if tape is not None:
+    if here.tape is not None:
         views = isinstance(result, DeviceArray) and any(
             np.shares_memory(result._value, x._value) for x in arguments if isinstance(x, DeviceArray)
         )
         if isinstance(result, DeviceArray) and not views:
-            tape.append(lambda: np.copyto(result._value, run()))
+            here.tape.append(lambda: np.copyto(result._value, run()))
         else:
-            tape.append(run)
+            here.tape.append(run)
     return result
 
 
@@ -145,7 +165,7 @@ def _counted(run, arguments):
 def _launched(run, arguments=()):
     """Run what gives no result; under capture it is written down alone."""
     run = _counted(run, arguments)
-    run() if tape is None else tape.append(run)
+    run() if here.tape is None else here.tape.append(run)
 
 
 def _wrap(function):
@@ -190,7 +210,7 @@ for _name in _METHODS.split():
 
 
 def _refuse_under_capture(what):
-    if tape is not None:
+    if here.tape is not None:
         raise DeviceError(f"{what} while a stream is being captured")
 
 
@@ -212,13 +232,12 @@ class Stream:
         pass
 
     def begin_capture(self):
-        global tape
         _refuse_under_capture("begin_capture")
-        tape, self.before = [], [(x, x._value.copy()) for x in list(alive.values())]
+        kept = [x for x in list(here.alive.values()) if x.nbytes < 2**25]  # cuBLASLt's workspace is not used here
+        here.tape, self.before = Tape(), [(x, x._value.copy()) for x in kept]
 
     def end_capture(self):
-        global tape
-        graph, tape = Graph(tape), None
+        graph, here.tape = Graph(here.tape), None
         for x, value in self.before:  # what is captured does not run
             np.copyto(x._value, value)
         return graph
@@ -235,6 +254,7 @@ class Graph:
 
     def launch(self):
         Graph.launches += 1
+        here.launches += 1
         for run in self.tape:
             run()
 
@@ -317,7 +337,7 @@ class CublasLt(types.ModuleType):
         return np.frombuffer(flat, dtype).reshape(columns, ld).T[:rows]
 
 
-def module():
+def module(devices=1):
     """A module that can stand in sys.modules["cupy"]."""
     cupy = types.ModuleType("cupy")
     for name in _FUNCTIONS.split():
@@ -354,8 +374,9 @@ def module():
 
     runtime = types.SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
-        getDeviceCount=lambda: 1,
-        getDevice=lambda: 0,
+        getDeviceCount=lambda: devices,
+        getDevice=lambda: here.device,
+        deviceGetPCIBusId=lambda device: f"0000:{device:02x}:00.0",
         driverGetVersion=lambda: 13000,
         runtimeGetVersion=lambda: 12090,
         memGetInfo=lambda: (2**30, MEMORY),
@@ -363,11 +384,15 @@ def module():
         getDeviceProperties=lambda id_: {"name": b"a stand-in", "multiProcessorCount": 3},
     )
     attributes = {"MultiProcessorCount": 3, "MaxThreadsPerMultiProcessor": 512}
-    device = types.SimpleNamespace(attributes=attributes, compute_capability="75")
+
+    def device(number=0):
+        use = functools.partial(setattr, here, "device", number)
+        return types.SimpleNamespace(attributes=attributes, compute_capability="75", use=use)
+
     memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
     cupy.cuda = types.SimpleNamespace(
         runtime=runtime,
-        Device=lambda id_=0: device,
+        Device=device,
         memory=memory,
         Stream=Stream,
         get_current_stream=lambda: Stream(),
@@ -394,14 +419,15 @@ def special():
     return module
 
 
-def install(monkeypatch, nvmath=False):
+def install(monkeypatch, nvmath=False, devices=1, nccl=True):
     """Make `import cupy` give the stand-in for the length of a test; and `nvmath`'s cuBLASLt, if asked for."""
     monkeypatch.setitem(sys.modules, "nvmath", types.ModuleType("nvmath") if nvmath else None)
     monkeypatch.setitem(sys.modules, "nvmath.bindings", types.ModuleType("nvmath.bindings"))
     monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", CublasLt() if nvmath else None)
-    cupy, parents = module(), [types.ModuleType("cupyx"), types.ModuleType("cupyx.scipy")]
+    cupy, parents = module(devices), [types.ModuleType("cupyx"), types.ModuleType("cupyx.scipy")]
     parents[0].allow_synchronize, parents[0].DeviceSynchronized = allow_synchronize, DeviceSynchronized
     monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", standin_nccl.module(nccl))
     for parent in parents:
         monkeypatch.setitem(sys.modules, parent.__name__, parent)
     monkeypatch.setitem(sys.modules, "cupyx.scipy.special", special())

@@ -9,19 +9,19 @@ CODE = """
 import sys
 sys.path.insert(0, {tests!r})
 import standin_site
-standin_site.begin(nvmath={nvmath}, absent={absent})
+standin_site.begin(nvmath={nvmath}, absent={absent}, devices={devices})
 """
 
 
-def make(folder, nvmath=True, absent=()):
+def make(folder, nvmath=True, absent=(), devices=1):
     """Write the folder. absent: packages that cannot be imported there."""
     folder.mkdir()
-    code = CODE.format(tests=str(Path(__file__).parent), nvmath=nvmath, absent=tuple(absent))
+    code = CODE.format(tests=str(Path(__file__).parent), nvmath=nvmath, absent=tuple(absent), devices=devices)
     (folder / "sitecustomize.py").write_text(code)
     return folder
 
 
-def begin(nvmath, absent):
+def begin(nvmath, absent, devices):
     """What a process does first."""
     import atexit
     import json
@@ -36,7 +36,7 @@ def begin(nvmath, absent):
         def setitem(mapping, key, value):
             mapping[key] = value
 
-    standin.install(Patch, nvmath=nvmath)
+    standin.install(Patch, nvmath=nvmath, devices=devices)
 
     class Absent:
         @staticmethod
