@@ -149,6 +149,23 @@ def test_rows_of_the_data_set_and_a_validation_with_larger_batches(device):
 
 
 @needs_compiler
+def test_a_larger_batch_that_comes_later_has_the_smaller_one_captured_anew(device):
+    """As in a run that is resumed before the last batch of an epoch: what it was captured with is gone."""
+    found = []
+    for capture in (True, False):
+        vae = mv.VAE(8, 3, (6,), backend="cupy", dtype="float64", seed=4)
+        vae.backend.capture = capture
+        training = Training(vae, X, Options(batch_size=24))
+        order, captures = device.asarray(np.arange(50)), standin.Graph.captures
+        for step in (2, 0, 2, 2):  # of 2 rows, of 24, and of 2 again
+            training.at.step = step
+            training._steps(order, [(0.01, 1.0)], 1)
+        assert standin.Graph.captures - captures == 3 * capture
+        found.append(vae.backend.to_host(vae.buffer.data))
+    np.testing.assert_array_equal(*found)
+
+
+@needs_compiler
 def test_a_captured_run_resumes(device, tmp_path):
     whole = fit(True)
     fit(True, run=tmp_path / "run", epochs=2, schedule="constant")

@@ -11,7 +11,7 @@ from worlds import together
 
 import minivae as mv
 from minivae.distributed.world import AgreedError, World
-from minivae.errors import UsageError
+from minivae.errors import UsageError, UsageWarning
 
 N, D = 203, 20  # N is no multiple of the batch, and the last batch has fewer rows than there are shards
 
@@ -306,14 +306,15 @@ def test_shards_on_a_device_make_the_steps_of_the_cpu(monkeypatch):
     """By the stand-in for CuPy: gradients cross by the host, and no loss is waited for before it is looked at."""
     import standin
 
-    standin.install(monkeypatch)
+    standin.install(monkeypatch, nccl=False)
 
     def fit(world, backend, kernels="reference"):
         vae = mv.VAE(D, 3, (8,), backend=backend, kernels=kernels, dtype="float64", seed=1)
         history = vae.fit(rows()[:70], 2, 40, binarize="dynamic", ranks=world, progress=False, clip=1.0)
         return vae.backend.to_host(vae.buffer.data).copy(), history["elbo"]
 
-    device = together(2, lambda world: fit(world, "cupy"), shards=4)
+    with pytest.warns(UsageWarning, match="gradients cross by the host"):
+        device = together(2, lambda world: fit(world, "cupy"), shards=4)
     assert device[0][0].tobytes() == device[1][0].tobytes()
     parameters, elbo = together(1, lambda world: fit(world, "cupy"), shards=4)[0]
     assert parameters.tobytes() == device[0][0].tobytes() and elbo == device[0][1]

@@ -16,7 +16,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -122,13 +122,16 @@ class MPIWorld(World):
         self.parts = np.empty(0, np.uint8)
         self.watchdog = Watchdog(self, _timeout())
 
+    def waiting(self) -> AbstractContextManager[None]:
+        return self.watchdog.waiting()
+
     def _gathered(self, value: Any) -> list[Any]:
-        with self.watchdog.waiting():
+        with self.waiting():
             return self.comm.allgather(value)
 
     def numbers(self, x: np.ndarray) -> np.ndarray:
         out = np.empty((self.size, x.size))
-        with self.watchdog.waiting():
+        with self.waiting():
             self.comm.Allgather(x, out)
         return out
 
@@ -144,14 +147,14 @@ class MPIWorld(World):
             self.parts = np.empty(head.nbytes, np.uint8)
         parts = self.parts[: head.nbytes].view(x.dtype).reshape(P, own)
         if own:  # Alltoallv and Allgatherv take slices of any size, and many times as long in MPICH
-            with self.watchdog.waiting():
+            with self.waiting():
                 self.comm.Alltoall(head, parts)
             tree.add_up(parts)
-            with self.watchdog.waiting():
+            with self.waiting():
                 self.comm.Allgather(parts[0], head)
         if rest.size:
             every = np.empty((P, rest.size), x.dtype)
-            with self.watchdog.waiting():
+            with self.waiting():
                 self.comm.Allgather(rest, every)
             rest[...] = tree.add_up(every)
 
@@ -161,7 +164,7 @@ class MPIWorld(World):
         counts = np.array(self.all(len(part)), np.int64)
         out = np.empty((int(counts.sum()), *shape), np.dtype(dtype))
         sizes = counts * row
-        with self.watchdog.waiting():
+        with self.waiting():
             self.comm.Allgatherv(np.ascontiguousarray(part), [out, (sizes, np.cumsum(sizes) - sizes)])
         return out
 
@@ -174,7 +177,10 @@ class MPIWorld(World):
 
 
 class Watchdog:
-    """Ends this process where it waits for the others for more than `seconds`, which MPI itself would do for ever."""
+    """Ends this process where it waits for the others for more than `seconds`, which MPI and NCCL would do for ever.
+
+    So does an error that NCCL meets while the host waits for the GPU.
+    """
 
     def __init__(self, world: MPIWorld, seconds: float):
         self.world, self.seconds = world, seconds
@@ -184,19 +190,24 @@ class Watchdog:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        self.since = time.monotonic()
+        before, self.since = self.since, time.monotonic()
         yield
-        self.since = None  # not after an error, which ends all ranks
+        self.since = before  # not after an error, which ends all ranks
 
     def _watch(self) -> None:
         while True:
             time.sleep(min(1.0, self.seconds / 4))
-            since = self.since
+            since, nccl = self.since, self.world.nccl
+            error = nccl.error() if nccl else ""
             if since is not None and time.monotonic() - since > self.seconds:
-                self.world.complain(
+                error = error or (
                     f"has waited {self.seconds:g} s for the others: one of them hangs, or its link is down "
                     "(MINIVAE_MPI_TIMEOUT)"
                 )
+            if error:
+                self.world.complain(error)
+                if nccl:
+                    nccl.close(lost=True)
                 os._exit(1)
 
 

@@ -28,6 +28,8 @@ from ..noise import permutation
 from . import tree
 
 if TYPE_CHECKING:
+    from ..optim import Updates
+    from .nccl import DeviceSum
     from .world import World
 
 
@@ -46,6 +48,11 @@ class Shards:
         self.due = False  # whether all ranks save now: rank 0's clock
         self.bad: tuple[int, str] | None = None  # the first tensor of this rank that is not finite, if any
         world.same("its model, data and options", self._fingerprint())
+        self.nccl: DeviceSum | None = None  # where gradients cross without the host
+        if world.size > 1 and vae.backend.name == "cupy":
+            from .nccl import between
+
+            self.nccl = between(world, vae.backend, vae.buffer.grad)
 
     def _fingerprint(self) -> str:
         """A digest of what all ranks must have alike before the first step."""
@@ -76,19 +83,34 @@ class Shards:
 
     def step(self, order: Any, start: int, beta: float, pass_: int) -> tuple[Any, Array]:
         """A training step on the rows `start` … of the epoch → this rank's last X, and its sums of loss, nll, kl."""
+        t = self.training
+        stop = min(start + t.options.batch_size, len(t.batches))
+        if not self.blocks:
+            return self.step_on(order[start:stop], beta, pass_, t.optimizer)
+        S, N = self.count, len(t.batches)
+        parts = [(start * n // N, stop * n // N) for n in ((s + 1) * N // S - s * N // S for s in range(S))]
+        mine = [order[s][slice(*parts[s])] for s in self.mine]
+        return self._add_up(mine, sum(last - first for first, last in parts), beta, pass_, t.optimizer)
+
+    def step_on(self, index: Array, beta: Any, pass_: Any, optimizer: Updates) -> tuple[Any, Array]:
+        """The step on the rows at `index` (B,) of the data. What it launches depends on B alone, so it can be captured.
+
+        beta, pass_   numbers, or device arrays of one
+        """
+        S, B = self.count, index.shape[0]
+        return self._add_up([index[s * B // S : (s + 1) * B // S] for s in self.mine], B, beta, pass_, optimizer)
+
+    def _add_up(self, mine: list[Array], rows: int, beta: Any, pass_: Any, optimizer: Updates) -> tuple[Any, Array]:
+        """The step on this rank's shards, the rows of each, of a batch of so many rows."""
         t, vae, X = self.training, self.training.vae, None
-        parts = self._parts(start, min(start + t.options.batch_size, len(t.batches)))
-        rows = sum(stop - first for first, stop in parts)
-        for s in self.mine:
-            first, stop = parts[s]
-            if first == stop:
+        for index in mine:
+            if index.shape[0] == 0:
                 sums = vae.backend.zeros((3,), np.float64)
                 vae.buffer.grad[...] = 0
             else:
-                index = (order[s] if self.blocks else order)[first:stop]
                 X, terms = t.pass_over(index, beta, pass_, _Gradient(), None)
                 sums = terms.sums()
-                vae.buffer.grad *= (stop - first) / rows
+                vae.buffer.grad *= index.shape[0] / rows
                 if vae.backend.name == "numpy" and self.bad is None and not math.isfinite(sums.sum()):
                     self.bad = t.first_bad(X)
             self.losses.add(sums)
@@ -96,27 +118,45 @@ class Shards:
                 self.gradients.add(vae.buffer.grad)
         if self.gradients is not None:
             vae.buffer.grad[...] = self.gradients.take()
-        if self.world.size > 1:
+        if self.nccl is not None:
+            self.nccl.add(vae.buffer.grad)
+        elif self.world.size > 1:
             gradient = vae.backend.to_host(vae.buffer.grad)
             self.world.sum(gradient)
             if gradient is not vae.buffer.grad:
                 vae.backend.assign(vae.buffer.grad, gradient)
-        vae.update(t.optimizer, t.options.clip)
+        vae.update(optimizer, t.options.clip)
         return X, self.losses.take()
 
-    def _parts(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Each shard's part of the rows start … stop − 1 of the epoch, as places in its order."""
-        S, N, b = self.count, len(self.training.batches), stop - start
-        if not self.blocks:
-            return [(start + s * b // S, start + (s + 1) * b // S) for s in range(S)]
-        sizes = [(s + 1) * N // S - s * N // S for s in range(S)]
-        return [(start * n // N, stop * n // N) for n in sizes]
+    # ---- captured steps (`training/cuda_graph.py`) --------------------------------------------------------------
+
+    def may_capture(self, possible: bool) -> bool:
+        """Whether steps are captured, which all ranks do or none: where all can, and no gradient comes to the host."""
+        crosses = self.world.size == 1 or self.nccl is not None
+        return all(self.world.all(possible and crosses and not self.blocks))
+
+    def any(self, here: bool) -> bool:
+        """Whether it is so on any rank."""
+        return bool(self.world.numbers(np.array([here], np.float64)).any())
+
+    def __enter__(self) -> Shards:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        """The end of the training: NCCL's communicator goes, and the graphs that have captured it before."""
+        if self.nccl is not None:
+            if self.training.graphs is not None:
+                self.training.graphs.graphs.clear()
+            self.nccl.close(lost=kind is not None)
+            self.nccl = self.world.nccl = None
 
     # ---- what ranks tell one another ----------------------------------------------------------------------------
 
-    def exchange(self, recent: np.ndarray) -> np.ndarray:
+    def exchange(self, recent: Array) -> np.ndarray:
         """recent (steps, 3), this rank's sums of loss, nll and kl → those of all ranks; and whether to stop or save."""
         t = self.training
+        with self.world.waiting():  # on a GPU, for the steps that have been launched
+            recent = t.vae.backend.to_host(recent)
         due = t.files is not None and t.files.due()
         told = self.world.numbers(np.array([*recent.ravel(), t.asked[0] if t.asked else 0, due], np.float64))
         signum = int(told[:, -2].max())

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -52,6 +53,7 @@ class World:
 
     rank, size = 0, 1
     local_rank, local_size = 0, 1  # among the ranks of this host
+    nccl: Any = None  # the sum by NCCL (`nccl.py`), while gradients cross by it
 
     def __init__(self, shards: int | None = None):
         self.shards = shards
@@ -72,6 +74,10 @@ class World:
 
     def sum(self, x: np.ndarray) -> None:
         """x (n,) ← its sum over ranks, in the order of `tree.py`."""
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Around what waits for the other ranks: too long a wait ends all."""
+        return contextlib.nullcontext()
 
     def joined(self, part: np.ndarray) -> np.ndarray:
         """part (n, …) of every rank → all of them, one below the other in order of ranks, by every rank."""

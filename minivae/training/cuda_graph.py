@@ -7,12 +7,14 @@ itself moves on (`kernels/advance.py`). The losses go to rows of `recent`, for t
 
 A batch of another size, such as an epoch's last, has a graph of its own. The first step of each size runs as it stands:
 it compiles kernels, makes plans and lets the workspace grow. If the workspace grows later (a validation with larger
-batches), what was captured points to memory that is gone, and is captured anew.
+batches), what was captured points to memory that is gone, and is captured anew. On ranks that add up their gradients by
+NCCL a step is captured, and replayed, by all or by none: NCCL would wait for ever for one that does something else.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +23,9 @@ from ..model import Model
 from ..optim import Optimizer
 from .batches import Batches
 
+if TYPE_CHECKING:
+    from ..distributed.shards import Shards
+
 
 def possible(vae: Model, batches: Batches) -> bool:
     """Whether steps on these batches can be captured: products, kernels and data all on the device, all rows alike."""
@@ -28,11 +33,23 @@ def possible(vae: Model, batches: Batches) -> bool:
 
 
 class Graphs:
-    """The steps of one training. `recent` (steps, 3) receives each step's sums of loss, nll and kl."""
+    """The steps of one training. `recent` (steps, 3) receives each step's sums of loss, nll and kl.
 
-    def __init__(self, vae: Model, batches: Batches, optimizer: Optimizer, recent: Array, free_bits: float, clip: Any):
+    shards   of each batch, where it is cut into several (`distributed/shards.py`)
+    """
+
+    def __init__(
+        self,
+        vae: Model,
+        batches: Batches,
+        optimizer: Optimizer,
+        recent: Array,
+        free_bits: float,
+        clip: Any,
+        shards: Shards | None = None,
+    ):
         self.vae, self.batches, self.optimizer, self.recent = vae, batches, optimizer, recent
-        self.free_bits, self.clip = free_bits, clip
+        self.free_bits, self.clip, self.shards = free_bits, clip, shards
         backend, steps = vae.backend, recent.shape[0]
         self.names = ("pass", "beta", *optimizer.numbers())
         self.table = backend.zeros((steps, len(self.names)), np.float64)
@@ -51,17 +68,24 @@ class Graphs:
         self.order[...] = order
         self.table[: len(plan)] = backend.asarray(self._rows(plan, pass_))
         self.cursor[...] = backend.asarray(np.array([0, first]))
+        self._forget()
         for step in range(len(plan)):
             rows = min(size, len(self.batches) - first - step * size)
-            if self.grown != self.vae.workspace.grown:
-                self.graphs.clear()
             if rows in self.graphs:
                 self.graphs[rows].launch()
                 continue
             self._step(rows)
-            self.grown = self.vae.workspace.grown
-            self.graphs[rows] = Graph(backend.xp, lambda rows=rows: self._step(rows))
+            self._forget()
+            with nullcontext() if self.shards is None else self.shards.world.waiting():
+                self.graphs[rows] = Graph(backend.xp, lambda rows=rows: self._step(rows))
         return self.X
+
+    def _forget(self) -> None:
+        """Drop what was captured before the workspace grew, on this rank or on another."""
+        grown = self.grown != self.vae.workspace.grown
+        if grown if self.shards is None else self.shards.any(grown):
+            self.graphs.clear()
+        self.grown = self.vae.workspace.grown
 
     def _rows(self, plan: list[tuple[float, float]], pass_: int) -> np.ndarray:
         """The numbers of the steps of a plan, as rows of the table; the optimiser counts them."""
@@ -76,9 +100,13 @@ class Graphs:
         """What is captured: a training step that finds its own numbers and rows."""
         index = self.index[:rows]
         self.vae.backend.ops.advance(self.now, index, self.cursor, self.table, self.order)
-        self.X, numbers = self.batches.take(index, "binarise", self.pass_)
-        terms = self.vae.step(self.X, self, numbers, None, self.beta, self.free_bits, self.clip, pass_=self.pass_)
-        self.recent[self.cursor[:1] - 1] = terms.sums()
+        if self.shards is not None:
+            self.X, sums = self.shards.step_on(index, self.beta, self.pass_, self)
+        else:
+            self.X, numbers = self.batches.take(index, "binarise", self.pass_)
+            terms = self.vae.step(self.X, self, numbers, None, self.beta, self.free_bits, self.clip, pass_=self.pass_)
+            sums = terms.sums()
+        self.recent[self.cursor[:1] - 1] = sums
 
     def update(self, P: Array, G: Array, backend: Any) -> None:
         """The optimiser's update, as `train_step` calls it, with the numbers from device memory."""

@@ -45,8 +45,9 @@ class Training(State):
             if options.ranks is not None:
                 recorded = options.ranks.first(lambda: recorded_shards(options.run)) if options.resume else None
                 self.shards = options.ranks.begin(self, recorded)
-        given = (vae, self.batches, self.optimizer, self.recent, options.free_bits, options.clip)
-        possible = self.shards is None and cuda_graph.possible(vae, self.batches)
+        given = (vae, self.batches, self.optimizer, self.recent, options.free_bits, options.clip, self.shards)
+        possible = cuda_graph.possible(vae, self.batches)
+        possible = possible if self.shards is None else self.shards.may_capture(possible)
         self.graphs = cuda_graph.Graphs(*given) if possible else None
         with agreeing(options.ranks):
             self.files = None if options.run is None else RunFiles(options.run, self)
@@ -54,7 +55,7 @@ class Training(State):
 
     def run(self) -> History:
         """Train to the end. A signal that asks to stop saves the run first (`signals.py`)."""
-        with self.files.locked() if self.files else nullcontext():
+        with self.shards or nullcontext(), self.files.locked() if self.files else nullcontext():
             if self.files:
                 self.files.open()
             # an overflow is not warned of on the way: the guard names the step and the tensor
@@ -140,8 +141,8 @@ class Training(State):
 
     def _look(self, X: Any, steps: int) -> None:
         """Read the losses of the last steps, guard against NaN, and add them to the epoch's sums."""
-        at, recent = self.at, self.vae.backend.to_host(self.recent)[:steps]
-        recent = recent if self.shards is None else self.shards.exchange(recent)
+        at, recent = self.at, self.recent[:steps]
+        recent = self.vae.backend.to_host(recent) if self.shards is None else self.shards.exchange(recent)
         for k, (loss, nll, kl) in enumerate(recent.tolist()):
             if not math.isfinite(loss + nll + kl):
                 raise diagnose(self, at.total_steps - steps + k + 1, f"nll {nll:g}, kl {kl:g}", X)

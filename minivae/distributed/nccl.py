@@ -1,0 +1,121 @@
+"""nccl: the sum over ranks on GPUs, whose gradients do not come to the host. NCCL moves the bytes, and a kernel adds.
+
+NCCL's own all-reduce chooses its order by the size of the array and by the machine. Here the order is that of
+`tree.py`, in the three steps of the host's sum (`mpi.py`):
+
+    all to all   each rank sends every other its slice of the array      (ncclSend and ncclRecv, as one group)
+    add up       each rank adds up the P parts of its own slice          (`kernels/add_up.py`)
+    all gather   each rank sends its sum to all                          (ncclAllGather)
+
+They follow one another on the current stream and the host waits for none, so a CUDA graph captures them with the step
+(`training/cuda_graph.py`). MPI carries what the host knows: the id by which ranks find one another, losses, errors.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from importlib import import_module
+from typing import Any
+
+from ..backend import Array, Backend
+from ..errors import UsageError, UsageWarning
+from .world import World
+
+LINE = 16  # numbers: slices begin at multiples of it, so that 16 bytes are loaded at once
+PATIENCE = 10.0  # seconds that NCCL has to give up a communicator
+
+
+def between(world: World, backend: Backend, like: Array) -> DeviceSum | None:
+    """The sum over ranks of arrays such as `like` (n,) by NCCL; None, and a warning that says why, where it cannot be.
+
+    All ranks get the same: one that has no NCCL, or two that share a GPU, which NCCL refuses, are enough for None.
+    """
+    runtime, lacks = backend.xp.cuda.runtime, ""
+    try:
+        if not import_module("cupy.cuda.nccl").available:
+            raise ImportError("libnccl is not installed")
+    except ImportError as error:
+        lacks = f"CuPy finds no NCCL ({error}): pip install nvidia-nccl-cu12, or -cu13 for CUDA 13"
+    told = world.all((lacks, (world.host, runtime.deviceGetPCIBusId(runtime.getDevice()))))
+    places = [place for _, place in told]
+    for rank, (why, place) in enumerate(told):
+        if places.index(place) < rank:
+            why = why or f"it shares GPU {place[1]} with rank {places.index(place)}: start one rank a GPU"
+        if why:
+            warnings.warn(
+                f"gradients cross by the host, and steps are not captured. Rank {rank} ({place[0]}): {why}",
+                UsageWarning,
+                stacklevel=2,
+            )
+            return None
+    return DeviceSum(world, backend, like)
+
+
+class DeviceSum:
+    """x (n,) ← its sum over ranks, on the GPU of each, in the order of `tree.py`: `add(x)`.
+
+    like   an array of the n and the dtype of those that are to be added up
+    """
+
+    def __init__(self, world: World, backend: Backend, like: Array):
+        self.nccl, self.cuda, self.ops = import_module("cupy.cuda.nccl"), backend.xp.cuda, backend.ops
+        self.rank, self.where = world.rank, f"GPU {self.cuda.runtime.getDevice()}"
+        P, n = world.size, like.size
+        m = -(-n // (P * LINE)) * LINE
+        self.slices = [(min(r * m, n), min((r + 1) * m, n)) for r in range(P)]
+        self.parts = backend.zeros((P, m), like.dtype)  # all ranks' parts of this rank's slice
+        self.sums = backend.zeros((P, m), like.dtype)  # every rank's slice of the sum; its own until the gathering
+        self.kind = {4: self.nccl.NCCL_FLOAT32, 8: self.nccl.NCCL_FLOAT64}[like.dtype.itemsize]
+        self.lock = threading.Lock()  # the watchdog asks for errors meanwhile
+        identity = world.first(lambda: self._named(self.nccl.get_unique_id))
+        with world.waiting():
+            self.comm = self._named(self.nccl.NcclCommunicator, P, identity, world.rank)
+        world.nccl = self
+
+    def add(self, x: Array) -> None:
+        """x (n,) ← Σ over ranks. Every rank calls it, and all of them in a captured step or none."""
+        self._named(self._add, x, self.cuda.get_current_stream().ptr)
+
+    def _add(self, x: Array, stream: int) -> None:
+        size, (start, stop) = x.dtype.itemsize, self.slices[self.rank]
+        self.nccl.groupStart()
+        for rank, (first, last) in enumerate(self.slices):
+            if first < last:
+                self.comm.send(x.data.ptr + first * size, last - first, self.kind, rank, stream)
+            if start < stop:
+                self.comm.recv(self.parts[rank].data.ptr, stop - start, self.kind, rank, stream)
+        self.nccl.groupEnd()
+        own = self.sums[self.rank]
+        self.ops.add_up(own, self.parts)
+        self.comm.allGather(own.data.ptr, self.sums.data.ptr, own.size, self.kind, stream)
+        x[...] = self.sums.reshape(-1)[: x.size]
+
+    def _named(self, call: Any, *arguments: Any) -> Any:
+        """call(…); NCCL's error becomes one line that names the GPU, and the rank where the line is printed."""
+        try:
+            return call(*arguments)
+        except self.nccl.NcclError as error:
+            raise UsageError(f"{self.where}: NCCL fails ({error}): NCCL_DEBUG=INFO says more") from None
+
+    def error(self) -> str:
+        """What NCCL has met since, such as the loss of a rank, as one line; "" if nothing. For another thread."""
+        with self.lock:
+            try:
+                if self.comm is not None:
+                    self._named(self.comm.check_async_error)
+            except UsageError as error:
+                return str(error)
+        return ""
+
+    def close(self, lost: bool) -> None:
+        """Give the communicator back. Every graph that has captured it must be gone: NCCL waits for those for ever.
+
+        lost   whether a rank may be missing: what waits for it ends. If not, all ranks close at the same place
+        """
+        with self.lock:
+            comm, self.comm = self.comm, None
+        if comm is not None:
+            closing = threading.Thread(target=comm.abort if lost else comm.destroy, daemon=True)
+            closing.start()
+            closing.join(PATIENCE)
