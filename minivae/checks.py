@@ -116,9 +116,13 @@ def finite(
     if missing:
         if not np.isinf(to_host(x)).any():
             return x
-    elif math.isfinite(to_host(x.max())) and math.isfinite(to_host(x.min())):  # allocates nothing, unlike isfinite
-        return x
+    else:  # a sum is one pass over x, and allocates nothing, unlike isfinite; einsum's takes half as long as sum's
+        total = np.einsum("i->", x.reshape(-1)) if isinstance(x, np.ndarray) else to_host(x.sum())
+        if math.isfinite(total):
+            return x
     bad = np.isinf(to_host(x)) if missing else ~np.isfinite(to_host(x))
+    if not bad.any():  # the sum alone was infinite
+        return x
     *before, row, column = (int(index[0]) for index in bad.nonzero())
     where = "".join(f"sample {sample}, " for sample in before) + f"row {first + row}, column {column}"
     where += f" ({columns[column]})" if columns else ""

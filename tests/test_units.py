@@ -10,6 +10,7 @@ import pytest
 from tolerances import assert_sums
 
 import minivae as mv
+from minivae import checks
 from minivae.errors import UsageError
 from minivae.evaluation.annealing import annealed, enclose
 from minivae.evaluation.bounds import evaluate
@@ -203,6 +204,15 @@ def test_rows_that_are_not_finite_are_refused_and_nothing_changes(door, value, s
         call(vae, _broken(X, value, (17, 3)))
     for now, then in zip((vae.buffer.state, vae.buffer.grad, vae.passes), before, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.parametrize("cells", [[np.inf, -np.inf], [np.nan, np.inf], [3e38, np.inf]])
+def test_cells_are_counted_that_a_sum_would_hide(cells):
+    x = np.full((3, 4), 3e38, np.float32)  # the sum is infinite, and no cell is
+    assert checks.finite("X", x) is x
+    x[1, :2] = cells
+    with pytest.raises(UsageError, match=rf"X: {np.sum(~np.isfinite(cells))} of 12 values are NaN or infinite"):
+        checks.finite("X", x)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
