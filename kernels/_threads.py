@@ -140,11 +140,12 @@ _scratch = threading.local()  # one for each thread, since kernels release the G
 
 def scratch(name, elements, columns, dtype):
     """Scratch (shares, ≥ columns), a row for each share of `run`; the calling thread keeps it for its next call."""
-    held, name, rows = vars(_scratch), f"{name}.{np.dtype(dtype)}", _shares(elements)
-    found = held.get(name)
+    held: Any = vars(_scratch)
+    key, rows = (name, dtype), _shares(elements)
+    found = held.get(key)
     if found is None or found.shape[0] < rows or found.shape[1] < columns:
         least = (0, 0) if found is None else found.shape
-        found = held[name] = np.empty((max(rows, least[0]), max(columns, least[1])), dtype)
+        found = held[key] = np.empty((max(rows, least[0]), max(columns, least[1])), dtype)
     return found
 
 

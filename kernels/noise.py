@@ -151,6 +151,7 @@ def _box_muller(normals, words, n):
 
 
 WORDS, UNIFORM, NORMAL, DRAWN = range(4)  # what `_noise` makes
+COST = 4  # a number costs as much as so many elements of another kernel
 
 
 @shared
@@ -159,20 +160,24 @@ def _noise(out, kind, all_words, all_normals, tile, B, rows, stream, sample, pas
     R, D = out.shape
     blocks = (D + 3) // 4
     first, last = share(t, shares, R, 1)
+    words, normals = all_words[t], all_normals[t]
     for start in range(first, last, tile):
         stop = min(start + tile, last)
-        words, normals = all_words[t], all_normals[t]
         _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
         if kind == NORMAL:
             _box_muller(normals, words, (stop - start) * blocks)
         for r in range(start, stop):
-            own = words[:, (r - start) * blocks : (r - start + 1) * blocks]
+            before = (r - start) * blocks
+            if kind == NORMAL:
+                own_normals = normals[:, before : before + blocks]
+                for j in range(D):
+                    out[r, j] = own_normals[j & 3, j >> 2]
+                continue
+            own = words[:, before : before + blocks]
             for j in range(D):
                 word = own[j & 3, j >> 2]
                 if kind == WORDS:
                     out[r, j] = np.uint32(word).view(np.float32)
-                elif kind == NORMAL:
-                    out[r, j] = normals[j & 3, (r - start) * blocks + (j >> 2)]
                 else:
                     u = like(out, np.int32(word >> np.uint32(8))) * like(out, 2.0**-24)
                     drawn = like(out, 1.0) if u < out[r, j] else like(out, 0.0)
@@ -184,14 +189,14 @@ def _fused(kind):
 
     def launch(out, rows, stream, sample, pass_, seed):
         B, D = out.shape[-2:]
-        blocks = -(-D // 4)
+        blocks, cost = -(-D // 4), COST * out.size
         tile, flat = max(1, TILE // blocks), out.reshape(-1, D)
         flat = flat.view(np.float32) if kind == WORDS else flat
-        words = scratch("noise", out.size, 4 * max(TILE, blocks), np.uint32)
-        normals = scratch("noise", out.size, words.shape[1], np.float64)
+        words = scratch("noise", cost, 4 * max(TILE, blocks), np.uint32)
+        normals = scratch("noise", cost, words.shape[1], np.float64)
         tiles = words.reshape(len(words), 4, -1), normals.reshape(len(normals), 4, -1)
         numbers = stream, sample, pass_, np.uint64(seed)
-        run(_noise, out.size, flat, kind, *tiles, tile, B, rows, *numbers, most=min(map(len, tiles)))
+        run(_noise, cost, flat, kind, *tiles, tile, B, rows, *numbers, most=min(len(words), len(normals)))
 
     return launch
 
