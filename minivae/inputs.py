@@ -4,7 +4,7 @@
 
 f maps blocks of columns: as they are ("same"), ln x ("log"), ln(1 + x) of counts ("log1p"), K columns of 0 and 1 for a
 class ("one-hot:K"), a class between −1 and 1 ("centred:K"). Where a cell is missing, f is 0 and the mask's column is 1.
-A model whose encoder sees X itself has no `Inputs`, and a pass of it takes X as it is.
+A model whose encoder sees X itself has no `Inputs`.
 
 Shapes: B rows, D features, W columns of x_in. X is in the model's units.
 """
@@ -26,13 +26,16 @@ MOST_LEVELS = 10_000
 ENCODINGS = ("same", "log", "log1p", "one-hot:K", "centred:K")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
     """Rows as a pass takes them: X (B, D), which the decoder explains, and x_in (B, W), which the encoder sees.
 
+    x_in           X itself, another array, or X by its non-zeros (`matmul/sparse.py`)
     mask           (B, D) uint8, 0 where a value of X is missing; None: all are there
     condition      (B, C), joined to what encoder and decoder take; None: the model has none
     log_exposure   (B,), added to the logarithms of the means of counts; None: 0
+    rows           (B,) the rows' numbers in the data set, which choose their noise; None: 0 … B − 1
+    weights        (B,) of the rows in the loss; None: 1
     """
 
     X: Array
@@ -40,11 +43,18 @@ class Batch:
     mask: Array | None = None
     condition: Array | None = None
     log_exposure: Array | None = None
+    rows: Any = None
+    weights: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """That of X."""
         return self.X.shape
+
+    @property
+    def masked(self) -> tuple[Array, ...]:
+        """The mask as the last argument of `Likelihood.nll_and_grad`, which one of a user's need not take; or none."""
+        return () if self.mask is None else (self.mask,)
 
 
 class Given:
@@ -60,6 +70,11 @@ class Given:
     def __getitem__(self, index: Any) -> Given:
         condition = None if self.condition is None else self.condition[index]
         return Given(self.X[index], condition, None if self.log_exposure is None else self.log_exposure[index])
+
+
+def explained(X: Any) -> Any:
+    """What the decoder explains of rows: X itself, or that of `Given` rows."""
+    return getattr(X, "X", X)
 
 
 class Condition:
@@ -225,11 +240,9 @@ class Inputs:
         self.width = sum(e.width for e in self.encodings) + missing * features + condition
 
     def __call__(
-        self, X: Any, backend: Backend, workspace: Workspace, condition: Any = None, log_exposure: Any = None
+        self, X: Array, backend: Backend, workspace: Workspace, condition: Any = None, log_exposure: Any = None
     ) -> Batch:
-        """X (B, D), or a Batch, which stays as it is → the Batch; x_in is scratch."""
-        if isinstance(X, Batch):
-            return X
+        """X (B, D) → the Batch; x_in is scratch."""
         if self.condition and condition is None:
             raise UsageError(NEEDS_CONDITION)
         x_in, mask = workspace.take("x_in", (X.shape[0], self.width)), None

@@ -9,6 +9,7 @@ import standin
 from tolerances import assert_close, assert_sums
 
 import minivae as mv
+from minivae.inputs import Batch
 
 RNG = np.random.default_rng(5)
 COUNTS = RNG.poisson(3.0, (40, 6)).astype(float)
@@ -60,7 +61,7 @@ def test_gradients_agree_with_differences(inputs):
 def test_an_x_in_of_the_callers_own_is_what_the_encoder_sees():
     vae, X = model("poisson", "auto"), COUNTS
     eps, other = RNG.normal(size=(1, 40, 2)), np.log1p(COUNTS)
-    seen = vae.forward(X, eps, 1.0, 0.0, x_in=other).copy()
+    seen = vae.forward(Batch(X, other), eps, 1.0, 0.0).copy()
     assert_close(seen.kl_rows, vae.forward(other, eps, 1.0, 0.0).copy().kl_rows, "float64")
     assert seen.nll != vae.forward(other, eps, 1.0, 0.0).nll
 

@@ -76,7 +76,7 @@ def test_an_epoch_visits_every_row_once_in_another_order_each_time(monkeypatch):
     monkeypatch.setattr(
         mv.VAE,
         "step",
-        lambda self, X, o, rows, *more: (seen.append(rows.copy()), real(self, X, o, rows, *more))[1],
+        lambda self, batch, *more: (seen.append(batch.rows.copy()), real(self, batch, *more))[1],
     )
     fit(epochs=2)
     first, second = np.concatenate(seen[:5]), np.concatenate(seen[5:])
@@ -90,9 +90,9 @@ def test_binarisation(kind, monkeypatch):
     seen = []
     real = mv.VAE.step
 
-    def watch(self, X, optimizer, rows, *more):
-        seen.append(dict(zip(rows.tolist(), X.copy(), strict=True)))
-        return real(self, X, optimizer, rows, *more)
+    def watch(self, batch, *more):
+        seen.append(dict(zip(batch.rows.tolist(), batch.X.copy(), strict=True)))
+        return real(self, batch, *more)
 
     monkeypatch.setattr(mv.VAE, "step", watch)
     grey = RNG.random((50, 16)).astype(np.float32)

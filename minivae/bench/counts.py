@@ -92,8 +92,8 @@ class Ours(Counts):
 
     def run(self) -> None:
         first = self.next()
-        X, rows = self.batches.take(self.vae.noise.rows(first, first + self.batch), "binarise", 1)
-        self.vae.step(X, self.optimizer, rows, None, 1.0, 0.0, None, 1)
+        batch = self.batches.take(self.vae.noise.rows(first, first + self.batch), "binarise", 1)
+        self.vae.step(batch, self.optimizer, 1.0, 0.0, None, 1)
 
 
 class Dense(Ours):

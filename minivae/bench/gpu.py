@@ -92,8 +92,8 @@ class Uncaptured(Captured):
 
     def run(self) -> None:
         for k in range(self.each):
-            X, rows = self.data.take(self.order[k * self.batch : (k + 1) * self.batch], "binarise", 1)
-            self.vae.train_step(X, self.optimizer, rows=rows, pass_=1)
+            batch = self.data.take(self.order[k * self.batch : (k + 1) * self.batch], "binarise", 1)
+            self.vae.train_step(batch, self.optimizer, rows=batch.rows, pass_=1)
 
 
 CONTENDERS: dict[str, str | type[Work]] = {

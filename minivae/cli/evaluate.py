@@ -15,7 +15,7 @@ from ..evaluation.annealing import annealed, enclose
 from ..evaluation.bounds import evaluate, log_likelihood
 from ..evaluation.columns import reconstruction
 from ..evaluation.latents import ACTIVE, COLLAPSED, usage
-from ..model import explained
+from ..inputs import explained
 from .columns import columns_of
 from .runs import Part, Run
 

@@ -27,7 +27,7 @@ from ..datasets.load import Dataset, at_rows, load
 from ..datasets.named import NAMED
 from ..disk import LOCK_FILE, TEMPORARY, write_whole
 from ..errors import UsageError, UsageWarning
-from ..model import explained
+from ..inputs import explained
 from ..training import checkpoint as files
 from ..training import schema
 from ..training.checkpoint import MODEL_FILE

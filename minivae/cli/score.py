@@ -105,7 +105,7 @@ def scored(
     from .. import checks
     from ..evaluation.bounds import log_likelihood
     from ..evaluation.columns import explain
-    from ..model import explained
+    from ..inputs import explained
     from ..noise import permutation, row_hashes
 
     vae, N = run.vae, len(part.X)

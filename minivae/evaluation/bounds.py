@@ -20,7 +20,8 @@ import numpy as np
 from .. import checks
 from ..backend import Array
 from ..errors import UsageError
-from ..model import BATCH_ROWS, Model, locked, mask_of
+from ..inputs import Batch
+from ..model import BATCH_ROWS, Model, locked
 from ..training.batches import Batches
 from .dealt import checked, over_blocks, over_rows
 
@@ -62,13 +63,12 @@ def log_jacobian(vae: Model, scale: Scale | None) -> float:
     return scale.log_jacobian if scale is not None and vae.likelihood.is_density else 0.0
 
 
-def row_jacobian(vae: Model, scale: Scale | None, X: Any) -> Any:
-    """`log_jacobian` of the observed cells of each row of a batch X, (b,) on the host; a number where all are there."""
-    mask = mask_of(vae.batch(X))
-    if mask is None or not log_jacobian(vae, scale):
+def row_jacobian(vae: Model, scale: Scale | None, batch: Batch) -> Any:
+    """`log_jacobian` of the observed cells of each row of a batch, (b,) on the host; a number where all are there."""
+    if batch.mask is None or not log_jacobian(vae, scale):
         return log_jacobian(vae, scale)
     assert scale is not None
-    return vae.backend.to_host(mask) @ np.log(scale.factor)
+    return vae.backend.to_host(batch.mask) @ np.log(scale.factor)
 
 
 @locked
@@ -106,10 +106,9 @@ def evaluate_batches(vae: Model, batches: Batches, ranks: World | None = None) -
     return Evaluation(-(nll + jacobian + kl), nll + jacobian, kl, len(batches), iwae)
 
 
-def observed_rows(vae: Model, X: Any) -> Any:
-    """How many whole rows the observed cells of a batch X come to: what a mean over its cells counts."""
-    mask = mask_of(vae.batch(X))
-    return X.shape[0] if mask is None else mask.sum(dtype="float64") / X.shape[1]
+def observed_rows(batch: Batch) -> Any:
+    """How many whole rows the observed cells of a batch come to: what a mean over its cells counts."""
+    return batch.shape[0] if batch.mask is None else batch.mask.sum(dtype="float64") / batch.shape[1]
 
 
 def fit_closed_form(vae: Model, batches: Batches) -> None:
@@ -125,7 +124,7 @@ def fit_closed_form(vae: Model, batches: Batches) -> None:
             eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
             vae.forward(X, eps, 1.0, 0.0, training=True)
             for name, total in totals.items():
-                total += (cells := observed_rows(vae, X)) * vae.scratch_d_params[name]
+                total += (cells := observed_rows(X)) * vae.scratch_d_params[name]
             rows += cells
         vae.likelihood.fit({name: total / rows for name, total in totals.items()})
 

@@ -24,7 +24,8 @@ import numpy as np
 from .. import likelihoods
 from ..backend import Array
 from ..errors import UsageError
-from ..model import Model, explained, locked, mask_of
+from ..inputs import Batch
+from ..model import Model, locked
 from ..training.batches import Batches
 from .bounds import IMPORTANCE_ROWS, TILE_ROWS, importance_sampled
 from .dealt import checked, over_rows
@@ -50,9 +51,8 @@ def explain(vae: Model, X: Any, samples: int = 100, rows: Any = None, ranks: Wor
 
     def block(part: slice) -> list[np.ndarray]:
         batch, numbers = batches.at(part)
-        batch = vae.batch(batch)
         log_px, _ = importance_sampled(vae, batch, samples, numbers, None)
-        found, mask = vae.backend.to_host(_shares(vae, split, batch, numbers)), mask_of(batch)
+        found, mask = vae.backend.to_host(_shares(vae, split, batch, numbers)), batch.mask
         seen = np.ones(found.shape) if mask is None else vae.backend.to_host(mask)
         short = -vae.backend.to_host(log_px) - found.sum(axis=1)
         found += seen * (short / np.maximum(seen.sum(axis=1), 1)).reshape(-1, 1)
@@ -73,10 +73,9 @@ def reconstruction(vae: Model, X: Any, rows: Any = None) -> np.ndarray:
     batches, split = Batches(vae, X, rows), ColumnNll(vae)
     total, count = np.zeros(vae.features), np.zeros(vae.features)
     for _, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
-        batch = vae.batch(batch)
         Z, *_ = vae.posterior.forward(vae.encoded(batch), vae.epsilon(None, batch.shape[0], "evaluation", numbers, 0))
         nll = split(vae.decoded(Z.reshape(-1, vae.latent_dim), batch), batch).mean(axis=0)
-        mask = mask_of(batch)
+        mask = batch.mask
         total += vae.backend.to_host(nll.sum(axis=0))
         count += batch.shape[0] if mask is None else vae.backend.to_host(mask).sum(axis=0)
     scale = batches.scale if vae.likelihood.is_density else None
@@ -129,9 +128,9 @@ class ColumnNll:
                 parts.append((part, part.destinations(scratch)))
             self.blocks.append((parts, apart, columns, out))
 
-    def __call__(self, out: Array, X: Any) -> Array:
-        """out (k·b, width), X (b, D) or a `Batch` → (k, b, D) float64; 0 where a value is missing."""
-        xp, x, mask, R = self.vae.backend.xp, self.vae.filled(explained(X)), mask_of(X), out.shape[0]
+    def __call__(self, out: Array, batch: Batch) -> Array:
+        """out (k·b, width), X (b, D) of the batch → (k, b, D) float64; 0 where a value is missing."""
+        xp, x, mask, R = self.vae.backend.xp, self.vae.filled(batch.X), batch.mask, out.shape[0]
         (b, D), found = x.shape, [None] * x.shape[1]
         for parts, apart, columns, place in self.blocks:
             n, own = len(columns), out[:, place].reshape(R, -1, len(columns))
@@ -145,7 +144,7 @@ class ColumnNll:
                 found[column] = nll
         nll = xp.stack(found, axis=1).reshape(-1, b, D).astype("float64")
         nll = nll if mask is None else xp.where(mask != 0, nll, 0)
-        whole = self.vae.nll(out, X)
+        whole = self.vae.nll(out, batch)
         error = xp.abs(nll.sum(axis=2) - whole.reshape(-1, b)) - MOST_ERROR * xp.abs(nll).sum(axis=2)
         if float(self.vae.backend.to_host(error.max())) > 0:
             raise UsageError(

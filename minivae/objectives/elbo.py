@@ -8,6 +8,7 @@ from .. import checks
 from ..backend import Array, Backend
 from ..buffers import Workspace
 from ..errors import UsageError
+from ..inputs import Batch
 from ..latent import GaussianPosterior
 from ..likelihoods import Likelihood
 
@@ -117,27 +118,25 @@ class ELBO:
     def forward(
         self,
         out: Array,
-        X: Array,
+        batch: Batch,
         kl: tuple[Array, Array],
         beta: float,
         free_bits: float,
         d_params: dict[str, Array],
         training: bool,
-        weights: Array | None = None,
-        mask: Array | None = None,
         gradient: bool = True,
     ) -> Terms:
-        """out (S·B, width), X (B, D), kl (rows (B,), dims (L,)) → the terms (eq. 13). A sample's weight is 1/(B·S).
+        """out (S·B, width), X (B, D) of the batch, kl (rows (B,), dims (L,)) → the terms (eq. 13).
 
+        A sample's weight is 1/(B·S), times that of its row, by which the terms of the row are multiplied too.
         Loss and gradient are one pass: d_out stays for `backward`, the likelihood's own gradients go to d_params.
         gradient   False: no `backward` follows; nothing but the terms is computed where the likelihood allows that
         training   take the likelihood as a training step does: what has a closed form is fitted to the batch
-        weights    (B,) of the rows, times 1/(B·S); the terms of a row are multiplied by its weight
-        mask       (B, D) uint8, 0 where a value is missing: nll is the sum over the others
         """
+        X, weights, p = batch.X, batch.weights, self.likelihood
         B = X.shape[0]
         S = out.shape[0] // B
-        self.nll, p = self.workspace.take("nll", (S, B)), self.likelihood
+        self.nll = self.workspace.take("nll", (S, B))
         fitted = training and p.closed_form
         self.d_out = None
         if gradient or fitted or not p.forward_only:
@@ -147,8 +146,7 @@ class ELBO:
             weight = self.workspace.take("row_weight", (S, B))
             weight[...] = weights / (B * S)
         nll_and_grad = p.fitted_nll_and_grad if fitted else p.nll_and_grad
-        masked = () if mask is None else (mask,)
-        nll_and_grad(nll.reshape(S * B), self.d_out, d_params, out, X, weight, *masked)
+        nll_and_grad(nll.reshape(S * B), self.d_out, d_params, out, X, weight, *batch.masked)
         self.beta, self.free_bits, self.weights = beta, free_bits, weights
         if weights is not None:
             nll, kl = nll * weights, (kl[0] * weights, kl[1])

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..backend import Array
 from ..errors import UsageError
+from ..inputs import Batch
 from .elbo import ELBO, Terms
 
 
@@ -70,14 +71,12 @@ class IWAE(ELBO):
     def forward(
         self,
         out: Array,
-        X: Array,
+        batch: Batch,
         kl: tuple[Array, Array],
         beta: float,
         free_bits: float,
         d_params: dict[str, Array],
         training: bool,
-        weights: Array | None = None,
-        mask: Array | None = None,
         gradient: bool = True,
     ) -> Terms:
         """As `ELBO.forward`, for eq. 12 (K = 1) and Burda et al. 2016.
@@ -85,19 +84,19 @@ class IWAE(ELBO):
         The weights are known only after every loss, so `backward` computes d_out, and counts what is clamped.
         """
         uncounted = d_params | {"clamped": self.workspace.take("uncounted", (1,), np.int64)}
-        terms = super().forward(out, X, kl, beta, 0.0, uncounted, training, weights, mask, gradient=False)
+        terms = super().forward(out, batch, kl, beta, 0.0, uncounted, training, gradient=False)
         log_w, self.weight, bound = self.posterior.log_weights(self.nll, beta)
-        if weights is not None:
-            self.weight *= weights
-            bound *= weights
-        self.out, self.X, self.mask, self.d_params = out, X, mask, d_params
+        if batch.weights is not None:
+            self.weight *= batch.weights
+            bound *= batch.weights
+        self.out, self.batch, self.d_params = out, batch, d_params
         return WeightedTerms(terms, log_w, bound)
 
     def backward(self) -> Array:
         """The likelihood once more, with the weights (Burda et al. 2016), which its own gradients carry as well."""
         nll, d_out = self.nll.reshape(self.nll.size), self.workspace.take("d_out", self.out.shape)
-        masked = () if self.mask is None else (self.mask,)
-        self.likelihood.nll_and_grad(nll, d_out, self.d_params, self.out, self.X, self.weight, *masked)
+        batch = self.batch
+        self.likelihood.nll_and_grad(nll, d_out, self.d_params, self.out, batch.X, self.weight, *batch.masked)
         return d_out
 
     def backward_posterior(self, dZ: Array) -> Array:

@@ -28,14 +28,12 @@ from .result import Held, Step, Trace
 from .steps import STEPS, Kind, equation_of, flops, product
 
 
-def trace(vae: Model, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
+def trace(vae: Model, X: Batch, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
     """Record the steps of `vae.objective_and_grad` for rows X (B, D) in the model's units: `VAE.trace`."""
     recorder = Recorder(vae.backend)
     watched = recorder.watched_copy(vae)
-    if isinstance(X, Batch):
-        watched.rows_in = lambda name, X: X  # type: ignore[assignment, misc]
-        if hasattr(X.x_in, "gemm"):
-            X.x_in.gemm = recorder._watched("gemm", X.x_in.gemm)
+    if hasattr(X.x_in, "gemm"):
+        X.x_in.gemm = recorder._watched("gemm", X.x_in.gemm)
     with np.errstate(all="ignore"):  # the parameters may hold NaN: a trace is how to find it
         watched.objective_and_grad(X, eps, beta, free_bits)
         recorder.on = True

@@ -19,7 +19,7 @@ from .. import checks
 from ..backend import Array
 from ..datasets.rows import check_still_there
 from ..errors import UsageError
-from ..inputs import Given
+from ..inputs import Batch, Given
 from ..model import Model
 
 if TYPE_CHECKING:
@@ -93,10 +93,8 @@ class Batches:
         """Whether the rows are all where the model computes."""
         return self.backend.owns(self.X) or (self.sparse is not None and self.sparse.held is not None)
 
-    def take(self, index: Array, stream: str, pass_: int) -> tuple[Any, Array]:
-        """The rows at `index` (b,) → X (b, D) in the model's dtype, and the rows' numbers (b,); both are scratch.
-
-        X is a `Batch` (`inputs.py`) where the encoder takes the non-zeros.
+    def take(self, index: Array, stream: str, pass_: int) -> Batch:
+        """The rows at `index` (b,) in the model's units, with their numbers and weights; all of it is scratch.
 
         stream   "binarise" in training, "evaluation" elsewhere; with pass_ it chooses a dynamic draw
         """
@@ -120,14 +118,15 @@ class Batches:
             if stream == "binarise":
                 pass_ = pass_ if self.binarize == "dynamic" else STATIC_PASS
             self.noise.binarize(X, stream, rows, pass_)
-        batch = self._with_nonzeros(X, index) if self.by_nonzeros else X
-        return batch if self.given is None else self.vae.beside(batch, self._sides(index)), rows
+        given = None if self.given is None else self._beside(self.given, index)
+        batch = self.vae.batch(self._with_nonzeros(X, index) if self.by_nonzeros else X, given)
+        batch.rows, batch.weights = rows, None if self.weights is None else self.weights[index]
+        return batch
 
-    def _sides(self, index: Array) -> Given:
+    def _beside(self, given: Given, index: Array) -> Given:
         """Condition and exposure of the rows at `index`."""
-        assert self.given is not None
         found = []
-        for name, x in (("condition", self.given.condition), ("log_exposure", self.given.log_exposure)):
+        for name, x in (("condition", given.condition), ("log_exposure", given.log_exposure)):
             if x is not None:
                 whole = x.reshape(-1, 1) if x.ndim == 1 else x
                 out = self.workspace.take(f"batch.{name}", (index.shape[0], whole.shape[1]))
@@ -143,19 +142,16 @@ class Batches:
         as_stored = self.sparse if self.binarize == "none" else None
         return with_nonzeros(X, self.workspace, self.binary, as_stored, index)
 
-    def weigh(self, index: Array) -> Array | None:
-        """The weights (b,) of the rows at `index`; None where all weigh alike."""
-        return None if self.weights is None else self.weights[index]
-
     def in_order(self, size: int) -> Any:
-        """(slice, X, rows) over all rows, for evaluation: one binarisation, always the same."""
+        """(slice, batch, rows) over all rows, for evaluation: one binarisation, always the same."""
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
             yield rows, *self.at(rows)
 
-    def at(self, rows: slice) -> tuple[Array, Array]:
-        """A block of rows, for evaluation → X (b, D) and the rows' numbers (b,), as `take`."""
-        return self.take(self.noise.rows(rows.start, rows.stop), "evaluation", EVALUATION_PASS)
+    def at(self, rows: slice) -> tuple[Batch, Array]:
+        """A block of rows, for evaluation → the batch, as `take`, and the rows' numbers (b,)."""
+        batch = self.take(self.noise.rows(rows.start, rows.stop), "evaluation", EVALUATION_PASS)
+        return batch, batch.rows
 
     def _by_nonzeros(self, vae: Model) -> bool:
         """Whether batches have their non-zeros beside them: a rule of these rows' density and the layer's shape."""

@@ -103,9 +103,8 @@ class Graphs:
         if self.shards is not None:
             self.X, sums = self.shards.step_on(index, self.beta, self.pass_, self)
         else:
-            self.X, numbers = self.batches.take(index, "binarise", self.pass_)
-            terms = self.vae.step(self.X, self, numbers, None, self.beta, self.free_bits, self.clip, pass_=self.pass_)
-            sums = terms.sums()
+            self.X = self.batches.take(index, "binarise", self.pass_)
+            sums = self.vae.step(self.X, self, self.beta, self.free_bits, self.clip, self.pass_).sums()
         self.recent[self.cursor[:1] - 1] = sums
 
     def update(self, P: Array, G: Array, backend: Any) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..backend import Backend
 from ..errors import UsageWarning
-from ..model import Model, explained
+from ..inputs import Batch
+from ..model import Model
 
 if TYPE_CHECKING:
     from .state import State
@@ -31,12 +32,12 @@ def finite(backend: Backend, x: Any) -> bool:
     return bool(backend.to_host(backend.xp.isfinite(x).all()))
 
 
-def first_bad(vae: Model, X: Any = None) -> tuple[int, str]:
+def first_bad(vae: Model, X: Batch | None = None) -> tuple[int, str]:
     """The first tensor of the last pass that is not finite: its place in the order of the pass, and its name.
 
     X   the pass's batch, where it is still there
     """
-    suspects: dict[str, Any] = {"X": explained(X)}
+    suspects: dict[str, Any] = {"X": None if X is None else X.X}
     suspects |= {f"{layer.name} output": getattr(layer, "Y", None) for layer in vae.encoder.layers}
     suspects |= {"latent z": getattr(vae.posterior, "Z", None)}
     suspects |= {f"{layer.name} output": getattr(layer, "Y", None) for layer in vae.decoder.layers}
@@ -48,7 +49,7 @@ def first_bad(vae: Model, X: Any = None) -> tuple[int, str]:
     return len(suspects), "none that is still held"
 
 
-def diagnose(training: State, step: int, found: str, X: Any = None) -> Diverged:
+def diagnose(training: State, step: int, found: str, X: Batch | None = None) -> Diverged:
     """The error to raise: which step, which tensor, and what to do. X: the step's batch, where it is still there."""
     shards = training.shards
     first = first_bad(training.vae, X)[1] if shards is None else shards.first_bad(X)

@@ -135,9 +135,8 @@ class Training(State):
         self, index: Any, beta: float, pass_: int, optimizer: Updates, clip: float | None
     ) -> tuple[Any, Terms]:
         """One step of the optimiser on the rows at `index` → their X, and the terms."""
-        X, rows = self.batches.take(index, "binarise", pass_)
-        free_bits, weights = self.options.free_bits, self.batches.weigh(index)
-        return X, self.vae.step(X, optimizer, rows, None, beta, free_bits, clip, pass_, weights)
+        batch = self.batches.take(index, "binarise", pass_)
+        return batch, self.vae.step(batch, optimizer, beta, self.options.free_bits, clip, pass_)
 
     def _look(self, X: Any, steps: int) -> None:
         """Read the losses of the last steps, guard against NaN, and add them to the epoch's sums."""
