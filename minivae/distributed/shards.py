@@ -108,8 +108,8 @@ class Shards:
                 sums = vae.backend.zeros((3,), np.float64)
                 vae.buffer.grad[...] = 0
             else:
-                X, terms = t.pass_over(index, beta, pass_, _Gradient(), None)
-                sums = terms.sums()
+                X = t.batches.take(index, "binarise", pass_)
+                sums = vae.step(X, _Gradient(), beta, t.options.free_bits, None, pass_).sums()
                 vae.buffer.grad *= index.shape[0] / rows
                 if vae.backend.name == "numpy" and self.bad is None and not math.isfinite(sums.sum()):
                     self.bad = t.first_bad(X)

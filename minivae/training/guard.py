@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backend import Backend
 from ..errors import UsageWarning
+from ..evaluation.latents import COLLAPSED
 from ..inputs import Batch
 from ..model import Model
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .state import State
 
 
+SOME_EPOCHS = 5  # with fewer, a small KL may be that of a model that has hardly been trained
 LARGE = 100.0  # values beyond it are large for a network, which starts at the scale of 1
 
 
@@ -72,6 +74,18 @@ def warn_of_constant_columns(vae: Model, columns: Any) -> None:
             "narrower, so that ln p(x) says little of the others: leave such columns out, or take 'gaussian:shared'",
             UsageWarning,
             stacklevel=5,
+        )
+
+
+def warn_of_collapse(vae: Model, rows: list[dict[str, Any]]) -> None:
+    """Warn where the KL of the history's last row is next to nothing."""
+    if len(rows) >= SOME_EPOCHS and (kl := rows[-1]["kl"]) < COLLAPSED:
+        warnings.warn(
+            f"the KL of all {vae.latent_dim} latent dimensions together is {kl:.3f} nats a row, under {COLLAPSED}: the "
+            "posterior has collapsed, and the decoder ignores z. A smaller β, a warm-up of β, free bits or scaled data "
+            "may help",
+            UsageWarning,
+            stacklevel=4,
         )
 
 

@@ -8,32 +8,23 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-from ..errors import UsageWarning
-from ..evaluation.bounds import evaluate_batches, fit_closed_form
+from ..evaluation.bounds import fit_closed_form
 from ..evaluation.dealt import agreeing
-from ..evaluation.latents import COLLAPSED
 from ..model import Model
 from ..noise import permutation
-from ..objectives import Terms
-from ..optim import Updates
 from . import cuda_graph
-from .batches import Batches
-from .guard import diagnose
+from .guard import diagnose, warn_of_collapse
 from .history import History, epoch_row
 from .options import Options
-from .progress import telling_of_compilation
+from .progress import shown
 from .run_files import RunFiles, recorded_shards
 from .signals import noting, stopped_by
 from .state import State
-
-SOME_EPOCHS = 5  # with fewer, a small KL may be that of a model that has hardly been trained
 
 
 class Training(State):
@@ -59,7 +50,7 @@ class Training(State):
             if self.files:
                 self.files.open()
             # an overflow is not warned of on the way: the guard names the step and the tensor
-            with noting(self.asked, self.files is not None), np.errstate(all="ignore"), self._told():
+            with noting(self.asked, self.files is not None), np.errstate(all="ignore"), shown(self):
                 while self.at.epoch <= self.options.epochs and not self.out_of_patience():
                     self._epoch()
             self.history.stopped = "patience" if self.out_of_patience() else "finished"
@@ -68,29 +59,8 @@ class Training(State):
                 self.files.save()
         if self.at.best_epoch is not None:
             self.vae.buffer.state[...] = self.best
-        if len(self.history) >= SOME_EPOCHS and (kl := self.history.rows[-1]["kl"]) < COLLAPSED:
-            warnings.warn(
-                f"the KL of all {self.vae.latent_dim} latent dimensions together is {kl:.3f} nats a row, under "
-                f"{COLLAPSED}: the posterior has collapsed, and the decoder ignores z. A smaller β, a warm-up of β, "
-                "free bits or scaled data may help",
-                UsageWarning,
-                stacklevel=3,
-            )
+        warn_of_collapse(self.vae, self.history.rows)
         return self.history
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Show the progress meanwhile, and give the optimiser its own learning rate back."""
-        if self.progress:
-            self.progress.start(self)
-        try:
-            silent = self.progress or (self.options.ranks is not None and self.options.ranks.rank > 0)
-            with nullcontext() if silent else telling_of_compilation():
-                yield
-        finally:
-            self.optimizer.lr = self.lr
-            if self.progress:
-                self.progress.stop()
 
     def _epoch(self) -> None:
         at, vae, N, size = self.at, self.vae, len(self.batches), self.options.batch_size
@@ -127,16 +97,9 @@ class Training(State):
             if self.shards:
                 X, self.recent[k] = self.shards.step(order, start, beta, pass_)
             else:
-                X, terms = self.pass_over(order[start : start + size], beta, pass_, self.optimizer, o.clip)
-                self.recent[k] = terms.sums()
+                X = self.batches.take(order[start : start + size], "binarise", pass_)
+                self.recent[k] = self.vae.step(X, self.optimizer, beta, o.free_bits, o.clip, pass_).sums()
         return X
-
-    def pass_over(
-        self, index: Any, beta: float, pass_: int, optimizer: Updates, clip: float | None
-    ) -> tuple[Any, Terms]:
-        """One step of the optimiser on the rows at `index` → their X, and the terms."""
-        batch = self.batches.take(index, "binarise", pass_)
-        return batch, self.vae.step(batch, optimizer, beta, self.options.free_bits, clip, pass_)
 
     def _look(self, X: Any, steps: int) -> None:
         """Read the losses of the last steps, guard against NaN, and add them to the epoch's sums."""
@@ -152,8 +115,7 @@ class Training(State):
         row = epoch_row(at, len(self.batches), self.jacobian)
         row |= {"lr": self.optimizer.lr, "beta": beta, "clamped": self.clamped(reset=True)}
         fit_closed_form(self.vae, self.batches)
-        if self.validation is not None:
-            row |= self._validate(self.validation)
+        row |= self.validated()
         at.seconds += time.perf_counter() - clock
         row |= {"rows_per_second": round(rate), "seconds": round(at.seconds, 3)}
         self.history.rows.append(row)
@@ -167,19 +129,6 @@ class Training(State):
         if self.shards:
             self.shards.exchange(np.zeros((0, 3)))
         self._stop_or_save()
-
-    def _validate(self, rows: Batches) -> dict[str, Any]:
-        """The validation rows' columns. The epoch with the best bound (β = 1) is kept, once β has warmed up."""
-        at, result = self.at, evaluate_batches(self.vae, rows, self.options.ranks)
-        if not math.isfinite(result.elbo + result.bound):
-            raise diagnose(self, at.total_steps, f"validation elbo {result.elbo:g}")
-        if self.options.beta.finished(at.epoch):
-            at.waited += 1
-            if result.bound > at.best_bound:
-                at.best_bound, at.best_epoch, at.waited = result.bound, at.epoch, 0
-                self.best[...] = self.vae.buffer.state
-        iwae = "" if result.iwae is None else result.iwae
-        return {"val_elbo": result.elbo, "val_nll": result.nll, "val_kl": result.kl, "val_iwae": iwae}
 
     def _stop_or_save(self) -> None:
         asked = self.asked if self.shards is None else self.shards.asked

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from numba.core import event
@@ -21,6 +21,21 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 0.2
 LINES = 20  # about as many epochs are printed, evenly spaced; history.csv has them all
 SLOW_FIRST_STEP = 1.0  # seconds: longer means that kernels were compiled
+
+
+@contextmanager
+def shown(training: State) -> Iterator[None]:
+    """Show the progress of a training meanwhile, and give its optimiser its own learning rate back."""
+    progress, ranks = training.progress, training.options.ranks
+    if progress:
+        progress.start(training)
+    try:
+        with nullcontext() if progress or (ranks is not None and ranks.rank > 0) else telling_of_compilation():
+            yield
+    finally:
+        training.optimizer.lr = training.lr
+        if progress:
+            progress.stop()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,12 @@ import numpy as np
 from ..console import in_notebook
 from ..datasets.choose import choose
 from ..datasets.scale import Scale
+from ..evaluation.bounds import evaluate_batches
 from ..inputs import Given
 from ..model import Model
 from ..optim import Optimizer
 from .batches import Batches
-from .guard import clamped, first_bad, warn_of_constant_columns
+from .guard import clamped, diagnose, first_bad, warn_of_constant_columns
 from .history import History, Position
 from .options import Options
 from .progress import Progress
@@ -95,6 +97,21 @@ class State:
     def out_of_patience(self) -> bool:
         """Whether early stopping ends the training here."""
         return self.options.patience is not None and self.at.waited >= self.options.patience
+
+    def validated(self) -> dict[str, Any]:
+        """The validation rows' columns, if any. The epoch with the best bound (β = 1) is kept, once β has warmed up."""
+        if self.validation is None:
+            return {}
+        at, result = self.at, evaluate_batches(self.vae, self.validation, self.options.ranks)
+        if not math.isfinite(result.elbo + result.bound):
+            raise diagnose(self, at.total_steps, f"validation elbo {result.elbo:g}")
+        if self.options.beta.finished(at.epoch):
+            at.waited += 1
+            if result.bound > at.best_bound:
+                at.best_bound, at.best_epoch, at.waited = result.bound, at.epoch, 0
+                self.best[...] = self.vae.buffer.state
+        iwae = "" if result.iwae is None else result.iwae
+        return {"val_elbo": result.elbo, "val_nll": result.nll, "val_kl": result.kl, "val_iwae": iwae}
 
     def plan(self) -> list[tuple[float, float]]:
         """The learning rate and β of each step until the losses are looked at again."""
