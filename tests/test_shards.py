@@ -1,5 +1,6 @@
 """Training on ranks: the same bits for every number of them, by ranks that are threads (MPI's are in test_mpi.py)."""
 
+import functools
 import hashlib
 import itertools
 import os
@@ -7,6 +8,7 @@ import signal
 
 import numpy as np
 import pytest
+from tolerances import assert_sums
 from worlds import together
 
 import minivae as mv
@@ -20,8 +22,8 @@ def rows(seed=0, n=N):
     return np.random.default_rng(seed).random((n, D), np.float32)
 
 
-def train(world, run=None, epochs=2, batch_size=50, X=None, model=None, **options):
-    """A training of this rank → the digest of its parameters, and its history without times."""
+def train(world, run=None, epochs=2, batch_size=50, X=None, model=None, optimizer=None, **options):
+    """Train at this rank; return the digest of its parameters, its history without times, and the model."""
     vae = mv.VAE(D, 3, (8,), **{"seed": 1, **(model or {})})
     data = rows() if X is None else X
     history = vae.fit(
@@ -29,6 +31,7 @@ def train(world, run=None, epochs=2, batch_size=50, X=None, model=None, **option
         epochs,
         batch_size,
         validation=data[:30],
+        optimizer=None if optimizer is None else optimizer(),
         run=run,
         ranks=world,
         progress=False,
@@ -45,6 +48,8 @@ def bits(results):
         assert (digest, told) == results[0][:2]
     return results[0][:2]
 
+
+SGD = functools.partial(mv.SGD, 0.1)
 
 MODELS = {
     "elbo": {},
@@ -66,11 +71,11 @@ def test_bits_do_not_depend_on_the_number_of_ranks(model, tmp_path):
 @pytest.mark.parametrize("order", ["rows", "blocks"])
 def test_shards_make_the_step_of_a_whole_batch_up_to_rounding(order):
     """One epoch in one step, in float64: the batch has the same rows however it is cut."""
-    options = {"epochs": 1, "batch_size": N, "model": {"dtype": "float64"}, "order": order}
+    options = {"epochs": 1, "batch_size": N, "model": {"dtype": "float64"}, "order": order, "optimizer": SGD}
     one = train(None, **options)[2].buffer.data
     cut = together(3, lambda world: train(world, **options), shards=6)
     for _, _, vae in cut:
-        np.testing.assert_allclose(vae.buffer.data, one, rtol=0, atol=1e-12)
+        assert_sums(vae.buffer.data, one, of="model")
 
 
 def test_one_shard_is_a_training_without_ranks(tmp_path):
@@ -144,10 +149,11 @@ def test_one_rank_has_the_whole_batch():
 def test_an_uneven_end_and_batches_smaller_than_the_shards_lose_no_row():
     X = rows(n=9)
     options = {"epochs": 2, "batch_size": 4, "X": X, "model": {"dtype": "float64"}, "beta": 0.5}
+    options["optimizer"] = SGD  # Adam's first updates are nearly the signs of the gradients
     one = train(None, **options)
     cut = together(4, lambda world: train(world, **options), shards=8)
     bits(cut)
-    np.testing.assert_allclose(cut[0][2].buffer.data, one[2].buffer.data, rtol=0, atol=1e-9)
+    assert_sums(cut[0][2].buffer.data, one[2].buffer.data, of="training")
 
 
 def test_a_nan_is_seen_by_all_in_the_same_step_and_its_rank_is_named():
@@ -319,5 +325,5 @@ def test_shards_on_a_device_make_the_steps_of_the_cpu(monkeypatch):
     parameters, elbo = together(1, lambda world: fit(world, "cupy"), shards=4)[0]
     assert parameters.tobytes() == device[0][0].tobytes() and elbo == device[0][1]
     parameters, elbo = together(2, lambda world: fit(world, "numpy"), shards=4)[0]
-    np.testing.assert_allclose(device[0][0], parameters, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(device[0][1], elbo, rtol=1e-10)
+    assert_sums(device[0][0], parameters, of="training")
+    assert_sums(device[0][1], elbo, of="training")

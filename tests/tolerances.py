@@ -17,6 +17,8 @@ sums     the same terms added in another order, as another processor, BLAS or nu
              sums      a row's: a likelihood, a KL divergence, a density of several dimensions
              model     through every layer of a model, forward or backward
              training  through a few updates, an inverse matrix or a chain of samples, each of which enlarges what came
+losses   a training on a GPU beside the CPU's, in ε of each loss: every product is added in another order, and updates
+         enlarge what came before, which the bounds allow to double about every tenth time
 """
 
 import numpy as np
@@ -26,6 +28,7 @@ SCIPY = {"rtol": 1e-13, "atol": 1e-13}
 BAYES = {"sum": 1e-12, "integral": 1e-9, "place": 1e-5}
 TORCH = {"rtol": 1e-13, "atol": 6e-14}
 ROUNDINGS = {"sum": 32, "sums": 512, "model": 4096, "training": 2**22}
+LOSSES = {("float64", 100): 2**19, ("float32", 10): 8, ("float32", 100): 2**13}  # (dtype, updates)
 NORMAL_ULPS = {"float32": 2, "float64": 4}
 
 
