@@ -60,9 +60,10 @@ def cuda(out, terms):
 
 
 def example(rng, dtype, S, B, D, case):
-    """So many terms: a tree, a tree of a tree and a rest, a rest alone."""
-    n = S * B * D
-    return poison(dtype, n), normal(rng, dtype, int(case.split()[0]), n)
+    """P terms, S·B·D numbers together: one alone, a whole tree, three trees side by side, and no tree."""
+    P = int(case.split()[0])
+    n = -(-S * B * D // P)
+    return poison(dtype, n), normal(rng, dtype, P, n)
 
 
 OPS = {

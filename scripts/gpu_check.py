@@ -66,16 +66,18 @@ def _tests(file):
 
 PLAN = (
     Step("ops", "every op against its reference, both dtypes", _tests("test_gpu"), 20, 60, "correct",
-         (262_366, 162e9, 55)),  # without the rows of 2²⁰ + 3 columns, for which the stand-in is too slow
+         (262_782, 163e9, 57)),  # without the rows of 2²⁰ + 3 columns, for which the stand-in is too slow
     Step("training", "captured steps against uncaptured ones and the CPU", _tests("test_gpu_training"),
          20, 25, "correct", (1_635_792, 50e9, 23)),
+    Step("ranks", "NCCL in captured steps, by one rank, and by one on each GPU where there are more",
+         _tests("test_gpu_ranks"), 10, 3, "correct", (8_778, 0.04e9, 9)),
     Step("likelihoods", "the likelihoods' share of copy bandwidth at 65536 × 784",
          ("bench/bench_gpu_kernels.py", "--likelihoods"), 15, 10, "bench", (991, 1.10e12, 2)),
     Step("step", "784-500-20 at 128 and 8192 against PyTorch and JAX", ("bench/bench_gpu_step.py", "--first"),
          70, 50, "bench", cells=2),  # torch.compile compiles for half a minute; checks against float64
     Step("curves", "CPU and GPU training curves", ("bench/bench_gpu_curves.py",), 15, 12, "bench", (71_102, 3.5e9, 7)),
     Step("memcheck", "memcheck over every op once", ("scripts/gpu_sanitize.py", "--together"), 20, 15, "sanitize",
-         (14_960, 0.42e9, 45), processes=2),
+         (15_360, 0.43e9, 47), processes=2),
     # what is left of the time
     Step("kernels", "every kernel's share of copy bandwidth", ("bench/bench_gpu_kernels.py",), 20, 20, "bench",
          (9_874, 2.4e12, 30)),
@@ -84,7 +86,7 @@ PLAN = (
     Step("steps", "every model and batch size, without TF32 and with it", ("bench/bench_gpu_step.py",),
          70, 660, "bench", cells=22),
     Step("sanitize", "the other three tools, op by op", ("scripts/gpu_sanitize.py",), 20, 200, "sanitize",
-         (59_840, 1.7e9, 180), processes=121),
+         (61_440, 1.7e9, 188), processes=125),
 )  # fmt: skip
 
 

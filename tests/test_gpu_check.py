@@ -83,14 +83,15 @@ def test_all_continues_after_a_kill_runs_the_most_valuable_first_and_does_nothin
     process.wait()
     process.stdout.close()
     passed = {name for name, cell in machine.cells("correct").items() if cell["ok"]}
-    assert {name.partition("::")[0] for name in passed} == {"tests/test_gpu.py", "tests/test_gpu_training.py"}
+    files = {"tests/test_gpu.py", "tests/test_gpu_training.py", "tests/test_gpu_ranks.py"}
+    assert {name.partition("::")[0] for name in passed} == files
 
     status, after = machine.run("all")
     assert status == 0, after
     order = [step.name for step in gpu_check.PLAN]
-    assert steps("".join(before)) == order[:3]
-    assert steps(after) == order[2:]
-    assert [line.split(None, 1)[1] for line in after.splitlines()[-len(order) :]] == ["done before"] * 2 + ["done"] * 8
+    assert steps("".join(before)) == order[:4]
+    assert steps(after) == order[3:]
+    assert [line.split(None, 1)[1] for line in after.splitlines()[-len(order) :]] == ["done before"] * 3 + ["done"] * 8
     assert all(cell["ok"] for cell in machine.cells("correct").values())
     assert machine.cells("sanitize")["memcheck, all ops"]["ok"]
     for cell in machine.cells("step-smoke").values():

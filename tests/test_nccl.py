@@ -17,6 +17,7 @@ import standin
 import standin_nccl
 import standin_site
 from mpi import ROOT, runtime
+from test_gpu_ranks import RANKS, assert_bits_of_one
 from worlds import together
 
 import minivae as mv
@@ -248,43 +249,20 @@ def test_the_watchdog_ends_a_rank_whose_nccl_has_lost_another(gpus, monkeypatch)
 
 # ---- processes of MPI's ---------------------------------------------------------------------------------------------
 
-SCRIPT = """
-import hashlib, os
-import numpy as np
-import minivae as mv
-from minivae.distributed.world import World
-import standin, standin_nccl
-
-def train(ranks):
-    vae = mv.VAE(8, 3, (6,), backend="cupy", seed=4)
-    vae.fit((np.random.default_rng(0).random((30, 8)) < 0.4) * 1.0, 2, 12, ranks=ranks, progress=False, clip=1.0)
-    return hashlib.sha256(vae.backend.to_host(vae.buffer.state)).hexdigest()
-
-ranks = mv.ranks(shards=4, threads=1)
-digest = train(ranks)
-told = standin_nccl.calls.get(ranks.rank)
-os.write(1, f"{digest} {told and told[-1][0]} {standin.here.launches} {standin.here.device}\\n".encode())
-if ranks.rank == 0:
-    os.write(1, f"{train(World(4))} alone\\n".encode())
-"""
-
 
 @needs_compiler
 @pytest.mark.parametrize("P", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_with_a_gpu_each_have_the_bits_of_one(P, tmp_path):
     site = standin_site.make(tmp_path / "site", devices=4)
-    found = runtime().run(P, "-c", SCRIPT, PYTHONPATH=os.pathsep.join([str(site), str(ROOT)]))
-    assert found.returncode == 0, found.stderr
-    lines = [line.split() for line in found.stdout.splitlines()]
-    assert len({digest for digest, *_ in lines}) == 1
-    assert sorted(rest for _, *rest in lines) == sorted([["destroy", "4", str(r)] for r in range(P)] + [["alone"]])
+    found = runtime().run(P, "-c", RANKS, PYTHONPATH=os.pathsep.join([str(site), str(ROOT)]))
+    assert_bits_of_one(found, P)
 
 
 @needs_compiler
 @pytest.mark.slow
 def test_processes_that_share_a_gpu_cross_by_the_host_and_say_so_once(tmp_path):
     site = standin_site.make(tmp_path / "site")
-    found = runtime().run(2, "-c", SCRIPT, PYTHONPATH=os.pathsep.join([str(site), str(ROOT)]))
+    found = runtime().run(2, "-c", RANKS, PYTHONPATH=os.pathsep.join([str(site), str(ROOT)]))
     assert found.returncode == 0, found.stderr
     assert len({line.split()[0] for line in found.stdout.splitlines()}) == 1
     assert found.stderr.count("gradients cross by the host") == 1, found.stderr
