@@ -254,7 +254,7 @@ def test_patience_starts_again_after_each_improvement(monkeypatch):
     from minivae.evaluation.bounds import Evaluation
 
     script = iter([-10.0, -11.0, -9.0, -9.5, -9.0, -8.0])
-    monkeypatch.setattr("minivae.training.loop.evaluate_batches", lambda *_: Evaluation(next(script), 0.0, 0.0, 1))
+    monkeypatch.setattr("minivae.training.state.evaluate_batches", lambda *_: Evaluation(next(script), 0.0, 0.0, 1))
     history = fit(epochs=6, validation=X[:60], patience=2)
     assert history["val_elbo"] == [-10.0, -11.0, -9.0, -9.5, -9.0]
     assert history.best_epoch == 3
