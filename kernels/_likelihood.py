@@ -1,7 +1,7 @@
 """_likelihood: the loops over rows and features, for likelihoods that are a sum of one formula over the features.
 
 The file of such a likelihood has a *point*, a compiled function of one feature: raw outputs and x → the loss and its
-slopes. `one_output`, `one_clamped_output` and `two_clamped_outputs` make a fused kernel of it, `cuda` launches the
+slopes. `one_output` and `two_clamped_outputs` make a fused kernel of it, `cuda` launches the
 kernel in its `.cu`, where `_likelihood.cuh` has the same loops.
 
 Shapes: rows R = S·B, sample by sample; out, d_out (R, D), or (R, 2D): the first outputs of all features, then the
@@ -24,26 +24,20 @@ from ._threads import add, run, share, shared
 point: Any = None  # in each copy of a loop, the formula of one feature
 
 
-def _one(nll_rows, d_out, clamped, out, X, weight, weight_step, factor, constant, t, shares):
+def _one(nll_rows, d_out, out, X, weight, weight_step, factor, constant, t, shares):
     B, D = X.shape
     factor, constant = like(X, factor), like(X, constant)
     start, stop = share(t, shares, out.shape[0], 1)
-    count = 0
     for r in range(start, stop):
         b = r % B
         w = weight[r * weight_step] * factor
         nll = like(X, 0.0)
-        outside = 0
         for j in range(D):
-            loss, slope, inside = point(out[r, j], X[b, j])
+            loss, slope = point(out[r, j], X[b, j])
             nll += loss
             if d_out is not None:
                 d_out[r, j] = w * slope
-                outside += not inside
         nll_rows[r] = factor * nll + constant
-        count += outside
-    if d_out is not None and clamped is not None:
-        add(clamped, count)
 
 
 def _two_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, constant, t, shares):
@@ -79,7 +73,7 @@ def _launcher(fused, loop):
 
 
 def one_output(point):
-    """The fused kernel of point(output, x) → (loss, slope, True).
+    """The fused kernel of point(output, x) → (loss, slope).
 
     factor, constant   for a point whose loss is factor × its own, plus the constant (for all features together)
     """
@@ -88,19 +82,7 @@ def one_output(point):
     def fused(nll_rows, d_out, out, X, weight, factor=1.0, constant=0.0):
         """The fused `reference`."""
         weight, step = as_vector(weight, X.dtype)
-        run(loop, out.size, nll_rows, d_out, None, out, X, weight, step, factor, constant)
-
-    return _launcher(fused, loop)
-
-
-def one_clamped_output(point):
-    """The fused kernel of point(output, x) → (loss, slope, whether the output is inside its range)."""
-    loop = _loop(_one, point)
-
-    def fused(nll_rows, d_out, clamped, out, X, weight):
-        """The fused `reference`."""
-        weight, step = as_vector(weight, X.dtype)
-        run(loop, out.size, nll_rows, d_out, clamped, out, X, weight, step, 1.0, 0.0)
+        run(loop, out.size, nll_rows, d_out, out, X, weight, step, factor, constant)
 
     return _launcher(fused, loop)
 

@@ -41,11 +41,11 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
 
 @point
 def _bernoulli(l, x):
-    """(loss, slope by ℓ, True: nothing is clamped) of one feature."""
+    """(loss, slope by ℓ) of one feature."""
     zero, one = like(x, 0.0), like(x, 1.0)
     e = exp_negative(-abs(l))
     loss = (zero if l < zero else l) - l * x + log1p_unit(e)
-    return loss, (one if l >= zero else e) / (one + e) - x, True
+    return loss, (one if l >= zero else e) / (one + e) - x
 
 
 fused = one_output(_bernoulli)

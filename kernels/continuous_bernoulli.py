@@ -93,7 +93,7 @@ def _series(q):
 
 @point
 def _continuous_bernoulli(l, x):
-    """(loss, slope by ℓ, True: nothing is clamped) of one feature."""
+    """(loss, slope by ℓ) of one feature."""
     half, one, smallest = like(x, 0.5), like(x, 1.0), like(x, SMALLEST)
     a = abs(l)
     a = smallest if a < smallest else a  # NaN stays NaN
@@ -101,7 +101,7 @@ def _continuous_bernoulli(l, x):
     inverse = one / (a * m)
     mu = half + _series(a * a) * a if a < like(x, NEAR) else (a - m) * inverse
     loss = half * a + log(m * m * inverse) + l * (half - x)
-    return loss, (one - mu if l < like(x, 0.0) else mu) - x, True
+    return loss, (one - mu if l < like(x, 0.0) else mu) - x
 
 
 fused = one_output(_continuous_bernoulli)

@@ -4,12 +4,14 @@ Mean μ = e^c from the decoder, c = min(s, 20) (`poisson.py`'s clamp); one θ = 
 dispersion, t clamped to [−10, 10]: the variance is μ + μ²/θ, and θ → ∞ is Poisson's. For a count x, with v = c − t:
 
     p(x|z)     = Γ(x+θ)/(x! Γ(θ)) · (θ/(θ+μ))^θ (μ/(θ+μ))^x
-    −ln p(x|z) = Σ_d  ln x! + ln Γ(θ) − ln Γ(x+θ) + (x+θ) ln(1+e^v) − x v
-    ds         = w (μ − x) θ/(θ+μ)  where s ≤ 20, else 0
+    −ln p(x|z) = Σ_d  ln x! + ln Γ(θ) − ln Γ(x+θ) + θ ln(1+e^v) + x ln(1+e^{−v})
+    ds         = w (μ − x) θ/(θ+μ) = w (θ sigmoid(v) − x sigmoid(−v))  where s ≤ 20, else 0
     dt         = Σ_r w_r [θ (ψ(θ) − ψ(x+θ) + ln(1+e^v)) − (μ − x) θ/(θ+μ)]  where −10 ≤ t ≤ 10, else 0
 
 ψ is the digamma function; θ/(θ+μ) = sigmoid(−v). Both clamps are counted. Computed in float64 whatever the dtype, as in
-`poisson.py`.
+`poisson.py`, but for ln(1 + e^{−|v|}), which is good to the dtype's last digit.
+
+The terms with Γ and ψ are 0 for x = 0: a kernel over the batch (not its samples) computes them for the other counts.
 
 Shapes: rows R = S·B, sample by sample; logmean, d_logmean (R, D); logtheta, d_logtheta (D,); X (B, D) whole numbers
 held as floats, row r of the log-means belongs to row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B);
@@ -18,17 +20,21 @@ Source: the parametrisation of Lopez et al., "Deep generative modeling for singl
 with its default of one dispersion for each feature.
 """
 
+import numpy as np
+
 from . import _cuda
-from ._math import exp, kernel, log1p_unit
+from ._math import exp, exp_negative, kernel, like, log1p_unit
+from ._nonzeros import list_nonzeros
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
 from ._special import log_factorial, log_rising, special, stirling
-from ._threads import add, part, run, share, shared
+from ._threads import add, part, run, scratch, share, shared
 from .gaussian import LOGVAR_MAX, LOGVAR_MIN
 from .poisson import LOGRATE_MAX, counts
 
 LOGTHETA_MIN, LOGTHETA_MAX = LOGVAR_MIN, LOGVAR_MAX
 FEATURE_ROWS = 4  # of the table: what depends on the feature alone
+GATHERED = 256  # counts at a time, whose numbers lie side by side for vectors
 TABLE_ROWS = FEATURE_ROWS + 16  # and the sums of so many parts of the rows, as many shares at the most
 
 
@@ -88,7 +94,40 @@ def _features(table, clamped, logtheta):
 
 
 @shared
-def _negative_binomial(nll_rows, d_logmean, clamped, table, logmean, X, weight, weight_step, t, shares):
+def _of_counts(gammas, places, gathered, table, X, weight, weight_step, gradient, t, shares):
+    """gammas (B,) ← Σ_d ln x! + ln Γ(θ) − ln Γ(x+θ) over the counts that are not 0; into the table, their part of dt.
+
+    weight             of each row of X, summed over its samples
+    places, gathered   (shares, D) and (shares, 4, GATHERED): scratch
+    """
+    B, D = X.shape
+    parts = table.shape[0] - FEATURE_ROWS
+    first, last = share(t, shares, parts, 1)
+    for p in range(first, last):
+        start, stop = part(p, parts, B, 1)
+        d_theta, at = table[FEATURE_ROWS + p], places[t]
+        x, theta, lgamma_8, digamma_8 = gathered[t, 0], gathered[t, 1], gathered[t, 2], gathered[t, 3]
+        for b in range(start, stop):
+            n = list_nonzeros(at, X[b], D)
+            w = float(weight[b * weight_step])
+            total = 0.0
+            for begin in range(0, n, GATHERED):
+                some = at[begin : min(begin + GATHERED, n)]
+                for k in range(some.size):
+                    x[k] = X[b, some[k]]
+                    theta[k], lgamma_8[k], digamma_8[k] = table[1, some[k]], table[2, some[k]], table[3, some[k]]
+                for k in range(some.size):
+                    ratio, d_ratio = log_rising(x[k], theta[k], lgamma_8[k], digamma_8[k])
+                    total += log_factorial(x[k]) - ratio
+                    x[k] = w * theta[k] * d_ratio
+                for k in range(some.size if gradient else 0):
+                    d_theta[some[k]] -= x[k]
+            gammas[b] = total
+
+
+@shared
+def _negative_binomial(nll_rows, d_logmean, clamped, table, gammas, logmean, X, weight, weight_step, t, shares):
+    """The rest, which is no more work for a count than for a 0."""
     B, D = X.shape
     R, parts = logmean.shape[0], table.shape[0] - FEATURE_ROWS
     count = 0
@@ -99,21 +138,21 @@ def _negative_binomial(nll_rows, d_logmean, clamped, table, logmean, X, weight, 
         for r in range(start, stop):
             b = r % B
             w = float(weight[r * weight_step])
-            nll = 0.0
+            nll = gammas[b]
             outside = 0
             for j in range(D):
                 s, x, theta = float(logmean[r, j]), float(X[b, j]), table[1, j]
                 c = LOGRATE_MAX if s > LOGRATE_MAX else s
                 inside = c == s
                 v = c - table[0, j]
-                e = exp(-abs(v))
-                softplus = (0.0 if v < 0.0 else v) + log1p_unit(e)
-                slope = (exp(c) - x) * ((e if v >= 0.0 else 1.0) / (1.0 + e))
-                ratio, d_ratio = log_rising(x, theta, table[2, j], table[3, j])
-                nll += log_factorial(x) - ratio + (x + theta) * softplus - x * v
+                e = exp_negative(-abs(v))
+                tail = float(log1p_unit(like(X, e)))
+                softplus = (0.0 if v < 0.0 else v) + tail
+                nll += theta * softplus + x * ((-v if v < 0.0 else 0.0) + tail)
                 if d_logmean is not None:
+                    slope = (theta * (1.0 if v >= 0.0 else e) - x * (e if v >= 0.0 else 1.0)) / (1.0 + e)
                     d_logmean[r, j] = w * slope if inside else 0.0
-                    d_theta[j] += w * (theta * (softplus - d_ratio) - slope)
+                    d_theta[j] += w * (theta * softplus - slope)
                     outside += not inside
             nll_rows[r] = nll
             count += outside
@@ -133,12 +172,19 @@ def _add_parts(d_logtheta, table, logtheta):
 
 def fused(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
     """The fused `reference`."""
-    weight, step = as_vector(weight, X.dtype)
-    clamped = None if d_logmean is None else clamped
+    (R, D), B = logmean.shape, X.shape[0]
+    vector, step = as_vector(weight, X.dtype)
+    of_rows, rows_step = (vector.reshape(-1, B).sum(axis=0), 1) if step else (vector * (R // B), 0)
+    gradient = d_logmean is not None
+    clamped = clamped if gradient else None
     _features(table, clamped, logtheta)
-    outputs = (nll_rows, d_logmean, clamped, table)
-    run(_negative_binomial, logmean.size, *outputs, logmean, X, weight, step)
-    if d_logmean is not None:
+    gammas = np.empty(B)
+    places = scratch("counts", X.size, D, np.uint32)
+    gathered = scratch("counts", X.size, 4 * GATHERED, np.float64).reshape(-1, 4, GATHERED)
+    most = min(len(places), len(gathered))
+    run(_of_counts, X.size, gammas, places, gathered, table, X, of_rows, rows_step, gradient, most=most)
+    run(_negative_binomial, logmean.size, nll_rows, d_logmean, clamped, table, gammas, logmean, X, vector, step)
+    if gradient:
         _add_parts(d_logtheta, table, logtheta)
 
 
@@ -182,7 +228,7 @@ OPS = {
     "negative_binomial": Op(
         reference, fused, cuda, example,
         outputs=("nll_rows", "d_logmean", "d_logtheta"), updated=("clamped",), optional=("d_logmean",),
-        scratch=("table",), double=("table",), cases=(*WEIGHTS, "far"), scale=_scale,
-        flops=lambda nll_rows, d_logmean, d_logtheta, clamped, table, logmean, *_: 120 * logmean.size,
+        scratch=("table",), double=("table",), cases=(*WEIGHTS, "few", "far"), scale=_scale,
+        flops=lambda nll_rows, d_logmean, d_logtheta, clamped, table, logmean, *_: 50 * logmean.size,
     )
 }  # fmt: skip
