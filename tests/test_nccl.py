@@ -266,3 +266,27 @@ def test_processes_that_share_a_gpu_cross_by_the_host_and_say_so_once(tmp_path):
     assert found.returncode == 0, found.stderr
     assert len({line.split()[0] for line in found.stdout.splitlines()}) == 1
     assert found.stderr.count("gradients cross by the host") == 1, found.stderr
+
+
+HANGS = """
+import time
+import numpy as np
+import minivae as mv
+from minivae.training.cuda_graph import Graph
+
+ranks = mv.ranks(threads=1)
+if ranks.rank == 1:  # its link is down
+    Graph.launch = lambda self: time.sleep(600)
+mv.VAE(8, 3, (6,), backend="cupy").fit(np.eye(8), 9, 4, ranks=ranks, progress=False)
+"""
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_rank_that_nccl_waits_for_in_vain_ends_all(tmp_path):
+    site = standin_site.make(tmp_path / "site", devices=2)
+    path = os.pathsep.join([str(site), str(ROOT)])
+    found = runtime().run(2, "-c", HANGS, limit=40, PYTHONPATH=path, MINIVAE_MPI_TIMEOUT="4")
+    assert found.returncode != 0
+    assert "minivae: rank 0 of 2" in found.stderr and "has waited 4 s for the others" in found.stderr
+    assert "Traceback" not in found.stderr

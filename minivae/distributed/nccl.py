@@ -23,7 +23,7 @@ from ..errors import UsageError, UsageWarning
 from .world import World
 
 LINE = 16  # numbers: slices begin at multiples of it, so that 16 bytes are loaded at once
-PATIENCE = 10.0  # seconds that NCCL has to give up a communicator
+PATIENCE = 5.0  # seconds that NCCL has to give up a communicator
 
 
 def between(world: World, backend: Backend, like: Array) -> DeviceSum | None:

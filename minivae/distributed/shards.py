@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,22 +84,27 @@ class Shards:
 
     def step(self, order: Any, start: int, beta: float, pass_: int) -> tuple[Any, Array]:
         """A training step on the rows `start` … of the epoch → this rank's last X, and its sums of loss, nll, kl."""
-        t = self.training
-        stop = min(start + t.options.batch_size, len(t.batches))
-        if not self.blocks:
-            return self.step_on(order[start:stop], beta, pass_, t.optimizer)
-        S, N = self.count, len(t.batches)
-        parts = [(start * n // N, stop * n // N) for n in ((s + 1) * N // S - s * N // S for s in range(S))]
-        mine = [order[s][slice(*parts[s])] for s in self.mine]
-        return self._add_up(mine, sum(last - first for first, last in parts), beta, pass_, t.optimizer)
+        t, S, N = self.training, self.count, len(self.training.batches)
+        stop = min(start + t.options.batch_size, N)
+        if self.blocks:
+            parts = [(start * n // N, stop * n // N) for n in ((s + 1) * N // S - s * N // S for s in range(S))]
+            mine, rows = [order[s][slice(*parts[s])] for s in self.mine], sum(last - first for first, last in parts)
+        else:
+            mine, rows = self._cut(order[start:stop]), stop - start
+        with self.launching():
+            return self._add_up(mine, rows, beta, pass_, t.optimizer)
 
     def step_on(self, index: Array, beta: Any, pass_: Any, optimizer: Updates) -> tuple[Any, Array]:
         """The step on the rows at `index` (B,) of the data. What it launches depends on B alone, so it can be captured.
 
         beta, pass_   numbers, or device arrays of one
         """
+        return self._add_up(self._cut(index), index.shape[0], beta, pass_, optimizer)
+
+    def _cut(self, index: Array) -> list[Array]:
+        """The parts of a batch (B,) that are this rank's shards."""
         S, B = self.count, index.shape[0]
-        return self._add_up([index[s * B // S : (s + 1) * B // S] for s in self.mine], B, beta, pass_, optimizer)
+        return [index[s * B // S : (s + 1) * B // S] for s in self.mine]
 
     def _add_up(self, mine: list[Array], rows: int, beta: Any, pass_: Any, optimizer: Updates) -> tuple[Any, Array]:
         """The step on this rank's shards, the rows of each, of a batch of so many rows."""
@@ -127,6 +133,10 @@ class Shards:
                 vae.backend.assign(vae.buffer.grad, gradient)
         vae.update(optimizer, t.options.clip)
         return X, self.losses.take()
+
+    def launching(self) -> AbstractContextManager[None]:
+        """Around the launches of steps: where their queue is full they wait for the GPU, and it for other ranks."""
+        return nullcontext() if self.nccl is None else self.world.waiting()
 
     # ---- captured steps (`training/cuda_graph.py`) --------------------------------------------------------------
 

@@ -69,14 +69,14 @@ class Graphs:
         self.table[: len(plan)] = backend.asarray(self._rows(plan, pass_))
         self.cursor[...] = backend.asarray(np.array([0, first]))
         self._forget()
-        for step in range(len(plan)):
-            rows = min(size, len(self.batches) - first - step * size)
-            if rows in self.graphs:
-                self.graphs[rows].launch()
-                continue
-            self._step(rows)
-            self._forget()
-            with nullcontext() if self.shards is None else self.shards.world.waiting():
+        with nullcontext() if self.shards is None else self.shards.launching():
+            for step in range(len(plan)):
+                rows = min(size, len(self.batches) - first - step * size)
+                if rows in self.graphs:
+                    self.graphs[rows].launch()
+                    continue
+                self._step(rows)
+                self._forget()
                 self.graphs[rows] = Graph(backend.xp, lambda rows=rows: self._step(rows))
         return self.X
 
