@@ -27,7 +27,7 @@ import pandas as pd
 import minivae as mv
 
 SETS = ("breast_cancer", "wine", "diabetes", "iris", "flchain")
-RATES = (0.1, 0.3, 0.5)
+RATES = (10, 30, 50)  # per cent of the cells missing
 METHODS = ("mean or mode", "KNN", "BayesianRidge", "ExtraTrees", "minivae")
 
 
@@ -126,20 +126,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=METHODS)
+    parser.add_argument("--rates", nargs="+", type=int, default=RATES, metavar="PERCENT")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     print("| set | missing |", " | ".join(METHODS), "|\n|---|---:|" + "---:|" * len(METHODS))
     for name in options.sets:
         full = data(name, options.flchain)
-        for rate in RATES:
-            holes, cells, start = with_gaps(full, rate, options.seed), [], time.process_time()
+        for rate in options.rates:
+            holes, cells, start = with_gaps(full, rate / 100, options.seed), [], time.process_time()
             for method, imputer in (*imputers(options.seed), (METHODS[-1], None)):
                 if options.only not in (None, method):
                     cells.append("")
                     continue
                 filled = by_sklearn(holes, imputer) if imputer else by_minivae(holes, options.steps, options.seed)
                 cells.append(f"{error(full, holes, filled):.3f}")
-            print(f"| {name} | {rate:.0%} |", " | ".join(cells), f"| {time.process_time() - start:.0f} s", flush=True)
+            print(f"| {name} | {rate} % |", " | ".join(cells), f"| {time.process_time() - start:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
