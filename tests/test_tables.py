@@ -3,6 +3,7 @@
 import gzip
 import json
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -378,3 +379,21 @@ def test_a_detector_takes_a_schema(people):
     columns = mv.Columns.infer(people)
     model = sklearn.VAEDetector(0.1, 2, (8,), epochs=1, columns=columns, backend="numpy", dtype="float32")
     assert {*model.fit(people).predict(people)} == {-1, 1}
+
+
+def test_a_line_of_empty_cells_is_a_row_and_an_empty_line_none(tmp_path):
+    path = written(tmp_path, ",,\na,b,c\n1.5,x,2\n,,\n\n2.5,y,3\n ,NA,\n")
+    table = read_table(path)
+    assert len(table) == 4 and table.lines.tolist() == [3, 4, 6, 7]
+    X = Columns({"a": "real", "b": "binary", "c": "real"}).fitted(table).encode(table)
+    assert np.isnan(X[[1, 3]]).all() and np.isfinite(X[[0, 2]]).all()
+    assert len(read_table(written(tmp_path, "1.5,x\n\n,\n"))) == 2
+
+
+def test_numbers_that_may_be_an_id_are_warned_of():
+    rng = np.random.default_rng(0)
+    with pytest.warns(UsageWarning, match="'key': whole numbers, all different .*--ignore key"):
+        assert Columns.infer({"key": 500 + rng.permutation(30), "a": rng.random(30)})["key"].kind == "real"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Columns.infer({"pay": 90 * rng.permutation(30), "a": rng.random(30)})

@@ -461,6 +461,9 @@ def _guess_numbers(values: Array, counts: Array, cells: Cells, where: str, name:
         return "ignore"
     if len(distinct) == 2:
         return "binary"
+    if whole and len(distinct) == counts.sum() >= 20 and high - low < 2 * len(distinct):
+        message = f"{where}: whole numbers, all different and close to each other, as an id has them: if it is one, "
+        warnings.warn(f"{message}ignore it (--ignore {name})", UsageWarning, stacklevel=5)
     mean = np.average(values, weights=counts)
     variance = np.average((values - mean) ** 2, weights=counts)
     if whole and low >= 0 and high <= LARGEST_COUNT and variance >= mean and variance >= (mean / 2) ** 2:

@@ -10,6 +10,7 @@ import contextlib
 import csv
 import gzip
 import io
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -234,7 +235,8 @@ def read_table(path: Path) -> Table:
     """Read a table: .csv, .tsv, either gzipped, or .parquet where pyarrow is installed.
 
     CSV: cells between commas, semicolons or tabs, whichever divides the first line; quotes; a header unless the first
-    line holds a number; decimal commas where commas do not divide. MISSING lists the texts of a missing cell.
+    line holds a number; decimal commas where commas do not divide. MISSING lists the texts of a missing cell. An empty
+    line is no row; a line of empty cells is a row without any.
     """
     try:
         return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
@@ -271,14 +273,15 @@ def _read_csv(path: Path) -> Table:
     delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else _delimiter(head)
     with _text(path) as file:
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
-        rows = ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
+        numbered = ((reader.line_num, row) for row in reader if len(row) > 1 or any(cell.strip() for cell in row))
+        rows = itertools.dropwhile(lambda line: not any(cell.strip() for cell in line[1]), numbered)
         first = next(rows)
         header = is_header(first[1])
         names = _names(first[1]) if header else [str(k) for k in range(len(first[1]))]
         indices: list[dict[str, int]] = [{} for _ in names]
         codes: list[list[Array]] = [[] for _ in names]
         places: list[Array] = []
-        for block in _blocks(path, len(names), rows if header else _chain(first, rows)):
+        for block in _blocks(path, len(names), rows if header else itertools.chain([first], rows)):
             places.append(np.array([number for number, _ in block], dtype=np.int64))
             for index, parts, column in zip(indices, codes, zip(*(row for _, row in block), strict=True), strict=True):
                 parts.append(np.array([index.setdefault(cell, len(index)) for cell in column], dtype=np.int32))
@@ -320,11 +323,6 @@ def _binary(path: Path) -> IO[bytes]:
 def _text(path: Path) -> Iterator[IO[str]]:
     with _binary(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         yield text
-
-
-def _chain(first: tuple[int, list[str]], rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
-    yield first
-    yield from rows
 
 
 def _blocks(path: Path, width: int, rows: Iterator[tuple[int, list[str]]]) -> Iterator[list[tuple[int, list[str]]]]:
