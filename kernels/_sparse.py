@@ -26,6 +26,7 @@ from ._threads import _OPTIONS, run, share
 BLOCK_ROWS = 512
 BLOCK_COLUMNS = 256
 GRAIN = 1 << 17  # additions worth a share
+LOOK = 64  # numbers whose zeros are looked for at a time
 NARROWEST = 64  # bytes of a strip: 16 floats
 
 _exact = njit(**{**_OPTIONS, "fastmath": False}, cache=CACHE)
@@ -171,21 +172,63 @@ def _transpose(to_values, to_rows, to_bounds, values, columns, bounds, places, t
                     to_values[place] = values[k]
 
 
+@intrinsic
+def _differ(context, zero, at):
+    """Which of the 64 numbers from this address on are not 0: bit i is that of number i. NaN is not 0."""
+
+    def generate(context, builder, signature, arguments):
+        many = ir.VectorType(context.get_value_type(zero), LOOK)
+        numbers = builder.load(builder.inttoptr(arguments[1], many.as_pointer()))
+        numbers.align = zero.bitwidth // 8
+        return builder.bitcast(builder.fcmp_unordered("!=", numbers, ir.Constant(many, None)), ir.IntType(LOOK))
+
+    return types.uint64(zero, types.int64), generate
+
+
+@intrinsic
+def _lowest(context, bits):
+    """The number of the lowest bit that is set."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
 @_exact
-def _list(values, columns, bounds, X, t, shares):
-    start, stop = share(t, shares, X.shape[0], 1)
-    D = X.shape[1]
-    for i in range(start, stop):
-        own = columns[i * D : (i + 1) * D]
-        k = np.uint64(0)  # no sign: Numba would look at it for each element
-        for j in range(D):  # without a branch: a zero is written over by the next
-            x = X[i, j]
-            own[k] = j
-            if values is not None:
-                values[np.uint64(i * D) + k] = x
-            k += np.uint64(x != like(X, 0.0))
-        bounds[0, 0, i] = i * D
-        bounds[1, 0, i] = i * D + k
+def _list(values, columns, bounds, to_values, to_rows, to_bounds, X, t, shares):
+    """A share is blocks of rows and columns. In each, a row and a column have places for all that they may hold."""
+    (B, D), zero, size = X.shape, like(X, 0.0), X.itemsize
+    across = bounds.shape[1]
+    first, last = share(t, shares, to_bounds.shape[1] * across, 1)
+    for block in range(first, last):
+        down, strip = block // across, block % across
+        begin, left = down * BLOCK_ROWS, strip * BLOCK_COLUMNS
+        end, right = min(begin + BLOCK_ROWS, B), min(left + BLOCK_COLUMNS, D)
+        ends = to_bounds[1, down]
+        for d in range(left, right):
+            to_bounds[0, down, d] = ends[d] = begin * D + d * (end - begin)
+        for i in range(begin, end):
+            k = i * D + left
+            bounds[0, strip, i] = k
+            for start in range(left, right, LOOK):
+                bits = np.uint64(0)
+                if start + LOOK <= right:
+                    bits = _differ(zero, X.ctypes.data + (i * D + start) * size)
+                else:
+                    for d in range(start, right):
+                        bits |= np.uint64(X[i, d] != zero) << np.uint64(d - start)
+                while bits != np.uint64(0):
+                    d = start + _lowest(bits)
+                    bits &= bits - np.uint64(1)
+                    place = ends[d]
+                    ends[d] = place + 1
+                    columns[k] = d
+                    to_rows[place] = i
+                    if values is not None:
+                        values[k] = to_values[place] = X[i, d]
+                    k += 1
+            bounds[1, strip, i] = k
 
 
 @_exact
@@ -214,9 +257,12 @@ def blocks(B, D):
     return 2, -(-B // BLOCK_ROWS), D
 
 
-def fill(values, columns, bounds, X):
-    """values (None: all are 1) and columns (B·D,), bounds ← the non-zeros of a dense X (B, D), D places to a row."""
-    run(_list, X.size, values, columns, bounds, X)
+def fill(values, columns, bounds, to_values, to_rows, to_bounds, X):
+    """All ← the non-zeros of a dense X (B, D), by rows and by columns, block by block; the values None: all are 1.
+
+    bounds (2, blocks of columns, B) and to_bounds (2, blocks of rows, D) tell the places in arrays of B·D.
+    """
+    run(_list, X.size, values, columns, bounds, to_values, to_rows, to_bounds, X)
 
 
 def transpose(to_values, to_rows, to_bounds, values, columns, bounds, counts):

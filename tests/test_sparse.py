@@ -33,8 +33,8 @@ SHAPES = [
     (3, 7, 5),
     (40, 33, 16),
     (9, 31, 70),
-    (530, 12, 150),
-]  # B, D, H: the last one in two blocks of rows
+    (530, 300, 150),
+]  # B, D, H: the last one in two blocks of rows and of columns
 
 
 def matrix(B, D, dtype="float64", seed=0):
@@ -85,17 +85,31 @@ def test_products_are_sums_in_order_to_the_bit(shape, dtype, binary, monkeypatch
 
 @pytest.mark.parametrize("of", [sp.csr_array, sp.csr_matrix])
 def test_lists_are_those_of_scipy(of):
-    X = matrix(300, 40)
-    found, expected = batch(X), of(X)
-    np.testing.assert_array_equal(found.counts, np.diff(expected.indptr))
-    places = np.concatenate([np.arange(*ends) for ends in found.bounds[:, 0].T])
-    np.testing.assert_array_equal(found.columns[places], expected.indices)
-    np.testing.assert_array_equal(found.values[places], expected.data)
+    X = matrix(530, 300)
+    X[5, 70:80] = np.nan, -0.0, 1e-310, np.inf, 0, 0, -1, 0, 0, -2
+    found = batch(X)
+    for mine, at, axis in ((found, found.columns, 0), (found.T, found.T.rows, 1)):
+        expected = of(X.T if axis else X)
+        ends = mine.bounds.transpose(2, 1, 0)  # row by row, block by block
+        places = np.concatenate([np.arange(*pair) for row in ends for pair in row])
+        np.testing.assert_array_equal((ends[..., 1] - ends[..., 0]).sum(axis=1), np.diff(expected.indptr))
+        np.testing.assert_array_equal(at[places], expected.indices)
+        np.testing.assert_array_equal(mine.values[places], expected.data)
+        assert mine.size == expected.nnz
     np.testing.assert_array_equal(found.toarray(), X)
+
+
+def test_rows_of_a_stored_matrix_are_those_of_scipy():
+    X = matrix(300, 290)
+    stored = sp.csr_array(X)
     rows = np.array([7, 7, 0, 299])
-    stored = expected.data, expected.indices, expected.indptr.astype(np.int64)
-    some = Sparse.of_rows((4, 40), X.dtype, stored, rows, found.take)
+    arrays = stored.data, stored.indices, stored.indptr.astype(np.int64)
+    some = Sparse.of_rows((4, 290), X.dtype, arrays, rows, lambda name, shape, dtype: np.empty(shape, dtype))
     np.testing.assert_array_equal(some.toarray(), X[rows])
+    dA = np.ones((4, 16))
+    dW = np.empty((290, 16))
+    some.gemm(dW, some.T, dA)
+    np.testing.assert_array_equal(dW, in_order(X[rows].T, dA))
 
 
 D = 30

@@ -26,25 +26,26 @@ class Sparse:
 
     values    (·,), or None where all are 1
     columns   (·,) int32, ascending in each row
-    bounds    (2, 1, B) int64: row i has the places bounds[0, 0, i] … bounds[1, 0, i] − 1
+    bounds    (2, blocks, B) int64: row i has the places bounds[0, b, i] … bounds[1, b, i] − 1 in block b, one block of
+              all columns, or blocks of BLOCK_COLUMNS
     take      gives scratch by name, shape and dtype: `Workspace.take`
     """
 
     def __init__(self, shape: tuple[int, int], dtype: Any, values: Any, columns: Any, bounds: Any, take: Callable):
         self.shape, self.dtype, self.take = shape, np.dtype(dtype), take
         self.values, self.columns, self.bounds = values, columns, bounds
-        self.counts = bounds[1, 0] - bounds[0, 0]
-        self.size = int(self.counts.sum())
         self.gemm: Callable[[Any, Any, Any], None] = gemm
 
     @classmethod
     def of(cls, X: np.ndarray, take: Callable, binary: bool = False) -> Sparse:
         """The batch of a dense X (B, D); binary: all its values are known to be 0 or 1. What it holds is scratch."""
-        columns = take("sparse.columns", (X.size,), np.int32)
-        values = None if binary else take("sparse.values", (X.size,), X.dtype)
-        bounds = take("sparse.bounds", (2, 1, X.shape[0]), np.int64)
-        _sparse.fill(values, columns, bounds, X)
-        return cls(X.shape, X.dtype, values, columns, bounds, take)
+        n, bounds = (X.size,), take("sparse.blocks", _sparse.column_blocks(*X.shape), np.int64)
+        found = cls(X.shape, X.dtype, None, take("sparse.columns", n, np.int32), bounds, take)
+        T = found.T = Columns(found, None, take("sparse.T.rows", n, np.int32))
+        if not binary:
+            found.values, T.values = take("sparse.values", n, X.dtype), take("sparse.T.values", n, X.dtype)
+        _sparse.fill(found.values, found.columns, found.bounds, T.values, T.rows, T.bounds, X)
+        return found
 
     @classmethod
     def of_rows(cls, shape: tuple[int, int], dtype: Any, stored: Any, rows: np.ndarray, take: Callable) -> Sparse:
@@ -56,8 +57,18 @@ class Sparse:
 
     @cached_property
     def T(self) -> Columns:
-        """Its transpose."""
-        return Columns(self)
+        """Its transpose; the batch of a dense X was listed with it."""
+        n = (self.size,)
+        values = None if self.values is None else self.take("sparse.T.values", n, self.dtype)
+        T = Columns(self, values, self.take("sparse.T.rows", n, np.int32))
+        counts = self.bounds[1, 0] - self.bounds[0, 0]
+        _sparse.transpose(T.values, T.rows, T.bounds, self.values, self.columns, self.bounds, counts)
+        return T
+
+    @cached_property
+    def size(self) -> int:
+        """How many non-zeros it has."""
+        return int((self.bounds[1] - self.bounds[0]).sum())
 
     @property
     def nbytes(self) -> int:
@@ -66,30 +77,42 @@ class Sparse:
 
     def times(self, out: np.ndarray, M: np.ndarray) -> None:
         """out (B, H) ← X M."""
-        bounds = self.bounds
-        if self.shape[1] > _sparse.BLOCK_COLUMNS:
-            bounds = self.take("sparse.blocks", _sparse.column_blocks(*self.shape), np.int64)
+        bounds, wide = self.bounds, _sparse.column_blocks(*self.shape)
+        if bounds.shape != wide:
+            bounds = self.take("sparse.blocks", wide, np.int64)
             _sparse.split(bounds, self.columns, self.bounds)
         _sparse.times(out, self.values, self.columns, bounds, M)
 
     def toarray(self) -> np.ndarray:
         """The same, dense, in an array of its own."""
         X = np.zeros(self.shape, self.dtype)
-        for row, first, last in zip(X, *self.bounds[:, 0], strict=True):
-            row[self.columns[first:last]] = 1 if self.values is None else self.values[first:last]
+        for bounds in self.bounds.swapaxes(0, 1):
+            for row, first, last in zip(X, *bounds, strict=True):
+                row[self.columns[first:last]] = 1 if self.values is None else self.values[first:last]
         return X
 
 
 class Columns:
-    """Xᵀ (D, B) of a `Sparse` batch X: its non-zeros sorted by columns, in scratch."""
+    """Xᵀ (D, B) of a `Sparse` batch X: its non-zeros sorted by columns, in scratch.
 
-    def __init__(self, X: Sparse):
-        self.shape, self.dtype, self.size, self.nbytes = X.shape[::-1], X.dtype, X.size, X.nbytes
-        take, n = X.take, (X.size,)
-        self.bounds = take("sparse.T.bounds", _sparse.blocks(*X.shape), np.int64)
-        self.rows = take("sparse.T.rows", n, np.int32)
-        self.values = None if X.values is None else take("sparse.T.values", n, X.dtype)
-        _sparse.transpose(self.values, self.rows, self.bounds, X.values, X.columns, X.bounds, X.counts)
+    values, rows   (·,), as X has values and columns
+    bounds         (2, blocks, D) int64, as X has them, in blocks of BLOCK_ROWS rows
+    """
+
+    def __init__(self, X: Sparse, values: Any, rows: Any):
+        self.X, self.shape, self.dtype = X, X.shape[::-1], X.dtype
+        self.values, self.rows = values, rows
+        self.bounds = X.take("sparse.T.bounds", _sparse.blocks(*X.shape), np.int64)
+
+    @property
+    def size(self) -> int:
+        """How many non-zeros it has."""
+        return self.X.size
+
+    @property
+    def nbytes(self) -> int:
+        """What its non-zeros take, in bytes."""
+        return self.X.nbytes
 
     def times(self, out: np.ndarray, M: np.ndarray) -> None:
         """out (D, H) ← Xᵀ M."""
