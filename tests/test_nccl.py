@@ -229,6 +229,26 @@ def test_an_error_of_nccl_is_one_line_that_names_the_gpu(gpus, monkeypatch):
         on_gpus(2, between)
 
 
+def test_a_rank_that_cannot_join_ends_all_and_does_not_wait_to_tell_them(gpus, monkeypatch):
+    done = []
+
+    class Alone(World):
+        def complain(self, message):
+            done.append(message)
+
+        def abort(self, status):
+            done.append(status)
+            raise SystemExit
+
+    def fails(*_):
+        raise standin_nccl.NcclError("NCCL_ERROR_SYSTEM_ERROR: no socket")
+
+    monkeypatch.setattr(sys.modules["cupy.cuda.nccl"], "NcclCommunicator", fails)
+    with pytest.raises(SystemExit):
+        between(Alone())
+    assert done == ["GPU 0: NCCL fails (NCCL_ERROR_SYSTEM_ERROR: no socket): NCCL_DEBUG=INFO says more", 1]
+
+
 def test_the_watchdog_ends_a_rank_whose_nccl_has_lost_another(gpus, monkeypatch):
     said, ended = [], threading.Event()
 

@@ -171,10 +171,6 @@ class MPIWorld(World):
     def abort(self, status: int) -> None:
         self.comm.Abort(status)
 
-    def complain(self, message: str) -> None:
-        """A line on standard error that says which rank speaks, and where."""
-        print(f"minivae: rank {self.rank} of {self.size} ({self.host}): {message}", file=sys.__stderr__, flush=True)
-
 
 class Watchdog:
     """Ends this process where it waits for the others for more than `seconds`, which MPI and NCCL would do for ever.

@@ -69,8 +69,13 @@ class DeviceSum:
         self.kind = {4: self.nccl.NCCL_FLOAT32, 8: self.nccl.NCCL_FLOAT64}[like.dtype.itemsize]
         self.lock = threading.Lock()  # the watchdog asks for errors meanwhile
         identity = world.first(lambda: self._named(self.nccl.get_unique_id))
-        with world.waiting():
-            self.comm = self._named(self.nccl.NcclCommunicator, P, identity, world.rank)
+        try:
+            with world.waiting():
+                self.comm = self._named(self.nccl.NcclCommunicator, P, identity, world.rank)
+        except UsageError as error:  # the other ranks may wait for this one already, and cannot be told
+            world.complain(str(error))
+            world.abort(1)
+            raise
         world.nccl = self
 
     def add(self, x: Array) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -162,6 +163,10 @@ class World:
         from .shards import Shards
 
         return Shards(self, shards, training)
+
+    def complain(self, message: str) -> None:
+        """A line on standard error that says which rank speaks, and where."""
+        print(f"minivae: rank {self.rank} of {self.size} ({self.host}): {message}", file=sys.__stderr__, flush=True)
 
     def abort(self, status: int) -> None:
         """End all ranks at once, with this status."""
