@@ -34,8 +34,9 @@ class Threads(World):
     def sum(self, x):
         x[...] = tree.add_up(np.stack(self._gathered(x.copy())))
 
-    def joined(self, part):
-        return np.concatenate(self._gathered(part))
+    def joined(self, part, everywhere=True):
+        whole = np.concatenate(self._gathered(part))
+        return whole if everywhere or self.rank == 0 else part
 
 
 def together(size, function, shards=None):

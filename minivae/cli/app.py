@@ -347,7 +347,7 @@ def evaluate(
             if (importance is None) == (ais is None):
                 raise UsageError("--per-row writes one estimate of ln p(x): give either --importance K or --ais T")
         opened = open_run(run, backend, kernels)
-        part = opened.part(data, split).first(n)
+        part = opened.part(data, split, ranks).first(n)
         figures, rows = assess(opened, part, importance, ais, chains, bidirectional, report, ranks)
     if per_row is not None:
         write_file(per_row, force, lambda file: write_rows(file, per_row.suffix, part, rows), ranks)
@@ -489,8 +489,8 @@ def encode(
     with ranks.agreeing():
         ranks.first(lambda: _check_codes(out, metadata, force))
         opened = open_run(run, backend, kernels)
-        part = opened.part(data, split)
-        mean, logvar = codes(opened.vae, part.X, ranks)
+        part = opened.part(data, split, ranks)
+        mean, logvar = codes(opened.vae, part.X, ranks, everywhere=False)
     if out.suffix == ".tsv":
         write_file(out, force, lambda file: write_codes(file, mean), ranks)
         say(f"{out}: posterior means {mean.shape}, {part.name}")

@@ -14,6 +14,7 @@ from ..errors import UsageError, printable
 from ..evaluation.annealing import annealed, enclose
 from ..evaluation.bounds import evaluate, log_likelihood
 from ..evaluation.columns import reconstruction
+from ..evaluation.dealt import by_first
 from ..evaluation.latents import ACTIVE, COLLAPSED, usage
 from ..inputs import explained
 from .columns import columns_of
@@ -37,13 +38,13 @@ def assess(
     report: bool = False,
     ranks: World | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Compute the figures of a run's model on a part of data, and ln p(x) of each row if an estimate is requested.
+    """Compute the figures of a run's model on a part of data, and if an estimate is requested ln p(x) of each row.
 
     importance   K, samples for each row: ln p(x) by importance sampling
     ais          T, temperatures: ln p(x) by annealed importance sampling with `chains` chains
     bidirectional   bound the error of AIS from both sides, on rows drawn from the model
     report       measure which latent dimensions are used
-    ranks        what shares out the work (`distributed/`)
+    ranks        what shares out the work (`distributed/`): rank 0 alone gets all rows
     """
     if bidirectional and ais is None:
         raise UsageError("--bidirectional checks annealed importance sampling: give --ais T as well")
@@ -57,12 +58,13 @@ def assess(
     if report:
         figures["report"] = usage(run.vae, part.X, rows=part.rows, ranks=ranks).to_dict()
     if importance is not None:
-        log_px, error = log_likelihood(run.vae, part.X, importance, rows=part.rows, ranks=ranks)
-        figures |= {"importance_samples": importance, **_mean(log_px, error)}
+        log_px, error = log_likelihood(run.vae, part.X, importance, rows=part.rows, ranks=ranks, everywhere=False)
+        figures |= {"importance_samples": importance, **by_first(ranks, lambda: _mean(log_px, error))}
         rows = {"log_px": log_px, "standard_error": error}
     if ais is not None:
-        found = annealed(run.vae, part.X, ais, chains, LEAPFROG, rows=part.rows, ranks=ranks)
-        figures["ais"] = {"temperatures": ais, "chains": chains, **_mean(found.log_px, found.error)}
+        found = annealed(run.vae, part.X, ais, chains, LEAPFROG, rows=part.rows, ranks=ranks, everywhere=False)
+        mean = by_first(ranks, lambda: _mean(found.log_px, found.error))
+        figures["ais"] = {"temperatures": ais, "chains": chains, **mean}
         figures["ais"]["acceptance"] = found.acceptance
         rows = {"log_px": found.log_px, "standard_error": found.error}
         if bidirectional:

@@ -14,7 +14,7 @@ import os
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ from ..backend import Backend
 from ..datasets.columns import Columns
 from ..datasets.load import Dataset, at_rows, load
 from ..datasets.named import NAMED
+from ..datasets.rows import chosen, reduced
 from ..disk import LOCK_FILE, TEMPORARY, write_whole
 from ..errors import UsageError, UsageWarning
 from ..inputs import explained
@@ -33,6 +34,9 @@ from ..training import schema
 from ..training.checkpoint import MODEL_FILE
 from ..training.schema import Natural, Text
 from ..vae import VAE
+
+if TYPE_CHECKING:
+    from ..distributed.world import World
 
 CONFIG_FILE = "config.json"
 PICTURES = ("loss.png", "reconstructions.png", "samples.png", "manifold.png", "latent.png")
@@ -57,7 +61,11 @@ class Part:
         X = explained(self.X)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a column without a value here is NaN
-            return np.nanmin(X, axis=0), np.nanmax(X, axis=0)
+            return reduced(
+                X,
+                lambda rows: (np.nanmin(X[rows], axis=0), np.nanmax(X[rows], axis=0)),
+                lambda a, b: (np.fmin(a[0], b[0]), np.fmax(a[1], b[1])),
+            )
 
     def given(self, vae: VAE) -> Part:
         """These rows as the model takes them, with its condition beside them."""
@@ -68,8 +76,8 @@ class Part:
         if n is None:
             return self
         checks.integer("-n", n)
-        name = f"first {min(n, len(self.X)):,} rows of the {self.name}"
-        return replace(self, X=self.X[:n], y=None if self.y is None else self.y[:n], rows=self.rows[:n], name=name)
+        name, X = f"first {min(n, len(self.X)):,} rows of the {self.name}", chosen(self.X, slice(n))
+        return replace(self, X=X, y=None if self.y is None else self.y[:n], rows=self.rows[:n], name=name)
 
 
 @dataclass(frozen=True)
@@ -86,26 +94,27 @@ class Run:
         shape = self.config.get("shape")
         return None if shape is None else (int(shape[0]), int(shape[1]))
 
-    def part(self, source: str | None = None, split: str | None = None) -> Part:
+    def part(self, source: str | None = None, split: str | None = None, ranks: World | None = None) -> Part:
         """Return rows of the run's data, or of other data for the same model, as the model takes them.
 
         split   "train", "validation" or "test". None: the test part, or every row of other data without one
+        ranks   as in `load`: each checks a share of the rows
         """
-        return self._part(source, split).given(self.vae)
+        return self._part(source, split, ranks).given(self.vae)
 
-    def _part(self, source: str | None, split: str | None) -> Part:
+    def _part(self, source: str | None, split: str | None, ranks: World | None) -> Part:
         options = self.config["options"]
         if source is None and self.config["data"] is None:
             raise UsageError(f"{self.folder} was saved from Python and does not know its data: name them after it")
         if source is None:
-            data = self._fitting(load(self.config["data"], options["seed"], **self.reading()))
-            if data.sha256() != self.config.get("sha256"):
+            data = self._fitting(load(self.config["data"], options["seed"], **self.reading(), ranks=ranks))
+            if not is_digest_of(data, self.config.get("sha256"), ranks):
                 message = f"{self.config['data']} has changed since {self.folder} was trained on it"
                 warnings.warn(message, UsageWarning, stacklevel=2)
             return split_of(data, split or "test", options)
         if split is not None:
-            return split_of(self._fitting(load(source, options["seed"], **self.reading())), split, options)
-        data = self._fitting(load(source, options["seed"], hold_out=False, **self.reading()))
+            return split_of(self._fitting(load(source, options["seed"], **self.reading(), ranks=ranks)), split, options)
+        data = self._fitting(load(source, options["seed"], hold_out=False, **self.reading(), ranks=ranks))
         if data.X_test is None:
             return Part(data.X, data.y, data.rows, f"whole of {data.name}", data.condition)
         return split_of(data, "test", options)
@@ -128,6 +137,14 @@ class Run:
         if self.config["data"] is None:
             self.config["shape"] = data.shape
         return data
+
+
+def is_digest_of(data: Dataset, recorded: str | None, ranks: World | None) -> bool:
+    """Whether a run's config.json has recorded this data, now or as earlier versions did."""
+    if data.sha256(ranks) == recorded:
+        return True
+    earlier = lambda: data.sha256(whole=True) == recorded  # noqa: E731
+    return earlier() if ranks is None else ranks.first(earlier)
 
 
 def columns_of(config: dict[str, Any]) -> dict[str, Any]:

@@ -64,9 +64,11 @@ def score(
         ranks.first(lambda: check_out(out, (".csv", ".npz"), force))
         check_options(contamination, threshold)
         opened = open_run(run, backend, kernels)
-        part = opened.part(data, split)
+        part = opened.part(data, split, ranks)
         columns, figures = scored(opened, part, contamination, threshold, columns_top, importance, ranks)
     write_file(out, force, lambda file: write_rows(file, out.suffix, part, columns), ranks)
+    if ranks.rank > 0:  # rank 0 has the figures
+        return
     if as_json:
         console.print_json(figures)
         return
@@ -96,31 +98,36 @@ def scored(
     importance: int,
     ranks: Any = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The table's columns by name, and the figures of the summary, for a `runs.Run` and a `runs.Part`.
+    """The table's columns by name, and the figures of the summary, for a `runs.Run` and a `runs.Part`; on rank 0 alone.
 
     ranks   what shares out the work (`distributed/`); None: this process does it all
     """
     import numpy as np
 
     from .. import checks
+    from ..datasets.rows import chosen
     from ..evaluation.bounds import log_likelihood
     from ..evaluation.columns import explain
+    from ..evaluation.dealt import hashes
     from ..inputs import explained
-    from ..noise import permutation, row_hashes
+    from ..noise import permutation
 
     vae, N = run.vae, len(part.X)
-    hashes = row_hashes(explained(part.X))
     if checks.integer("--importance", importance) < 2:
         raise UsageError("--importance 1 has no standard error: expected at least 2 samples")
     if top is not None and not 1 <= checks.integer("--columns-top", top) <= vae.features:
         raise UsageError(f"--columns-top {top}: expected at most {vae.features}, the number of columns")
-    train = run.part(split="train").X
+    train = run.part(split="train", ranks=ranks).X
     if len(train) > REFERENCE:
-        train = train[np.sort(permutation(vae.seed, len(train), "split", 2)[:REFERENCE])]
-    log_px, error = log_likelihood(vae, part.X, importance, rows=hashes, ranks=ranks)
-    score = -log_px
-    known = row_hashes(explained(train))
-    reference = np.sort(-log_likelihood(vae, train, importance, rows=known, ranks=ranks)[0])
+        train = chosen(train, np.sort(permutation(vae.seed, len(train), "split", 2)[:REFERENCE]))
+    how: dict[str, Any] = {"samples": importance, "ranks": ranks, "everywhere": False}
+    how["rows"] = hashes(explained(part.X), ranks)
+    log_px, error = log_likelihood(vae, part.X, **how)
+    trained, _ = log_likelihood(vae, train, **how | {"rows": hashes(explained(train), ranks)})
+    shares = None if top is None else explain(vae, part.X, **how)
+    if ranks is not None and ranks.rank > 0:
+        return {}, {}
+    score, reference = -log_px, np.sort(-trained)
     percentile = 100 * np.searchsorted(reference, score, side="right") / len(reference)
     columns = {"score": score, "standard_error": error, "percentile": percentile}
     figures: dict[str, Any] = {
@@ -135,11 +142,10 @@ def scored(
         columns["outlier"] = np.where(sure, np.where(score > threshold, "yes", "no"), "undecided")
         found = {"outliers": "yes", "inliers": "no", "undecided": "undecided"}
         figures |= {name: int((columns["outlier"] == word).sum()) for name, word in found.items()}
-    if top is not None:
-        shares = explain(vae, part.X, importance, rows=hashes, ranks=ranks)
+    if shares is not None:
         order = np.argsort(-shares, axis=1, kind="stable")[:, :top]
         names = np.array(vae.columns or [str(d) for d in range(vae.features)])
-        for k in range(top):
+        for k in range(order.shape[1]):
             columns[f"column_{k + 1}"] = names[order[:, k]]
             columns[f"share_{k + 1}"] = np.take_along_axis(shares, order[:, k : k + 1], axis=1)[:, 0]
     return columns, figures

@@ -57,7 +57,7 @@ class Session:
         vae, files = training.vae, training.files
         assert files is not None  # `run` was given
         assert isinstance(vae, VAE)
-        config = self.ranks.first(lambda: self.config(data))
+        config = self.config(data)
         with files.locked():
             if resume:
                 files.open()
@@ -91,7 +91,12 @@ class Session:
             kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(c.kind for c in data.columns.features).items())
         missing = data.names is not None and (o["unseen"] == "missing" or data.has_gaps)
         chosen = choose(
-            observed_value(part.X) if missing else part.X, likelihood, o["scale"], o["binarize"], data.is_picture
+            observed_value(part.X) if missing else part.X,
+            likelihood,
+            o["scale"],
+            o["binarize"],
+            data.is_picture,
+            self.ranks,
         )
         reason = f"columns of several kinds, {kinds}" if kinds else chosen.reason
         given = Condition.of(data.all_conditions())
@@ -106,7 +111,7 @@ class Session:
             self.ranks.first(lambda: runs.check_model(self.folder, arguments, backend))
         vae = VAE(**arguments, backend=backend)
         vae.columns, vae.schema = data.names, data.schema
-        scale = Scale.fit(chosen.scale, part.X, None, missing, vae.likelihood.scales)
+        scale = Scale.fit(chosen.scale, part.X, None, missing, vae.likelihood.scales, self.ranks)
         training_options = Options(
             o["epochs"], o["batch_size"], optimizer,
             validation=None if held is None else held.given(vae).X, validation_rows=None if held is None else held.rows,
@@ -126,7 +131,7 @@ class Session:
         """The data: a table's columns are those of the run, of --columns, or what its cells suggest."""
         o = self.options
         how: dict[str, Any] = {"label": o["label"], "ignore": o["ignore"], "unseen": o["unseen"]}
-        how["condition"] = o["condition"]
+        how |= {"condition": o["condition"], "ranks": self.ranks}
         if resume:
             return load(self.source, o["seed"], **how | runs.columns_of(runs.read_config(self.folder)))
         if o["columns"] is not None:
@@ -197,7 +202,7 @@ class Session:
             "data": self.source,
             "shape": None if data.shape is None else list(data.shape),
             "features": data.features,
-            "sha256": data.sha256(),
+            "sha256": data.sha256(self.ranks),
             "names": None if data.names is None else list(data.names),
             "columns": None if data.columns is None else data.columns.to_builtins(),
             "options": self.options,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import checks, likelihoods
 from ..errors import UsageError
-from .rows import Array, blocks, finite_extent
+from .rows import FileRows, every, finite_extent
+
+if TYPE_CHECKING:
+    from ..distributed.world import World
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,14 @@ class Choice:
     binarize: str
 
 
-def choose(X: Array, likelihood: str, scale: Any, binarize: str, picture: bool = False) -> Choice:
+def choose(
+    X: Any, likelihood: str, scale: Any, binarize: str, picture: bool = False, ranks: World | None = None
+) -> Choice:
     """Choose for X (N, D) whichever of likelihood, scale and binarisation is "auto"; the others stay as they are.
 
     scale     a kind, a `Scale`, or None for none
     picture   whether rows are pictures, in [0, 1], which "auto" does not scale. Scaled rows are a table
+    ranks     each looks at a share of the rows, and all choose alike; None: this process looks at all
 
     X may be rows of scipy.sparse, as canonical CSR: a table, whose scale keeps zeros.
     """
@@ -41,29 +47,29 @@ def choose(X: Array, likelihood: str, scale: Any, binarize: str, picture: bool =
     picture = picture and kind in ("none", "auto")
     reason = "as asked for"
     if likelihood == "auto":
-        likelihood, reason = choose_likelihood(X, picture)
+        likelihood, reason = choose_likelihood(X, picture, ranks)
         if likelihood == "bernoulli" and kind == "standard":
             likelihood, reason = "gaussian", "standardised values are real numbers"
     if kind == "auto":
         scale = "none" if picture else choose_scale(likelihoods.domain(likelihood), sparse)
     if binarize == "auto":
-        binarize = choose_binarize(X, picture) if likelihood == "bernoulli" else "none"
+        binarize = choose_binarize(X, picture, ranks) if likelihood == "bernoulli" else "none"
     return Choice(likelihood, reason, scale, binarize)
 
 
-def choose_likelihood(X: Array, picture: bool | None = None) -> tuple[str, str]:
+def choose_likelihood(X: Any, picture: bool | None = None, ranks: World | None = None) -> tuple[str, str]:
     """Choose the decoder distribution for X (N, D) or (N, h, w) → (name, reason); reads the rows in blocks.
 
     'bernoulli' if all values are 0 or 1, and for grey pictures in [0, 1] (picture=True, or three dimensions), which
     dynamic binarisation turns into such values; otherwise 'gaussian'. picture=False overrules the dimensions.
     UsageError for other shapes and for NaN or infinities.
     """
-    return _choose(X, picture)[:2]
+    return _choose(X, picture, ranks)[:2]
 
 
-def choose_binarize(X: Array, picture: bool | None = None) -> str:
+def choose_binarize(X: Any, picture: bool | None = None, ranks: World | None = None) -> str:
     """'dynamic' for grey pictures that `choose_likelihood` makes Bernoulli, 'none' for 0/1 and for Gaussian data."""
-    return _choose(X, picture)[2]
+    return _choose(X, picture, ranks)[2]
 
 
 def choose_scale(domain: str, sparse: bool = False) -> str:
@@ -76,18 +82,18 @@ def choose_scale(domain: str, sparse: bool = False) -> str:
     return "maxabs" if sparse else "standard"
 
 
-def _choose(X: Array, picture: bool | None) -> tuple[str, str, str]:
+def _choose(X: Any, picture: bool | None, ranks: World | None) -> tuple[str, str, str]:
     """(likelihood, reason, binarize)."""
-    X = np.asanyarray(X)
+    X = X if isinstance(X, FileRows) else np.asanyarray(X)
     if X.size == 0 or X.ndim not in (2, 3):
         raise UsageError(f"expected data (N, D) or (N, h, w) to choose a likelihood for, not shape {X.shape}")
-    low, high = finite_extent(X, "the data")
+    low, high = finite_extent(X, "the data", ranks)
     inside = low >= 0 and high <= 1
-    if inside and all(bool(((X[rows] == 0) | (X[rows] == 1)).all()) for rows in blocks(X)):
+    if inside and every(X, lambda block: (block == 0) | (block == 1), ranks):
         return "bernoulli", "every value is 0 or 1", "none"
     if inside and (X.ndim == 3 if picture is None else picture):
         return "bernoulli", "grey pictures in [0, 1]: dynamic binarisation makes this a likelihood", "dynamic"
     kind = "but not known to be pictures" if inside else "not in [0, 1]"
-    if not inside and low >= 0 and all(bool((X[rows] % 1 == 0).all()) for rows in blocks(X)):
+    if not inside and low >= 0 and every(X, lambda block: block % 1 == 0, ranks):
         kind = "all integers: if they are counts, use --likelihood poisson or negative-binomial"
     return "gaussian", f"real values from {low:g} to {high:g}, {kind}", "none"

@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,13 +25,17 @@ from . import limits
 from .columns import Columns
 from .formats import reader
 from .named import NAMED, expand, read_named
-from .rows import Array, blocks, extent, finite_extent
+from .rows import Array, FileRows, blocks, check_still_there, chosen, extent, finite_extent, is_mapped
 from .table import is_table
 from .tabular import Reading, read_rows
+
+if TYPE_CHECKING:
+    from ..distributed.world import World
 
 Selection = slice | Array  # what picks rows: a contiguous block (a view), or indices (a copy)
 
 LABEL = "label"  # the name of the condition of a set that is no table
+_DIGESTED = 1 << 22  # bytes of each digest of which `Dataset.sha256` is one
 _TEST_FRACTION = 5  # one row in five is held out if a set has no test part
 
 
@@ -39,7 +43,8 @@ _TEST_FRACTION = 5  # one row in five is held out if a set has no test part
 class Dataset:
     """Training rows, test rows, and their row numbers in the source.
 
-    X (N, D) float32 or float64, finite, perhaps memory-mapped; y (N,) labels or None; X_test, y_test alike or None.
+    X (N, D) float32 or float64, finite, perhaps memory-mapped or `FileRows`; y (N,) labels or None; X_test, y_test
+    alike or None.
     rows (N,) int64 is the index of each row of X in the source; rows_test that of X_test in the array it was taken from
     (the same source for a held-out part, the set's own test array otherwise), None without a test part.
     shape is (h, w) where rows are pictures, which then lie in [0, 1], else None; reason says why.
@@ -103,10 +108,12 @@ class Dataset:
         }
         return html_facts(f"Dataset {self.name}", facts)
 
-    def sha256(self) -> str:
-        """Hex digest over dtype, shape and bytes (in C order) of X, y, X_test and y_test, streamed in blocks.
+    def sha256(self, ranks: World | None = None, whole: bool = False) -> str:
+        """Hex digest over dtype, shape and bytes (in C order) of X, y, X_test and y_test.
 
         The name and the row numbers stay out: the same numbers from another file are the same data.
+        ranks   each digests a share of the blocks, and all get the digest; None: this process digests all
+        whole   the digest of all bytes in one, as runs had it before ranks shared it out; else that of blocks' digests
         """
         digest = hashlib.sha256()
         for key in ("X", "y", "X_test", "y_test"):
@@ -116,12 +123,21 @@ class Dataset:
                 continue
             digest.update(f"{key} {part.dtype.str} {part.shape}\n".encode())
             if hasattr(part, "tocsr"):  # int64: SciPy may hold the same indices in either width
-                arrays = (part.data, part.indices.astype(np.int64), part.indptr.astype(np.int64))
-                for array in arrays:
+                for array in (part.data, part.indices.astype(np.int64), part.indptr.astype(np.int64)):
                     digest.update(array.tobytes())
-                continue
-            for rows in blocks(part):
-                digest.update(part[rows].tobytes())
+            elif whole:
+                for rows in blocks(part):
+                    digest.update(part[rows].tobytes())
+            else:
+                step = max(1, _DIGESTED // max(1, part.nbytes // len(part)))
+
+                def of(start: int, part: Any = part, step: int = step) -> bytes:
+                    check_still_there(part)
+                    return hashlib.sha256(part[start : start + step].tobytes()).digest()
+
+                starts = range(0, len(part), step)
+                for found in map(of, starts) if ranks is None else ranks.map(of, starts):
+                    digest.update(found)
         for part in (self.condition, self.condition_test):
             for name, values in (part or {}).items():
                 digest.update(f"condition {name!r} {values.dtype.str} {values.shape}\n".encode() + values.tobytes())
@@ -143,8 +159,8 @@ class Dataset:
         kept, held = _hold_out(self.X, held_out, seed, pass_=1)
         y, y_val = (None, None) if self.y is None else (self.y[kept], self.y[held])
         condition = at_rows(self.condition, kept)
-        train = replace(self, X=self.X[kept], y=y, rows=self.rows[kept], condition=condition)
-        return train, self.X[held], y_val, self.rows[held]
+        train = replace(self, X=chosen(self.X, kept), y=y, rows=self.rows[kept], condition=condition)
+        return train, chosen(self.X, held), y_val, self.rows[held]
 
 
 def at_rows(condition: dict[str, Array] | None, rows: Any) -> dict[str, Array] | None:
@@ -164,6 +180,7 @@ def load(
     unseen: str = "error",
     mixed: bool | None = None,
     condition: Sequence[Any] = (),
+    ranks: World | None = None,
 ) -> Dataset:
     """Load a named set or a file as checked float rows.
 
@@ -195,13 +212,16 @@ def load(
     its first or last fifth, as the seed says, and both parts stay views of the map: shuffle such a file beforehand.
     hold_out=False leaves every row in X.
 
+    ranks   each checks a share of the rows of a .npy file, and reads others only where they are asked for: X and X_test
+            are then `FileRows`. None: this process checks all
+
     What a file declares is compared with its size and with $MINIVAE_MAX_BYTES (unset: half of the memory) before
     anything is allocated. UsageError, in one line that names the file, for whatever cannot be read as that.
     """
     if isinstance(source, str) and source in NAMED:
         _no_table(source, label, ignore, columns)
         parts, where, why = read_named(source)
-        return _given_labels(_assemble(source, where, parts, seed, why, hold_out), where, condition)
+        return _given_labels(_assemble(source, where, parts, seed, why, hold_out, ranks=ranks), where, condition)
     if (h5ad := _h5ad(source)) is not None:
         from .sparse_files import read_h5ad  # here: it loads SciPy
 
@@ -220,7 +240,8 @@ def load(
         return replace(data, condition=held, condition_test=held_test, **facts)
     _no_table(path, label, ignore, columns)
     parts, why = reader(path)(path)
-    return _given_labels(_assemble(path.name, str(path), parts, seed, why, hold_out), str(path), condition)
+    data = _assemble(path.name, str(path), parts, seed, why, hold_out, ranks=ranks)
+    return _given_labels(data, str(path), condition)
 
 
 def _h5ad(source: Any) -> tuple[str, str] | None:
@@ -259,11 +280,19 @@ def _no_table(where: object, label: str | None, ignore: Sequence[str], columns: 
 
 
 def _assemble(
-    name: str, where: str, parts: dict[str, Array], seed: int, why: str, hold_out: bool, gaps: bool = False
+    name: str,
+    where: str,
+    parts: dict[str, Array],
+    seed: int,
+    why: str,
+    hold_out: bool,
+    gaps: bool = False,
+    ranks: World | None = None,
 ) -> Dataset:
     """Check, convert and flatten the arrays found at `where`, and hold out a test part if they bring none.
 
     gaps   NaN is a missing cell, and the values are checked already
+    ranks  as in `load`
     """
     if hasattr(parts["X"], "tocsr"):
         X = _sparse(where, parts["X"])
@@ -271,17 +300,17 @@ def _assemble(
         return _split(name, X, y, seed, hold_out, None, "rows of a sparse matrix are no pictures")
     labels = {key: f"{where}: {key}" if len(parts) > 1 else where for key in parts}
     inputs = {key: parts.pop(key) for key in ("X", "X_test") if key in parts}  # popped: freed once converted
-    dtype = np.result_type(*(_check_input(A, labels[key]) for key, A in inputs.items()))
+    dtype = np.result_type(*(_check_input(A, labels[key], ranks) for key, A in inputs.items()))
     row_shape = inputs["X"].shape[1:]
     picture = len(row_shape) == 2
     bytes_ = [A for A in inputs.values() if picture and A.dtype == np.uint8]
-    grey = any(extent(A)[1] > 1 for A in bytes_)  # decided once, lest train and test be divided differently
+    grey = any(extent(A, ranks)[1] > 1 for A in bytes_)  # decided once, lest train and test be divided differently
     for key, A in inputs.items():
         if A.shape[1:] != row_shape:
             raise UsageError(f"{where}: a row of X has the shape {row_shape}, but one of {key} {A.shape[1:]}")
-        inputs[key] = _to_rows(A, dtype, divide=grey and A.dtype == np.uint8)
+        inputs[key] = _to_rows(A, dtype, grey and A.dtype == np.uint8, ranks)
         if not gaps:
-            _check_values(inputs[key], labels[key], picture)
+            _check_values(inputs[key], labels[key], picture, ranks)
     X, X_test = inputs["X"], inputs.get("X_test")
     y = _check_labels(parts.get("y"), X, where, "y")
     y_test = _check_labels(parts.get("y_test"), X_test, where, "y_test")
@@ -316,7 +345,7 @@ def _split(
         return Dataset(name, X, y, None, None, rows, None, shape, reason)
     kept, held = _hold_out(X, held_out, seed, pass_=0)
     y, y_test = (None, None) if y is None else (y[kept], y[held])
-    return Dataset(name, X[kept], y, X[held], y_test, rows[kept], rows[held], shape, reason)
+    return Dataset(name, chosen(X, kept), y, chosen(X, held), y_test, rows[kept], rows[held], shape, reason)
 
 
 def _hold_out(X: Array, held_out: int, seed: int, pass_: int) -> tuple[Selection, Selection]:
@@ -324,7 +353,7 @@ def _hold_out(X: Array, held_out: int, seed: int, pass_: int) -> tuple[Selection
     from ..noise import permutation  # here: it loads Numba
 
     N = len(X)
-    if isinstance(X, np.memmap) and X.nbytes > limits.COPY_LIMIT:
+    if is_mapped(X) and X.nbytes > limits.COPY_LIMIT:
         if permutation(seed, 2, "split", pass_)[0] == 0:
             return slice(held_out, N), slice(0, held_out)
         return slice(0, N - held_out), slice(N - held_out, N)
@@ -332,7 +361,7 @@ def _hold_out(X: Array, held_out: int, seed: int, pass_: int) -> tuple[Selection
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
-def _check_input(A: Array, where: str) -> np.dtype:
+def _check_input(A: Array, where: str, ranks: World | None = None) -> np.dtype:
     """Check the shape and dtype of A, and return the native float type that holds all its numbers."""
     if A.ndim not in (2, 3) or A.size == 0:
         raise UsageError(f"{where}: expected (N, D) or (N, h, w) with at least one row and feature, not {A.shape}")
@@ -340,15 +369,20 @@ def _check_input(A: Array, where: str) -> np.dtype:
         return np.dtype(np.float64 if A.dtype.itemsize == 8 else np.float32)
     if A.dtype.kind not in "biu":
         raise UsageError(f"{where}: expected float16, float32, float64, integers or bool, not the dtype {A.dtype}")
-    low, high = extent(A)
+    low, high = extent(A, ranks)
     largest = max(-int(low), int(high))
     if largest > 2**53:  # 53 and 24: the bits of a significand
         raise UsageError(f"{where}: integers up to ±{largest} are more than float64 holds exactly (2^53); rescale them")
     return np.dtype(np.float32 if largest <= 2**24 else np.float64)
 
 
-def _to_rows(A: Array, dtype: np.dtype, divide: bool) -> Array:
-    """Return A as (N, D) of dtype, divided by 255 if `divide`; a view, memory-mapped like A, if nothing changes."""
+def _to_rows(A: Array, dtype: np.dtype, divide: bool, ranks: World | None) -> Any:
+    """Return A as (N, D) of dtype, divided by 255 if `divide`; a view, memory-mapped like A, if nothing changes.
+
+    For several ranks a mapped A becomes `FileRows`, of which nothing is read.
+    """
+    if ranks is not None and ranks.size > 1 and isinstance(A, np.memmap):
+        return FileRows(A, dtype, divide)
     if divide:
         A = np.divide(np.asarray(A), 255, dtype=dtype)
     elif A.dtype != dtype:
@@ -360,9 +394,9 @@ def _to_rows(A: Array, dtype: np.dtype, divide: bool) -> Array:
     return A.reshape(len(A), -1)
 
 
-def _check_values(X: Array, where: str, picture: bool) -> None:
+def _check_values(X: Any, where: str, picture: bool, ranks: World | None) -> None:
     """Raise UsageError for NaN and infinities, and for pictures outside [0, 1]."""
-    low, high = finite_extent(X, where)
+    low, high = finite_extent(X, where, ranks)
     if picture and (low < 0 or high > 1):
         raise UsageError(
             f"{where}: pictures must lie in [0, 1], but the values run from {low:g} to {high:g}; "

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import add
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import checks
 from ..console import html_facts
 from ..errors import UsageError
-from .rows import Array, blocks
+from .rows import Array, blocks, reduced
+
+if TYPE_CHECKING:
+    from ..distributed.world import World
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +51,7 @@ class Scale:
         weights: Array | None = None,
         missing: bool = False,
         columns: Sequence[str] | None = None,
+        ranks: World | None = None,
     ) -> Scale:
         """Fit a scale to X (N, D), with float64 statistics computed in blocks of rows.
 
@@ -55,6 +60,7 @@ class Scale:
         missing   whether NaN is a missing cell, which its column's statistics leave out
         columns   (D,) of a table: "standard" of columns to scale, "magnitude" of those to divide by e^{mean ln x}, ""
                   of the others, which stay as they are; None: all are scaled
+        ranks     each reads a share of the blocks of rows, and all get the same scale; None: this process reads all
 
         Constant columns get factor 1, so they become 0. UsageError for an unknown kind, values that are not finite, or
         columns that span more than float64 can hold.
@@ -67,15 +73,14 @@ class Scale:
         if columns is not None:
             return cls._fit_table(kind, X, weights, missing, columns)
         if missing and X.dtype.kind == "f" and not hasattr(X, "tocsr"):
-            return cls._fit_observed(kind, X, weights)
-        if weights is not None:
+            return cls._fit_observed(kind, np.asarray(X), weights)
+        if weights is not None and not (weights > 0).all():
             X, weights = X[weights > 0], weights[weights > 0]
-        if hasattr(X, "tocsr"):
-            parts, (low, high) = [], (X.min(axis=0).toarray().ravel(), X.max(axis=0).toarray().ravel())
+        sparse = hasattr(X, "tocsr")
+        if sparse:
+            low, high = X.min(axis=0).toarray().ravel(), X.max(axis=0).toarray().ravel()
         else:
-            parts = list(blocks(X))
-            low = np.min([X[rows].min(axis=0) for rows in parts], axis=0)
-            high = np.max([X[rows].max(axis=0) for rows in parts], axis=0)
+            low, high = reduced(X, lambda rows: _ends(X[rows]), _joined_ends, ranks)
         low, high = low.astype(np.float64), high.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             span = high - low
@@ -85,7 +90,7 @@ class Scale:
         if kind == "maxabs":
             largest = np.maximum(np.abs(low), np.abs(high))
             return cls(kind, np.zeros(len(low)), np.where(largest > 0, largest, 1.0))
-        if not parts and (kind == "standard" or low.any()):
+        if sparse and (kind == "standard" or low.any()):
             raise UsageError(
                 f"the scale {kind!r} would move the zeros of sparse rows, and fill them: take 'maxabs', which keeps "
                 "them, or 'none' (--scale maxabs)"
@@ -95,10 +100,17 @@ class Scale:
         if kind == "minmax":
             return cls(kind, low, span)
         # In units of the span nothing overflows or underflows; two passes, because E[x²] − E[x]² cancels.
-        each = np.ones(len(X)) if weights is None else weights
-        mean = sum((each[rows, None] * ((X[rows] - low) / span)).sum(axis=0) for rows in parts) / each.sum()
-        square = sum((each[rows, None] * ((X[rows] - low) / span - mean) ** 2).sum(axis=0) for rows in parts)
-        return cls(kind, low + mean * span, np.where(constant, 1.0, span * np.sqrt(square / each.sum())))
+        total = len(X) if weights is None else weights.sum()
+
+        def moment(power: int, mean: Any) -> Array:
+            def of(rows: slice) -> Array:
+                x = ((X[rows] - low) / span - mean) ** power
+                return (x if weights is None else weights[rows, None] * x).sum(axis=0)
+
+            return reduced(X, of, add, ranks) / total
+
+        mean = moment(1, 0.0)
+        return cls(kind, low + mean * span, np.where(constant, 1.0, span * np.sqrt(moment(2, mean))))
 
     @classmethod
     def _fit_table(cls, kind: str, X: Array, weights: Array | None, missing: bool, columns: Sequence[str]) -> Scale:
@@ -170,3 +182,13 @@ class Scale:
         if shift.ndim != 1 or shift.shape != factor.shape or not finite:
             raise UsageError("expected a scale's shift and factor (D,), finite and factor > 0; the file is damaged")
         return cls(kind, shift, factor)
+
+
+def _ends(block: Array) -> tuple[Array, Array]:
+    """The smallest and the largest value of each column."""
+    return block.min(axis=0), block.max(axis=0)
+
+
+def _joined_ends(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    """`_ends` of two blocks together; NaN stays."""
+    return np.minimum(a[0], b[0]), np.maximum(a[1], b[1])

@@ -158,14 +158,19 @@ class MPIWorld(World):
                 self.comm.Allgather(rest, every)
             rest[...] = tree.add_up(every)
 
-    def joined(self, part: np.ndarray) -> np.ndarray:
+    def joined(self, part: np.ndarray, everywhere: bool = True) -> np.ndarray:
         shape, dtype = self.same("the kind of its rows", (part.shape[1:], part.dtype.str))
         row = int(np.prod(shape, dtype=np.int64))
         counts = np.array(self.all(len(part)), np.int64)
-        out = np.empty((int(counts.sum()), *shape), np.dtype(dtype))
-        sizes = counts * row
+        sizes, own = counts * row, np.ascontiguousarray(part)
+        gets = everywhere or self.rank == 0
+        out = np.empty((int(counts.sum()), *shape), np.dtype(dtype)) if gets else own
+        to = [out, (sizes, np.cumsum(sizes) - sizes)] if gets else None
         with self.waiting():
-            self.comm.Allgatherv(np.ascontiguousarray(part), [out, (sizes, np.cumsum(sizes) - sizes)])
+            if everywhere:
+                self.comm.Allgatherv(own, to)
+            else:
+                self.comm.Gatherv(own, to)
         return out
 
     def abort(self, status: int) -> None:

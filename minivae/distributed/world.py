@@ -80,8 +80,11 @@ class World:
         """Around what waits for the other ranks: too long a wait ends all."""
         return contextlib.nullcontext()
 
-    def joined(self, part: np.ndarray) -> np.ndarray:
-        """part (n, …) of every rank → all of them, one below the other in order of ranks, by every rank."""
+    def joined(self, part: np.ndarray, everywhere: bool = True) -> np.ndarray:
+        """part (n, …) of every rank → all of them, one below the other in order of ranks.
+
+        everywhere   False: rank 0 alone gets them, and the others their own part
+        """
         return part
 
     # ---- made of those ------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from .. import checks
 from ..backend import Array
 from ..model import Model, locked
 from .bounds import TILE_ROWS, log_jacobian, row_jacobian
-from .dealt import checked, over_rows
+from .dealt import by_first, checked, over_rows
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -83,6 +83,7 @@ def annealed(
     scale: Scale | None = None,
     binarize: str | None = None,
     ranks: World | None = None,
+    everywhere: bool = True,
 ) -> Annealed:
     """Estimate ln p(x) for each row of X (N, D) by annealed importance sampling from the prior.
 
@@ -90,7 +91,7 @@ def annealed(
     chains        C chains a row; the standard error (delta method) needs two and is NaN for one
     leapfrog      steps of the integrator in each transition
     rows, scale, binarize   as in `Batches`
-    ranks         as in `evaluate`
+    ranks, everywhere       as in `log_likelihood`
     Each row costs (C + 4) · T · leapfrog forward and backward passes of the decoder. `vae.gradients` do not change.
     """
     settings = _settings(temperatures, chains, leapfrog)
@@ -102,8 +103,10 @@ def annealed(
         log_mean, below = path.log_mean(path.forth())
         return log_mean - row_jacobian(vae, batches.scale, batch), below, path.acceptance()
 
-    log_px, error, accepted = over_rows(ranks, len(batches), max(1, TILE_ROWS // chains), block, [()] * 3)
-    return Annealed(log_px, error, float(accepted.mean()))
+    log_px, error, accepted = over_rows(
+        ranks, len(batches), max(1, TILE_ROWS // chains), block, [()] * 3, everywhere=everywhere
+    )
+    return Annealed(log_px, error, by_first(ranks, lambda: float(accepted.mean())))
 
 
 @locked

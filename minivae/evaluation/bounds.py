@@ -139,12 +139,14 @@ def log_likelihood(
     scale: Scale | None = None,
     binarize: str | None = None,
     ranks: World | None = None,
+    everywhere: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Estimate ln p(x) (eq. 7) by importance sampling from q(z|x) → (log_px (N,), its standard error (N,)), float64.
 
     samples   K ≥ 1; the standard error (delta method) needs K ≥ 2 and is NaN for 1
     eps       (K, N, L), the noise; None draws it from the importance stream
     rows, scale, binarize, ranks   as in `evaluate`
+    everywhere   False: rank 0 alone gets the estimates of all rows, and the others those of their own
     """
     samples = checks.integer("samples", samples)
     batches = checked(vae, X, rows, scale, binarize, ranks)
@@ -159,7 +161,7 @@ def log_likelihood(
         estimate, se = importance_sampled(vae, batch, samples, numbers, own)
         return [host(estimate) - row_jacobian(vae, batches.scale, batch), host(se)]
 
-    log_px, error = over_rows(ranks, N, IMPORTANCE_ROWS, block, [(), ()])
+    log_px, error = over_rows(ranks, N, IMPORTANCE_ROWS, block, [(), ()], everywhere=everywhere)
     return log_px, error
 
 

@@ -38,12 +38,14 @@ MOST_ERROR = 1e-3  # relative, between a row's nll and the sum of its columns'
 
 
 @locked
-def explain(vae: Model, X: Any, samples: int = 100, rows: Any = None, ranks: World | None = None) -> np.ndarray:
+def explain(
+    vae: Model, X: Any, samples: int = 100, rows: Any = None, ranks: World | None = None, everywhere: bool = True
+) -> np.ndarray:
     """Each column's share of −ln p(x) of the rows of X (N, D) → (N, D) float64, adding up to −`log_likelihood`.
 
     samples   K, as in `log_likelihood`; each of the 16 points of the integral takes TILE_ROWS / 64 of its own
     rows      (N,) the rows' numbers, which choose their noise; None means 0 … N − 1
-    ranks     as in `evaluate`
+    ranks, everywhere   as in `log_likelihood`
     Raises UsageError for a likelihood of your own whose outputs are not in blocks of D.
     """
     batches = checked(vae, X, rows, ranks=ranks)
@@ -60,7 +62,7 @@ def explain(vae: Model, X: Any, samples: int = 100, rows: Any = None, ranks: Wor
             found += seen * np.log(batches.scale.factor)
         return [found]
 
-    (shares,) = over_rows(ranks, len(batches), IMPORTANCE_ROWS, block, [(vae.features,)])
+    (shares,) = over_rows(ranks, len(batches), IMPORTANCE_ROWS, block, [(vae.features,)], everywhere=everywhere)
     return shares
 
 

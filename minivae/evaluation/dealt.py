@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..model import Model
+from ..model import BATCH_ROWS, Model
+from ..noise import row_hashes
 from ..training.batches import Batches
 
 if TYPE_CHECKING:
@@ -62,8 +63,12 @@ def over_rows(
     function: Callable[[slice], Sequence[Any]],
     shapes: Sequence[tuple[int, ...]],
     dtype: Any = np.float64,
+    everywhere: bool = True,
 ) -> list[np.ndarray]:
-    """Put the arrays (b, *shape) of function(b rows) together: one array (n, *shape) for each of `shapes`."""
+    """Put the arrays (b, *shape) of function(b rows) together: one array (n, *shape) for each of `shapes`.
+
+    everywhere   False: rank 0 alone gets them, and the others their own rows
+    """
     own: Sequence[slice] = parts(n, size)
     if ranks is not None:
         own = ranks.mine(own)
@@ -73,4 +78,14 @@ def over_rows(
         for rows in own:
             for array, found in zip(arrays, function(rows), strict=True):
                 array[rows.start - first : rows.stop - first] = found
-    return arrays if ranks is None else [ranks.joined(array) for array in arrays]
+    return arrays if ranks is None else [ranks.joined(array, everywhere) for array in arrays]
+
+
+def by_first(ranks: World | None, function: Callable[[], R]) -> R:
+    """function() by rank 0, from arrays that it alone has whole; its result, which is small, goes to all ranks."""
+    return function() if ranks is None else ranks.first(function)
+
+
+def hashes(X: Any, ranks: World | None) -> np.ndarray:
+    """`row_hashes` of X (N, D), each block by one rank."""
+    return over_rows(ranks, X.shape[0], BATCH_ROWS, lambda rows: [row_hashes(X[rows])], [()], np.int64)[0]

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..model import BATCH_ROWS, Model, locked
-from .dealt import checked, in_order, over_rows
+from .dealt import by_first, checked, in_order, over_rows
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -96,32 +96,38 @@ def usage(
         own.append(np.concatenate((vae.backend.to_host(terms.sums()), dims)))
         return [vae.backend.to_host(vae.posterior.H), vae.backend.to_host(vae.posterior.Z[0])]
 
-    H, Z = over_rows(ranks, N, BATCH_ROWS, block, [(2 * L,), (L,)])
+    H, Z = over_rows(ranks, N, BATCH_ROWS, block, [(2 * L,), (L,)], everywhere=False)
     sums = np.zeros(3 + L)
     for found in in_order(ranks, own):
         sums += found
     nll, kl, kl_dims = sums[1] / N, sums[2] / N, sums[3:] / N
     M = min(N, INFORMATION_ROWS)
+    variances, information = by_first(
+        ranks, lambda: (H[:, :L].var(axis=0), mutual_information(Z[:M], H[:M, :L], H[:M, L:]))
+    )
     return Usage(
         rate=float(kl),
         distortion=float(nll) + batches.jacobian,
         kl_dims=kl_dims,
-        variances=H[:, :L].var(axis=0),
-        information=mutual_information(Z[:M], H[:M, :L], H[:M, L:]),
+        variances=variances,
+        information=information,
         information_rows=M,
         rows=N,
     )
 
 
 @locked
-def encode(vae: Model, X: Any, ranks: World | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Compute mean and logvar of q(z|x), (N, L) each, as `vae.encode` does; ranks as in `evaluate`."""
+def encode(vae: Model, X: Any, ranks: World | None = None, everywhere: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Compute mean and logvar of q(z|x), (N, L) each, as `vae.encode` does; ranks as in `evaluate`.
+
+    everywhere   False: rank 0 alone gets all rows, and the others their own
+    """
     X, L = vae.whole("X", X), vae.latent_dim
 
     def block(part: slice) -> list[np.ndarray]:
         return [vae.backend.to_host(vae.encoded(vae.rows_in("X", X[part], part.start)))]
 
-    (H,) = over_rows(ranks, X.shape[0], BATCH_ROWS, block, [(2 * L,)], vae.backend.dtype)
+    (H,) = over_rows(ranks, X.shape[0], BATCH_ROWS, block, [(2 * L,)], vae.backend.dtype, everywhere)
     return H[:, :L], H[:, L:]
 
 

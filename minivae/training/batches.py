@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import checks
 from ..backend import Array
-from ..datasets.rows import check_still_there
+from ..datasets.rows import FileRows, check_still_there, chosen
 from ..errors import UsageError
 from ..inputs import Batch, Given
 from ..model import Model
@@ -103,11 +103,11 @@ class Batches:
         X = self.workspace.take("batch.X", (b, self.X.shape[1]))
         if self.sparse is not None:
             self.sparse.take(X, index)
-        elif self.scale is None:
+        elif self.scale is None and not isinstance(self.X, FileRows):
             self.backend.gather(X, self.X, index)
         else:
             raw = self.backend.to_host(self.X[index if self.backend.owns(self.X) else self.backend.to_host(index)])
-            self.backend.assign(X, self.scale.apply(raw, self.backend.dtype))
+            self.backend.assign(X, raw if self.scale is None else self.scale.apply(raw, self.backend.dtype))
         rows = index
         if self.rows is not None:
             rows = self.workspace.take("batch.rows", (b,), np.int64)
@@ -233,7 +233,7 @@ class Batches:
                 vae.likelihood.check(values)
         elif self.scale is None:
             if starts := self._starts():
-                vae.likelihood.check(self.X[starts[0] : starts[-1] + CHECK_ROWS])
+                vae.likelihood.check(chosen(self.X, slice(starts[0], starts[-1] + CHECK_ROWS)))
         else:
             try:
                 vae.likelihood.check(np.array([[low], [high], [0.5]] if between else [[low], [high]]))

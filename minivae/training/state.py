@@ -10,6 +10,7 @@ import numpy as np
 
 from ..console import in_notebook
 from ..datasets.choose import choose
+from ..datasets.rows import FileRows
 from ..datasets.scale import Scale
 from ..evaluation.bounds import evaluate_batches
 from ..inputs import Given
@@ -51,14 +52,15 @@ class State:
         if vae.undecided or isinstance(scale, str) or binarize == "auto":
             host = vae.whole("X", X)
             host = host.X if isinstance(host, Given) else host
-            host = host if hasattr(host, "tocsr") else vae.backend.to_host(host)
-            seen = observed_value(host) if vae.missing and not hasattr(host, "tocsr") else host
-            chosen = choose(seen, vae.config()["likelihood"], scale, binarize, picture)
+            as_is = hasattr(host, "tocsr") or (isinstance(host, FileRows) and not vae.missing)
+            host = host if as_is else vae.backend.to_host(host)
+            seen = observed_value(host) if vae.missing and not as_is else host
+            chosen = choose(seen, vae.config()["likelihood"], scale, binarize, picture, options.ranks)
             if vae.undecided:
                 vae.lay_out(chosen.likelihood)
             scale, binarize = chosen.scale, chosen.binarize
             scale = (
-                Scale.fit(scale, host, options.weights, vae.missing, vae.likelihood.scales)
+                Scale.fit(scale, host, options.weights, vae.missing, vae.likelihood.scales, options.ranks)
                 if isinstance(scale, str)
                 else scale
             )
