@@ -84,7 +84,7 @@ class DeviceSum:
 
     def _add(self, x: Array, stream: int) -> None:
         size, (start, stop) = x.dtype.itemsize, self.slices[self.rank]
-        self.nccl.groupStart()
+        self.nccl.groupStart()  # a rank sends to itself too: NCCL wants that send and its receive side by side
         for rank, (first, last) in enumerate(self.slices):
             if first < last:
                 self.comm.send(x.data.ptr + first * size, last - first, self.kind, rank, stream)
