@@ -8,6 +8,7 @@ import signal
 
 import numpy as np
 import pytest
+import scipy.sparse
 from tolerances import assert_sums
 from worlds import together
 
@@ -66,6 +67,30 @@ def test_bits_do_not_depend_on_the_number_of_ranks(model, tmp_path):
         files[size] = bits(together(size, lambda world, run=run: train(world, run, model=model, clip=1.0), shards=4))
         files[size] += ((run / "model.safetensors").read_bytes(),)
     assert files[1] == files[2] == files[4]
+
+
+@pytest.mark.parametrize("products", ("yes", "no"))
+@pytest.mark.parametrize("name", ("elbo", "iwae"))
+def test_bits_of_sparse_rows_do_not_depend_on_the_number_of_ranks(name, products, tmp_path, monkeypatch):
+    """Probabilities that are mostly 0, drawn anew in each epoch; the first layer's products by non-zeros or without."""
+    monkeypatch.setenv("MINIVAE_SPARSE", products)
+    X = scipy.sparse.csr_array(np.where(rows() < 0.2, 5 * rows(), 0))
+    files = {}
+    for size in (1, 2, 4):
+        run = tmp_path / str(size)
+
+        def trained(world, run=run):
+            found = train(world, run, X=X, model=MODELS[name], scale="none")
+            assert found[2].backend.sparse == products
+            return found
+
+        files[size] = (*bits(together(size, trained, shards=4)), (run / "model.safetensors").read_bytes())
+    assert files[1] == files[2] == files[4]
+    dense = bits(together(2, lambda world: train(world, X=X.toarray(), model=MODELS[name], scale="none"), shards=4))
+    if products == "no":  # the same rows, and the same products
+        assert dense == files[1][:2]
+    else:
+        assert [row["elbo"] for row in dense[1]] == pytest.approx([row["elbo"] for row in files[1][1]], rel=1e-5)
 
 
 @pytest.mark.parametrize("order", ["rows", "blocks"])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
+from operator import add
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import checks
+from ..datasets.rows import reduced
 from ..errors import UsageError, printable
 from ..evaluation.annealing import annealed, enclose
 from ..evaluation.bounds import evaluate, log_likelihood
@@ -83,7 +85,8 @@ def of_columns(run: Run, part: Part, ranks: World | None = None) -> list[dict[st
 
     own = vae.likelihood.name
     mixed = own.startswith("mixed:")
-    nll, there = found() if ranks is None else ranks.first(found), (X == X).sum(axis=0).tolist()
+    nll = by_first(ranks, found)
+    there = reduced(X, lambda block: (X[block] == X[block]).sum(axis=0), add, ranks).tolist()
     return [
         {"name": column.name, "kind": column.kind if mixed else own, "nll": x if rows else None, "rows": rows}
         for column, x, rows in zip(schema.features, nll, there, strict=True)
