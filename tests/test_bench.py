@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mpi import runtime
 from test_cli import minivae, mistake, one_line
 
 from minivae.bench import (
@@ -27,6 +28,7 @@ from minivae.bench import (
     scaling,
     startup,
     steps,
+    sums,
     tables,
     work,
 )
@@ -276,6 +278,42 @@ def test_every_race_of_the_plan_names_contenders_that_exist(quick):
     assert not any("torch" in name or name == "jax" for c in headline.plan(quick, False, 2) for name in c.names)
 
 
+SUM = {"kind": "sum", "ranks": 2, "numbers": 1000, "each": 2, "threads": 2}
+
+
+def test_sums_over_ranks_are_raced_beside_mpis_own(monkeypatch):
+    """A wrong sum does not race: `expected` is NumPy's, in float64."""
+    runtime()
+    monkeypatch.setattr(race, "PAUSE", 0.0)
+    results = race.race(SUM, list(sums.CONTENDERS), turns=2, block=0.0)
+    assert [(r.checked, len(r.seconds), r.left_out) for r in results.values()] == [(True, 2, "")] * 3
+    assert "MPI" in results["mpi"].facts["mpi"]
+    right = sums.expected(SUM, {})
+    wrong = {"sum": right["sum"] - sums.numbers_of(1, SUM)}
+    assert work.disagreement(SUM, right, wrong)
+
+
+def test_without_mpi4py_no_sums_race_and_one_line_says_so(monkeypatch, tmp_path):
+    spec = sums.importlib.util.find_spec
+    monkeypatch.setattr(sums.importlib.util, "find_spec", lambda name: None if name == "mpi4py" else spec(name))
+    assert not [cell for cell in headline.plan(False, False, 2) if cell.case["kind"] == "sum"]
+    with pytest.raises(UsageError, match=r"mpi4py is not here: .*pip install"):
+        sums.make({**SUM, "name": "mpi"}, {})
+    monkeypatch.setattr(headline, "plan", lambda quick, peers, threads: [])
+    said = minivae("bench", "--quick", cwd=tmp_path).stderr.splitlines()
+    assert len([line for line in said if "sums over ranks are left out" in line]) == 1
+
+
+def test_ranks_that_do_not_start_say_why(monkeypatch, tmp_path):
+    launcher = tmp_path / "mpiexec"
+    launcher.write_text("#!/bin/sh\necho no ranks today >&2\nexit 3\n")
+    launcher.chmod(0o755)
+    monkeypatch.setattr(sums, "missing", lambda: "")
+    monkeypatch.setattr(sums, "_mpiexec", lambda: str(launcher))
+    with pytest.raises(UsageError, match="mpiexec ended with status 3: no ranks today"):
+        sums.make({**SUM, "name": "mpi"}, {})
+
+
 # ---- the machine ----------------------------------------------------------------------------------------------------
 
 
@@ -307,6 +345,7 @@ def test_a_system_without_affinity_works_and_the_report_says_so(monkeypatch):
 TIMES = {
     "minivae": 2.0, "minivae-mkl": 1.6, "torch": 4.0, "torch-default": 1.0, "torch.compile": 3.0, "jax": 5.0,
     "minivae-dense": 2.5, "torch-csr": 4.5, "torch-bag": 3.5,
+    "mpi": 2.2, "mpi-in-two": 1.9,
     "reference": 12.0, "floor": 1.25, "floor-mkl": 1.0, "copy": 1.0, "gemm": 1.0, "gemm-mkl": 1.0,
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ SCHEMA = 1  # increases when a field changes its meaning or is removed
 OURS = ("minivae", "minivae-mkl")
 PEERS = ("torch", "torch.compile", "jax")  # "best peer" in a ratio is the fastest of these
 FLOORS = ("floor", "floor-mkl")
+LIBRARY = ("mpi", "mpi-in-two")  # the sums over ranks by MPI's own algorithms
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def pairs(measured: Measured) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for ours, floor in zip(OURS, FLOORS, strict=True):
         found |= {f"best peer / {ours}": (best, ours), f"{ours} / {floor}": (ours, floor)}
-    found |= {f"{other} / {OURS[0]}": (other, OURS[0]) for other in ("reference", *PEERS)}
+    found |= {f"{other} / {OURS[0]}": (other, OURS[0]) for other in ("reference", *PEERS, *LIBRARY)}
     return {name: pair for name, pair in found.items() if median(pair[0]) and median(pair[1])}
 
 
@@ -192,6 +193,8 @@ def title(case: dict[str, Any]) -> str:
             return f"loss and gradient, {case['likelihood']}, {case['rows']} × {case['features']}"
         case "scaling":
             return f"the step against {scaling.WHAT[case['axis']]}"
+        case "sum":
+            return f"a sum of {case['numbers'] / 1e6:g} M numbers over {case['ranks']} ranks"
         case "rate":
             return "the machine's rates"
         case other:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from . import problems, scaling
+from . import problems, scaling, sums
 from .figures import FLOORS, OURS, PEERS, Cell, Figures, Measured, title
 from .race import race
 
@@ -14,6 +14,7 @@ MODEL, BATCHES = [784, 500, 20], (20, 128, 512, 4096)
 EVALUATED = [784, 200, 200, 50]
 LIKELIHOODS, LOSS_ROWS = ("bernoulli", "gaussian"), (128, 8192)
 COUNTS = {"columns": 20_000, "density": 0.03, "hidden": 128, "latent": 10, "batch": 128}
+SUMS = {800_000: 20, 10_000_000: 2}  # numbers, and sums of them in a unit of work
 ALL_PEERS = ("torch", "torch-default", "torch.compile", "jax")
 
 # kind → turns, seconds of a turn, warm-up. In the last ones a turn is one unit.
@@ -23,6 +24,7 @@ PACE: dict[str, tuple[int, float, dict[str, Any]]] = {
     "step": (9, 0.4, {"units": 2000, "seconds": 8.0}),
     "counts": (9, 0.4, {"units": 50, "seconds": 2.0}),
     "kernel": (9, 0.2, {"units": 1000, "seconds": 0.5}),
+    "sum": (9, 0.3, {"units": 3, "seconds": 1.0}),
     "scaling": (3, 0.2, {"units": 100, "seconds": 0.3}),
     "epoch": (7, 0.0, ONE),
     "evaluate": (7, 0.0, ONE),
@@ -59,6 +61,9 @@ def plan(quick: bool, peers: bool, threads: int) -> list[Cell]:
             add("kernel", names, likelihood=likelihood, rows=rows, features=MODEL[0])
     add("epoch", [*OURS, *eager], widths=MODEL, batch=128, rows=60_000, data=data)
     add("evaluate", [*OURS, *eager[:1], *FLOORS], widths=EVALUATED, samples=5000, rows=100, data=data)
+    for ranks in () if sums.missing() else (2,) if quick else (2, 4):
+        for numbers, each in list(SUMS.items())[: 1 if quick else 2]:
+            add("sum", list(sums.CONTENDERS), ranks=ranks, numbers=numbers, each=each)
     if not quick:
         for axis, values in scaling.AXES.items():
             add("scaling", [str(value) for value in values], axis=axis)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from ..console import NOTHING as GAP
 from ..console import measure
 from . import scaling
-from .figures import FLOORS, OURS, PEERS, Measured, intervals, mean_interval, mean_ratio, ratios
+from .figures import FLOORS, LIBRARY, OURS, PEERS, Measured, intervals, mean_interval, mean_ratio, ratios
 
 if TYPE_CHECKING:
     from .figures import Figures
 
-ORDER = (*OURS, "reference", "torch", "torch-default", "torch.compile", "jax", *FLOORS)
+ORDER = (*OURS, "reference", "torch", "torch-default", "torch.compile", "jax", *FLOORS, *LIBRARY)
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Table:
 
 def tables(figures: Figures) -> list[Table]:
     """Return the tables of the figures, in reading order; those without measurements are left out."""
-    made = [_steps(figures), _losses(figures), _whole(figures), _memory(figures), _growth(figures)]
+    made = [_steps(figures), _losses(figures), _whole(figures), _memory(figures), _sums(figures), _growth(figures)]
     return [table for table in made if table is not None and table.columns]
 
 
@@ -126,6 +126,26 @@ def _memory(figures: Figures) -> Table | None:
             rows.append((name, [f"{peak / 1e6:.0f}" if peak else GAP for peak in peaks]))
     note = "Of the whole process while it works, the rows in memory (float32) included."
     return Table("Peak memory, MB", "", columns, rows, note=note)
+
+
+def _sums(figures: Figures) -> Table | None:
+    cells = figures.of("sum")
+    columns, about = [], set()
+    for cell in cells:
+        columns.append(f"{cell.cell.case['ranks']} ranks\n{cell.cell.case['numbers'] / 1e6:g} M")
+        about |= {str(result.facts["mpi"]) for result in cell.results.values() if "mpi" in result.facts}
+    note = (
+        "minivae adds up in an order that is fixed. mpi: Allreduce in place; mpi-in-two: Reduce_scatter and Allgather."
+    )
+    ratios = _ratios(cells, [f"{name} / minivae" for name in LIBRARY])
+    return Table(
+        "A sum of float32 over ranks of one machine, ms",
+        "",
+        columns,
+        _times(cells, 1e3),
+        ratios,
+        f"{note} {', '.join(sorted(about))}.",
+    )
 
 
 def _growth(figures: Figures) -> Table | None:

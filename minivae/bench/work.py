@@ -31,6 +31,7 @@ KINDS = {  # kind of case → the module with its contenders
     "kernel": "minivae.bench.losses",
     "scaling": "minivae.bench.scaling",
     "rate": "minivae.bench.rates",
+    "sum": "minivae.bench.sums",
     "gpu-step": "minivae.bench.gpu",
 }
 TOLERANCE = 2e-5  # relative to an array's largest element, in float32: sums are taken in another order

@@ -38,7 +38,7 @@ def bench(
     Example: minivae bench --quick --peers
     """
     from ..bench import figures as kept
-    from ..bench import headline, machine, report
+    from ..bench import headline, machine, report, sums
     from ..console import Live, print_json, stdout
     from ..errors import UsageError
 
@@ -54,6 +54,8 @@ def bench(
         cells = kept.remaining(figures, cells)
     with Live(quiet=as_json).start("beginning …") as live:
         watcher = _Watcher(live)
+        if why := sums.missing():
+            live.line(why)
 
         def done(measured: Measured) -> None:
             watcher.done(measured)
