@@ -218,3 +218,14 @@ def test_processors_are_divided_by_the_ranks_of_the_host(no_launcher):
         assert environment.threads() == 3
     finally:
         environment.share_processors(1)
+
+
+def test_a_wait_is_over_when_it_ends_in_an_error_and_a_wait_inside_another_does_not_end_that():
+    watchdog = mpi.Watchdog(World(), 60)
+    with pytest.raises(MemoryError), watchdog.waiting():
+        since = watchdog.since
+        with watchdog.waiting():
+            assert watchdog.since >= since
+        assert watchdog.since == since is not None
+        raise MemoryError
+    assert watchdog.since is None

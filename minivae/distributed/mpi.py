@@ -192,8 +192,10 @@ class Watchdog:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         before, self.since = self.since, time.monotonic()
-        yield
-        self.since = before  # not after an error, which ends all ranks
+        try:
+            yield
+        finally:
+            self.since = before
 
     def _watch(self) -> None:
         while True:
