@@ -105,6 +105,20 @@ def row_weight(weight, dtype):
     return np.array((0, weight), _ROW_WEIGHT[np.dtype(dtype).name])
 
 
+def begin(file, nll_rows, d_out, d_own, clamped, table, out, own, X, weight, *sizes):
+    """The first launch of a likelihood with a tensor of its own: `<file>_features`, which fills its table.
+
+    d_own, own   the tensor (…, D) and its gradient;  sizes: what the kernel takes beside D
+    Returns clamped, None where no gradient is written, and the weight as the kernels take them, and R, B, D.
+    """
+    check(X.dtype, nll_rows, d_out, d_own, out, own)
+    check("float64", table)
+    check("int64", clamped)
+    clamped, (B, D) = None if d_out is None else clamped, X.shape
+    launch(file, f"{file}_features", X.dtype, flat(D), table, clamped, own, *sizes, D)
+    return clamped, row_weight(weight, X.dtype), out.shape[0], B, D
+
+
 # ---- the shape of a launch ------------------------------------------------------------------------------------------
 
 

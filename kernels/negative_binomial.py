@@ -193,12 +193,8 @@ def fused(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X,
 
 def cuda(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
     """The kernels of `negative_binomial.cu`; arguments as `reference`."""
-    _cuda.check(X.dtype, nll_rows, d_logmean, d_logtheta, logmean, logtheta)
-    _cuda.check("float64", table)
-    _cuda.check("int64", clamped)
-    clamped = None if d_logmean is None else clamped
-    R, (B, D), weight = logmean.shape[0], X.shape, _cuda.row_weight(weight, X.dtype)
-    _cuda.launch("negative_binomial", "negative_binomial_features", X.dtype, _cuda.flat(D), table, clamped, logtheta, D)
+    given = (nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight)
+    clamped, weight, R, B, D = _cuda.begin("negative_binomial", *given)
     _cuda.launch(
         "negative_binomial", "negative_binomial", X.dtype, _cuda.rows(R, D),
         nll_rows, d_logmean, clamped, table, logmean, X, weight, R, B, D,

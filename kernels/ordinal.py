@@ -171,13 +171,9 @@ def fused(nll_rows, d_eta, d_steps, clamped, table, eta, steps, X, weight):
 
 def cuda(nll_rows, d_eta, d_steps, clamped, table, eta, steps, X, weight):
     """The kernels of `ordinal.cu`; arguments as `reference`."""
-    _cuda.check(X.dtype, nll_rows, d_eta, d_steps, eta, steps)
-    _cuda.check("float64", table)
-    _cuda.check("int64", clamped)
-    clamped = None if d_eta is None else clamped
-    R, (B, D), K = eta.shape[0], X.shape, steps.shape[0] + 1
-    weight = _cuda.row_weight(weight, X.dtype)
-    _cuda.launch("ordinal", "ordinal_features", X.dtype, _cuda.flat(D), table, clamped, steps, K, D)
+    K = steps.shape[0] + 1
+    given = (nll_rows, d_eta, d_steps, clamped, table, eta, steps, X, weight)
+    _, weight, R, B, D = _cuda.begin("ordinal", *given, K)
     _cuda.launch(
         "ordinal", "ordinal", X.dtype, _cuda.rows(R, D), nll_rows, d_eta, table, eta, X, weight, R, B, D, K
     )  # fmt: skip
