@@ -47,7 +47,8 @@ class Optimizer:
         """
         if self._serves is None:
             self._serves = weakref.ref(P)
-            self._adopt(P, backend)
+            if self.state:
+                self._adopt(P, backend)
         elif self._serves() is not P:
             raise UsageError("this optimizer holds the moments of another model: make a new one for each model")
         if not self.state:
@@ -129,12 +130,7 @@ class Adam(Optimizer):
     decoupled = False
 
     def __init__(
-        self,
-        lr: float = 1e-3,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        self, lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0
     ):
         super().__init__(lr, weight_decay)
         self.beta1, self.beta2 = _share("beta1", beta1), _share("beta2", beta2)
@@ -162,39 +158,9 @@ class AdamW(Adam):
     decoupled = True
 
     def __init__(
-        self,
-        lr: float = 1e-3,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        self, lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 1e-2
     ):
         super().__init__(lr, beta1, beta2, eps, weight_decay)
-
-
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "sgd": SGD,
-    "adagrad": Adagrad,
-    "rmsprop": RMSprop,
-    "adam": Adam,
-    "adamw": AdamW,
-}
-
-
-def make(name: str, lr: float, momentum: float | None = None, weight_decay: float | None = None) -> Optimizer:
-    """The optimiser called `name`, "nesterov" being SGD with Nesterov's momentum; None leaves the default."""
-    options: dict[str, Any] = {"lr": lr}
-    if weight_decay is not None:
-        options["weight_decay"] = weight_decay
-    if momentum is not None:
-        if name not in ("sgd", "nesterov", "rmsprop"):
-            raise UsageError(f"momentum={momentum!r}: {name} has none; sgd, nesterov and rmsprop have")
-        options["momentum"] = momentum
-    if name == "nesterov":
-        return SGD(nesterov=True, **{"momentum": 0.9, **options})
-    if name not in OPTIMIZERS:
-        raise UsageError(f"optimizer={name!r}: expected one of {', '.join(OPTIMIZERS)}, nesterov")
-    return OPTIMIZERS[name](**options)
 
 
 def _share(name: str, value: Any) -> float:

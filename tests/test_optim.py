@@ -7,10 +7,11 @@ import pytest
 from tolerances import TORCH, assert_close, assert_sums
 
 import minivae as mv
-from minivae import kernels, optim
+from minivae import kernels
 from minivae.backend import Backend
 from minivae.errors import UsageError
 from minivae.training import schedules
+from minivae.training.options import OPTIMIZERS, make_optimizer
 
 N = 1009
 STEPS = 25
@@ -127,8 +128,8 @@ def test_clipping_a_nan_leaves_a_nan(kind):
         (lambda: mv.SGD(momentum=-0.1), "momentum=-0.1"),
         (lambda: mv.SGD(nesterov=True), "momentum > 0"),
         (lambda: mv.AdamW(weight_decay=-1), "weight_decay=-1"),
-        (lambda: optim.make("adma", 0.1), "expected one of sgd"),
-        (lambda: optim.make("adam", 0.1, momentum=0.9), "adam has none"),
+        (lambda: make_optimizer("adma", 0.1), "expected one of sgd"),
+        (lambda: make_optimizer("adam", 0.1, momentum=0.9), "adam has none"),
     ],
 )
 def test_mistakes_get_one_clear_line(make, match):
@@ -145,10 +146,10 @@ def test_an_optimizer_serves_one_model():
 
 
 def test_optimisers_are_made_by_name():
-    assert optim.make("nesterov", 0.1).momentum == 0.9
-    assert optim.make("rmsprop", 0.1, momentum=0.3).momentum == 0.3
-    assert optim.make("adamw", 0.1).weight_decay == 0.01
-    assert {type(optim.make(name, 0.1)) for name in optim.OPTIMIZERS} == set(optim.OPTIMIZERS.values())
+    assert make_optimizer("nesterov", 0.1).momentum == 0.9
+    assert make_optimizer("rmsprop", 0.1, momentum=0.3).momentum == 0.3
+    assert make_optimizer("adamw", 0.1).weight_decay == 0.01
+    assert {type(make_optimizer(name, 0.1)) for name in OPTIMIZERS} == set(OPTIMIZERS.values())
 
 
 # ---- schedules ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, environment, likelihoods, optim, plots
+from .. import __version__, environment, likelihoods, plots
 from ..backend import Backend
 from ..datasets.choose import choose
 from ..datasets.columns import Columns
@@ -30,7 +30,7 @@ from ..training.batches import Batches
 from ..training.guard import LARGE
 from ..training.history import History
 from ..training.loop import Training
-from ..training.options import SAVE_SECONDS, Options
+from ..training.options import SAVE_SECONDS, Options, make_optimizer
 from ..training.progress import Progress
 from ..training.schedules import Beta, parse
 from ..training.state import observed_value
@@ -76,7 +76,7 @@ class Session:
         """Check, load and choose → the training, its data, and why they have their likelihood."""
         o = self.options
         hidden = parse_hidden(o["hidden"])
-        optimizer = optim.make(o["optimizer"], o["lr"], o["momentum"], o["weight_decay"])
+        optimizer = make_optimizer(o["optimizer"], o["lr"], o["momentum"], o["weight_decay"])
         schedule, beta = parse(o["schedule"]), Beta(o["beta"], o["kl_warmup"], o["beta_cycle"])
         if not 0 <= o["validation"] < 1:
             raise UsageError(f"--validation {o['validation']:g}: expected a share of the rows, from 0 to less than 1")

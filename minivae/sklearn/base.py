@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .. import checks, likelihoods, optim
+from .. import checks, likelihoods
 from ..backend import Backend
 from ..datasets.choose import choose
 from ..datasets.columns import Columns
@@ -18,7 +18,9 @@ from ..datasets.scale import Scale
 from ..errors import UsageError
 from ..evaluation.bounds import log_likelihood
 from ..noise import permutation, row_hashes
+from ..optim import Optimizer
 from ..training.history import History
+from ..training.options import make_optimizer
 from ..training.schedules import Beta, Schedule
 from ..training.state import observed_value
 from ..vae import VAE as Engine
@@ -43,7 +45,7 @@ class Estimator(BaseEstimator):
         free_bits: float = 0.0,
         epochs: int = 10,
         batch_size: int = 128,
-        optimizer: str | optim.Optimizer = "adam",
+        optimizer: str | Optimizer = "adam",
         lr: float = 1e-3,
         weight_decay: float | None = None,
         schedule: str | Schedule = "constant",
@@ -121,8 +123,8 @@ class Estimator(BaseEstimator):
         self.history_ = History()
         self._optimizer = (
             copy.deepcopy(self.optimizer)
-            if isinstance(self.optimizer, optim.Optimizer)
-            else optim.make(self.optimizer, self.lr, None, self.weight_decay)
+            if isinstance(self.optimizer, Optimizer)
+            else make_optimizer(self.optimizer, self.lr, None, self.weight_decay)
         )
 
     def _seed(self) -> int:

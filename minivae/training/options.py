@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import checks
 from ..errors import UsageError
-from ..optim import Adam, Optimizer
+from ..optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from .schedules import Beta, Schedule, parse
 
 if TYPE_CHECKING:
@@ -84,3 +84,22 @@ class Options:
         self.save_seconds = checks.finite_float(
             "save_seconds", self.save_seconds, lambda x: x >= 0, "a number of seconds ≥ 0"
         )
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in (SGD, Adagrad, RMSprop, Adam, AdamW)}
+
+
+def make_optimizer(name: str, lr: float, momentum: float | None = None, weight_decay: float | None = None) -> Optimizer:
+    """The optimiser called `name`, "nesterov" being SGD with Nesterov's momentum; None leaves the default."""
+    options: dict[str, Any] = {"lr": lr}
+    if weight_decay is not None:
+        options["weight_decay"] = weight_decay
+    if momentum is not None:
+        if name not in ("sgd", "nesterov", "rmsprop"):
+            raise UsageError(f"momentum={momentum!r}: {name} has none; sgd, nesterov and rmsprop have")
+        options["momentum"] = momentum
+    if name == "nesterov":
+        return SGD(nesterov=True, **{"momentum": 0.9, **options})
+    if name not in OPTIMIZERS:
+        raise UsageError(f"optimizer={name!r}: expected one of {', '.join(OPTIMIZERS)}, nesterov")
+    return OPTIMIZERS[name](**options)
