@@ -120,18 +120,23 @@ def finite(
         total = np.einsum("i->", x.reshape(-1)) if isinstance(x, np.ndarray) else to_host(x.sum())
         if math.isfinite(total):
             return x
-    bad = np.isinf(to_host(x)) if missing else ~np.isfinite(to_host(x))
-    if not bad.any():  # the sum alone was infinite
-        return x
-    *before, row, column = (int(index[0]) for index in bad.nonzero())
-    where = "".join(f"sample {sample}, " for sample in before) + f"row {first + row}, column {column}"
-    where += f" ({columns[column]})" if columns else ""
-    kind = "infinite" if missing else "NaN or infinite"
-    way = ", or let NaN be missing: mv.VAE(missing=True)" if missing is False else ""
-    raise UsageError(
-        f"{name}: {int(bad.sum())} of {x.size} values are {kind}, the first in {where}: leave such rows out, or fill "
-        f"them{way}"
-    )
+    _name_the_first(name, to_host(x), first, columns, missing)  # unless the sum alone was infinite
+    return x
+
+
+def _name_the_first(name: str, x: Any, first: int, columns: Sequence[str] | None, missing: bool | None) -> None:
+    """Raise UsageError where a value of x (…, rows, columns) is not finite."""
+    bad = np.isinf(x) if missing else ~np.isfinite(x)
+    if bad.any():
+        *before, row, column = (int(index[0]) for index in bad.nonzero())
+        where = "".join(f"sample {sample}, " for sample in before) + f"row {first + row}, column {column}"
+        where += f" ({columns[column]})" if columns else ""
+        kind = "infinite" if missing else "NaN or infinite"
+        way = ", or let NaN be missing: mv.VAE(missing=True)" if missing is False else ""
+        raise UsageError(
+            f"{name}: {int(bad.sum())} of {x.size} values are {kind}, the first in {where}: leave such rows out, or "
+            f"fill them{way}"
+        )
 
 
 def weights(name: str, values: Any, n: int) -> Any:

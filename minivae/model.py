@@ -327,7 +327,8 @@ class Model(Reader):
         self.loss_fn.check(beta, free_bits, weights is not None)
         checks.has_method("optimizer", optimizer, "update", "an optimizer, such as mv.Adam(1e-3)")
         number = self.passes + 1 if pass_ is None else pass_
-        batch.rows, batch.weights = rows, self.weights_in(weights, batch.X.shape[0])
+        B = batch.X.shape[0]
+        batch.rows, batch.weights = self.numbers_in(rows, B), self.weights_in(weights, B)
         terms = self.step(batch, optimizer, beta, free_bits, clip, number, eps)
         if pass_ is None:
             self.passes = number
@@ -359,20 +360,15 @@ class Model(Reader):
             self.backend.ops.clip_norm(self.buffer.grad, norm, clip)
         optimizer.update(self.buffer.data, self.buffer.grad, self.backend)
 
-    def epsilon(self, eps: Any, B: int, stream: str, rows: Any, pass_: int) -> Array:
-        """The noise (S, B, L): the caller's, or drawn."""
+    def epsilon(self, eps: Any, B: int, stream: str, rows: Array | None, pass_: int) -> Array:
+        """The noise (S, B, L): the caller's, or drawn for the rows of these numbers (B,), None: 0 … B − 1."""
         if eps is not None:
             return self.eps_in(eps, B, self.latent_dim)
         out = self.workspace.take("eps", (self.samples, B, self.latent_dim))
-        if rows is None:
-            rows = self.noise.rows(0, B)
-        elif not self.backend.owns(checks.row_numbers("rows", rows, B)):
-            rows = self.backend.asarray(rows)
-        half = self.samples // 2
-        drawn = out[:half] if self.antithetic else out
-        self.noise.normal(drawn, stream, rows, pass_)
+        drawn = out[: self.samples // 2] if self.antithetic else out
+        self.noise.normal(drawn, stream, self.noise.rows(0, B) if rows is None else rows, pass_)
         if self.antithetic:
-            self.backend.xp.negative(drawn, out=out[half:])
+            self.backend.xp.negative(drawn, out=out[self.samples // 2 :])
         return out
 
     # ---- using the model ----------------------------------------------------------------------------------------

@@ -137,8 +137,9 @@ class Reader:
         if self.schema is not None and self.schema.is_table(X):
             condition = self.schema.condition(X) if condition is None else condition
             X = self.schema.encode(X)
-        if condition is None and exposure is None:
-            return X
+        return X if condition is None and exposure is None else self._joined_to(X, condition, exposure)
+
+    def _joined_to(self, X: Any, condition: Any, exposure: Any) -> Given:
         if isinstance(X, Given) or not hasattr(X, "shape"):
             raise UsageError("condition and exposure: expected an array of rows beside them")
         if condition is not None and self.condition is None:
@@ -235,6 +236,10 @@ class Reader:
     def weights_in(self, weights: Any, B: int) -> Array | None:
         """Weights of B rows, checked → as the backend's array (B,) of the model's dtype; None stays None."""
         return None if weights is None else self.native("weights", checks.weights("weights", weights, B))
+
+    def numbers_in(self, rows: Any, B: int) -> Array | None:
+        """The numbers of B rows, checked → as the backend's array (B,); None stays None."""
+        return None if rows is None else self.backend.asarray(checks.row_numbers("rows", rows, B))
 
     def eps_in(self, eps: Any, B: int, L: int) -> Array:
         """The caller's noise (B, L), or (S, B, L), checked → (S, B, L) as the backend's array of the model's dtype."""

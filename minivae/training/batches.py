@@ -9,7 +9,6 @@ Shapes: N rows in all, b in a batch, D features.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,9 @@ import numpy as np
 from .. import checks
 from ..backend import Array
 from ..datasets.rows import FileRows, check_still_there, chosen
-from ..errors import UsageError
-from ..inputs import Batch, Given
+from ..inputs import Batch, Given, explained
 from ..model import Model
+from .values import check_domain, look
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -31,7 +30,7 @@ STATIC_PASS = 0  # of the stream 'binarise'; epochs count from 1
 EVALUATION_PASS = 1  # of the stream 'evaluation'; pass 0 is the posterior's ε
 DEVICE_BYTES = 2**31  # larger data stay on the host and go to a device batch by batch
 CHECK_ROWS = 4096
-FEW, LEAST_PRODUCT = 0.25, 1 << 16  # with a larger share of non-zeros, or a smaller first layer, nothing is gained
+FEW = 0.25  # with a larger share of non-zeros nothing is gained by them
 
 
 class Batches:
@@ -58,22 +57,13 @@ class Batches:
         ranks: World | None = None,
     ):
         self.name, self.ranks = name, ranks
-        X = vae.whole(name, X)
-        if rows is not None:
-            checks.row_numbers("rows", rows, X.shape[0])
-        self.backend, self.noise, self.workspace = vae.backend, vae.noise, vae.workspace
-        self.vae, self.given = vae, X if isinstance(X, Given) else None
-        X = X.X if isinstance(X, Given) else X
-        if self.given is not None:
-            sides = (self.given.condition, self.given.log_exposure)
-            self.given = Given(X, *(None if x is None else self.backend.asarray(x, vae.backend.dtype) for x in sides))
+        self.vae, self.backend, self.noise, self.workspace = vae, vae.backend, vae.noise, vae.workspace
+        whole = vae.whole(name, X)
+        self.given = self._at_hand(whole) if isinstance(whole, Given) else None
+        self.X = X = explained(whole)
+        self.rows = vae.numbers_in(rows, len(self))
         self.binarize = vae.binarize if binarize is None else vae.checked_binarize(binarize)
-        self.X = X
-        self.rows = None if rows is None else self.backend.asarray(rows)
-        self.weights: Array | None = None
-        if weights is not None:
-            given = np.asarray(self.backend.to_host(checks.weights("weights", weights, X.shape[0])), np.float64)
-            self.weights = self.backend.asarray((given / given.mean()).astype(self.backend.dtype))
+        self.weights = None if weights is None else self._of_mean_1(weights)
         self.scale = vae.scale if scale is None else vae.checked_scale(scale)
         self.sparse: Rows | None = None  # rows of scipy.sparse
         if hasattr(X, "tocsr"):
@@ -84,6 +74,15 @@ class Batches:
             self.X = self.backend.asarray(X)  # once, where there is a device
         self._check(vae)
         self.by_nonzeros = self._by_nonzeros(vae)
+
+    def _at_hand(self, given: Given) -> Given:
+        """Conditions and exposures of all rows, where the model computes and in its dtype."""
+        sides = (given.condition, given.log_exposure)
+        return Given(given.X, *(None if x is None else self.backend.asarray(x, self.backend.dtype) for x in sides))
+
+    def _of_mean_1(self, weights: Any) -> Array:
+        given = np.asarray(self.backend.to_host(checks.weights("weights", weights, len(self))), np.float64)
+        return self.backend.asarray((given / given.mean()).astype(self.backend.dtype))
 
     def __len__(self) -> int:
         return self.X.shape[0]
@@ -168,12 +167,21 @@ class Batches:
             return [np.ascontiguousarray(self.backend.to_host(rows))]
         return [rows.data, rows.indices.astype(np.int64), rows.indptr.astype(np.int64)]
 
-    def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(number of the first row, block of rows) over all rows, on the host, in the model's units."""
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(number of the first row, block of rows) over this rank's share, on the host, in the model's units."""
         for start in self._starts():
             check_still_there(self.X)
             block = self.backend.to_host(self.X[start : start + CHECK_ROWS])
             yield start, block if self.scale is None else self.scale.apply(block, self.backend.dtype)
+
+    def occurring(self) -> Iterator[Any]:
+        """This rank's share of the values as they were given: all together, in blocks where one may be missing."""
+        if self.sparse is not None:
+            yield from self.sparse.occurring()
+        elif self.vae.missing:
+            yield from (self.vae.filled(self.X[start : start + CHECK_ROWS]) for start in self._starts())
+        elif starts := self._starts():
+            yield chosen(self.X, slice(starts[0], starts[-1] + CHECK_ROWS))
 
     def _starts(self) -> Sequence[int]:
         """The first rows of the blocks that this rank checks, which follow one another."""
@@ -181,83 +189,18 @@ class Batches:
         return starts if self.ranks is None or self.sparse is not None else self.ranks.mine(starts)
 
     def _check(self, vae: Model) -> None:
-        """The values themselves: finite, and in the domain of the binarisation and of the likelihood."""
-        low, high, between, sums = math.inf, -math.inf, False, [(0.0, 0.0)]
-        look = self.backend.sparse == "yes" or self.sparse is not None or (self.backend.sparse == "auto" and _wide(vae))
-        least, most = np.full((2, self.X.shape[1]), np.nan)
-        missing = np.zeros(self.X.shape[1])  # values of each column
-        for start, block in self._blocks() if self.sparse is None else self.sparse.blocks():
-            checks.finite(self.name, block, start, vae.columns, missing=vae.missing)
-            if vae.likelihood.has_widths and self.sparse is None:
-                least = np.fmin(least, np.fmin.reduce(block, axis=0))
-                most = np.fmax(most, np.fmax.reduce(block, axis=0))
-            if vae.likelihood.scales and self.sparse is None:  # a table: each column has a domain of its own
-                vae.likelihood.check(vae.filled(block))
-            if vae.missing and self.sparse is None:
-                missing += (block != block).sum(axis=0)
-                block = vae.filled(block)
-            low, high = min(low, float(block.min())), max(high, float(block.max()))
-            if self.scale is not None:
-                between = between or bool(((block > 0) & (block < 1)).any())
-            if look:
-                sums.append((self._expected(block), float(block.sum(dtype=np.float64))))
-        if self.ranks is not None and self.sparse is None:
-            told = self.ranks.all((low, high, between, sums, least, most, missing))
-            lows, highs, betweens, parts, leasts, mosts, gaps = zip(*told, strict=True)
-            low, high, between, sums = min(lows), max(highs), any(betweens), [pair for part in parts for pair in part]
-            least, most, missing = np.fmin.reduce(leasts), np.fmax.reduce(mosts), np.sum(gaps, axis=0)
-        expected, total = (sum(column) for column in zip(*sums, strict=True))
-        self.range = (low, high)  # of the values, in the model's units
-        self.density = expected / (len(self) * self.X.shape[1]) if look else 1.0  # the share of non-zeros in a batch
-        # whether batches hold 0 and 1 alone: in [0, 1], non-zeros that add up to their number are all 1
-        self.binary = self.binarize != "none" or (look and low >= 0 and high <= 1 and total == expected)
-        self.constant = np.flatnonzero(least == most)  # columns whose width a density would make ever smaller
+        """Look at the values once, and keep what is known of them (`values.py`)."""
+        found = look(vae, self)
+        self.range = (found.low, found.high)  # of the values, in the model's units
+        self.density, self.binary = 1.0, self.binarize != "none"
+        if found.sums:
+            expected, total = (sum(column) for column in zip(*found.sums, strict=True))
+            self.density = expected / (len(self) * self.X.shape[1])  # the share of non-zeros in a batch
+            # whether batches hold 0 and 1 alone: in [0, 1], non-zeros that add up to their number are all 1
+            self.binary = self.binary or (found.low >= 0 and found.high <= 1 and total == expected)
+        self.constant = () if found.columns is None else found.columns.constant
         self.jacobian = 0.0  # that scaling adds to −ln p(x), a mean over rows
         if self.scale is not None and vae.likelihood.is_density:
-            share = (len(self) - missing) / len(self) if vae.missing else 1.0
-            self.jacobian = float((share * np.log(self.scale.factor)).sum())
-        if self.binarize in ("static", "dynamic") and not (low >= 0 and high <= 1):
-            raise UsageError(
-                f"binarize={self.binarize!r} draws 0 or 1 with the value as its probability, and these range from "
-                f"{low:g} to {high:g}{self._advice('scale them to [0, 1] (--scale minmax)')}"
-            )
-        if self.binarize != "none":
-            vae.likelihood.check(np.array([[0.0], [1.0]]))
-        elif vae.likelihood.scales and self.sparse is None:
-            pass
-        elif self.scale is None and vae.missing and self.sparse is None:
-            for start in self._starts():
-                vae.likelihood.check(vae.filled(self.X[start : start + CHECK_ROWS]))
-        elif self.scale is None and self.sparse is not None:
-            for values in self.sparse.occurring():
-                vae.likelihood.check(values)
-        elif self.scale is None:
-            if starts := self._starts():
-                vae.likelihood.check(chosen(self.X, slice(starts[0], starts[-1] + CHECK_ROWS)))
-        else:
-            try:
-                vae.likelihood.check(np.array([[low], [high], [0.5]] if between else [[low], [high]]))
-            except UsageError:
-                raise UsageError(
-                    f"{self.name}: likelihood {vae.likelihood.name!r} cannot explain all of the values, which range "
-                    f"from {low:g} to {high:g}{self._advice('')}"
-                ) from None
-
-    def _expected(self, block: np.ndarray) -> float:
-        """How many values of a block are not 0 once they are binarised, on average."""
-        if self.binarize in ("static", "dynamic"):
-            return float(block.sum(dtype=np.float64))
-        return float(np.count_nonzero(block >= 0.5 if self.binarize == "threshold" else block))
-
-    def _advice(self, unscaled: str) -> str:
-        if self.scale is None:
-            return f": {unscaled}"
-        return (
-            f" after the scaling {self.scale.kind!r} that was fitted on the training rows: scale the file itself to "
-            "[0, 1], or take likelihood 'gaussian'"
-        )
-
-
-def _wide(vae: Model) -> bool:
-    """Whether the encoder's first layer is large enough for its product to be worth a look."""
-    return vae.encoder.layers[0].n_in * vae.encoder.layers[0].n_out >= LEAST_PRODUCT
+            missing = 0 if found.columns is None else found.columns.missing
+            self.jacobian = float(((len(self) - missing) / len(self) * np.log(self.scale.factor)).sum())
+        check_domain(vae, self, found)

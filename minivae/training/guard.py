@@ -65,16 +65,15 @@ def diagnose(training: State, step: int, found: str, X: Batch | None = None) -> 
 
 def warn_of_constant_columns(vae: Model, columns: Any) -> None:
     """Name the columns that are constant in the training rows, where each has a density of its own width."""
-    if len(columns):
-        names = [str(d) if vae.columns is None else vae.columns[d] for d in columns[:5]]
-        named = ("columns " if len(columns) > 1 else "column ") + ", ".join(names)
-        named += f", … ({len(columns)} of {vae.features})" if len(columns) > 5 else ""
-        warnings.warn(
-            f"constant in the training rows: {named}. Likelihood {vae.likelihood.name!r} makes the density there ever "
-            "narrower, so that ln p(x) says little of the others: leave such columns out, or take 'gaussian:shared'",
-            UsageWarning,
-            stacklevel=5,
-        )
+    names = [str(d) if vae.columns is None else vae.columns[d] for d in columns[:5]]
+    named = ("columns " if len(columns) > 1 else "column ") + ", ".join(names)
+    named += f", … ({len(columns)} of {vae.features})" if len(columns) > 5 else ""
+    warnings.warn(
+        f"constant in the training rows: {named}. Likelihood {vae.likelihood.name!r} makes the density there ever "
+        "narrower, so that ln p(x) says little of the others: leave such columns out, or take 'gaussian:shared'",
+        UsageWarning,
+        stacklevel=5,
+    )
 
 
 def warn_of_collapse(vae: Model, rows: list[dict[str, Any]]) -> None:

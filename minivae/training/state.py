@@ -13,7 +13,7 @@ from ..datasets.choose import choose
 from ..datasets.rows import FileRows
 from ..datasets.scale import Scale
 from ..evaluation.bounds import evaluate_batches
-from ..inputs import Given
+from ..inputs import explained
 from ..model import Model
 from ..optim import Optimizer
 from .batches import Batches
@@ -50,23 +50,11 @@ class State:
             X, rows = X.X, X.rows if rows is None else rows
         scale, binarize = vae.scale if options.scale is None else options.scale, options.binarize
         if vae.undecided or isinstance(scale, str) or binarize == "auto":
-            host = vae.whole("X", X)
-            host = host.X if isinstance(host, Given) else host
-            as_is = hasattr(host, "tocsr") or (isinstance(host, FileRows) and not vae.missing)
-            host = host if as_is else vae.backend.to_host(host)
-            seen = observed_value(host) if vae.missing and not as_is else host
-            chosen = choose(seen, vae.config()["likelihood"], scale, binarize, picture, options.ranks)
-            if vae.undecided:
-                vae.lay_out(chosen.likelihood)
-            scale, binarize = chosen.scale, chosen.binarize
-            scale = (
-                Scale.fit(scale, host, options.weights, vae.missing, vae.likelihood.scales, options.ranks)
-                if isinstance(scale, str)
-                else scale
-            )
+            scale, binarize = self._choose(X, scale, binarize, picture)
         vae.loss_fn.check(1.0, options.free_bits, options.weights is not None)
         self.batches = Batches(vae, X, rows, scale, binarize, weights=options.weights, ranks=options.ranks)
-        warn_of_constant_columns(vae, self.batches.constant)
+        if len(self.batches.constant):
+            warn_of_constant_columns(vae, self.batches.constant)
         self.validation = None
         if options.validation is not None:
             held = (options.validation, options.validation_rows)
@@ -86,6 +74,21 @@ class State:
         self.best = vae.buffer.state.copy()  # used where there is validation
         self.look_every = LOOK_EVERY[vae.backend.name]
         self.recent = vae.backend.zeros((self.look_every, 3), np.float64)  # Σ loss, Σ nll, Σ kl of each step
+
+    def _choose(self, X: Any, scale: Scale | str | None, binarize: str, picture: bool) -> tuple[Scale | None, str]:
+        """Choose what is "auto", by the rows, and fit the scale to them → scale and binarize."""
+        vae, ranks = self.vae, self.options.ranks
+        host = explained(vae.whole("X", X))
+        as_is = hasattr(host, "tocsr") or (isinstance(host, FileRows) and not vae.missing)
+        host = host if as_is else vae.backend.to_host(host)
+        seen = observed_value(host) if vae.missing and not as_is else host
+        found = choose(seen, vae.config()["likelihood"], scale, binarize, picture, ranks)
+        if vae.undecided:
+            vae.lay_out(found.likelihood)
+        if not isinstance(found.scale, str):
+            return found.scale, found.binarize
+        scales = vae.likelihood.scales
+        return Scale.fit(found.scale, host, self.options.weights, vae.missing, scales, ranks), found.binarize
 
     def first_bad(self, X: Any) -> tuple[int, str]:
         """The first tensor of this rank's last pass that is not finite (`guard.py`)."""
