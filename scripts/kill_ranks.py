@@ -3,7 +3,8 @@
     python scripts/kill_ranks.py [--kills 30] [--ranks 4] [--seed 0]
 
 1,000 steps (100 epochs) by `minivae train` under mpiexec, saved after every step. A rank is killed at any moment from
-the start of its process on: while it imports, loads, trains, writes or draws. Runs that end before enough kills have
+the start of its process on, within three times the seconds of the quiet run: while it imports, loads, trains, writes or
+draws. Runs that end before enough kills have
 come are compared as well, and a new one begins. The quiet run is one process with as many shards. Status 1 if bytes
 differ.
 """
@@ -42,11 +43,12 @@ def main() -> None:
         np.save(folder / "rows.npy", np.random.default_rng(0).random((1000, 12)).astype(np.float32))
         quiet = folder / "quiet"
         command = [sys.executable, *train(folder, quiet, "--shards", str(P))]
+        begun = time.monotonic()
         subprocess.run(command, check=True, env=runtime().environment(), capture_output=True)
+        life = 3 * (time.monotonic() - begun)
         kills, runs, equal, where = 0, 0, 0, []
         while kills < given.kills:
             run, runs = folder / f"run{runs}", runs + 1
-            life = 10.0
             while True:
                 line = train(folder, run, "--resume") if (run / "model.safetensors").exists() else train(folder, run)
                 if not (run / "model.safetensors").exists() and run.exists():
@@ -66,7 +68,6 @@ def main() -> None:
                     ended = ranks.wait(600)
                     if ended.returncode:
                         sys.exit(f"ranks that were not killed ended with {ended.returncode}:\n{ended.stderr}")
-                    life = time.monotonic() - start if not where else life
                     break
             same = (run / "model.safetensors").read_bytes() == (quiet / "model.safetensors").read_bytes()
             same = same and history(run) == history(quiet)

@@ -9,7 +9,9 @@ waits for the others for too long, whose link may be down, ends itself (`Watchdo
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -17,6 +19,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +32,9 @@ from . import tree
 from .world import AgreedError, World
 
 TIMEOUT = 600.0  # seconds that a rank waits for the others
+LAUNCHERS = ("mpiexec", "mpirun", "prterun", "orterun")  # how names of processes begin
+LAUNCHER_IS_NEAR = 3  # generations: mpiexec, its proxy, perhaps a shell
+INTERRUPTED_AGAIN = 0.5  # seconds between two interruptions
 PATIENCE = 5.0  # seconds that rank 0 has to print what all ranks know
 _started: MPIWorld | None = None
 
@@ -211,7 +217,29 @@ class Watchdog:
                 self.world.complain(error)
                 if nccl:
                     nccl.close(lost=True)
+                if self.world.rank == 0:
+                    _interrupt_launcher()
                 os._exit(1)
+
+
+def _interrupt_launcher() -> None:
+    """Send Ctrl-C twice to the mpiexec of this host that has started this process; nothing where there is none.
+
+    It would wait for ever for what it has started on a host that it cannot reach. MPI_Abort waits for it.
+    """
+    process = os.getppid()
+    for _ in range(LAUNCHER_IS_NEAR):
+        try:
+            name, _, fields = Path(f"/proc/{process}/stat").read_text().partition("(")[2].rpartition(")")
+        except OSError:  # not Linux
+            return
+        if name.startswith(LAUNCHERS):
+            with contextlib.suppress(OSError):
+                os.kill(process, signal.SIGINT)
+                time.sleep(INTERRUPTED_AGAIN)
+                os.kill(process, signal.SIGINT)
+            return
+        process = int(fields.split()[1])  # the parent
 
 
 def _timeout() -> float:
