@@ -122,6 +122,9 @@ def run(kernel, elements, *arguments, grain=GRAIN, per_thread=PER_THREAD, most=N
 
     most   an upper bound of the shares: rows of their scratch
     """
+    if elements < 2 * grain:  # the least that two shares are made of
+        kernel(*arguments, 0, 1)
+        return
     shares = _shares(elements, grain, per_thread)
     shares = shares if most is None else min(shares, most)
     if shares == 1 or _forked:

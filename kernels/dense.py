@@ -218,8 +218,12 @@ def forward(Y, A, b, activation):
 
 def backward(dA, db, partial, Y, A, activation):
     """The fused `backward_reference`."""
-    run(_BACKWARD[activation], dA.size, dA, partial, Y, A)
-    _add_rows(db, partial[: scratch(*dA.shape)].reshape(-1, dA.shape[1]))
+    B, H = dA.shape
+    if B <= BLOCK_ROWS:  # one block, whose sum is db
+        run(_BACKWARD[activation], dA.size, dA, db, Y, A)
+    else:
+        run(_BACKWARD[activation], dA.size, dA, partial, Y, A)
+        _add_rows(db, partial[: scratch(B, H)].reshape(-1, H))
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------
