@@ -63,6 +63,7 @@ class Workspace:
     def __init__(self, backend: Backend):
         self.backend = backend
         self._flat: dict[str, Array] = {}
+        self._last: dict[str, Array] = {}  # what was handed out last, in its shape
         self.grown = 0  # how often an array was allocated: what was captured before points to memory that is gone
 
     def take(self, name: str, shape: Shape, dtype: Any = None) -> Array:
@@ -70,12 +71,16 @@ class Workspace:
 
         A larger shape than ever before reallocates it. dtype: the backend's, unless given (always the same for a name).
         """
+        last = self._last.get(name)
+        if last is not None and last.shape == shape:
+            return last
         size = math.prod(shape)
         flat = self._flat.get(name)
         if flat is None or flat.size < size:
             flat = self._flat[name] = self.backend.empty(size, dtype)
             self.grown += 1
-        return flat[:size].reshape(shape)
+        self._last[name] = view = flat[:size].reshape(shape)
+        return view
 
     def poison(self) -> None:
         """Fill every array of floats with NaN, so that whatever is read before it is written shows."""
