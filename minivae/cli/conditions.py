@@ -95,12 +95,10 @@ def describe(condition: Condition) -> str:
     return ", ".join(f"{name} ({kind})" for name, kind in zip(names, kinds, strict=True))
 
 
-def spread(condition: Condition, rows: dict[str, Any] | None, n: int) -> dict[str, Any] | None:
-    """What n samples of a picture are given: each label in turn, or what the first rows were given."""
+def spread(condition: Condition, rows: dict[str, Any], n: int) -> tuple[dict[str, Any], str]:
+    """What n samples of a picture are given, and that in words: each label in turn, or what the first rows have."""
     import numpy as np
 
-    if rows is None:
-        return None
     if len(condition.columns) == 1 and isinstance(levels := condition.columns[0], list):
-        return {name: np.array(levels)[np.arange(n) * len(levels) // n] for name in rows}
-    return {name: np.resize(values, n) for name, values in rows.items()}
+        return {name: np.array(levels)[np.arange(n) * len(levels) // n] for name in rows}, "each label in turn"
+    return {name: np.resize(values, n) for name, values in rows.items()}, "conditions of the first rows"

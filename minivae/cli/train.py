@@ -238,7 +238,10 @@ def draw_pictures(folder: Path, vae: VAE, part: runs.Part, shape: Any, history: 
     plots.reconstructions(seen, vae.reconstruct(X), shape, folder / "reconstructions.png", limits, names)
     draw = shape is None
     title = "x ~ p(x|z) for z ~ N(0, I): draws" if draw else "E[x|z] for z ~ N(0, I): means, not draws"
-    condition = None if vae.condition is None else conditions.spread(vae.condition, part.condition, SAMPLED)
+    condition = None
+    if vae.condition is not None and part.condition is not None:
+        condition, told = conditions.spread(vae.condition, part.condition, SAMPLED)
+        title = f"{title}; {told}"
     plots.grid(
         vae.sample(SAMPLED, draw=draw, condition=condition), shape, folder / "samples.png", None, limits, title, names
     )
