@@ -106,10 +106,10 @@ def test_imputation_fills_gaps_and_keeps_what_is_there(folder):
 def test_a_row_without_a_cell_is_filled_from_the_prior(folder, tmp_path):
     (tmp_path / "x.csv").write_text(HEAD + ";" * 6 + "\n")
     more = ("-o", tmp_path / "y.csv", "--importance", 100_000)
-    assert "1 rows, 5 of 5 cells" in ok("impute", folder / "run", tmp_path / "x.csv", *more)
+    assert "1 row, 5 of 5 cells" in ok("impute", folder / "run", tmp_path / "x.csv", *more)
     drawn = read(tmp_path / "y.csv")
     ok("sample", folder / "run", "-n", 4000, "--mean", "-o", tmp_path / "mean.csv")
-    assert float(drawn["height"][0]) == pytest.approx(read(tmp_path / "mean.csv")["height"].mean(), abs=1)
+    assert drawn["height"][0] == pytest.approx(read(tmp_path / "mean.csv")["height"].mean(), abs=1)
 
 
 def test_draws_differ_where_cells_are_missing_alone(folder):

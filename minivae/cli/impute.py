@@ -15,7 +15,7 @@ from .plugin import Plugin
 
 if TYPE_CHECKING:
     from ..datasets.columns import Columns
-    from ..datasets.table import Table
+    from ..datasets.table import Cells, Table
 
 
 def impute(
@@ -47,7 +47,9 @@ def impute(
     schema, table = columns_of(opened), open_table(data)
     X = schema.encode(table, unseen)
     filled = opened.vae.impute(X, draws=draws, samples=importance, condition=schema.condition(table))
-    schema.delimiter, schema.decimal = table.delimiter, table.decimal
+    schema.delimiter = table.delimiter
+    if any(table.decimal in text for name in schema.names for text in _texts_of_numbers(table.columns[name])):
+        schema.decimal = table.decimal  # else none of its cells says which it is
     with writing_file(out, force) as file:
         if draws is None:
             schema.write_csv(file, _rows(schema, table, X, filled), table.names)
@@ -62,7 +64,13 @@ def impute(
 
     gaps = int(np.isnan(X).sum())
     what = "E[x|observed], or the likeliest category" if draws is None else f"{draws} draws of x|observed"
-    say(f"{out}: {len(X):,} rows, {gaps:,} of {X.size:,} cells filled: {what}")
+    counted = "1 row" if len(X) == 1 else f"{len(X):,} rows"
+    say(f"{out}: {counted}, {gaps:,} of {X.size:,} cells filled: {what}")
+
+
+def _texts_of_numbers(cells: Cells) -> list[str]:
+    """The texts of a column of numbers; none of another."""
+    return list(map(str, cells.values)) if cells.dtype == "float64" else []
 
 
 def _rows(schema: Columns, table: Table, X: Any, filled: Any) -> Iterator[list[str]]:
