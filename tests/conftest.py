@@ -1,5 +1,6 @@
 """What all tests share: one thread each, one cache of compiled kernels, the folder of real MNIST, a GPU if any."""
 
+import gc
 import hashlib
 import os
 import re
@@ -21,6 +22,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+gc.disable()  # until all is imported and collected, which stays to the end
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -105,6 +108,11 @@ def pytest_runtest_makereport(item):
         and item.config.getoption("--require-gpu")
     ):
         report.outcome, report.longrepr = "failed", f"--require-gpu: {report.longrepr[2]}"
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items):

@@ -6,11 +6,11 @@ import ast
 import os
 import pkgutil
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from test_cli import ok
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts" / "book"))
@@ -248,7 +248,5 @@ def test_the_commands_are_all_that_there_are():
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_every_help_carries_an_example(command):
-    text = subprocess.run(
-        [sys.executable, "-m", "minivae", *command.split(), "--help"], cwd=ROOT, capture_output=True, text=True
-    ).stdout
+    text = ok(*command.split(), "--help")
     assert re.search(rf"minivae {command or 'train'}\b", text.split("Usage:")[1].split("\n", 1)[1]), text

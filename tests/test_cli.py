@@ -13,10 +13,12 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
+from minivae import plots
 from minivae.errors import UsageWarning
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,15 +33,19 @@ def in_a_process(*arguments, cwd=ROOT):
     )  # fmt: skip
 
 
-def minivae(*arguments, cwd=ROOT):
-    """The same `main()` in this process, which has imported everything already: some thirty times quicker."""
+def minivae(*arguments, cwd=ROOT, pictures=False):
+    """The same `main()` in this process, which has imported everything already: some thirty times quicker.
+
+    pictures  whether `train` draws its pictures, which takes ten times as long as a short training
+    """
     from minivae.__main__ import main
 
     out, err, before = io.StringIO(), io.StringIO(), (sys.argv, Path.cwd(), warnings.showwarning)
     try:
         sys.argv = ["minivae", *map(str, arguments)]
         os.chdir(cwd)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        drawing = contextlib.nullcontext() if pictures else mock.patch.object(plots, "available", lambda: False)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), drawing:
             warnings.simplefilter("always", UsageWarning)
             try:
                 main()
@@ -76,7 +82,7 @@ def one_line(*arguments, **options):
 def run(tmp_path_factory):
     """A run on digits with validation and two latent dimensions."""
     folder = tmp_path_factory.mktemp("cli") / "run"
-    ok("train", "digits", "--out", folder, *SMALL, "--validation", "0.1", "--epochs", "6")
+    ok("train", "digits", "--out", folder, *SMALL, "--validation", "0.1", "--epochs", "6", pictures=True)
     return folder
 
 
@@ -644,10 +650,11 @@ def test_a_run_is_not_overwritten_and_force_replaces_only_runs(run, tmp_path):
     assert "leaves it alone" in one_line("train", "digits", "--out", tmp_path / "notes", "--force")
     (tmp_path / "file").write_text("x")
     assert "choose another folder" in one_line("train", "digits", "--out", tmp_path / "file", "--force")
-    ok("train", "digits", "--out", tmp_path / "r", *SMALL)
+    ok("train", "digits", "--out", tmp_path / "r", *SMALL, pictures=True)
     (tmp_path / "r/mine.txt").write_text("kept")
-    ok("train", "digits", "--out", tmp_path / "r", *SMALL, "--latent", "3", "--force")
+    ok("train", "digits", "--out", tmp_path / "r", *SMALL, "--latent", "3", "--force", pictures=True)
     assert (tmp_path / "r/mine.txt").read_text() == "kept"
+    assert (tmp_path / "r/samples.png").exists()
     assert not (tmp_path / "r/manifold.png").exists()
 
 

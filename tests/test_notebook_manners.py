@@ -1,9 +1,7 @@
-"""What a notebook, a script and who steps by hand are shown: reprs, one line while kernels compile, clear messages."""
+"""What a notebook, a script and who steps by hand are shown: reprs, clear messages."""
 
 import json
 import logging
-import subprocess
-import sys
 import warnings
 from xml.etree import ElementTree
 
@@ -62,20 +60,6 @@ def test_the_curve_of_a_history_goes_through_its_values():
 
 
 # ---- progress -------------------------------------------------------------------------------------------------------
-
-
-def test_one_line_says_that_kernels_are_compiled_and_logging_silences_it(tmp_path):
-    code = (
-        "import numpy as np, minivae as mv, logging, sys\n"
-        "if 'quiet' in sys.argv: logging.getLogger('minivae').setLevel(logging.ERROR)\n"
-        "mv.VAE(3, 2, (), backend='numpy').fit(np.zeros((4, 3), 'float32'), epochs=1)\n"
-    )
-    said = {}
-    for words, folder in ((["loud"], "a"), (["cached"], "a"), (["quiet"], "b")):
-        command = ["env", f"NUMBA_CACHE_DIR={tmp_path / folder}", sys.executable, "-c", code, *words]
-        said[words[0]] = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    assert said["loud"].count("\n") == 1 and said["loud"].startswith("compiling kernels for this machine, once")
-    assert said["cached"] == said["quiet"] == ""
 
 
 def test_a_notebook_shows_the_epochs_without_being_asked(tmp_path):

@@ -29,7 +29,7 @@ def runs(tmp_path_factory):
         ("t", "t.npy", []),
         ("one", "x.npz", ["--latent", "1"]),
     ):
-        ok("train", data, "--out", name, *SMALL, *options, "--seed", "1", cwd=folder)
+        ok("train", data, "--out", name, *SMALL, *options, "--seed", "1", cwd=folder, pictures=name in ("t", "one"))
     return folder
 
 

@@ -50,6 +50,7 @@ def folder(tmp_path_factory):
     ok(
         "train", folder / "people.csv", "--columns", folder / "columns.json", "--out", folder / "run", "--latent", "2",
         "--hidden", "32", "--epochs", "40", "--lr", "5e-3", "--batch-size", "64", "--validation", "0.1",
+        pictures=True,
     )  # fmt: skip
     return folder
 

@@ -274,18 +274,24 @@ def assert_it_runs(script, **environment):
 
 BYTES = """
     import hashlib, numpy as np, minivae as mv
-    X = np.random.default_rng(0).random((400, 30))
+    X = (np.random.default_rng(0).random((400, 30)) < 0.3) * 1.0
     vae = mv.VAE(30, 4, (16,), activation="sigmoid", init="he", backend=mv.Backend("numpy", dtype="float64"))
     vae.fit(X, epochs=4, batch_size=100, optimizer=mv.SGD(1e-3))
     print(hashlib.sha256(vae.buffer.state.tobytes()).hexdigest())
 """
 
 
-def test_kernels_from_the_disk_give_the_bits_of_those_compiled_here(tmp_path):
-    program = textwrap.dedent(BYTES)
-    first, _ = assert_it_runs(program, NUMBA_CACHE_DIR=str(tmp_path))  # the other output tells of compiling
-    assert list(tmp_path.rglob("*.nbc"))
-    assert assert_it_runs(program, NUMBA_CACHE_DIR=str(tmp_path))[0] == first
+def test_kernels_from_the_disk_give_the_bits_of_those_compiled_here_and_one_line_tells_of_compiling(tmp_path):
+    program, cache = textwrap.dedent(BYTES), {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, said = assert_it_runs(program, **cache)
+    assert said.count("\n") == 1 and said.startswith("compiling kernels for this machine, once")
+    assert assert_it_runs(program, **cache) == (first, "")
+    kept = list(tmp_path.rglob("sgd.*.nb?"))
+    for file in kept:
+        file.unlink()
+    silent = "import logging; logging.getLogger('minivae').setLevel(logging.ERROR)\n"
+    assert assert_it_runs(silent + program, **cache) == (first, "")
+    assert kept and all(file.exists() for file in kept)  # compiled again
 
 
 # ---- users' mistakes --------------------------------------------------------------------------------------------
