@@ -107,7 +107,7 @@ OPS = [
 @pytest.mark.parametrize("target", OPS, ids=lambda target: target.name)
 def test_every_op_in_both_forms_is_right_and_each_planted_mistake_caught(target, views):
     op = targets.build(target, "fused", 0)
-    settings = Settings(behaviour=False, complex_step=False)
+    settings = Settings(behaviour=False, complex_step=False, max_entries=64)
     problem = problem_of(_Op(op, views), op.inputs, target.name, settings)
     problem.upstream, problem.sizes = op.upstream, op.sizes  # gaussian:optimal chooses its σ² by the weights
     outcome = mutations.run([problem], settings)

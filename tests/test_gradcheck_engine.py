@@ -216,6 +216,21 @@ def test_factors_are_named_by_what_they_count():
         assert any(hint.code == "factor" and words in hint.text for hint in result.hints), result.hints
 
 
+def test_what_depends_on_the_forward_alone_is_measured_once_for_all_mistakes():
+    (target,) = targets.select(["likelihoods.laplace.mean"])
+    problem, calls = targets.build(target, "fused", 0), []
+    forward = problem.forward
+    problem.forward = lambda inputs: calls.append(0) or forward(inputs)
+    settings, counts = Settings(behaviour=False, max_entries=8), []  # so few that the wrong entries are looked for
+    probe, mutants = Probe(problem, settings), [mutant for *_, mutant in mistakes.mistakes(problem)]
+    for _ in range(2):
+        calls.clear()
+        hints = {hint.code for mutant in mutants for hint in examine(mutant, settings, probe).hints}
+        assert {"entries", "missing-term", "constant"} <= hints
+        counts.append(len(calls))
+    assert counts[1] <= 10 * len(mutants) < 0.2 * counts[0]  # each calls the forward a few times for other tests
+
+
 # ---- parity ---------------------------------------------------------------------------------------------------------
 
 

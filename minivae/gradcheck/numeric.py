@@ -84,6 +84,8 @@ class Probe:
         self.outputs = problem.forward(self.inputs)
         self.f = magnitude(self.outputs, problem.upstream)
         self._known: dict[int, list[Slope]] = {}
+        self._measured: dict[tuple[int, int, float], Slope] = {}
+        self.of_parts: dict[tuple[int, str, int], float] = {}  # `Case.slopes_of`: tensor, part, entry
         self._complex: dict[int, np.ndarray | None] = {}
 
     # ---- where ----------------------------------------------------------------------------------------------------
@@ -126,7 +128,14 @@ class Probe:
     # ---- one line -------------------------------------------------------------------------------------------------
 
     def measure(self, k: int, where: Where, h: float) -> Slope:
-        """Compute R(h) and J(h) from four values of f."""
+        """Compute R(h) and J(h) from four values of f; for one entry, once."""
+        if not isinstance(where, int):
+            return self._measure(k, where, h)
+        if (k, where, h) not in self._measured:
+            self._measured[k, where, h] = self._measure(k, where, h)
+        return self._measured[k, where, h]
+
+    def _measure(self, k: int, where: Where, h: float) -> Slope:
         with np.errstate(all="ignore"):
             p1, m1, p2, m2 = (self.phi(k, where, t) for t in (h, -h, 2 * h, -2 * h))
             central, wide = (p1 - m1) / (2 * h), (p2 - m2) / (4 * h)
