@@ -15,8 +15,9 @@ from tolerances import NORMAL_ULPS
 
 pytestmark = pytest.mark.gpu
 
+SMOKE = bool(os.environ.get("GPU_SMOKE"))  # the stand-in's device is slow
 LARGE = [(1, 128, 784), (2, 701, 129), (1, 5003, 784), (1, 3, 20011), (1, 1, 2**20 + 3)]
-if os.environ.get("GPU_SMOKE"):  # the stand-in's device is slow
+if SMOKE:
     SHAPES, LARGE = [(2, 53, 13)], []
 
 
@@ -80,8 +81,11 @@ def test_bernoulli_is_exact_at_logits_of_a_thousand(cupy, dtype):
     np.testing.assert_array_equal(d, [[0, -2, 2, 0, 0]])
 
 
-def test_parity_of_every_call_that_the_engine_makes():
+def test_parity_of_every_call_that_the_engine_makes(monkeypatch):
     from minivae.gradcheck.ours import parity
 
+    if SMOKE:  # one of each op: test_cuda_kernels.py has all of them there
+        some = {call.op: call for call in parity.record()}.values()
+        monkeypatch.setattr(parity, "record", lambda: some)
     rows = parity.run(("cupy",)).rows
     assert [(row.op, row.kernels, row.dtype, row.ulps) for row in rows if row.verdict != "ok"] == []
