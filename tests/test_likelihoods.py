@@ -250,7 +250,7 @@ def make(name, kernels="fused", features=D, own=None, dtype="float64"):
 
 def evaluate(likelihood, buffer, out, X, weight=1.0, training=False, mask=None):
     """(nll_rows, d_out, d_params), everything poisoned before; training: as a training step does, which counts."""
-    nll, d_out = np.full(len(out), np.nan), np.full_like(out, np.nan)
+    nll, d_out = np.full(len(out), np.nan, out.dtype), np.full_like(out, np.nan)
     buffer.grad[...] = np.nan
     d_params = likelihood.destinations(buffer.grads, counted=training)
     closed = training and likelihood.closed_form

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+import test_cli
 from scipy.integrate import quad
 from tolerances import SCIPY, assert_close
 
@@ -99,18 +100,24 @@ def test_without_it_a_model_is_one_line_that_says_what_to_do(student_t, tmp_path
     assert "'student-t'" in said and "mv.register_likelihood" in said and "--plugin FILE.py" in said
 
 
-def minivae(*arguments, plugin=True):
-    """The command in a process of its own."""
+def minivae(*arguments, plugin=True, run=test_cli.minivae):
     more = ["--plugin", PLUGIN] if plugin else []
-    command = [sys.executable, "-m", "minivae", *arguments, *more]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    return run(*arguments, *more)
 
 
-def test_the_command_line_knows_it_by_its_file(tmp_path):
+@pytest.fixture
+def forgotten():
+    """The plugin that a command has loaded is no part of this process afterwards."""
+    yield
+    likelihoods.unregister_likelihood("student-t")
+    del sys.modules["minivae_plugin_student_t"]
+
+
+def test_the_command_line_knows_it_by_its_file(tmp_path, forgotten):
     np.save(tmp_path / "data.npy", data())
     run = tmp_path / "run"
     options = ["--likelihood", "student-t", "--epochs", 2, "--hidden", "8", "--latent", 2, "--backend", "numpy"]
-    done = minivae("train", tmp_path / "data.npy", "--out", run, *options)
+    done = minivae("train", tmp_path / "data.npy", "--out", run, *options, run=test_cli.in_a_process)
     assert done.returncode == 0, done.stderr
     assert "student-t" in done.stdout
     scored = minivae("evaluate", run, "--json")
@@ -119,7 +126,7 @@ def test_the_command_line_knows_it_by_its_file(tmp_path):
     assert drawn.returncode == 0 and np.load(tmp_path / "drawn.npy").shape == (3, 6), drawn.stderr
     checked = minivae("gradcheck", "likelihoods.student-t")
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    without = minivae("evaluate", run, plugin=False)
+    without = minivae("evaluate", run, plugin=False, run=test_cli.in_a_process)
     assert without.returncode == 2 and without.stderr.count("\n") == 1
     assert "'student-t'" in without.stderr and "--plugin FILE.py" in without.stderr
 
