@@ -95,13 +95,11 @@ class _Classes:
     """K classes, K logits a feature: blocks of D side by side."""
 
     def __init__(self, out, K=5):
-        self.rho = special.softmax(out.reshape(*out.shape[:-1], K, -1), axis=-2)
-        self.k = np.arange(K).reshape(K, 1)
+        self.log_rho = special.log_softmax(out.reshape(*out.shape[:-1], K, -1), axis=-2)
+        self.rho, self.k = np.exp(self.log_rho), np.arange(K).reshape(K, 1)
 
-    def logpmf(self, X):
-        return stats.multinomial.logpmf(
-            np.moveaxis(X[..., None, :] == self.k, -2, -1), 1, np.moveaxis(self.rho, -2, -1)
-        )
+    def logpmf(self, X):  # stats.multinomial takes the last ρ as 1 less the others, which rounds a small one away
+        return np.where(X[..., None, :] == self.k, self.log_rho, 0).sum(axis=-2)
 
     def mean(self):
         return (self.k * self.rho).sum(axis=-2)
