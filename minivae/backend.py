@@ -21,7 +21,7 @@ from . import kernels as kernel_files
 from .errors import UsageError, UsageWarning
 from .matmul import cpu as products
 from .matmul import gpu as cublas
-from .memory import memory
+from .memory import check as check_memory
 
 Array = Any  # an array of the backend's module: numpy.ndarray or cupy.ndarray
 
@@ -108,11 +108,8 @@ class Backend:
             with device.enough_memory(self.xp, shape, dtype):
                 return self.xp.empty(shape, dtype)  # CuPy aligns to 512 bytes
         size = math.prod(shape if isinstance(shape, tuple) else (shape,)) * dtype.itemsize
-        if size > 2**30 and size > memory():  # Linux would give it, and end the process when it is written to
-            raise MemoryError(
-                f"an array of {size / 2**30:,.0f} GiB was asked for, and there are {memory() / 2**30:,.0f}: take "
-                "narrower layers, fewer latent dimensions or samples, or smaller batches"
-            )
+        if size > 2**30:
+            check_memory(size)
         raw = np.empty(size + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
         return raw[start : start + size].view(dtype).reshape(shape)

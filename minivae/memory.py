@@ -18,3 +18,12 @@ def memory() -> int:
         with suppress(OSError, ValueError):  # "max" where there is no limit
             total = min(total, int(Path(file).read_text()))
     return total
+
+
+def check(size: int) -> None:
+    """MemoryError for an array that has no room: Linux would give it, and end the process when it is written to."""
+    if size > memory():
+        raise MemoryError(
+            f"an array of {size / 2**30:,.0f} GiB was asked for, and there are {memory() / 2**30:,.0f}: take narrower "
+            "layers, fewer latent dimensions or samples, or smaller batches"
+        )

@@ -10,7 +10,7 @@ Shapes: N rows in all, B in a batch, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import wraps
@@ -24,11 +24,11 @@ from .backend import Array, Backend
 from .buffers import Workspace
 from .errors import UsageError
 from .inputs import NEEDS_CONDITION, Batch, Condition, Given, Inputs, exposures
+from .likelihoods.base import Likelihood, blocks
 
 if TYPE_CHECKING:
     from .datasets.scale import Scale
     from .layers import MLP
-    from .likelihoods import Likelihood
 
 BATCH_ROWS = 1024  # rows at a time where a method streams over many
 P = ParamSpec("P")
@@ -253,7 +253,7 @@ class Reader:
     def streamed(self, function: Callable[[Any, int], Array], X: Any, device: bool) -> Array:
         """`function` of (block of rows, number of its first row), its results copied into one array."""
         result: Any = None
-        for first, block in blocks(X):
+        for first, block in blocks(X, BATCH_ROWS):
             part = function(block, first)
             part = self.backend.asarray(part) if device else self.backend.to_host(part)
             if result is None:
@@ -261,9 +261,3 @@ class Reader:
                 result = self.backend.empty(shape, part.dtype) if device else np.empty(shape, part.dtype)
             result[first : first + block.shape[0]] = part
         return result
-
-
-def blocks(X: Any, size: int = BATCH_ROWS) -> Iterator[tuple[int, Any]]:
-    """(first row, block of rows) over X."""
-    for start in range(0, X.shape[0], size):
-        yield start, X[start : start + size]

@@ -109,10 +109,7 @@ class VAE(Model):
                      Every batch is cut into shards, and the bits depend on their number alone (`distributed/`)
         order        "rows": the rows of an epoch in random order; "blocks": of a file that is larger than a machine's
                      memory, each shard shuffles its own contiguous block, and a rank reads no other rows
-
-        condition    (N,) or (N, columns): labels or covariates of the rows, which encoder and decoder are given, of a
-                     model made with `condition=`; validation rows bring theirs as `vae.given(X_val, condition=…)`
-        exposure     (N,) > 0, such as size factors: the means of counts are multiplied by it
+        condition, exposure   of the rows, as `given` takes them; validation: `vae.given(X_val, condition=…)`
 
         Calls of this model by other threads wait until `fit` has ended. To use it meanwhile, call it in `callback`, or
         make a copy before (`copy.deepcopy`).

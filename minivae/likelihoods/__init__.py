@@ -12,10 +12,8 @@ Shapes: R = S·B rows, sample by sample; D features; out (R, width); X (B, D). N
 from __future__ import annotations
 
 import difflib
-import re
 from typing import Any
 
-from .. import kernels
 from ..backend import Backend
 from ..errors import UsageError
 from .base import ARGUMENTS, LIKELIHOODS, Likelihood
@@ -23,45 +21,14 @@ from .base import ARGUMENTS, LIKELIHOODS, Likelihood
 # Each class gives itself its row of LIKELIHOODS, in this order.
 from . import unit, real, counts  # noqa: F401  # isort: skip
 from .mixed import Mixed, spec_of  # isort: skip
+from .registered import OPS, register_likelihood, unregister_likelihood  # isort: skip
 
-__all__ = ["LIKELIHOODS", "Likelihood", "make", "register_likelihood"]
+__all__ = ["LIKELIHOODS", "Likelihood", "make", "register_likelihood", "unregister_likelihood"]
 
 SYNONYMS = {  # what other programs call them
     "mse": "gaussian:1", "l2": "gaussian:1", "normal": "gaussian", "l1": "laplace", "mae": "laplace",
     "bce": "bernoulli", "cross-entropy": "bernoulli", "nb": "negative-binomial",
 }  # fmt: skip
-_registered: dict[str, str] = {}  # the names of users' likelihoods → those of their ops
-
-
-def register_likelihood(name: str, cls: type[Likelihood], op: kernels.Op) -> None:
-    """Add a likelihood of your own: `mv.VAE(likelihood=name)`, `--likelihood name`, gradcheck and traces then know it.
-
-    name   lower-case letters, digits and hyphens, such as "student-t"; cls.name is the same
-    cls    a `minivae.likelihoods.Likelihood`; it calls `self.backend.ops.<name>`, with _ for each hyphen
-    op     a `minivae.kernels.Op`; without a CUDA kernel (None) a GPU runs its reference, and says so once
-    A model's file holds the name alone: register it, or give its file to --plugin, before loading one. Registering a
-    name again replaces it. Raises UsageError for a name of minivae's own.
-    """
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise UsageError(f"likelihood {name!r}: expected lower-case letters, digits and hyphens, such as 'student-t'")
-    op_name = name.replace("-", "_")
-    if name not in _registered and (name in LIKELIHOODS or op_name in kernels.op_names()):
-        raise UsageError(f"likelihood {name!r}: minivae has one of that name; choose another")
-    if not (isinstance(cls, type) and issubclass(cls, Likelihood)):
-        raise UsageError(f"likelihood {name!r}: expected a subclass of minivae.likelihoods.Likelihood, and got {cls!r}")
-    if getattr(cls, "name", None) != name:
-        raise UsageError(f"likelihood {name!r}: expected {cls.__name__}.name to be the same name")
-    if not isinstance(op, kernels.Op):
-        raise UsageError(f"likelihood {name!r}: expected a minivae.kernels.Op, and got {op!r}")
-    kernels.register(op_name, op)
-    cls.forward_only = vars(cls).get("forward_only", False)  # of its own nll_and_grad, whatever class it builds on
-    LIKELIHOODS[name], _registered[name] = cls, op_name
-
-
-def unregister_likelihood(name: str) -> None:
-    """Forget a likelihood that `register_likelihood` added."""
-    kernels.unregister(_registered.pop(name))
-    del LIKELIHOODS[name]
 
 
 def _find(name: str) -> tuple[Any, tuple[Any, ...]] | None:
@@ -115,7 +82,7 @@ def make(name: str, backend: Backend, features: int) -> Likelihood:
             "in 'gaussian:0.5', and the number of classes for K, as in 'categorical:10'. One of your own has to be "
             "registered first: mv.register_likelihood, or --plugin FILE.py"
         )
-    if name in _registered and not hasattr(backend.ops, _registered[name]):
+    if name in OPS and not hasattr(backend.ops, OPS[name]):
         raise UsageError(f"likelihood {name!r} was registered after this Backend was made: make a new one")
     cls, arguments = found
     return cls(backend, features, *arguments)

@@ -104,10 +104,10 @@ class Likelihood:
     def range(self, X: Any) -> tuple[float, float]:
         """The smallest and the largest value of X (N, D), which are finite."""
         number = self.backend.to_host
-        ends = np.array([[float(number(end)) for end in (block.min(), block.max())] for block in blocks(X)])
+        ends = np.array([[float(number(end)) for end in (block.min(), block.max())] for _, block in blocks(X)])
         if not np.isfinite(ends).all():
-            for start, block in enumerate(blocks(X)):
-                checks.finite("X", block, start * BLOCK_ROWS, to_host=number)
+            for first, block in blocks(X):
+                checks.finite("X", block, first, to_host=number)
         return float(ends[:, 0].min()), float(ends[:, 1].max())
 
     def nll_and_grad(
@@ -199,12 +199,12 @@ def named(form: str) -> Callable[[type[L]], type[L]]:
     return add
 
 
-def blocks(X: Any) -> Iterator[Any]:
-    """Blocks of rows, so that a memory-mapped array is never read whole."""
-    for start in range(0, X.shape[0], BLOCK_ROWS):
-        yield X[start : start + BLOCK_ROWS]
+def blocks(X: Any, size: int = BLOCK_ROWS) -> Iterator[tuple[int, Any]]:
+    """(first row, block of rows) over X, so that a memory-mapped array is never read whole."""
+    for first in range(0, X.shape[0], size):
+        yield first, X[first : first + size]
 
 
 def holds_integers(backend: Backend, X: Any) -> bool:
     """Whether every value is an integer."""
-    return all(bool(backend.to_host((block % 1 == 0).all())) for block in blocks(X))
+    return all(bool(backend.to_host((block % 1 == 0).all())) for _, block in blocks(X))

@@ -77,7 +77,7 @@ class Binary(Bernoulli):
 
     def check(self, X: Any) -> None:
         """0 and 1."""
-        for block in blocks(X):
+        for _, block in blocks(X):
             if not bool(self.backend.to_host(((block == 0) | (block == 1)).all())):
                 low, high = self.range(X)
                 raise UsageError(f"'binary' explains 0 and 1, and these range from {low:g} to {high:g}")
@@ -223,7 +223,7 @@ class Mixed(Likelihood):
     def check(self, X: Any) -> None:
         """Each column in the domain of its kind; a UsageError names the column."""
         for part in self.parts:
-            for block in blocks(X):
+            for _, block in blocks(X):
                 for column in part.columns:
                     try:
                         part.likelihood.check(block[:, column : column + 1])

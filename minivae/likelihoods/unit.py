@@ -25,7 +25,7 @@ class _Unit(Likelihood):
             )
         between = ends = False
         number = self.backend.to_host
-        for block in blocks(X):
+        for _, block in blocks(X):
             inside = (block > 0) & (block < 1)
             between = between or bool(number(inside.any()))
             ends = ends or not bool(number(inside.all()))

@@ -101,15 +101,14 @@ class ELBO:
         if not self.backend.owns(beta):
             checks.finite_float("beta", beta, lambda x: x >= 0, "a number ≥ 0")
         checks.finite_float("free_bits", free_bits, lambda x: x >= 0, "a number ≥ 0, nats for each latent dimension")
+        what, name = "", self.likelihood.name
         if weighted and free_bits > 0:
-            raise UsageError(
-                f"free_bits={free_bits:g} with weights of rows: they hold a batch's plain mean KL; leave one out"
-            )
-        if weighted and self.likelihood.closed_form:
-            raise UsageError(
-                f"likelihood {self.likelihood.name!r} with weights of rows: its σ² is fitted to all rows of a batch "
-                "alike; take 'gaussian:shared', or leave the weights out"
-            )
+            what = f"free_bits={free_bits:g} with weights of rows: they hold a batch's plain mean KL; leave one out"
+        elif weighted and self.likelihood.closed_form:
+            what = f"likelihood {name!r} with weights of rows: its σ² is fitted to all rows of a batch alike; take "
+            what += "'gaussian:shared', or leave the weights out"
+        if what:
+            raise UsageError(what)
 
     def is_bound(self, beta: float, samples: int) -> bool:
         """Whether −loss is at most ln p(x) on average."""

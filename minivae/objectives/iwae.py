@@ -6,7 +6,6 @@ import numpy as np
 
 from ..backend import Array
 from ..errors import UsageError
-from ..inputs import Batch
 from .elbo import ELBO, Terms
 
 
@@ -68,17 +67,7 @@ class IWAE(ELBO):
     def is_bound(self, beta: float, samples: int) -> bool:
         return beta == 1 or (beta > 1 and samples == 1)
 
-    def forward(
-        self,
-        out: Array,
-        batch: Batch,
-        kl: tuple[Array, Array],
-        beta: float,
-        free_bits: float,
-        d_params: dict[str, Array],
-        training: bool,
-        gradient: bool = True,
-    ) -> Terms:
+    def forward(self, out, batch, kl, beta, free_bits, d_params, training, gradient=True):
         """As `ELBO.forward`, for eq. 12 (K = 1) and Burda et al. 2016.
 
         The weights are known only after every loss, so `backward` computes d_out, and counts what is clamped.
