@@ -20,15 +20,20 @@ from minivae.kernels.dense import ACTIVATIONS
 TARGETS = targets.walk()
 KINDS = ("fused", "reference")
 FIGURE = {"central": 1e-7, "directions": 1e-7, "complex": 1e-12}
+THOROUGH = [  # parity holds the reference to the fused kernels, call by call: few directions for it, and slowly all
+    pytest.param("fused", Settings(), id="fused"),
+    pytest.param("reference", Settings(max_entries=16, directions=4), id="reference"),
+    pytest.param("reference", Settings(), id="reference, every entry", marks=pytest.mark.slow),
+]
 
 
+@pytest.mark.parametrize("kind, settings", THOROUGH)
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
-def test_gradients_are_right(target):
-    for kind in KINDS:
-        result = examine(targets.build(target, kind, seed=0), Settings())
-        assert result.ok, f"{[h.text for h in result.hints]} {[f.message for f in result.findings]}"
-        for tensor in result.tensors:
-            assert tensor.checked > 0 and tensor.error <= FIGURE[tensor.method], tensor
+def test_gradients_are_right(target, kind, settings):
+    result = examine(targets.build(target, kind, seed=0), settings)
+    assert result.ok, f"{[h.text for h in result.hints]} {[f.message for f in result.findings]}"
+    for tensor in result.tensors:
+        assert tensor.checked > 0 and tensor.error <= FIGURE[tensor.method], tensor
 
 
 SEEDS = pytest.mark.parametrize(  # docs/gradients.md records the runs of a thousand
