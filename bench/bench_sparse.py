@@ -57,8 +57,8 @@ def bench_step_on_arrays(benchmark, smoke, rng, widths, density, sparse):
     batches, optimizer = Batches(vae, X), mv.Adam()
 
     def step():
-        rows, numbers = batches.take(vae.noise.rows(0, 128), "binarise", 1)
-        return vae.step(rows, optimizer, numbers, None, 1.0, 0.0, None, 1).loss
+        batch = batches.take(vae.noise.rows(0, 128), "binarise", 1)
+        return vae.step(batch, optimizer, 1.0, 0.0, None, 1).loss
 
     assert np.isfinite(step())
     benchmark.group = f"step {D}-{H}-{L}, {density:.0%}"
