@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from ... import kernels, likelihoods
 from ...backend import Array, Backend
@@ -17,6 +18,7 @@ from ...buffers import ParameterBuffer, Workspace
 from ...latent import GaussianPosterior
 from ...layers import MLP, Dense
 from ...likelihoods.base import Likelihood
+from ...matmul.sparse import Sparse
 from ...objectives import Terms, WeightedTerms
 from ...vae import VAE
 from ..problem import Arrays, Problem, random_upstream
@@ -153,9 +155,14 @@ def _bound(backend: Backend, module: Dense | MLP) -> ParameterBuffer:
 
 
 def _layer_problem(
-    backend: Backend, rng: np.random.Generator, n: int, make: Callable[[Workspace], Dense | MLP], **sizes: int
+    backend: Backend,
+    rng: np.random.Generator,
+    n: int,
+    make: Callable[[Workspace], Dense | MLP],
+    rows: Callable[[Workspace], Any] | None = None,
+    **sizes: int,
 ) -> Problem:
-    """Build the problem of a Dense or MLP: X and every parameter are inputs."""
+    """Build the problem of a Dense or MLP: X and every parameter are inputs; X is none where `rows` makes it."""
     workspace = Workspace(backend)
     module = make(workspace)
     buffer = _bound(backend, module)
@@ -163,9 +170,9 @@ def _layer_problem(
 
     def run(inputs: Arrays) -> Array:
         workspace.poison()
-        for name, value in zip(names, inputs[1:], strict=True):
+        for name, value in zip(names, inputs[-len(names) :], strict=True):
             backend.assign(buffer.views[name], value)
-        return module.forward(_own(backend, inputs[0]))
+        return module.forward(_own(backend, inputs[0]) if rows is None else rows(workspace))
 
     def forward(inputs: Arrays) -> Arrays:
         return [backend.to_host(run(inputs)).copy()]
@@ -173,18 +180,50 @@ def _layer_problem(
     def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
         run(inputs)
         buffer.grad[...] = np.nan
-        dX = module.backward(_own(backend, upstream[0]))
-        return [backend.to_host(dX).copy(), *(backend.to_host(buffer.grads[name]).copy() for name in names)]
+        dX = module.backward(_own(backend, upstream[0]), need_dX=rows is None)
+        own = [backend.to_host(dX).copy()] if rows is None else []
+        return [*own, *(backend.to_host(buffer.grads[name]).copy() for name in names)]
 
-    inputs = [rng.normal(size=(n, D)), *(0.6 * rng.normal(size=buffer.shapes[name]) for name in names)]
+    inputs = [rng.normal(size=(n, D))] if rows is None else []
+    inputs += [0.6 * rng.normal(size=buffer.shapes[name]) for name in names]
     shown = tuple(name.split(".", 1)[1] for name in names)
-    problem = Problem("", ("X", *shown), inputs, forward, backward, [], sizes=_sizes(n, D=D, **sizes))
+    names_shown = shown if rows else ("X", *shown)
+    problem = Problem("", names_shown, inputs, forward, backward, [], sizes=_sizes(n, **{"D": D} | sizes))
     return _finish(backend, rng, problem)
 
 
 def dense(activation: str) -> Build:
     def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
         return _layer_problem(backend, rng, n, lambda w: Dense(backend, w, "dense", D, H, activation), H=H)
+
+    return build
+
+
+def _by_nonzeros(backend: Backend) -> bool:
+    """Whether this backend multiplies by non-zeros; where it does not, the same rows are dense."""
+    return backend.name == "numpy" and backend.kernels == "fused"
+
+
+def _mostly_zeros(X: np.ndarray) -> np.ndarray:
+    """X with a column of zeros and, if it has more than one row, a row of zeros."""
+    X[len(X) // 2 if len(X) > 1 else len(X) :][:1] = 0
+    X[:, 2] = 0
+    return X
+
+
+def sparse_dense(columns: int, units: int, ones: bool = False, rows: int = 0) -> Build:
+    """A first layer, columns → units, of rows by their non-zeros, some of which have none; ones: these are all 1."""
+
+    def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
+        n = rows if rows and n > 1 else n
+        values = np.ones((n, columns)) if ones else rng.normal(size=(n, columns)).astype(np.float32)
+        X = _own(backend, _mostly_zeros(np.where(rng.random((n, columns)) < 0.4, values, 0)))
+
+        def given(workspace: Workspace) -> Any:
+            return Sparse.of(X, workspace.take, ones) if _by_nonzeros(backend) else X
+
+        make = partial(Dense, backend, name="dense", n_in=columns, n_out=units, activation="tanh")
+        return _layer_problem(backend, rng, n, lambda w: make(workspace=w), given, D=columns, H=units)
 
     return build
 
@@ -300,8 +339,13 @@ def vae(
     free_bits: float = 0.0,
     hidden: tuple[int, ...] = (H,),
     objective: str = "elbo",
+    sparse: bool = False,
 ) -> Build:
+    """The loss of a model as a function of its parameters; sparse: on rows of scipy.sparse, by their non-zeros."""
+
     def build(backend: Backend, rng: np.random.Generator, n: int) -> Problem:
+        if by_nonzeros := sparse and _by_nonzeros(backend):
+            backend = Backend(backend.name, backend.kernels, backend.dtype, sparse="yes")
         model = VAE(D, L, hidden, activation, name, objective, samples, backend=backend)
         names = tuple(model.parameters)
         inputs = [0.5 * rng.normal(size=model.buffer.shapes[parameter]) for parameter in names]
@@ -315,6 +359,10 @@ def vae(
         exact = VAE(D, L, hidden, activation, name, objective, samples, backend=_exact())
         put(inputs, exact)
         X = _drawn(backend, rng, exact.likelihood, exact.decoder.forward(rng.normal(size=(n, L))))
+        if sparse:
+            X = backend.asarray(_mostly_zeros(backend.to_host(X)))
+        if by_nonzeros:
+            X = csr_array(X)
 
         def terms(inputs: Arrays) -> Terms:
             put(inputs)

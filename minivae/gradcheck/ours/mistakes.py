@@ -274,6 +274,63 @@ OF_OPS: dict[str, tuple[str, Callable[..., Any]]] = {
 }
 
 
+# ---- mistakes of the product Xᵀ dA by the non-zeros of X -------------------------------------------------------------
+# Each is called in place of the product, with it, the non-zeros by columns (`matmul/sparse.py`) and its arguments.
+
+
+def _last_dropped(op, X, out, M):
+    """The last non-zero of the fullest column is left out."""
+    bounds = X.bounds
+    X.bounds = bounds.copy()
+    X.bounds[1, 0, np.argmax(bounds[1, 0] - bounds[0, 0])] -= 1
+    op(X, out, M)
+    X.bounds = bounds
+
+
+def _block_dropped(op, X, out, M):
+    """All but the first of the blocks of rows are left out."""
+    bounds, X.bounds = X.bounds, X.bounds[:, :1].copy()
+    op(X, out, M)
+    X.bounds = bounds
+
+
+def _row_shifted(op, X, out, M):
+    """Each non-zero is taken for one of the next row."""
+    rows, X.rows = X.rows, (X.rows + 1) % np.int32(X.shape[1])
+    op(X, out, M)
+    X.rows = rows
+
+
+def _values_ignored(op, X, out, M):
+    """Every non-zero is taken for 1."""
+    values, X.values = X.values, None
+    op(X, out, M)
+    X.values = values
+
+
+def _columns_shifted(op, X, out, M):
+    """The places of each column are those of the column before."""
+    bounds, X.bounds = X.bounds, np.roll(X.bounds, 1, axis=2)
+    op(X, out, M)
+    X.bounds = bounds
+
+
+def _unit_wrong(op, X, out, M):
+    """The gradient of the last unit's weights is that of the first one's."""
+    op(X, out, M)
+    out[:, -1] = out[:, 0]
+
+
+OF_PRODUCTS: dict[str, Callable[..., Any]] = {
+    "a non-zero dropped": _last_dropped,
+    "blocks of rows dropped": _block_dropped,
+    "rows of non-zeros shifted": _row_shifted,
+    "columns of non-zeros shifted": _columns_shifted,
+    "values of non-zeros ignored": _values_ignored,
+    "a wrong column of dW": _unit_wrong,
+}
+
+
 @contextmanager
 def _replaced(ops: Any, name: str, mistake: Callable[..., Any]) -> Iterator[None]:
     op = getattr(ops, name)
@@ -284,13 +341,17 @@ def _replaced(ops: Any, name: str, mistake: Callable[..., Any]) -> Iterator[None
         setattr(ops, name, op)
 
 
-def of_op(problem: Problem, op: str, mistake: Callable[..., Any]) -> Backward | None:
-    """Return a backward with one of its ops replaced; None if it does not use the op, or its gradients are the same."""
-    if not hasattr(problem.ops, op):
+def of_op(problem: Problem, op: str, mistake: Callable[..., Any], ops: Any = None) -> Backward | None:
+    """Return a backward with one of its ops replaced; None if it does not use the op, or its gradients are the same.
+
+    ops   what has the op; None: the problem's
+    """
+    ops = problem.ops if ops is None else ops
+    if not hasattr(ops, op):
         return None
 
     def backward(inputs: Arrays, upstream: Arrays) -> Gradients:
-        with _replaced(problem.ops, op, mistake):
+        with _replaced(ops, op, mistake):
             return problem.backward(inputs, upstream)
 
     def once(function: Backward) -> Gradients:
@@ -321,3 +382,11 @@ def mistakes(problem: Problem) -> Iterator[tuple[str, str, Problem]]:
         backward = of_op(problem, op, mistake)
         if backward is not None:
             yield name, op, with_backward(problem, backward)
+    if "sparse" not in problem.name:
+        return
+    from ...matmul.sparse import Columns
+
+    for name, mistake in OF_PRODUCTS.items():
+        backward = of_op(problem, "times", mistake, Columns)
+        if backward is not None:
+            yield name, "Xᵀ dA", with_backward(problem, backward)

@@ -6,6 +6,7 @@ way, the check passes; that needs an oracle: docs/gradients.md, "what it cannot 
     of the gradient   in one tensor at a time, all others right: a factor of 1.001, 2, ½, B, 1/B, a sign …
     of an op          inside minivae's backward kernels: the KL dropped, σ in place of σ², the noise redrawn, the slope
                       of the activation left out, the bias sum cut short
+    of a product      by the non-zeros of X, in dW = Xᵀ dA: one dropped, rows shifted, a wrong column
 
 Numerical derivatives depend on the forward alone, so they are measured once for all mistakes of a target.
 """

@@ -4,12 +4,14 @@
     ops.latent                   kernels/latent.py: reparameterisation + KL, and its gradient
     ops.importance               kernels/importance.py: the importance-weighted bound, and its gradient
     layers.dense.<activation>    Dense, with its matrix products;  layers.mlp.<activation>
+    layers.sparse.…              Dense on rows by their non-zeros, which the reference kernels take dense
     latent.…                     the Gaussian posterior with β and free bits
     likelihoods.<name>.…         every class in LIKELIHOODS, through its protocol (and so every likelihood op)
     likelihoods.mixed.<kind>.…   blocks of a mixed likelihood that are none of LIKELIHOODS, and all blocks together
     vae.<likelihood>.<activation>.S1|S3   complete models: each likelihood × samples, and those of EVERY_WAY ×
                                  activation, with β, free bits and depth
     vae.<likelihood>.iwae        … with every other objective of OBJECTIVES
+    vae.<likelihood>.sparse      … of 0 and 1, and of counts, on rows of scipy.sparse
 
 A name on the command line selects every target that contains its parts in sequence: "dense", "likelihoods.bernoulli",
 "relu". Sizes are small and all different (B 5, D 7, H 6, L 4, S 3), so that a wrong factor shows its origin.
@@ -24,10 +26,26 @@ import numpy as np
 from ... import likelihoods
 from ...backend import Backend
 from ...errors import UsageError
+from ...kernels._sparse import BLOCK_ROWS as SPARSE_ROWS
 from ...kernels.dense import ACTIVATIONS, BLOCK_ROWS
 from ...objectives import OBJECTIVES
 from ..problem import Arrays, Problem
-from .builds import B, Build, H, S, dense, dense_op, importance_op, latent_op, likelihood, mlp, posterior, vae
+from .builds import (
+    B,
+    Build,
+    D,
+    H,
+    S,
+    dense,
+    dense_op,
+    importance_op,
+    latent_op,
+    likelihood,
+    mlp,
+    posterior,
+    sparse_dense,
+    vae,
+)
 from .mistakes import OF_OPS, of_op
 
 SIGMA, CLASSES = "3", "9"  # for "gaussian:σ" and "categorical:K"; names without a dot
@@ -37,6 +55,8 @@ MIXED = {
     "ordinal": f"mixed:ordinal:{CLASSES}=0-6",
     "all": "mixed:real=0;positive=4;count=2;poisson=3;binary=1;categorical:3=5;ordinal:4=6",
 }
+OF_ZEROS = ("bernoulli", "poisson", "negative-binomial")  # likelihoods of rows that are mostly 0
+STRIPS = 18  # units whose sums are in registers, in strips that overlap
 COMPLEX_TOLERANCE = 1e-12
 
 # Op files whose ops nothing is differentiated through: integers and noise, updates of parameters, and sums over ranks.
@@ -70,6 +90,9 @@ def walk() -> list[Target]:
         found.append(Target(f"layers.dense.{activation}", dense(activation)))
     for activation in ACTIVATIONS:
         found.append(Target(f"layers.mlp.{activation}", mlp(activation)))
+    found.append(Target("layers.sparse.narrow", sparse_dense(D, H)))
+    found.append(Target("layers.sparse.ones", sparse_dense(D, STRIPS, ones=True)))
+    found.append(Target("layers.sparse.blocks", sparse_dense(D, STRIPS, rows=SPARSE_ROWS + 3)))
     found.append(Target("latent.beta", posterior(beta=0.3, free_bits=0.0)))
     found.append(Target("latent.free_bits", posterior(beta=1.0, free_bits=0.6)))
     for name, cls in zip(likelihood_names(), likelihoods.LIKELIHOODS.values(), strict=True):
@@ -86,6 +109,8 @@ def walk() -> list[Target]:
         found.append(Target(f"likelihoods.mixed.{kind}.missing", likelihood(blocks, weights="rows", missing=True)))
     for objective in OBJECTIVES:
         found.append(Target(f"vae.mixed.{objective}", vae(MIXED["all"], "tanh", S, objective=objective)))
+    for name in OF_ZEROS:
+        found.append(Target(f"vae.{name}.sparse", vae(name, "tanh", S, sparse=True)))
     for name in likelihood_names():
         for activation in ACTIVATIONS if name in EVERY_WAY else ("tanh",):
             for samples in (1, S):
