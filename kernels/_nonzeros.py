@@ -1,4 +1,4 @@
-"""_nonzeros: where a row is not 0, for kernels that have nothing to do for a 0."""
+"""_nonzeros: where numbers are not 0, for kernels that have nothing to do for a 0."""
 
 import numpy as np
 from llvmlite import ir
@@ -6,37 +6,37 @@ from numba import types
 
 from ._math import intrinsic, kernel, like, point
 
-CHUNK = 64  # values that are compared with 0 at a time: bits of a word
+LOOK = 64  # values that are compared with 0 at a time: bits of a word
 
 
 @intrinsic
-def _differ(context, real, address):
+def differ(context, real, address):
     """A word whose bit k is set where value k from this address on is not 0; `real` is a number of their dtype."""
 
     def generate(context, builder, signature, arguments):
-        values = ir.VectorType(context.get_value_type(real), CHUNK)
+        values = ir.VectorType(context.get_value_type(real), LOOK)
         loaded = builder.load(builder.inttoptr(arguments[1], values.as_pointer()), align=real.bitwidth // 8)
-        return builder.bitcast(builder.fcmp_unordered("!=", loaded, ir.Constant(values, None)), ir.IntType(CHUNK))
+        return builder.bitcast(builder.fcmp_unordered("!=", loaded, ir.Constant(values, None)), ir.IntType(LOOK))
 
     return types.uint64(real, types.int64), generate
 
 
 @intrinsic
-def _lowest(context, word):
+def lowest(context, word):
     """The number of the lowest bit that is set, of a word that is not 0."""
 
     def generate(context, builder, signature, arguments):
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
-    return types.uint64(types.uint64), generate
+    return types.int64(types.uint64), generate
 
 
 @point
 def _nonzeros(x, first):
     """A word whose bit k is set where x[first + k] is not 0; x (D,) is contiguous."""
     zero = like(x, 0.0)
-    if first + CHUNK <= x.size:
-        return _differ(zero, x.ctypes.data + first * x.itemsize)
+    if first + LOOK <= x.size:
+        return differ(zero, x.ctypes.data + first * x.itemsize)
     word = np.uint64(0)
     for j in range(first, x.size):
         word |= np.uint64(x[j] != zero) << np.uint64(j - first)
@@ -50,12 +50,12 @@ def list_nonzeros(places, x, most):
     most   it ends early once there are more than so many
     """
     n, one = np.uint64(0), np.uint64(1)  # no signs: Numba would look at them for each element
-    for first in range(0, x.size, CHUNK):
+    for first in range(0, x.size, LOOK):
         if np.int64(n) > most:
             break
         word = _nonzeros(x, first)
         while word != np.uint64(0):
-            places[n] = np.uint64(first) + _lowest(word)
+            places[n] = first + lowest(word)
             word &= word - one
             n += one
     return np.int64(n)

@@ -21,30 +21,30 @@ from numba import njit, types
 
 from ._cache import CACHE
 from ._math import intrinsic, like
+from ._nonzeros import LOOK, differ, lowest
 from ._threads import _OPTIONS, run, share
 
 BLOCK_ROWS = 512
 BLOCK_COLUMNS = 256
 GRAIN = 1 << 17  # additions worth a share
-LOOK = 64  # numbers whose zeros are looked for at a time
 NARROWEST = 64  # bytes of a strip: 16 floats
 
 _exact = njit(**{**_OPTIONS, "fastmath": False}, cache=CACHE)
 
 
-def _summing(width, weighted):
+def _summing(width):
     """The intrinsic out ← [out +] Σ_k value_k M[at_k] for a strip of `width` bytes, held in registers.
 
-    Its arguments: a number of the dtype; the addresses of the strip in `out`, in M's first row, of `at` and `values`;
+    Its arguments: a number of the dtype; the addresses of the strip in `out`, in M's first row, and of `at`; `values`;
     M's bytes a row; the first k and the one behind the last; whether what `out` holds is left out of the sum.
     """
 
     def call(context, real, out, M, at, values, step, first, last, afresh):
-        size = real.bitwidth // 8
+        size, weighted = real.bitwidth // 8, values != types.none
         lanes, word, index = width // size, ir.IntType(64), ir.IntType(32)
 
         def generate(context, builder, signature, arguments):
-            _, out, M, at, values, step, first, last, afresh = arguments
+            _, out, M, at, given, step, first, last, afresh = arguments
             scalar = context.get_value_type(real)
             strip = ir.VectorType(scalar, lanes)
 
@@ -56,6 +56,9 @@ def _summing(width, weighted):
             def times(x, bytes_):
                 return builder.mul(x, ir.Constant(word, bytes_))
 
+            if weighted:
+                held = context.make_array(values)(context, builder, given)
+                weights = builder.ptrtoint(held.data, word)
             zero = ir.Constant(word, 0)
             begin = builder.select(afresh, ir.Constant(strip, [0.0] * lanes), load(strip, out, zero))
             entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
@@ -66,7 +69,7 @@ def _summing(width, weighted):
             term = load(strip, M, builder.mul(row, step))
             if weighted:
                 undefined = ir.Constant(strip, ir.Undefined)
-                value = builder.insert_element(undefined, load(scalar, values, times(k, size)), ir.Constant(index, 0))
+                value = builder.insert_element(undefined, load(scalar, weights, times(k, size)), ir.Constant(index, 0))
                 everywhere = ir.Constant(ir.VectorType(index, lanes), [0] * lanes)
                 term = builder.fmul(builder.shuffle_vector(value, undefined, everywhere), term)
             more, after = builder.fadd(total, term), builder.add(k, ir.Constant(word, 1))
@@ -81,18 +84,18 @@ def _summing(width, weighted):
             builder.store(result, builder.inttoptr(out, strip.as_pointer()), align=size)
             return context.get_dummy_value()
 
-        return types.void(real, *[types.int64] * 7, types.boolean), generate
+        addresses = types.int64, types.int64, types.int64, values
+        return types.void(real, *addresses, types.int64, types.int64, types.int64, types.boolean), generate
 
     return intrinsic(call)
 
 
-_sum_64, _sum_128, _sum_256, _sum_512 = (_summing(width, False) for width in (64, 128, 256, 512))
-_weigh_64, _weigh_128, _weigh_256, _weigh_512 = (_summing(width, True) for width in (64, 128, 256, 512))
+_sum_64, _sum_128, _sum_256, _sum_512 = map(_summing, (64, 128, 256, 512))
 
 
 @njit(inline="always")
 def _strip(width, zero, out, M, at, values, step, first, last, afresh):
-    """One strip of one row of `out`, by addresses; values 0: all are 1."""
+    """One strip of one row of `out`, by addresses."""
     if width == 512:
         _sum_512(zero, out, M, at, values, step, first, last, afresh)
     elif width == 256:
@@ -101,19 +104,6 @@ def _strip(width, zero, out, M, at, values, step, first, last, afresh):
         _sum_128(zero, out, M, at, values, step, first, last, afresh)
     else:
         _sum_64(zero, out, M, at, values, step, first, last, afresh)
-
-
-@njit(inline="always")
-def _weighted_strip(width, zero, out, M, at, values, step, first, last, afresh):
-    """The same with values."""
-    if width == 512:
-        _weigh_512(zero, out, M, at, values, step, first, last, afresh)
-    elif width == 256:
-        _weigh_256(zero, out, M, at, values, step, first, last, afresh)
-    elif width == 128:
-        _weigh_128(zero, out, M, at, values, step, first, last, afresh)
-    else:
-        _weigh_64(zero, out, M, at, values, step, first, last, afresh)
 
 
 @_exact
@@ -127,17 +117,13 @@ def _gathered(out, values, at, bounds, M, width, t, shares):
     H, size, zero = out.shape[1], out.itemsize, like(M, 0.0)
     step = H * size
     strips = (step + width - 1) // width if width > 0 else 0
-    indices = at.ctypes.data
     for strip in range(strips):
         offset = min(strip * width, step - width)
         for b in range(bounds.shape[1]):
             for i in range(start, stop):
                 to, source = out.ctypes.data + i * step + offset, M.ctypes.data + offset
                 first, last = bounds[0, b, i], bounds[1, b, i]
-                if values is None:
-                    _strip(width, zero, to, source, indices, 0, step, first, last, b == 0)
-                else:
-                    _weighted_strip(width, zero, to, source, indices, values.ctypes.data, step, first, last, b == 0)
+                _strip(width, zero, to, source, at.ctypes.data, values, step, first, last, b == 0)
     for b in range(bounds.shape[1] if width == 0 else 0):
         for i in range(start, stop):
             if b == 0:
@@ -172,29 +158,6 @@ def _transpose(to_values, to_rows, to_bounds, values, columns, bounds, places, t
                     to_values[place] = values[k]
 
 
-@intrinsic
-def _differ(context, zero, at):
-    """Which of the 64 numbers from this address on are not 0: bit i is that of number i. NaN is not 0."""
-
-    def generate(context, builder, signature, arguments):
-        many = ir.VectorType(context.get_value_type(zero), LOOK)
-        numbers = builder.load(builder.inttoptr(arguments[1], many.as_pointer()))
-        numbers.align = zero.bitwidth // 8
-        return builder.bitcast(builder.fcmp_unordered("!=", numbers, ir.Constant(many, None)), ir.IntType(LOOK))
-
-    return types.uint64(zero, types.int64), generate
-
-
-@intrinsic
-def _lowest(context, bits):
-    """The number of the lowest bit that is set."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.uint64), generate
-
-
 @_exact
 def _list(values, columns, bounds, to_values, to_rows, to_bounds, X, t, shares):
     """A share is blocks of rows and columns. In each, a row and a column have places for all that they may hold."""
@@ -214,12 +177,12 @@ def _list(values, columns, bounds, to_values, to_rows, to_bounds, X, t, shares):
             for start in range(left, right, LOOK):
                 bits = np.uint64(0)
                 if start + LOOK <= right:
-                    bits = _differ(zero, X.ctypes.data + (i * D + start) * size)
+                    bits = differ(zero, X.ctypes.data + (i * D + start) * size)
                 else:
                     for d in range(start, right):
                         bits |= np.uint64(X[i, d] != zero) << np.uint64(d - start)
                 while bits != np.uint64(0):
-                    d = start + _lowest(bits)
+                    d = start + lowest(bits)
                     bits &= bits - np.uint64(1)
                     place = ends[d]
                     ends[d] = place + 1
