@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -24,7 +25,7 @@ def main() -> None:
     try:
         from .cli.app import app
         from .console import write_in_any_encoding
-        from .environment import launched_rank
+        from .environment import launched, launched_rank
         from .errors import UsageError
 
         if launched_rank() > 0:
@@ -32,8 +33,13 @@ def main() -> None:
 
         write_in_any_encoding()
         warnings.showwarning = _show_warning  # type: ignore[assignment]
+        begun = _times_begun()
         try:
             app()
+        except SystemExit as end:  # typer's, which has printed why
+            if end.code == 2 and launched() > 1 and _times_begun() == begun:
+                _tell_other_ranks()
+            raise
         except UsageError as error:
             _fail(str(error), 2, error)
         except OSError as error:
@@ -44,6 +50,21 @@ def main() -> None:
             _fail(f"out of memory: {error or 'a smaller model or --batch-size needs less'}", 2, error)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+
+
+def _times_begun() -> int:
+    """How often this process has joined the others that mpiexec has started."""
+    ranks = sys.modules.get("minivae.distributed.mpi")
+    return 0 if ranks is None else ranks.times_begun
+
+
+def _tell_other_ranks() -> None:
+    """Join the others to say that this command line was refused: they would wait for this rank for ever."""
+    from .distributed import mpi
+    from .errors import UsageError
+
+    with suppress(UsageError), mpi.begin().agreeing():  # which others raise, or which stands there already
+        raise UsageError("its command line was refused: start all with the same program and options")
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -139,7 +139,8 @@ from minivae.__main__ import main
 from minivae.environment import launched_rank
 statuses = []
 for line in json.loads(sys.argv[1]):
-    sys.argv[:] = ["minivae", *(word.replace("RANK", str(launched_rank())) for word in line)]
+    words = [word.replace("RANK", str(launched_rank())).replace("--known0", "--json") for word in line]
+    sys.argv[:] = ["minivae", *words]
     try:
         main()
     except SystemExit as end:
@@ -199,6 +200,8 @@ def test_mistakes_are_one_line_by_rank_0(run, tmp_path):
         ("evaluate", "nowhere"): "nowhere does not exist",
         ("evaluate", folder, str(run / "dataRANK.npy")): "rank 1 (",  # a file that one host alone has damaged
         ("evaluate", folder, "--bidirectional"): "give --ais T as well",
+        ("evaluate", folder, "--importance", "1RANK"): "has 11 as its --importance, and rank 0 (",
+        ("evaluate", folder, "--knownRANK"): "its command line was refused",  # by a rank of another version
         ("score", folder, "-o", str(tmp_path / "s.csv"), "--importance", "1"): "expected at least 2 samples",
         ("encode", folder, "-o", str(run / "data0.npy")): "expected a name that ends in .npz or .tsv",
         ("train", str(run / "dataRANK.npy"), "--out", str(tmp_path / "new")): "rank 1 (",

@@ -36,6 +36,7 @@ from .options import (
     Out,
     RunFolder,
     Split,
+    check_alike,
     check_out,
     ranks_of_command,
     say,
@@ -254,6 +255,7 @@ def train(
     from .train import Session
 
     ranks = mpi.begin(shards=shards)
+    check_alike(ranks, context)
     options = {name: value for name, value in context.params.items() if name not in ("data", "out", "force", "resume")}
     given = {
         name
@@ -307,6 +309,7 @@ def _resumed_options(out: Path, source: str, options: dict[str, Any], given: set
 
 @app.command()
 def evaluate(
+    context: typer.Context,
     run: RunFolder,
     data: OtherData = None,
     split: Split = None,
@@ -340,7 +343,7 @@ def evaluate(
     from .evaluate import assess, describe, write_rows
     from .runs import open_run
 
-    ranks = ranks_of_command()
+    ranks = ranks_of_command(context)
     with ranks.agreeing():
         if per_row is not None:
             ranks.first(lambda: check_out(per_row, (".csv", ".npz"), force, "--per-row"))
@@ -462,6 +465,7 @@ def reconstruct(
 
 @app.command()
 def encode(
+    context: typer.Context,
     run: RunFolder,
     out: Out,
     data: OtherData = None,
@@ -485,7 +489,7 @@ def encode(
     from .evaluate import write_codes, write_metadata
     from .runs import open_run
 
-    ranks = ranks_of_command()
+    ranks = ranks_of_command(context)
     with ranks.agreeing():
         ranks.first(lambda: _check_codes(out, metadata, force))
         opened = open_run(run, backend, kernels)

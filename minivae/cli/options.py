@@ -69,14 +69,28 @@ def writing_file(path: Path, force: bool) -> Iterator[Any]:
         raise UsageError(f"{path} exists by now: choose another name, or --force to replace it") from None
 
 
-def ranks_of_command() -> World:
+def ranks_of_command(context: typer.Context) -> World:
     """Return the ranks that share out this command's work: one, unless mpiexec or srun has started more."""
     from ..distributed import mpi
 
     ranks = mpi.begin()
+    check_alike(ranks, context)
     with ranks.agreeing():
         mpi.share_processors(ranks, None)
     return ranks
+
+
+def check_alike(ranks: World, context: typer.Context) -> None:
+    """Raise the same UsageError on all ranks where two have another command or option: they would wait for ever.
+
+    Names of files may differ: what is in them is compared.
+    """
+    options = {name: value for name, value in context.params.items() if not isinstance(value, Path) and name != "data"}
+    told = ranks.all((context.info_name, options))
+    ranks.same("its command", context.info_name)
+    for name, value in options.items():
+        if any(other[name] != value for _, other in told):
+            ranks.same(f"its {'-n' if name == 'n' else '--' + name.replace('_', '-')}", value)
 
 
 def write_file(path: Path, force: bool, write: Callable[[Any], None], ranks: World) -> None:

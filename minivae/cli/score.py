@@ -29,6 +29,7 @@ SURE = 2.0  # standard errors between a score and the threshold, or else the row
 
 
 def score(
+    context: typer.Context,
     run: RunFolder,
     out: Out,
     data: OtherData = None,
@@ -59,7 +60,7 @@ def score(
     from .evaluate import write_rows
     from .runs import open_run
 
-    ranks = ranks_of_command()
+    ranks = ranks_of_command(context)
     with ranks.agreeing():
         ranks.first(lambda: check_out(out, (".csv", ".npz"), force))
         check_options(contamination, threshold)

@@ -36,6 +36,7 @@ LAUNCHERS = ("mpiexec", "mpirun", "prterun", "orterun")  # how names of processe
 LAUNCHER_IS_NEAR = 3  # generations: mpiexec, its proxy, perhaps a shell
 INTERRUPTED_AGAIN = 0.5  # seconds between two interruptions
 PATIENCE = 5.0  # seconds that rank 0 has to print what all ranks know
+times_begun = 0
 _started: MPIWorld | None = None
 
 
@@ -57,6 +58,8 @@ def ranks(comm: Any = None, *, shards: int | None = None, threads: int | None = 
 
 def begin(comm: Any = None, shards: int | None = None) -> World:
     """`ranks`, before the processors are shared out."""
+    global times_begun
+    times_begun += 1
     shards = None if shards is None else checks.integer("shards", shards)
     launched = environment.launched()
     return World(shards) if comm is None and launched == 1 else _world(comm, launched, shards)
