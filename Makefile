@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SDIST_TESTS ?= tests/test_imports.py tests/test_latent.py tests/test_objectives.py tests/test_packaging.py
 
-.PHONY: demo demo-mpi test test-fast test-all portable verify everything asan lint bench smoke package figures notebooks docs docs-test clean help
+.PHONY: demo demo-mpi test test-fast test-all portable verify everything torch asan lint bench smoke package figures notebooks docs docs-test clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -78,6 +78,11 @@ verify: $(VENV)/.test
 everything: $(VENV)/.test,mpi,lint,bench,docs,notebooks,package
 	@touch $(foreach extra,test mpi lint bench docs notebooks package,$(VENV)/.$(extra))
 
+# torch is an oracle of the tests, and large: what needs it skips where it cannot be had.
+torch:
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile 'torch==2.13.0' || \
+	  echo "torch: not to be had here"
+
 asan: $(VENV)/.test
 	$(BIN)/python tests/asan.py
 
@@ -106,8 +111,8 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "The book is in site/: open site/index.html"
 
-# Status 77: there is no Chromium, and the check has said so.
-docs-test: docs
+# Status 77: there is no Chromium, and the check has said so. AFTER: what .ci/run installs meanwhile.
+docs-test: docs | $(AFTER)
 	$(BIN)/python -m pytest $(WORKERS) tests/test_book.py -m book
 	$(BIN)/python scripts/check_book.py site || test $$? = 77
 
