@@ -369,6 +369,7 @@ def test_estimators_take_a_frame_of_several_kinds_with_gaps(people):
     for d, name in enumerate(people):
         assert filled[name][there[:, d]].tolist() == people[name][there[:, d]].tolist()
     assert list(model.sample(3).columns) == list(people.columns)
+    assert model.vae_.schema == model.columns_ and (model.vae_.encode(people)[0] == model.transform(people)).all()
     one_line(lambda: model.transform(people.assign(town="Rome")), "column 'town'", "'Rome'")
     one_line(lambda: sklearn.VAE(columns="guess").fit(people), "columns", "infer")
     assert not sklearn.VAE().__sklearn_tags__().input_tags.allow_nan

@@ -119,6 +119,7 @@ class Estimator(BaseEstimator):
         self.vae_.binarize = chosen.binarize
         names = self.columns_.names if missing else getattr(self, "feature_names_in_", None)
         self.vae_.columns = None if names is None else tuple(names)
+        self.vae_.schema = self.columns_ if missing else None
         self.likelihood_, self.reason_ = self.vae_.likelihood.name, chosen.reason
         self.history_ = History()
         self._optimizer = (
