@@ -15,9 +15,10 @@ Source: Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 
 import math
 
 import numpy as np
+from numba import njit
 
 from . import _cuda
-from ._math import kernel, like
+from ._math import like
 from ._normal import cos_sin_of_turn, radius
 from ._op import Op, poison, uniform
 from ._threads import run, scratch, share, shared
@@ -105,16 +106,17 @@ def binarize_reference(xp, X, rows, stream, sample, pass_, seed):
 # vectorises however narrow a row is; then a pass that uses them. -------------------------------------------------
 
 TILE = 512  # blocks in a tile, if a row has fewer
+inlined = njit(inline="always")  # into `_noise`, before that is compiled: one compilation instead of four
 
 
-@kernel
+@inlined
 def _multiply(a, b):
     """The 64-bit product of two words: (high, low)."""
     product = np.uint64(a) * np.uint64(b)
     return np.uint32(product >> np.uint64(32)), np.uint32(product)
 
 
-@kernel
+@inlined
 def _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed):
     """words (4, …) uint32 ← the words of the rows start … stop − 1 of S·B; its columns are (row, block)."""
     for r in range(start, stop):  # the counters first, where their words will lie
@@ -139,7 +141,7 @@ def _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed
         words[3, i] = c3
 
 
-@kernel
+@inlined
 def _box_muller(normals, words, n):
     """normals (4, …) ← Box–Muller on the first and second word of n blocks, and on the third and fourth."""
     for pair in (0, 2):
