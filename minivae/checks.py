@@ -61,9 +61,7 @@ def choice(name: str, value: Any, known: tuple[str, ...]) -> str:
 
 
 def scale(value: Any, features: int | None = None) -> Any:
-    """None, or a scale from the data's units to the model's with `features` columns."""
-    if value is None:
-        return None
+    """A scale from the data's units to the model's with `features` columns."""
     if not hasattr(value, "log_jacobian"):
         raise UsageError(f"scale={value!r}: expected a mv.Scale, as mv.Scale.fit('standard', X) makes one")
     if features is not None and len(value.shift) != features:

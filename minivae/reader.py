@@ -76,11 +76,11 @@ class Reader:
 
     @scale.setter
     def scale(self, scale: Scale | None) -> None:
-        self._scale = self.checked_scale(scale)
+        self._scale = None if scale is None else self.checked_scale(scale)
 
-    def checked_scale(self, scale: Scale | None) -> Scale | None:
+    def checked_scale(self, scale: Scale) -> Scale | None:
         """The scale, None for the identity; UsageError for one that this model cannot have."""
-        if checks.scale(scale, self.features) is None or scale is None or scale.kind == "none":
+        if checks.scale(scale, self.features).kind == "none":
             return None
         kept = self.likelihood.scales
         if kept and not all(k or (a == 0 and f == 1) for k, a, f in zip(kept, scale.shift, scale.factor, strict=True)):

@@ -73,7 +73,7 @@ class Options:
         checks.choice("binarize", self.binarize, checks.BINARIZE_OR_AUTO)
         if isinstance(self.scale, str):
             checks.choice("scale", self.scale, checks.SCALE_OR_AUTO)
-        else:
+        elif self.scale is not None:
             checks.scale(self.scale)
         if checks.boolean("resume", self.resume) and self.run is None:
             raise UsageError("resume=True needs run=: the folder to resume")
