@@ -81,3 +81,63 @@ def test_processes_that_do_not_know_one_another_are_refused(mpi):
     found = mpi.run(1, *COMMAND[1:], "--out", "r", OMPI_COMM_WORLD_SIZE="2", OMPI_COMM_WORLD_RANK="0")
     assert found.returncode == 2
     assert "started 2 processes, and each is alone by the MPI" in found.stderr
+
+
+SRUN = """#!/bin/bash
+# In the place of Slurm's: the ranks are mpiexec's, and have srun's variables too.
+echo "$@" >> "$CALLS"
+[ "$1" = --mpi=pmix ] || exit 9
+shift
+export SLURM_STEP_ID=0 SLURM_NTASKS=2 SLURM_PROCID=0
+[ -z "$ALONE" ] && exec "$MPIEXEC" -n 2 "$PYTHON" -m "$@"
+"$PYTHON" -m "$@" & SLURM_PROCID=1 "$PYTHON" -m "$@" & wait -n; exit $?
+"""
+
+
+@pytest.fixture
+def slurm(mpi, tmp_path):
+    """→ run the page's batch script, with `srun` and `module` that are stand-ins; (CompletedProcess, calls of srun)."""
+    page = (Path(__file__).parent.parent / "docs" / "distributed.md").read_text()
+    script = page.split("```text\n#!/bin/bash\n")[1].split("```")[0]
+    for word, other in {"/data/rows.npy": f"{tmp_path}/X.npy", "--epochs 50": "--epochs $EPOCHS --hidden 6"}.items():
+        assert word in script
+        script = script.replace(word, other)
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "activate").write_text(f"PATH={tmp_path}:$PATH\n")
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "srun").chmod(0o755)
+
+    def run(epochs, **variables):
+        variables |= {"EPOCHS": str(epochs), "CALLS": f"{tmp_path}/calls", "PYTHON": sys.executable}
+        variables |= {
+            "SLURM_SUBMIT_DIR": str(tmp_path),
+            "SLURM_CPUS_PER_TASK": "1",
+            "MPIEXEC": str(mpi.bin / "mpiexec"),
+        }
+        found = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", f"module() {{ :; }}; resume=\n{script}"],
+            env=mpi.environment(**variables, SLURM_JOB_ID="7", SLURM_NTASKS="2"),
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        return found, Path("calls").read_text().splitlines()
+
+    return run
+
+
+@pytest.mark.slow
+def test_the_script_for_slurm_trains_and_goes_on_where_it_is_queued_again(slurm):
+    """No Slurm is here: this is bash, and that the words given to srun are a command that works."""
+    first, _ = slurm(1)
+    assert first.returncode == 0, first.stderr
+    again, calls = slurm(2)
+    assert again.returncode == 0, again.stderr
+    assert "resuming    at epoch 2" in again.stdout and "ranks       2" in again.stdout
+    assert [call.endswith("--resume") for call in calls] == [False, True]
+
+
+def test_processes_of_srun_that_do_not_know_one_another_are_refused(slurm):
+    """As where srun's --mpi is none that the MPI of mpi4py speaks."""
+    found, _ = slurm(1, ALONE="1")
+    assert found.returncode == 2
+    assert "started 2 processes, and each is alone by the MPI" in found.stderr, found.stderr
+    assert not Path("run").exists()
