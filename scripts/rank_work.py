@@ -1,6 +1,6 @@
 """Measure the CPU time that one rank of P computes. The other ranks are imagined, so nothing is waited for.
 
-    python scripts/rank_work.py [--repeats 5] [--ranks 1,2,4,8]
+    python scripts/rank_work.py [--repeats 5] [--ranks 1,2,4,8] [--parts]
 
 On few cores neither wall time nor CPU time says how work falls with P: MPI waits by spinning, and ranks take the caches
 from one another. Here one process trains and evaluates as rank 0 of P, and the other ranks say what it says. All P take
@@ -10,6 +10,8 @@ turns; a step is a longer training less a shorter one; medians. One thread.
     importance   ln p(x) of 2,000 rows by 300 samples each
     512 a rank   batches of 512 P rows in P shards, against one process that trains on batches of 512
     one rank     fit(ranks=mv.ranks()) against fit()
+
+--parts shows instead what of a step of 2,048 rows does not fall with P.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy as np
 
 import minivae as mv
 from minivae.distributed import tree
+from minivae.distributed.shards import Shards
 from minivae.distributed.world import World
 from minivae.evaluation.bounds import log_likelihood
 
@@ -49,6 +52,14 @@ class Imagined(World):
         return part
 
 
+PARTS = [
+    (Shards, "step", "step"),
+    (mv.VAE, "step", "passes"),
+    (mv.VAE, "update", "update"),
+    (Imagined, "sum", "sum"),
+    (Shards, "order", "shuffle"),
+    (Shards, "exchange", "losses"),
+]
 X = (np.random.default_rng(0).random((16384, 784)) < 0.13).astype(np.float32)
 
 
@@ -69,6 +80,36 @@ def step(ranks: World | None, batch: int, rows: int) -> float:
     return (many - few) / 4 / (rows // batch)
 
 
+def parts(P: int) -> dict[str, float]:
+    """Milliseconds of a step of 2,048 rows by name: the whole, the passes over the rank's rows, and what is left."""
+    spent: dict[str, float] = {}
+
+    def timed(owner: type, method: str, name: str) -> None:
+        call = getattr(owner, method)
+
+        def wrapped(*given, **named):
+            start = time.process_time()
+            try:
+                return call(*given, **named)
+            finally:
+                spent[name] = spent.get(name, 0.0) + time.process_time() - start
+
+        setattr(owner, method, wrapped)
+
+    kept = [(owner, method, getattr(owner, method)) for owner, method, _ in PARTS]
+    world, vae = Imagined(P), mv.VAE(784, 20, (500,), backend="numpy")
+    try:
+        for part in PARTS:
+            timed(*part)
+        vae.fit(X, 1, 2048, ranks=world, progress=False, scale="none")
+        spent.clear()
+        vae.fit(X, 4, 2048, ranks=world, progress=False, scale="none")
+    finally:
+        for owner, method, call in kept:
+            setattr(owner, method, call)
+    return {name: 1000 * seconds / (4 * len(X) // 2048) for name, seconds in spent.items()}
+
+
 def importance(ranks: World | None) -> float:
     """Seconds of ln p(x) of 2,000 rows."""
     vae = mv.VAE(784, 20, (500,), backend="numpy")
@@ -87,7 +128,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--ranks", default="1,2,4,8")
+    parser.add_argument("--parts", action="store_true")
     given = parser.parse_args()
+    if given.parts:
+        for P in (int(P) for P in given.ranks.split(",") if P != "1"):
+            turns = [parts(P) for _ in range(given.repeats)]
+            print(f"P = {P}: " + ", ".join(f"{k} {np.median([t[k] for t in turns]):.2f}" for k in turns[0]), "ms")
+        return
     worlds = {int(P): Imagined(int(P)) for P in given.ranks.split(",")}
     jobs = {
         str(batch): {P: (lambda w=w, b=batch: step(w, b, 16384)) for P, w in worlds.items()} for batch in (2048, 8192)
