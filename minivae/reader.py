@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .layers import MLP
 
 BATCH_ROWS = 1024  # rows at a time where a method streams over many
+BLOCK_VALUES = 1 << 22  # and no more than have so many values
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -250,10 +251,14 @@ class Reader:
             raise UsageError(f"eps: expected ({B}, {L}), or (S, {B}, {L}) for S samples; got {shape}")
         return self.native("eps", checks.finite("eps", eps) if isinstance(eps, np.ndarray) else eps)
 
+    def at_a_time(self, most: int) -> int:
+        """How many rows are dense at a time: at most so many, and no more than have BLOCK_VALUES values."""
+        return max(1, min(most, BLOCK_VALUES // max(self.features, self.likelihood.width)))
+
     def streamed(self, function: Callable[[Any, int], Array], X: Any, device: bool) -> Array:
         """`function` of (block of rows, number of its first row), its results copied into one array."""
         result: Any = None
-        for first, block in blocks(X, BATCH_ROWS):
+        for first, block in blocks(X, self.at_a_time(BATCH_ROWS)):
             part = function(block, first)
             part = self.backend.asarray(part) if device else self.backend.to_host(part)
             if result is None:

@@ -3,7 +3,7 @@
     ln p(x) ≈ ln (1/K) Σ_k w_k,   ln w_k = ln p(x|z_k) + ln p(z_k) − ln q(z_k|x),   z_k ~ q(z|x)     (eq. 7)
 
 The estimate is below ln p(x) on average, and more samples narrow the gap; K = 1 gives the ELBO on average. Samples are
-processed in tiles: the largest array holds TILE_ROWS rows of the decoder, never K × D for a row.
+processed in tiles: the largest array holds TILE_ROWS rows of the decoder, fewer of wide ones, never K × D for a row.
 
 Results do not depend on the batch size or the backend, because noise is keyed by row. They are nats in the data's
 units: if the data were scaled, densities include the log-Jacobian.
@@ -98,7 +98,7 @@ def evaluate_batches(vae: Model, batches: Batches, ranks: World | None = None) -
         return vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
 
     sums = np.zeros(3)
-    for found in over_blocks(ranks, len(batches), BATCH_ROWS, block):
+    for found in over_blocks(ranks, len(batches), vae.at_a_time(BATCH_ROWS), block):
         sums += found
     loss, nll, kl = (sums / len(batches)).tolist()
     jacobian = batches.jacobian
@@ -120,7 +120,7 @@ def fit_closed_form(vae: Model, batches: Batches) -> None:
     if vae.likelihood.closed_form:
         rows: Any = 0
         totals = {name: vae.backend.zeros(shape, np.float64) for name, shape in vae.likelihood.statistics()}
-        for _, X, numbers in batches.in_order(BATCH_ROWS):
+        for _, X, numbers in batches.in_order(vae.at_a_time(BATCH_ROWS)):
             eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
             vae.forward(X, eps, 1.0, 0.0, training=True)
             for name, total in totals.items():
@@ -171,7 +171,7 @@ def importance_sampled(vae: Model, X: Array, K: int, rows: Array, eps: Array | N
     X = vae.batch(X)
     H = vae.encoded(X)
     largest, total, squares = xp.full(b, -np.inf), xp.zeros(b), xp.zeros(b)
-    tile = max(1, TILE_ROWS // b)
+    tile = max(1, vae.at_a_time(TILE_ROWS) // b)
     for start in range(0, K, tile):
         k = min(tile, K - start)
         if eps is None:

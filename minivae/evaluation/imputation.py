@@ -64,7 +64,7 @@ def _block(vae: Model, X: Any, rows: Array, K: int, m: int) -> list[Array]:
     total: Any = 0.0
     largest, mass = xp.full(b, -np.inf), xp.zeros(b)
     best, kept = xp.full((m, b), -np.inf), xp.zeros((m, b, L), vae.backend.dtype)
-    tile = max(1, TILE_ROWS // b)
+    tile = max(1, vae.at_a_time(TILE_ROWS) // b)
     for start in range(0, K, tile):
         k = min(tile, K - start)
         eps = vae.workspace.take("importance.eps", (k, b, L))

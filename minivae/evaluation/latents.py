@@ -96,7 +96,7 @@ def usage(
         own.append(np.concatenate((vae.backend.to_host(terms.sums()), dims)))
         return [vae.backend.to_host(vae.posterior.H), vae.backend.to_host(vae.posterior.Z[0])]
 
-    H, Z = over_rows(ranks, N, BATCH_ROWS, block, [(2 * L,), (L,)], everywhere=False)
+    H, Z = over_rows(ranks, N, vae.at_a_time(BATCH_ROWS), block, [(2 * L,), (L,)], everywhere=False)
     sums = np.zeros(3 + L)
     for found in in_order(ranks, own):
         sums += found
@@ -127,7 +127,7 @@ def encode(vae: Model, X: Any, ranks: World | None = None, everywhere: bool = Tr
     def block(part: slice) -> list[np.ndarray]:
         return [vae.backend.to_host(vae.encoded(vae.rows_in("X", X[part], part.start)))]
 
-    (H,) = over_rows(ranks, X.shape[0], BATCH_ROWS, block, [(2 * L,)], vae.backend.dtype, everywhere)
+    (H,) = over_rows(ranks, X.shape[0], vae.at_a_time(BATCH_ROWS), block, [(2 * L,)], vae.backend.dtype, everywhere)
     return H[:, :L], H[:, L:]
 
 
