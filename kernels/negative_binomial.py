@@ -178,7 +178,7 @@ def fused(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X,
     gradient = d_logmean is not None
     clamped = clamped if gradient else None
     _features(table, clamped, logtheta)
-    gammas = np.empty(B)
+    gammas = scratch("counts of rows", 0, B, np.float64)[0, :B]
     places = scratch("counts", X.size, D, np.uint32)
     gathered = scratch("counts", X.size, 4 * GATHERED, np.float64).reshape(-1, 4, GATHERED)
     most = min(len(places), len(gathered))

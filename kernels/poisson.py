@@ -99,7 +99,8 @@ def _poisson(nll_rows, d_lograte, clamped, factorials, lograte, X, weight, weigh
 def fused(nll_rows, d_lograte, clamped, lograte, X, weight):
     """The fused `reference`."""
     weight, step = as_vector(weight, X.dtype)
-    factorials, places = np.empty(X.shape[0]), scratch("counts", X.size, X.shape[1], np.uint32)
+    factorials = scratch("counts of rows", 0, X.shape[0], np.float64)[0, : X.shape[0]]
+    places = scratch("counts", X.size, X.shape[1], np.uint32)
     run(_factorials, X.size, factorials, places, X, most=len(places))
     run(_poisson, lograte.size, nll_rows, d_lograte, clamped, factorials, lograte, X, weight, step)
 
