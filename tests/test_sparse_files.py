@@ -194,17 +194,24 @@ def terms():
     return counts[:, np.argsort(-counts.sum(axis=0), kind="stable")[:2000]]
 
 
-def test_term_counts_of_descriptions_train_and_evaluate_as_they_do_dense(tmp_path):
-    X = terms()
-    assert len(X.indptr) > 20
-    sp.save_npz(tmp_path / "terms.npz", X)
-    data = load(tmp_path / "terms.npz")
-    losses = []
+@pytest.mark.parametrize("source", ["terms", "cells"])
+def test_sets_that_nobody_made_for_this_train_and_evaluate_as_they_do_dense(tmp_path, source):
+    """Counts of words, and the cells that anndata wrote."""
+    file = f"{CELLS}:layers/counts"
+    if source == "terms":
+        X, file = terms(), tmp_path / "terms.npz"
+        assert len(X.indptr) > 20
+        sp.save_npz(file, X)
+    data = load(file)
+    losses, slopes = [], []
     for rows, test, how in ((data.X, data.X_test, "yes"), (data.X.toarray(), data.X_test.toarray(), "no")):
         backend = mv.Backend("numpy", sparse=how)
-        vae = mv.VAE(X.shape[1], 3, (16,), likelihood="negative-binomial", init="normal:0.001", backend=backend)
+        vae = mv.VAE(data.features, 3, (16,), likelihood="negative-binomial", init="normal:0.001", backend=backend)
         before = evaluate(vae, rows).elbo
+        vae.objective_and_grad(rows)
+        slopes.append(vae.gradients["encoder.0.W"].copy())
         vae.fit(rows, epochs=5, batch_size=16, clip=10.0)
         losses.append([before, evaluate(vae, rows).elbo, evaluate(vae, test).elbo])
     assert_sums(np.array(losses[0]), np.array(losses[1]), of="model", dtype="float32")
     assert losses[0][1] > losses[0][0]
+    assert_sums(*slopes, of="model", dtype="float32")
