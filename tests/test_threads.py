@@ -161,7 +161,7 @@ TRAIN = """
 
     SIZES = ((784, 500, 128), (300, 200, 64), (784, 400, 20), (100, 700, 256))
 
-    def trained(seed, steps=20):
+    def trained(seed, steps=10):
         features, hidden, batch = SIZES[seed % len(SIZES)]
         X = (np.random.default_rng(seed).random((batch, features)) < 0.3).astype(np.float32)
         vae, adam = mv.VAE(features, 10, (hidden,), backend=mv.Backend("numpy", gemm="numpy"), seed=seed), mv.Adam()
