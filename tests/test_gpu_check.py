@@ -81,6 +81,7 @@ def estimate(counts, card_seconds):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_continues_after_a_kill_runs_the_most_valuable_first_and_does_nothing_twice(tmp_path, gpu_check):
     machine = Machine(tmp_path, absent=("torch",), GPU_SMOKE="1", GPU_SECONDS="800")
     process, before = machine.start("all"), []
@@ -118,6 +119,7 @@ def test_all_continues_after_a_kill_runs_the_most_valuable_first_and_does_nothin
     assert output.count("done before") == len(order)
 
 
+@pytest.mark.slow
 def test_missing_packages_are_named_and_the_rest_runs(tmp_path, gpu_check, monkeypatch):
     """Without nvmath-python steps run uncaptured; without PyTorch, JAX and the sanitizer those steps are left out."""
     machine = Machine(tmp_path, nvmath=False, absent=("torch", "jax"), sanitizer=False, GPU_SMOKE="1")

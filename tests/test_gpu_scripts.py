@@ -39,6 +39,7 @@ def cells(path):
     return json.loads(path.read_text())["cells"]
 
 
+@pytest.mark.slow
 def test_kernels_are_measured_against_copy_bandwidth_once(results, tmp_path, capsys):
     bench = script("bench_gpu_kernels")
     assert bench.main(["--smoke", "--seconds", "0"]) == 3  # no time for a single one

@@ -629,6 +629,7 @@ def wait_for_epoch(folder, process, epoch):
     raise AssertionError("too slow")
 
 
+@pytest.mark.slow
 def test_a_process_killed_again_and_again_ends_as_the_one_that_was_left_alone(tmp_path):
     assert start(tmp_path / "whole").wait(180) == 0
     process = start(tmp_path / "cut")

@@ -18,6 +18,7 @@ SCALAR = {
     "gather._gather", "advance.fused", "importance._backward", "negative_binomial._features",
     "ordinal._features", "ordinal._ordinal", "ordinal._steps", "scatter._scatter",
 }  # fmt: skip
+FAST = ("adam", "bernoulli", "latent")  # each loop is compiled anew, which takes seconds; the others are slow tests
 if tuple(map(int, numba.__version__.split(".")[:2])) < (0, 62):  # its LLVM, 15, gives up on five arrays in a loop
     SCALAR |= {"latent.backward"}
 
@@ -56,7 +57,9 @@ def one_thread():
     kernels.limit_threads(before)
 
 
-@pytest.mark.parametrize("file", kernels.FILES)
+@pytest.mark.parametrize(
+    "file", [file if file in FAST else pytest.param(file, marks=pytest.mark.slow) for file in kernels.FILES]
+)
 def test_products_are_of_vectors(one_thread, file):
     module = kernels.files()[file]
     for op, record in module.OPS.items():

@@ -89,7 +89,7 @@ def check_alike(ranks: World, context: typer.Context) -> None:
     told = ranks.all((context.info_name, options))
     ranks.same("its command", context.info_name)
     for name, value in options.items():
-        if any(other[name] != value for _, other in told):
+        if any(repr(other[name]) != repr(value) for _, other in told):
             ranks.same(f"its {'-n' if name == 'n' else '--' + name.replace('_', '-')}", value)
 
 

@@ -144,7 +144,7 @@ class World:
         """The value, where every rank has the same; else AgreedError, which says what to do."""
         told = self.all((value, self.host))
         for rank, (other, host) in enumerate(told):
-            if other != told[0][0]:
+            if repr(other) != repr(told[0][0]):  # NaN is the same as NaN
                 raise AgreedError(
                     f"rank {rank} ({host}) has {other} as {what}, and rank 0 ({told[0][1]}) {told[0][0]}: {advice}"
                 )

@@ -117,7 +117,8 @@ def record(seed: int = 0) -> list[Call]:
             setattr(backend.ops, op, _recorder(calls, op, getattr(backend.ops, op)))
         return backend
 
-    for target in targets.walk():
+    # A model on sparse rows is one on dense rows here, and its KL may come near 0, which leaves no ulp to compare with.
+    for target in (one for one in targets.walk() if not one.name.endswith(".sparse")):
         backend = recording(Backend("numpy", "reference", "float64"))
         for rows in (1, targets.B):
             problem = target.build(backend, np.random.default_rng(seed), rows)
