@@ -87,7 +87,9 @@ def test_samples_are_of_the_condition_that_is_given(folder):
     np.testing.assert_array_equal(np.load(folder / "b.npy"), expected)
     ok("sample", folder / "run/model.safetensors", "-n", 4, "--condition", "age=40", "--condition", "club=A",
        "-o", folder / "a.csv", "--force")  # fmt: skip
-    assert {*pd.read_csv(folder / "a.csv")["job"]} <= {"baker", "engineer", "student"}
+    table = pd.read_csv(folder / "a.csv")
+    assert {*table["job"]} <= {"baker", "engineer", "student"}
+    assert (table[["club", "age"]] == ["A", 40]).all(axis=None)
     ok("picture", folder / "run", "samples", "--condition", "club=A,age=30", "-o", folder / "s.svg", "--force")
 
 
@@ -156,6 +158,7 @@ def test_a_table_of_numbers_may_be_given_some_of_them(folder, tmp_path):
     expected = vae.encode(frame[["height", "children"]].to_numpy(float), condition=frame[["club", "w"]])[0]
     np.testing.assert_array_equal(np.load(tmp_path / "c.npz")["mean"], expected)
     ok("sample", tmp_path / "r", "-n", 2, "--condition", "club=2,w=5", "-o", tmp_path / "x.csv")
+    assert [*pd.read_csv(tmp_path / "x.csv")] == ["height", "children", "club", "w"]
 
 
 def test_evaluate_says_what_each_column_costs(folder):

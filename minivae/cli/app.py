@@ -426,7 +426,7 @@ def sample(
     what = "x ~ p(x|z) for z ~ N(0, I): draws" if draw else "E[x|z] for z ~ N(0, I): means, not draws"
     given = values_of(opened.vae.condition, condition)
     rows = opened.vae.sample(n, seed=seed, draw=draw, condition=given)
-    _write_rows(out, force, rows, None, opened, what=what, whole=draw)
+    _write_rows(out, force, rows, None, opened, what=what, whole=draw, given=given)
 
 
 @app.command()
@@ -574,11 +574,20 @@ def _say_if_open(text: str) -> None:
 
 
 def _write_rows(
-    out: Path, force: bool, Y: Any, X: Any, run: Any, limits: Any = None, what: str = "", whole: bool = False
+    out: Path,
+    force: bool,
+    Y: Any,
+    X: Any,
+    run: Any,
+    limits: Any = None,
+    what: str = "",
+    whole: bool = False,
+    given: dict[str, Any] | None = None,
 ) -> None:
     """Write Y (n, D) as an array, a table or a picture, below the data X if given; `what` says what Y is.
 
     whole   counts, and numbers of an integer dtype, are whole in a table
+    given   the conditions of all rows, which are the last columns of a table
     """
     import numpy as np
 
@@ -590,7 +599,10 @@ def _write_rows(
             np.save(file, Y, allow_pickle=False)
         elif out.suffix == ".csv":
             schema = columns_of(run)
-            schema.write_csv(file, schema.rows(Y, whole))
+            given = given or {}
+            conditions = [schema.text(value) for value in given.values()]
+            rows = (row + conditions for row in schema.rows(Y, whole))
+            schema.write_csv(file, rows, [*schema.names, *given])
         elif X is None:
             plots.grid(Y, shape, file, title=what, names=names)
         else:
