@@ -176,6 +176,10 @@ def test_a_text_block_under_python_is_its_output_and_elsewhere_is_not():
 def test_quick_settings_replace_what_is_long_and_nothing_else():
     words = ["minivae", "train", "mnist", "--out", "run", "--epochs", "10", "--latent", "2"]
     assert blocks.quick(words) == ["minivae", "train", "digits", "--out", "run", "--epochs", "1", "--latent", "2"]
+    assert blocks.quick(["minivae", "verify", "--json"]) == ["minivae", "verify", "--json", "--only", "normalised"]
+    assert blocks.quick(["minivae", "gradcheck"]) == ["minivae", "gradcheck", "layers"]
+    for selected in (["minivae", "gradcheck", "vae"], ["minivae", "verify", "--list"], ["minivae", "info"]):
+        assert blocks.quick(selected) == selected
 
 
 def test_every_quick_setting_is_taken_and_commands_run_with_them(monkeypatch):

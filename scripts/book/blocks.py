@@ -33,6 +33,8 @@ QUICK = {
     "--ais": "4",
     "-n": "8",
 }
+# Commands that measure everything where nothing is selected → what they measure instead; tests measure everything
+EVERYTHING = {"gradcheck": ["layers"], "verify": ["--only", "normalised"]}
 
 
 @dataclass
@@ -74,14 +76,14 @@ def commands(block: Block) -> list[list[str]]:
 
 
 def quick(words: list[str]) -> list[str]:
-    """Return the same command with less work: options' values and data sets are replaced."""
+    """Return the same command with less work: options' values, data sets and whole selections are replaced."""
     out = list(words)
     for i, word in enumerate(out):
         if i and out[i - 1].startswith("-") and out[i - 1] in QUICK:
             out[i] = QUICK[out[i - 1]]
         elif not word.startswith("-") and word in QUICK:
             out[i] = QUICK[word]
-    return out
+    return out + EVERYTHING.get(out[1], []) if not {*out[2:]} - {"--json"} else out
 
 
 def run_command(words: list[str], folder: Path, full: bool = False) -> subprocess.CompletedProcess[str]:
