@@ -81,7 +81,7 @@ def estimate(counts, card_seconds):
     }  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.hours  # 40 s; the order, the plan and the kill of a step have tests of their own
 def test_all_continues_after_a_kill_runs_the_most_valuable_first_and_does_nothing_twice(tmp_path, gpu_check):
     machine = Machine(tmp_path, absent=("torch",), GPU_SMOKE="1", GPU_SECONDS="800")
     process, before = machine.start("all"), []
