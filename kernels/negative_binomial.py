@@ -127,7 +127,7 @@ def _of_counts(gammas, places, gathered, table, X, weight, weight_step, gradient
 
 @shared
 def _negative_binomial(nll_rows, d_logmean, clamped, table, gammas, logmean, X, weight, weight_step, t, shares):
-    """The rest, which is no more work for a count than for a 0."""
+    """Add to each row's gamma functions the terms that cost the same for every count, and compute the slopes."""
     B, D = X.shape
     R, parts = logmean.shape[0], table.shape[0] - FEATURE_ROWS
     count = 0

@@ -72,7 +72,7 @@ def _factorials(sums, places, X, t, shares):
 
 @shared
 def _poisson(nll_rows, d_lograte, clamped, factorials, lograte, X, weight, weight_step, t, shares):
-    """The rest, which is no more work for a count than for a 0."""
+    """Add the terms that cost the same for every count to each row's Σ ln x!, and compute the slopes."""
     B, D = X.shape
     start, stop = share(t, shares, lograte.shape[0], 1)
     count = 0

@@ -42,7 +42,7 @@ def locked(call: Callable[P, R]) -> Callable[P, R]:
     @wraps(call)
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:
         model: Any = args[0] if args else kwargs.get("vae")
-        with getattr(model, "lock", nullcontext()):  # what is no model is an error of the call's own
+        with getattr(model, "lock", nullcontext()):  # the call itself refuses what is not a model
             return call(*args, **kwargs)
 
     return alone

@@ -107,7 +107,7 @@ def minivae(*arguments, plugin=True, run=test_cli.minivae):
 
 @pytest.fixture
 def forgotten():
-    """The plugin that a command has loaded is no part of this process afterwards."""
+    """Remove the plugin that a command has loaded from this process."""
     yield
     likelihoods.unregister_likelihood("student-t")
     del sys.modules["minivae_plugin_student_t"]

@@ -332,7 +332,7 @@ class Columns:
     def like(self, data: Any, X: Array) -> Any:
         """X (N, D), or m of them (m, N, D), as `data` came: a DataFrame has its other columns too, a dict too.
 
-        What is no table leaves X as it is; rows become a dict of columns.
+        X stays an array where data is not a table; rows become a dict of columns.
         """
         if not self.is_table(data):
             return X

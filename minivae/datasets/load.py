@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Selection = slice | Array  # what picks rows: a contiguous block (a view), or indices (a copy)
 
-LABEL = "label"  # the name of the condition of a set that is no table
+LABEL = "label"  # the name of the condition where the data are not a table
 _DIGESTED = 1 << 22  # bytes of each digest of which `Dataset.sha256` is one
 _TEST_FRACTION = 5  # one row in five is held out if a set has no test part
 

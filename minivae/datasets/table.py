@@ -236,7 +236,7 @@ def read_table(path: Path) -> Table:
 
     CSV: cells between commas, semicolons or tabs, whichever divides the first line; quotes; a header unless the first
     line holds a number; decimal commas where commas do not divide. MISSING lists the texts of a missing cell. An empty
-    line is no row; a line of empty cells is a row without any.
+    line is skipped; a line of empty cells is a row of missing cells.
     """
     try:
         return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
