@@ -10,6 +10,8 @@ import numpy as np
 
 from .errors import UsageError
 
+ToHost = Callable[[Any], np.ndarray]
+
 
 def integer(name: str, value: Any, least: int = 1) -> int:
     """An integer ≥ `least`, Python's or NumPy's; bool is not one."""
@@ -24,6 +26,16 @@ def finite_float(name: str, value: Any, holds: Callable[[float], bool], expected
     if not number or not math.isfinite(value) or not holds(float(value)):
         raise UsageError(f"{name}={value!r}: expected {expected}")
     return float(value)
+
+
+def positive(name: str, value: Any, expected: str = "a number > 0") -> float:
+    """A finite number > 0."""
+    return finite_float(name, value, lambda x: x > 0, expected)
+
+
+def not_negative(name: str, value: Any, expected: str = "a number ≥ 0") -> float:
+    """A finite number ≥ 0."""
+    return finite_float(name, value, lambda x: x >= 0, expected)
 
 
 def boolean(name: str, value: Any) -> bool:
@@ -73,11 +85,7 @@ def array(name: str, X: Any, width: int, what: str = "rows", sparse: bool = Fals
     """An array (rows, width) of real numbers with at least one row; sparse: scipy.sparse's are arrays too."""
     scipy = hasattr(X, "tocsr")
     if not (hasattr(X, "shape") and hasattr(X, "dtype") and (scipy or hasattr(X, "__getitem__"))) or scipy > sparse:
-        hint = "; its .to_numpy() is one" if hasattr(X, "to_numpy") else ""
-        hint = "; its .toarray() is one" if hasattr(X, "toarray") else hint
-        hint = "; its .X is one" if hasattr(X, "X") else hint
-        hint = "; np.array(…) makes one" if isinstance(X, (list, tuple)) else hint
-        raise UsageError(f"{name}: expected an array ({what}, {width}); got {type(X).__name__}{hint}")
+        raise UsageError(f"{name}: expected an array ({what}, {width}); got {type(X).__name__}{_way_to_array(X)}")
     if isinstance(X, np.ma.MaskedArray):
         raise UsageError(f"{name}: a masked array's missing values cannot be told apart; fill them first")
     if len(X.shape) != 2 or X.shape[1] != width or X.shape[0] == 0:
@@ -87,22 +95,30 @@ def array(name: str, X: Any, width: int, what: str = "rows", sparse: bool = Fals
     return X
 
 
-def exactly(name: str, x: Any, shape: tuple[int | None, ...], dtype: Any) -> None:
-    """An array of this dtype and shape (None: any number B), for who steps by hand: a model's own methods convert."""
-    got = getattr(x, "shape", None)
-    if got is None or got[1:] != shape[1:] or shape[0] not in (None, *got[:1]) or len(got) < 2 or x.dtype != dtype:
-        came = type(x).__name__ if got is None else f"{x.dtype} {tuple(got)}"
-        wanted = ", ".join("B" if length is None else str(length) for length in shape)
-        raise UsageError(f"{name}: expected {np.dtype(dtype)} ({wanted}); got {came}")
+def _way_to_array(X: Any) -> str:
+    """How the caller makes an array of X, for a message; "" where there is no known way."""
+    if isinstance(X, (list, tuple)):
+        return "; np.array(…) makes one"
+    return next(
+        (f"; its .{way} is one" for way in ("X", "toarray()", "to_numpy()") if hasattr(X, way.rstrip("()"))), ""
+    )
+
+
+def exactly(name: str, x: Any, shape: tuple[int | str, ...], dtype: Any) -> None:
+    """An array of this dtype and shape, for who steps by hand; a letter as the first length stands for any number."""
+    got: Any = getattr(x, "shape", ())
+    if (
+        len(got) < 2
+        or got[1:] != shape[1:]
+        or not (got[0] == shape[0] or isinstance(shape[0], str))
+        or x.dtype != dtype
+    ):
+        came = f"{x.dtype} {tuple(got)}" if hasattr(x, "dtype") else type(x).__name__
+        raise UsageError(f"{name}: expected {np.dtype(dtype)} ({', '.join(map(str, shape))}); got {came}")
 
 
 def finite(
-    name: str,
-    x: Any,
-    first: int = 0,
-    columns: Sequence[str] | None = None,
-    to_host: Callable[[Any], np.ndarray] = np.asarray,
-    missing: bool | None = None,
+    name: str, x: Any, first: int = 0, columns: Any = None, to_host: ToHost = np.asarray, missing: bool | None = None
 ) -> Any:
     """An array without NaN and infinities; `to_host` copies it to the host.
 
@@ -139,10 +155,7 @@ def _name_the_first(name: str, x: Any, first: int, columns: Sequence[str] | None
 
 def weights(name: str, values: Any, n: int) -> Any:
     """Real weights (n,) of rows, finite and ≥ 0, at least one of them above 0; values are checked on the host only."""
-    shape, kind = tuple(getattr(values, "shape", ())), getattr(getattr(values, "dtype", None), "kind", "")
-    if shape != (n,) or kind not in "biuf":
-        came = f"{values.dtype} {shape}" if hasattr(values, "dtype") else type(values).__name__
-        raise UsageError(f"{name}: expected an array ({n},) of numbers, one for each row; got {came}")
+    _of_rows(name, values, n, "biuf", f"an array ({n},) of numbers, one for each row")
     if isinstance(values, np.ndarray) and not (np.isfinite(values).all() and values.min() >= 0 and values.max() > 0):
         raise UsageError(f"{name}: expected finite numbers ≥ 0, at least one of them > 0")
     return values
@@ -150,10 +163,15 @@ def weights(name: str, values: Any, n: int) -> Any:
 
 def row_numbers(name: str, rows: Any, n: int) -> Any:
     """An integer array (n,) of row numbers, each below 2³²; values are checked only if they are on the host."""
-    shape, kind = tuple(getattr(rows, "shape", ())), getattr(getattr(rows, "dtype", None), "kind", "")
-    if shape != (n,) or kind not in "iu":
-        came = f"{rows.dtype} {shape}" if hasattr(rows, "dtype") else type(rows).__name__
-        raise UsageError(f"{name}: expected an integer array ({n},), one number for each row; got {came}")
+    _of_rows(name, rows, n, "iu", f"an integer array ({n},), one number for each row")
     if isinstance(rows, np.ndarray) and n and (rows.min() < 0 or rows.max() >= 2**32):
         raise UsageError(f"{name}: expected numbers from 0 to 2³² − 1; they range from {rows.min()} to {rows.max()}")
     return rows
+
+
+def _of_rows(name: str, values: Any, n: int, kinds: str, expected: str) -> None:
+    """UsageError unless it is an array (n,) whose dtype is of one of these kinds."""
+    shape, dtype = tuple(getattr(values, "shape", ())), getattr(values, "dtype", None)
+    if shape != (n,) or getattr(dtype, "kind", " ") not in kinds:
+        came = type(values).__name__ if dtype is None else f"{dtype} {shape}"
+        raise UsageError(f"{name}: expected {expected}; got {came}")

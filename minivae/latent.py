@@ -8,7 +8,6 @@ from __future__ import annotations
 from . import checks
 from .backend import Array, Backend
 from .buffers import Workspace
-from .errors import UsageError
 
 
 class GaussianPosterior:
@@ -23,14 +22,9 @@ class GaussianPosterior:
 
         All three are views of the workspace, which the next call overwrites.
         """
-        if len(getattr(eps, "shape", ())) != 3:
-            raise UsageError(
-                f"eps: expected (S, B, {self.L}) for S samples of B rows; got {getattr(eps, 'shape', eps)!r}"
-            )
-        S, B, L = eps.shape
-        checks.exactly("eps", eps, (S, B, self.L), self.dtype)
-        checks.exactly("H", H, (B, 2 * L), self.dtype)
-        take = self.workspace.take
+        checks.exactly("H", H, ("B", 2 * self.L), self.dtype)
+        checks.exactly("eps", eps, ("S", H.shape[0], self.L), self.dtype)
+        take, (S, B, L) = self.workspace.take, eps.shape
         self.H, self.eps = H, eps
         self.Z, self.sigma = take("Z", (S, B, L)), take("sigma", (B, L))
         kl_rows, self.kl_dims = take("kl_rows", (B,)), take("kl_dims", (L,))

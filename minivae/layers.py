@@ -94,7 +94,7 @@ class MLP:
     def forward(self, X: Array) -> Array:
         """X (B, n_in) → Y (B, n_out): a view of the workspace, which the next call overwrites."""
         first = self.layers[0]
-        checks.exactly("X", X, (None, first.n_in), first.W.dtype)
+        checks.exactly("X", X, ("B", first.n_in), first.W.dtype)
         for layer in self.layers:
             X = layer.forward(X)
         return X

@@ -30,8 +30,8 @@ class Optimizer:
     slots: tuple[str, ...] = ()  # names of the state arrays
 
     def __init__(self, lr: float, weight_decay: float):
-        self.lr = checks.finite_float("lr", lr, lambda x: x > 0, "a number > 0")
-        self.weight_decay = checks.finite_float("weight_decay", weight_decay, lambda x: x >= 0, "a number ≥ 0")
+        self.lr = checks.positive("lr", lr)
+        self.weight_decay = checks.not_negative("weight_decay", weight_decay)
         self._serves: Any = None  # a weak reference to the parameters whose moments it holds
         self.steps = 0
         self.state: dict[str, Array] = {}
@@ -101,7 +101,7 @@ class Adagrad(Optimizer):
 
     def __init__(self, lr: float = 1e-2, eps: float = 1e-10, weight_decay: float = 0.0):
         super().__init__(lr, weight_decay)
-        self.eps = _positive("eps", eps)
+        self.eps = checks.positive("eps", eps)
 
     def _apply(self, P: Array, G: Array, ops: Any, lr: Any) -> None:
         ops.adagrad(P, self.state["squares"], G, lr, self.eps, self.weight_decay)
@@ -115,7 +115,7 @@ class RMSprop(Optimizer):
     ):
         super().__init__(lr, weight_decay)
         self.rho, self.momentum = _share("rho", rho), _share("momentum", momentum)
-        self.eps = _positive("eps", eps)
+        self.eps = checks.positive("eps", eps)
         self.slots = ("squares", "velocity") if momentum else ("squares",)
 
     def _apply(self, P: Array, G: Array, ops: Any, lr: Any) -> None:
@@ -134,7 +134,7 @@ class Adam(Optimizer):
     ):
         super().__init__(lr, weight_decay)
         self.beta1, self.beta2 = _share("beta1", beta1), _share("beta2", beta2)
-        self.eps = _positive("eps", eps)
+        self.eps = checks.positive("eps", eps)
 
     def numbers(self) -> dict[str, Any]:
         return {
@@ -165,7 +165,3 @@ class AdamW(Adam):
 
 def _share(name: str, value: Any) -> float:
     return checks.finite_float(name, value, lambda x: 0 <= x < 1, "a number in [0, 1)")
-
-
-def _positive(name: str, value: Any) -> float:
-    return checks.finite_float(name, value, lambda x: x > 0, "a number > 0")

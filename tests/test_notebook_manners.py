@@ -112,15 +112,19 @@ MISTAKES = {
     "encoder, a list": (lambda v: v.encoder.forward([[0.0] * 12]), r"X: expected float32 \(B, 12\); got list"),
     "eps of two axes": (
         lambda v: v.posterior.forward(np.zeros((5, 6), F32), np.zeros((5, 3), F32)),
-        r"eps: expected \(S, B, 3\) for S samples of B rows; got \(5, 3\)",
+        r"eps: expected float32 \(S, 5, 3\); got float32 \(5, 3\)",
     ),
     "eps, width": (
         lambda v: v.posterior.forward(np.zeros((5, 6), F32), np.zeros((1, 5, 4), F32)),
-        r"eps: expected float32 \(1, 5, 3\)",
+        r"eps: expected float32 \(S, 5, 3\); got float32 \(1, 5, 4\)",
     ),
-    "H of other rows": (
+    "H, width": (
+        lambda v: v.posterior.forward(np.zeros((5, 7), F32), np.zeros((1, 5, 3), F32)),
+        r"H: expected float32 \(B, 6\); got float32 \(5, 7\)",
+    ),
+    "eps of other rows": (
         lambda v: v.posterior.forward(np.zeros((4, 6), F32), np.zeros((1, 5, 3), F32)),
-        r"H: expected float32 \(5, 6\)",
+        r"eps: expected float32 \(S, 4, 3\); got float32 \(1, 5, 3\)",
     ),
     "dZ": (
         lambda v: v.loss_fn.backward_posterior(np.zeros((5, 3), F32)),

@@ -60,7 +60,7 @@ def picture(
         if value is not None:
             checks.integer(option, value, 2 if option == "--size" else 1)
     if reach is not None:
-        checks.finite_float("--range", reach, lambda r: r > 0, "a number > 0")
+        checks.positive("--range", reach)
     if condition and kind != "samples":
         raise UsageError(f"--condition is for samples, and this is {kind}: leave it out")
     if draw and mean:

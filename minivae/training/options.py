@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import checks
 from ..errors import UsageError
 from ..optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
-from .schedules import Beta, Schedule, parse
+from .schedules import CONSTANT, FULL, Beta, Schedule, parse
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -26,15 +26,15 @@ class Options:
 
     epochs: int = 10
     batch_size: int = 128
-    optimizer: Any = None  # Optimizer; None means Adam()
+    optimizer: Any = None  # an Optimizer; None: Adam()
     validation: Any = None
-    beta: Any = 1.0  # float or Beta; then Beta
+    beta: Any = FULL  # or a float, of which a Beta is made
     binarize: str = "none"
     patience: int | None = None
     clip: float | None = None
-    run: Any = None  # str or path; then Path
+    run: Any = None  # a folder, of which a Path is made
     callback: Callable[[dict[str, Any]], None] | None = None
-    schedule: Any = "constant"  # its name or a Schedule; then Schedule
+    schedule: Any = CONSTANT  # or its name
     free_bits: float = 0.0
     scale: Scale | str | None = None
     progress: Any = None
@@ -47,43 +47,57 @@ class Options:
     order: str = "rows"
 
     def __post_init__(self) -> None:
-        self.epochs = checks.integer("epochs", self.epochs)
-        if self.epochs > MOST_EPOCHS:
-            raise UsageError(
-                f"epochs={str(self.epochs)[:30]}: expected at most {MOST_EPOCHS}, the noise's counter of passes"
-            )
-        self.batch_size = checks.integer("batch_size", self.batch_size)
-        optimizer = Adam() if self.optimizer is None else self.optimizer
-        self.optimizer = checks.instance_of("optimizer", optimizer, Optimizer, "an optimizer, such as mv.Adam(1e-3)")
-        self.beta = self.beta if isinstance(self.beta, Beta) else Beta(self.beta)
-        if self.patience is not None:
-            self.patience = checks.integer("patience", self.patience)
-            if self.validation is None:
-                raise UsageError("patience needs validation rows: give validation=X_val (--validation 0.1)")
-        if self.clip is not None:
-            self.clip = checks.finite_float(
-                "clip", self.clip, lambda x: x > 0, "a number > 0, the gradient's largest norm"
-            )
-        self.run = None if self.run is None else Path(self.run)
-        if self.callback is not None and not callable(self.callback):
-            raise UsageError(f"callback={self.callback!r}: expected a function of an epoch's row")
-        schedule = parse(self.schedule) if isinstance(self.schedule, str) else self.schedule
-        self.schedule = checks.instance_of("schedule", schedule, Schedule, "a schedule's name, or a mv.Schedule")
-        self.free_bits = checks.finite_float("free_bits", self.free_bits, lambda x: x >= 0, "a number of nats ≥ 0")
-        checks.choice("binarize", self.binarize, checks.BINARIZE_OR_AUTO)
-        if isinstance(self.scale, str):
-            checks.choice("scale", self.scale, checks.SCALE_OR_AUTO)
-        elif self.scale is not None:
-            checks.scale(self.scale)
-        if checks.boolean("resume", self.resume) and self.run is None:
+        for name, check in CHECKS.items():
+            if (value := getattr(self, name)) is not getattr(Options, name):  # defaults are sound
+                setattr(self, name, check(name, value))
+        self.optimizer = self.optimizer or Adam()
+        if self.patience is not None and self.validation is None:
+            raise UsageError("patience needs validation rows: give validation=X_val (--validation 0.1)")
+        if self.resume and self.run is None:
             raise UsageError("resume=True needs run=: the folder to resume")
-        if self.ranks is not None:
-            checks.has_method("ranks", self.ranks, "agreeing", "mv.ranks()")
-        if self.order not in ("rows", "blocks"):
-            raise UsageError(f"order={self.order!r}: expected 'rows' or 'blocks'")
-        self.save_seconds = checks.finite_float(
-            "save_seconds", self.save_seconds, lambda x: x >= 0, "a number of seconds ≥ 0"
-        )
+
+
+def _epochs(name: str, value: Any) -> int:
+    if checks.integer(name, value) > MOST_EPOCHS:
+        raise UsageError(f"{name}={str(value)[:30]}: expected at most {MOST_EPOCHS}, the noise's counter of passes")
+    return int(value)
+
+
+def _callback(name: str, value: Any) -> Any:
+    if not callable(value):
+        raise UsageError(f"{name}={value!r}: expected a function of an epoch's row")
+    return value
+
+
+def _schedule(name: str, value: Any) -> Schedule:
+    if isinstance(value, str):
+        value = Schedule(value) if value in ("constant", "cosine") else parse(value)
+    return checks.instance_of(name, value, Schedule, "a schedule's name, or a mv.Schedule")
+
+
+def _scale(name: str, value: Any) -> Any:
+    return checks.choice(name, value, checks.SCALE_OR_AUTO) if isinstance(value, str) else checks.scale(value)
+
+
+# Each option that has a check → the check, which returns the value as the training takes it.
+CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "epochs": _epochs,
+    "batch_size": checks.integer,
+    "optimizer": lambda name, x: checks.instance_of(name, x, Optimizer, "an optimizer, such as mv.Adam(1e-3)"),
+    "beta": lambda _, x: x if isinstance(x, Beta) else Beta(x),
+    "binarize": lambda name, x: checks.choice(name, x, checks.BINARIZE_OR_AUTO),
+    "patience": checks.integer,
+    "clip": lambda name, x: checks.positive(name, x, "a number > 0, the gradient's largest norm"),
+    "run": lambda _, x: Path(x),
+    "callback": _callback,
+    "schedule": _schedule,
+    "free_bits": lambda name, x: checks.not_negative(name, x, "a number of nats ≥ 0"),
+    "scale": _scale,
+    "resume": checks.boolean,
+    "ranks": lambda name, x: checks.has_method(name, x, "agreeing", "mv.ranks()"),
+    "order": lambda name, x: checks.choice(name, x, ("rows", "blocks")),
+    "save_seconds": lambda name, x: checks.not_negative(name, x, "a number of seconds ≥ 0"),
+}
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in (SGD, Adagrad, RMSprop, Adam, AdamW)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from .. import checks
 from ..errors import UsageError
@@ -54,25 +55,19 @@ def parse(text: str) -> Schedule:
     """A Schedule from its name: "constant", "cosine", "milestones:30,60", "milestones:30,60:0.5", "warmup:2",
     "warmup:2+cosine".
     """
-    warmup, shape, gamma = 0.0, "constant", 0.1
-    milestones: tuple[float, ...] = ()
+    found: dict[str, Any] = {}
     try:
-        parts = text.split("+")
-        if len(parts) > 1 + any(part.startswith("warmup:") for part in parts):
-            raise ValueError("two shapes")
-        for part in parts:
+        for part in text.split("+"):
             kind, _, argument = part.partition(":")
-            if kind == "warmup":
-                warmup = float(argument)
-            elif kind == "milestones":
-                listed, _, factor = argument.partition(":")
-                shape, milestones = kind, tuple(float(m) for m in listed.split(","))
-                gamma = float(factor) if factor else 0.1
-            elif kind in ("constant", "cosine") and not argument:
-                shape = kind
-            else:
+            listed, _, gamma = argument.partition(":")
+            if kind == "warmup" and "warmup" not in found:
+                found["warmup"] = float(argument)
+            elif kind not in SHAPES or "shape" in found or bool(argument) != (kind == "milestones"):
                 raise ValueError
-        return Schedule(shape, warmup, milestones, gamma)
+            else:
+                numbers = {"milestones": tuple(map(float, listed.split(",")))} if argument else {}
+                found |= {"shape": kind, **numbers, **({"gamma": float(gamma)} if gamma else {})}
+        return Schedule(**found)
     except ValueError:
         raise UsageError(
             f"schedule={text!r}: expected constant, cosine, milestones:30,60 (epochs; :0.5 behind them for another "
@@ -95,8 +90,7 @@ class Beta:
 
     def __post_init__(self) -> None:
         for name in ("beta", "warmup", "cycle"):
-            value = checks.finite_float(name, getattr(self, name), lambda x: x >= 0, "a number ≥ 0")
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, checks.not_negative(name, getattr(self, name)))
         if self.warmup and self.cycle:
             raise UsageError("a linear warm-up and a cycle of the KL's weight exclude each other: leave one out")
 
@@ -109,3 +103,6 @@ class Beta:
     def finished(self, t: float) -> bool:
         """Whether the warm-up, or the first cycle, is over: from here on early stopping counts."""
         return t >= max(self.warmup, self.cycle)
+
+
+CONSTANT, FULL = Schedule(), Beta()  # what a training has unless it is told otherwise

@@ -101,7 +101,7 @@ def two_ways(mean: float = 1.5, std: float = 0.5, points: int = 101, samples: in
     The mistake converges to ∫ x p(x)² dx = mean / (2 std √π).
     """
     mean = checks.finite_float("mean", mean, lambda x: True, "a number")
-    std = checks.finite_float("std", std, lambda x: x > 0, "a standard deviation > 0")
+    std = checks.positive("std", std, "a standard deviation > 0")
     points, samples = checks.integer("points", points, 2), checks.integer("samples", samples, 2)
 
     def density(x: np.ndarray) -> np.ndarray:

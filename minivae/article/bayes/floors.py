@@ -60,7 +60,7 @@ def density_loss(std: float = 0.01, explained: float = 0.5) -> DensityLoss:
 
     explained   w²/std², the share of the variance that z explains, in [0, 1): it moves nats from one term to the other
     """
-    std = checks.finite_float("std", std, lambda x: x > 0, "a standard deviation > 0")
+    std = checks.positive("std", std, "a standard deviation > 0")
     explained = checks.finite_float("explained", explained, lambda x: 0 <= x < 1, "a share in [0, 1)")
     w2, sigma2 = explained * std**2, (1 - explained) * std**2
     variance = sigma2 / std**2  # of the posterior, whose mean is w x/std²

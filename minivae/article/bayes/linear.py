@@ -27,7 +27,7 @@ class LinearGaussian:
         self.W, self.b = numbers("W", W, 2), numbers("b", b, 1)
         if self.W.shape[0] != self.b.size:
             raise UsageError(f"expected W (D, L) and b (D,); got {self.W.shape} and {self.b.shape}")
-        self.sigma2 = checks.finite_float("sigma2", sigma2, lambda x: x > 0, "a variance σ² > 0")
+        self.sigma2 = checks.positive("sigma2", sigma2, "a variance σ² > 0")
         self.M = self.W.T @ self.W + self.sigma2 * np.eye(self.W.shape[1])
 
     @classmethod

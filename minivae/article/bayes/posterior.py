@@ -67,7 +67,7 @@ def exact_posterior(vae: VAE, X: Any, reach: float = 10.0, points: int | None = 
 
 def posterior_of(model: ExactModel, X: np.ndarray, reach: float = 10.0, points: int | None = None) -> GridPosterior:
     """`exact_posterior` for a float64 copy of a model and checked rows."""
-    reach = checks.finite_float("reach", reach, lambda x: x > 0, "a number > 0")
+    reach = checks.positive("reach", reach)
     N, L = X.shape[0], model.latent_dim
     n = POINTS[L] if points is None else checks.integer("points", points, 3)
     axes, log_density = np.empty((N, L, n)), np.empty((N,) + L * (n,))

@@ -78,7 +78,7 @@ def balance(
     if sum(value is not None for value in given.values()) != 1:
         raise UsageError("balance: expected exactly one of weight=, sigma= and mse=; the others follow from it")
     name, value = next((name, value) for name, value in given.items() if value is not None)
-    value = checks.finite_float(name, value, lambda x: x > 0, "a number > 0")
+    value = checks.positive(name, value)
     half = DIVISORS[error](D) / 2
     sigma2 = {"weight": value * half, "sigma": value**2, "mse": value}[name]
     constant = 0.5 * D * math.log(2 * math.pi * sigma2)
