@@ -8,13 +8,15 @@ Shapes: R = S·B rows, sample by sample; D features; out (R, width); X (B, D). N
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from typing import Any, TypeVar
 
 import numpy as np
 
 from .. import checks
 from ..backend import Array, Backend
-from ..buffers import Shape
+from ..buffers import Grads, Shape
+from .masked import over_observed
 
 # How each is asked for: name → class, filled by `named`. A letter of ARGUMENTS stands for a number of the caller's.
 LIKELIHOODS: dict[str, type[Likelihood]] = {}
@@ -111,14 +113,7 @@ class Likelihood:
         return float(ends[:, 0].min()), float(ends[:, 1].max())
 
     def nll_and_grad(
-        self,
-        nll_rows: Array,
-        d_out: Array | None,
-        d_params: dict[str, Array],
-        out: Array,
-        X: Array,
-        weight: Any,
-        mask: Array | None = None,
+        self, nll_rows: Array, d_out: Any, d_params: Grads, out: Array, X: Array, weight: Any, mask: Any = None
     ) -> None:
         """nll_rows (R,) ← −ln p(x|z); d_out (R, width) and d_params ← gradients of Σ_r weight_r nll_r.
 
@@ -126,19 +121,12 @@ class Likelihood:
         weight     a number, or (S, B)
         d_params   as `destinations` makes it; gradients are overwritten, to "clamped" the number of clamped outputs is
                    added. Nothing else is written
-        mask       (B, D) uint8, 0 where a value is missing, which is then not looked at: `masked.nll_and_grad`
+        mask       (B, D) uint8, 0 where a value is missing, which is then not looked at: `takes_mask`
         """
         raise NotImplementedError
 
     def fitted_nll_and_grad(
-        self,
-        nll_rows: Array,
-        d_out: Array,
-        d_params: dict[str, Array],
-        out: Array,
-        X: Array,
-        weight: Any,
-        mask: Array | None = None,
+        self, nll_rows: Array, d_out: Any, d_params: Grads, out: Array, X: Array, weight: Any, mask: Any = None
     ) -> None:
         """The same for a training step where `closed_form`: with `fitted()` at its best for this batch.
 
@@ -158,7 +146,7 @@ class Likelihood:
         return outputs
 
     def leave_out(
-        self, nll_rows: Array, d_out: Any, d_params: dict[str, Array], weight: Any, missing: Array, fitted: bool
+        self, nll_rows: Array, d_out: Any, d_params: Grads, weight: Any, missing: Array, fitted: bool
     ) -> None:
         """Take the neutral cells, missing (B,) of each row, out of what `nll_and_grad` has written."""
         nll = self.neutral_nll()
@@ -184,6 +172,19 @@ class Likelihood:
     def draw(self, out: Array, noise: Array) -> Array:
         """out (R, width), noise (R, D) of the kind `self.noise` → x ~ p(x|z) (R, D)."""
         raise NotImplementedError
+
+
+def takes_mask(nll_and_grad: Callable[..., None]) -> Callable[..., None]:
+    """Decorator of a likelihood's `nll_and_grad` or `fitted_nll_and_grad`, which then need not look at the mask."""
+
+    @wraps(nll_and_grad)
+    def method(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+        if mask is None:
+            nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight)
+        else:
+            over_observed(self, nll_and_grad, nll_rows, d_out, d_params, out, X, weight, mask)
+
+    return method
 
 
 L = TypeVar("L", bound=Likelihood)

@@ -15,8 +15,7 @@ from ..buffers import Shape
 from ..errors import UsageError
 from ..kernels.negative_binomial import LOGTHETA_MAX, LOGTHETA_MIN, TABLE_ROWS
 from ..kernels.poisson import LOGRATE_MAX
-from .base import Likelihood, holds_integers, named
-from .masked import takes_mask
+from .base import Likelihood, holds_integers, named, takes_mask
 
 MOST_CLASSES = 1 << 24  # integers that float32 holds
 

@@ -11,40 +11,28 @@ Shapes as in `base.py`; mask (B, D) uint8; k = width/D outputs of each feature, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from ..backend import Array
+from ..buffers import Grads
 from ..errors import UsageError
 
 if TYPE_CHECKING:
     from .base import Likelihood
 
 
-def takes_mask(nll_and_grad: Callable[..., None]) -> Callable[..., None]:
-    """Decorator of a likelihood's `nll_and_grad` or `fitted_nll_and_grad`, which then need not look at the mask."""
-
-    @wraps(nll_and_grad)
-    def over_observed(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        if mask is None:
-            nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight)
-        else:
-            _over_observed(self, nll_and_grad, nll_rows, d_out, d_params, out, X, weight, mask)
-
-    return over_observed
-
-
-def _over_observed(
+def over_observed(
     self: Likelihood,
     nll_and_grad: Callable[..., None],
     nll_rows: Array,
     d_out: Array | None,
-    d_params: dict[str, Array],
+    d_params: Grads,
     out: Array,
     X: Array,
     weight: Any,
     mask: Array,
 ) -> None:
+    """`nll_and_grad` of a likelihood, which knows no mask, for the cells that `mask` says are observed."""
     if self.neutral is None:
         raise UsageError(
             f"likelihood {self.name!r} takes no missing values: its class has no `neutral` cell "

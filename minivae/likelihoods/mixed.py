@@ -26,9 +26,8 @@ from ..backend import Array, Backend
 from ..buffers import Shape
 from ..errors import UsageError
 from ..kernels.gaussian import LOGVAR_MAX, LOGVAR_MIN
-from .base import Likelihood, blocks
+from .base import Likelihood, blocks, takes_mask
 from .counts import Categorical, NegativeBinomial, Poisson
-from .masked import takes_mask
 from .ordinal import Ordinal
 from .real import Gaussian
 from .unit import Bernoulli

@@ -7,8 +7,8 @@ import numpy as np
 from ..backend import Array, Backend
 from ..buffers import Shape
 from ..kernels.ordinal import LOGSTEP_MAX, LOGSTEP_MIN, TABLE_PARTS
+from .base import takes_mask
 from .counts import Classes
-from .masked import takes_mask
 
 
 class Ordinal(Classes):

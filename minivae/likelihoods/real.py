@@ -11,8 +11,7 @@ from ..errors import UsageError
 from ..kernels.gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
 from ..kernels.gaussian_optimal import VARIANCE_MAX, VARIANCE_MIN
 from ..kernels.laplace import LN_2, LOGSCALE_MAX, LOGSCALE_MIN
-from .base import Likelihood, named
-from .masked import takes_mask
+from .base import Likelihood, named, takes_mask
 
 
 def _weighted(weight: Any, of_rows: Array, R: int) -> Any:

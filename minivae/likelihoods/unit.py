@@ -7,32 +7,38 @@ from typing import Any
 
 from ..errors import UsageError, UsageWarning
 from ..kernels import continuous_bernoulli
-from .base import Likelihood, blocks, holds_integers, named
-from .masked import takes_mask
+from .base import Likelihood, blocks, holds_integers, named, takes_mask
 
 
 class _Unit(Likelihood):
+    """Legal values that are not what it is for (`doubtful`) are warned of: `doubt` says why."""
+
     forward_only = True
+    doubt: str
 
     def check(self, X: Any) -> None:
-        """Values in [0, 1]; a UsageWarning where they are legal, and not what the likelihood is for."""
+        """Values in [0, 1]."""
         low, high = self.range(X)
         if not (low >= 0 and high <= 1):
-            counts = ", 'poisson' if they are counts" if low >= 0 and holds_integers(self.backend, X) else ""
-            raise UsageError(
-                f"likelihood {self.name!r} explains values in [0, 1], and these range from {low:g} to {high:g}: "
-                f"scale them to [0, 1], or take likelihood 'gaussian'{counts}"
-            )
-        between = ends = False
-        number = self.backend.to_host
+            raise UsageError(self._misfit(X, low, high))
+        between, ends, number = False, False, self.backend.to_host
         for _, block in blocks(X):
             inside = (block > 0) & (block < 1)
             between = between or bool(number(inside.any()))
             ends = ends or not bool(number(inside.all()))
-        self.warn(between, ends)
+        if self.doubtful(between, ends):
+            warnings.warn(self.doubt, UsageWarning, stacklevel=3)
 
-    def warn(self, between: bool, ends: bool) -> None:
-        """Of values between 0 and 1, or at the ends."""
+    def doubtful(self, between: bool, ends: bool) -> bool:
+        """Whether legal values are doubtful: between 0 and 1, at the ends."""
+        raise NotImplementedError
+
+    def _misfit(self, X: Any, low: float, high: float) -> str:
+        counts = ", 'poisson' if they are counts" if low >= 0 and holds_integers(self.backend, X) else ""
+        return (
+            f"likelihood {self.name!r} explains values in [0, 1], and these range from {low:g} to {high:g}: "
+            f"scale them to [0, 1], or take likelihood 'gaussian'{counts}"
+        )
 
 
 @named("bernoulli")
@@ -44,16 +50,13 @@ class Bernoulli(_Unit):
     domain = "binary"
     noise = "uniform"
     neutral = -1000.0, 0.0  # every term of its loss is 0: nothing large is added and taken off
+    doubt = (
+        "values between 0 and 1 under 'bernoulli': the cross-entropy is then no likelihood, and its nats compare with "
+        "nothing; binarize='dynamic' (--binarize dynamic) makes it one, 'continuous-bernoulli' is one"
+    )
 
-    def warn(self, between, ends):
-        if between:
-            warnings.warn(
-                "values between 0 and 1 under 'bernoulli': the cross-entropy is then no likelihood, and its nats "
-                "compare with nothing; binarize='dynamic' (--binarize dynamic) makes it one, 'continuous-bernoulli' "
-                "is one",
-                UsageWarning,
-                stacklevel=4,
-            )
+    def doubtful(self, between, ends):
+        return between
 
     @takes_mask
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
@@ -78,15 +81,13 @@ class ContinuousBernoulli(_Unit):
     domain = "unit"
     noise = "uniform"
     neutral = 0.0, 0.5
+    doubt = (
+        "values that are all 0 or 1 under 'continuous-bernoulli': its density has no bound there; take 'bernoulli', "
+        "which gives them probabilities"
+    )
 
-    def warn(self, between, ends):
-        if not between and ends:
-            warnings.warn(
-                "values that are all 0 or 1 under 'continuous-bernoulli': its density has no bound there; take "
-                "'bernoulli', which gives them probabilities",
-                UsageWarning,
-                stacklevel=4,
-            )
+    def doubtful(self, between, ends):
+        return ends and not between
 
     @takes_mask
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
