@@ -15,6 +15,7 @@ import numpy as np
 from .backend import ALIGNMENT, Array, Backend
 
 Shape = tuple[int, ...]
+Grads = dict[str, Array]  # name → where its gradient goes
 
 
 class ParameterBuffer:

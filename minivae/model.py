@@ -24,7 +24,7 @@ import numpy as np
 
 from . import checks, likelihoods, objectives
 from .backend import Array, Backend, resolve
-from .buffers import ParameterBuffer
+from .buffers import Grads, ParameterBuffer
 from .errors import NotFitted, UsageError
 from .inputs import NEEDS_CONDITION, Batch, Given
 from .inputs import make as make_inputs
@@ -116,7 +116,8 @@ class Model(Reader):
         self.d_params = self.likelihood.destinations(grads, counted=True)  # what a training step writes
         self.uncounted_d_params = self.likelihood.destinations(grads)  # what objective_and_grad writes
         self.scratch_d_params = self.likelihood.destinations(scratch)  # what everything else writes
-        self.loss_fn = self.loss_class(self.backend, self.workspace, self.likelihood, self.posterior)
+        self.loss_fn = self.loss_class(self.likelihood, self.posterior, self.scratch_d_params)
+        self.parameters, self.gradients = self.buffer.views, self.buffer.grads
         initialise(self.buffer, self.noise, self.init)
         self.undecided = False
 
@@ -129,16 +130,6 @@ class Model(Reader):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
-    def parameters(self) -> dict[str, Array]:
-        """Name → view of the flat parameters."""
-        return self.buffer.views
-
-    @property
-    def gradients(self) -> dict[str, Array]:
-        """Name → view of the flat gradients that the last `objective_and_grad` or `train_step` wrote."""
-        return self.buffer.grads
-
-    @property
     def seed(self) -> int:
         return self.noise.seed
 
@@ -149,29 +140,16 @@ class Model(Reader):
         if self.condition:
             more["condition"] = self.condition.config()
         return {
-            "features": self.features,
-            "latent_dim": self.latent_dim,
-            "hidden": list(self.hidden),
-            "activation": self.activation,
-            "likelihood": "auto" if self.undecided else self.likelihood.name,
-            "objective": self.loss_class.name,
-            "samples": self.samples,
-            "antithetic": self.antithetic,
-            "seed": self.seed,
-            "init": self.init,
-            **more,
-        }
+            "features": self.features, "latent_dim": self.latent_dim, "hidden": list(self.hidden),
+            "activation": self.activation, "likelihood": "auto" if self.undecided else self.likelihood.name,
+            "objective": self.loss_class.name, "samples": self.samples, "antithetic": self.antithetic,
+            "seed": self.seed, "init": self.init, **more,
+        }  # fmt: skip
 
     # ---- forward and backward -----------------------------------------------------------------------------------
 
     def forward(
-        self,
-        X: Any,
-        eps: Array,
-        beta: float,
-        free_bits: float,
-        d_params: dict[str, Array] | None = None,
-        training: bool = False,
+        self, X: Any, eps: Array, beta: float, free_bits: float, d_params: Grads | None = None, training: bool = False
     ) -> Terms:
         """X (B, D), eps (S, B, L) → the terms (eq. 13); what `backward` needs stays in the workspace.
 
@@ -185,9 +163,7 @@ class Model(Reader):
         H = self.encoder.forward(batch.x_in)  # [μ | ln σ²] (eq. 15)
         Z, kl_rows, kl_dims = self.posterior.forward(H, eps)
         out = self.decoded(Z.reshape(S * B, L), batch)
-        gradient = d_params is not None
-        d_params = self.scratch_d_params if d_params is None else d_params
-        return self.loss_fn.forward(out, batch, (kl_rows, kl_dims), beta, free_bits, d_params, training, gradient)
+        return self.loss_fn.forward(out, batch, (kl_rows, kl_dims), beta, free_bits, d_params, training)
 
     def backward(self) -> None:
         """Write the loss's gradient with respect to every parameter (eq. 13, 24), from what `forward` left."""
@@ -269,8 +245,7 @@ class Model(Reader):
         Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain. Under
         'gaussian:optimal' σ² is this batch's own, as in training; `evaluate` takes the model's.
         """
-        batch, eps = self._checked(self.given(X, condition, exposure), eps, beta, free_bits, weights)
-        return self.forward(batch, eps, beta, free_bits, training=True).copy()
+        return self._pass(self.given(X, condition, exposure), eps, beta, free_bits, weights)
 
     @locked
     def objective_and_grad(
@@ -284,18 +259,22 @@ class Model(Reader):
         exposure: Any = None,
     ) -> Terms:
         """`objective`, and `gradients` overwritten with the gradient of its loss (eq. 13, 24)."""
-        batch, eps = self._checked(self.given(X, condition, exposure), eps, beta, free_bits, weights)
-        terms = self.forward(batch, eps, beta, free_bits, self.uncounted_d_params, training=True)
-        self.backward()
-        return terms.copy()
+        return self._pass(self.given(X, condition, exposure), eps, beta, free_bits, weights, self.uncounted_d_params)
 
-    def _checked(self, X: Any, eps: Any, beta: float, free_bits: float, weights: Any) -> tuple[Batch, Array]:
+    def _pass(
+        self, X: Any, eps: Any, beta: float, free_bits: float, weights: Any, d_params: Grads | None = None
+    ) -> Terms:
+        """Check, then forward and, where gradients have somewhere to go, backward."""
         batch = self.rows_in("X", X)
         B = batch.X.shape[0]
         self.likelihood.check(self.filled(batch.X))
         self.loss_fn.check(beta, free_bits, weights is not None)
         batch.weights = self.weights_in(weights, B)
-        return batch, self.epsilon(eps, B, "evaluation", None, 0)
+        eps = self.epsilon(eps, B, "evaluation", None, 0)
+        terms = self.forward(batch, eps, beta, free_bits, d_params, training=True)
+        if d_params is not None:
+            self.backward()
+        return terms.copy()
 
     @locked
     def train_step(
@@ -335,14 +314,7 @@ class Model(Reader):
         return terms
 
     def step(
-        self,
-        batch: Batch,
-        optimizer: Updates,
-        beta: float,
-        free_bits: float,
-        clip: float | None,
-        pass_: int,
-        eps: Any = None,
+        self, batch: Batch, optimizer: Updates, beta: float, free_bits: float, clip: Any, pass_: int, eps: Any = None
     ) -> Terms:
         """`train_step` for a batch that is in the model's units, and checked: what `fit` calls."""
         eps = self.epsilon(eps, batch.X.shape[0], "posterior", batch.rows, pass_)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .. import checks
 from ..backend import Array, Backend
-from ..buffers import Workspace
+from ..buffers import Grads
 from ..errors import UsageError
 from ..inputs import Batch
 from ..latent import GaussianPosterior
 from ..likelihoods import Likelihood
+
+KL = tuple[Array, Array]  # of the rows (B,), and the mean of each dimension (L,)
 
 
 class Terms:
@@ -88,9 +92,9 @@ class ELBO:
 
     name = "elbo"
 
-    def __init__(self, backend: Backend, workspace: Workspace, likelihood: Likelihood, posterior: GaussianPosterior):
-        self.backend, self.workspace = backend, workspace
-        self.likelihood, self.posterior = likelihood, posterior
+    def __init__(self, likelihood: Likelihood, posterior: GaussianPosterior, scratch: Grads):
+        self.backend, self.workspace = likelihood.backend, posterior.workspace
+        self.likelihood, self.posterior, self.scratch = likelihood, posterior, scratch
         self.fits()
 
     def fits(self) -> None:
@@ -99,8 +103,8 @@ class ELBO:
     def check(self, beta: float, free_bits: float, weighted: bool = False) -> None:
         """Raise UsageError for a β, free bits or weights that mean nothing here; a β on a device is not looked at."""
         if not self.backend.owns(beta):
-            checks.finite_float("beta", beta, lambda x: x >= 0, "a number ≥ 0")
-        checks.finite_float("free_bits", free_bits, lambda x: x >= 0, "a number ≥ 0, nats for each latent dimension")
+            checks.not_negative("beta", beta)
+        checks.not_negative("free_bits", free_bits, "a number ≥ 0, nats for each latent dimension")
         what, name = "", self.likelihood.name
         if weighted and free_bits > 0:
             what = f"free_bits={free_bits:g} with weights of rows: they hold a batch's plain mean KL; leave one out"
@@ -115,37 +119,26 @@ class ELBO:
         return beta >= 1 and not self.likelihood.closed_form  # whose σ² has seen the batch
 
     def forward(
-        self,
-        out: Array,
-        batch: Batch,
-        kl: tuple[Array, Array],
-        beta: float,
-        free_bits: float,
-        d_params: dict[str, Array],
-        training: bool,
-        gradient: bool = True,
+        self, out: Array, batch: Batch, kl: KL, beta: float, free_bits: float, d_params: Grads | None, training: bool
     ) -> Terms:
         """out (S·B, width), X (B, D) of the batch, kl (rows (B,), dims (L,)) → the terms (eq. 13).
 
         A sample's weight is 1/(B·S), times that of its row, by which the terms of the row are multiplied too.
         Loss and gradient are one pass: d_out stays for `backward`, the likelihood's own gradients go to d_params.
-        gradient   False: no `backward` follows; nothing but the terms is computed where the likelihood allows that
+        d_params   None: no `backward` follows; nothing but the terms is computed where the likelihood allows that
         training   take the likelihood as a training step does: what has a closed form is fitted to the batch
         """
-        X, weights, p = batch.X, batch.weights, self.likelihood
-        B = X.shape[0]
-        S = out.shape[0] // B
-        self.nll = self.workspace.take("nll", (S, B))
+        p, take, weights, (R, B) = self.likelihood, self.workspace.take, batch.weights, (out.shape[0], batch.X.shape[0])
         fitted = training and p.closed_form
-        self.d_out = None
-        if gradient or fitted or not p.forward_only:
-            self.d_out = self.workspace.take("d_out", out.shape)
-        nll, weight = self.nll, 1.0 / (B * S)
+        nll = self.nll = take("nll", (R // B, B))
+        self.d_out = None if d_params is None and p.forward_only and not fitted else take("d_out", out.shape)
+        weight: Any = 1.0 / R
         if weights is not None:
-            weight = self.workspace.take("row_weight", (S, B))
-            weight[...] = weights / (B * S)
+            weight = take("row_weight", nll.shape)
+            weight[...] = weights / R
         nll_and_grad = p.fitted_nll_and_grad if fitted else p.nll_and_grad
-        nll_and_grad(nll.reshape(S * B), self.d_out, d_params, out, X, weight, *batch.masked)
+        d_params = self.scratch if d_params is None else d_params
+        nll_and_grad(nll.reshape(R), self.d_out, d_params, out, batch.X, weight, *batch.masked)
         self.beta, self.free_bits, self.weights = beta, free_bits, weights
         if weights is not None:
             nll, kl = nll * weights, (kl[0] * weights, kl[1])

@@ -67,13 +67,12 @@ class IWAE(ELBO):
     def is_bound(self, beta: float, samples: int) -> bool:
         return beta == 1 or (beta > 1 and samples == 1)
 
-    def forward(self, out, batch, kl, beta, free_bits, d_params, training, gradient=True):
+    def forward(self, out, batch, kl, beta, free_bits, d_params, training):
         """As `ELBO.forward`, for eq. 12 (K = 1) and Burda et al. 2016.
 
         The weights are known only after every loss, so `backward` computes d_out, and counts what is clamped.
         """
-        uncounted = d_params | {"clamped": self.workspace.take("uncounted", (1,), np.int64)}
-        terms = super().forward(out, batch, kl, beta, 0.0, uncounted, training, gradient=False)
+        terms = super().forward(out, batch, kl, beta, 0.0, None, training)
         log_w, self.weight, bound = self.posterior.log_weights(self.nll, beta)
         if batch.weights is not None:
             self.weight *= batch.weights
