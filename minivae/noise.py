@@ -18,13 +18,13 @@ stream of its own.
 
 from __future__ import annotations
 
-from zlib import crc32
+from typing import Any
 
 import numpy as np
 
-from . import kernels
 from .backend import Array, Backend
 from .errors import UsageError
+from .kernels.noise import OPS
 
 STREAMS = {
     name: number
@@ -33,6 +33,7 @@ STREAMS = {
     )
 }
 MAX_ROWS = 2**32
+_bits: Any = OPS["bits"].fused
 
 
 def check_seed(seed: int) -> int:
@@ -75,23 +76,11 @@ class Noise:
         self.backend.ops.binarize(X, rows, STREAMS[stream], 0, pass_, self.seed)
 
 
-def row_hashes(X: np.ndarray) -> np.ndarray:
-    """X (N, D) → (N,) int64: a number for each row that depends on its values alone, where rows have none of their own.
-
-    It is the CRC-32 of the row's float64 bytes, little-endian, −0 taken as +0 and every NaN as one.
-    """
-    values = np.array(X, "<f8", order="C") + 0.0
-    values[np.isnan(values)] = np.nan
-    return np.fromiter(map(crc32, values), np.int64, len(values))
-
-
 def permutation(seed: int, n: int, stream: str, pass_: int = 0, first: int = 0) -> np.ndarray:
     """A random order of the rows first … first + n − 1 as (n,) int64 on the host: sorted by 64 random bits each."""
     if first + n >= MAX_ROWS:
         raise UsageError(f"{first + n} rows: expected fewer than 2³², the counter's width")
     bits = np.empty((1, n, 2), np.uint32)
-    kernels.load("numpy", "fused", np).bits(
-        bits, np.arange(first, first + n), STREAMS[stream], 0, pass_, check_seed(seed)
-    )
+    _bits(bits, np.arange(first, first + n), STREAMS[stream], 0, pass_, check_seed(seed))
     keys = bits[0, :, 0].astype(np.uint64) << np.uint64(32) | bits[0, :, 1]
     return first + np.argsort(keys, kind="stable")

@@ -13,7 +13,7 @@ from tolerances import assert_sums
 
 import minivae as mv
 from minivae.errors import UsageError
-from minivae.noise import row_hashes
+from minivae.evaluation.dealt import row_hashes
 
 needs_compiler = pytest.mark.skipif(hostcuda.compiler() is None, reason="g++ is not here to compile the CUDA sources")
 W = np.array([3, 0, 1, 2, 0, 1, 5])

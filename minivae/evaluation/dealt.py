@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
+from zlib import crc32
 
 import numpy as np
 
 from ..model import BATCH_ROWS, Model
-from ..noise import row_hashes
 from ..training.batches import Batches
 
 if TYPE_CHECKING:
@@ -84,6 +84,16 @@ def over_rows(
 def by_first(ranks: World | None, function: Callable[[], R]) -> R:
     """function() by rank 0, from arrays that it alone has whole; its result, which is small, goes to all ranks."""
     return function() if ranks is None else ranks.first(function)
+
+
+def row_hashes(X: np.ndarray) -> np.ndarray:
+    """X (N, D) → (N,) int64: a number for each row that depends on its values alone, where rows have none of their own.
+
+    It is the CRC-32 of the row's float64 bytes, little-endian, −0 taken as +0 and every NaN as one.
+    """
+    values = np.array(X, "<f8", order="C") + 0.0
+    values[np.isnan(values)] = np.nan
+    return np.fromiter(map(crc32, values), np.int64, len(values))
 
 
 def hashes(X: Any, ranks: World | None) -> np.ndarray:

@@ -17,7 +17,8 @@ from ..datasets.columns import Columns
 from ..datasets.scale import Scale
 from ..errors import UsageError
 from ..evaluation.bounds import log_likelihood
-from ..noise import permutation, row_hashes
+from ..evaluation.dealt import row_hashes
+from ..noise import permutation
 from ..optim import Optimizer
 from ..training.history import History
 from ..training.options import make_optimizer

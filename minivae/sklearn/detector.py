@@ -10,7 +10,7 @@ from sklearn.base import OutlierMixin
 from .. import checks, optim
 from ..backend import Backend
 from ..evaluation.columns import explain
-from ..noise import row_hashes
+from ..evaluation.dealt import row_hashes
 from ..training.schedules import Beta, Schedule
 from .base import Estimator
 

@@ -10,7 +10,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..errors import UsageError
-from ..noise import row_hashes
+from ..evaluation.dealt import row_hashes
 from .base import Estimator
 
 
