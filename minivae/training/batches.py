@@ -19,7 +19,7 @@ from ..backend import Array
 from ..datasets.rows import FileRows, check_still_there, chosen
 from ..inputs import Batch, Given, explained
 from ..model import Model
-from .values import check_domain, look
+from .values import Values, check_domain, look
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -97,30 +97,35 @@ class Batches:
 
         stream   "binarise" in training, "evaluation" elsewhere; with pass_ it chooses a dynamic draw
         """
-        b = index.shape[0]
-        check_still_there(self.X)
-        X = self.workspace.take("batch.X", (b, self.X.shape[1]))
-        if self.sparse is not None:
-            self.sparse.take(X, index)
-        elif self.scale is None and not isinstance(self.X, FileRows):
-            self.backend.gather(X, self.X, index)
-        else:
-            raw = self.backend.to_host(self.X[index if self.backend.owns(self.X) else self.backend.to_host(index)])
-            self.backend.assign(X, raw if self.scale is None else self.scale.apply(raw, self.backend.dtype))
-        rows = index
-        if self.rows is not None:
-            rows = self.workspace.take("batch.rows", (b,), np.int64)
-            self.backend.gather(rows, self.rows, index)
+        X = self.workspace.take("batch.X", (index.shape[0], self.X.shape[1]))
+        self._gather(X, index)
+        rows = index if self.rows is None else self._numbers(index)
         if self.binarize == "threshold":
             X[...] = X >= 0.5
         elif self.binarize != "none":
-            if stream == "binarise":
-                pass_ = pass_ if self.binarize == "dynamic" else STATIC_PASS
-            self.noise.binarize(X, stream, rows, pass_)
+            static = stream == "binarise" and self.binarize == "static"
+            self.noise.binarize(X, stream, rows, STATIC_PASS if static else pass_)
         given = None if self.given is None else self._beside(self.given, index)
         batch = self.vae.batch(self._with_nonzeros(X, index) if self.by_nonzeros else X, given)
         batch.rows, batch.weights = rows, None if self.weights is None else self.weights[index]
         return batch
+
+    def _gather(self, out: Array, index: Array) -> None:
+        """out (b, D) ← the rows at `index` (b,), in the model's units."""
+        check_still_there(self.X)
+        if self.sparse is not None:
+            self.sparse.take(out, index)
+        elif self.scale is None and not isinstance(self.X, FileRows):
+            self.backend.gather(out, self.X, index)
+        else:
+            raw = self.backend.to_host(self.X[index if self.backend.owns(self.X) else self.backend.to_host(index)])
+            self.backend.assign(out, raw if self.scale is None else self.scale.apply(raw, self.backend.dtype))
+
+    def _numbers(self, index: Array) -> Array:
+        """The numbers (b,) of the rows at `index` in their data set."""
+        rows = self.workspace.take("batch.rows", index.shape, np.int64)
+        self.backend.gather(rows, self.rows, index)
+        return rows
 
     def _beside(self, given: Given, index: Array) -> Given:
         """Condition and exposure of the rows at `index`."""
@@ -194,13 +199,20 @@ class Batches:
         self.range = (found.low, found.high)  # of the values, in the model's units
         self.density, self.binary = 1.0, self.binarize != "none"
         if found.sums:
-            expected, total = (sum(column) for column in zip(*found.sums, strict=True))
-            self.density = expected / (len(self) * self.X.shape[1])  # the share of non-zeros in a batch
-            # whether batches hold 0 and 1 alone: in [0, 1], non-zeros that add up to their number are all 1
-            self.binary = self.binary or (found.low >= 0 and found.high <= 1 and total == expected)
+            self._count(found)
         self.constant = () if found.columns is None else found.columns.constant
-        self.jacobian = 0.0  # that scaling adds to −ln p(x), a mean over rows
-        if self.scale is not None and vae.likelihood.is_density:
-            missing = 0 if found.columns is None else found.columns.missing
-            self.jacobian = float(((len(self) - missing) / len(self) * np.log(self.scale.factor)).sum())
+        self.jacobian = 0.0 if self.scale is None else self._jacobian(self.scale, found)
         check_domain(vae, self, found)
+
+    def _count(self, found: Values) -> None:
+        """The share of non-zeros in a batch, and whether batches hold 0 and 1 alone."""
+        expected, total = (sum(column) for column in zip(*found.sums, strict=True))
+        self.density = expected / (len(self) * self.X.shape[1])
+        # in [0, 1], non-zeros that add up to their number are all 1
+        self.binary = self.binary or (found.low >= 0 and found.high <= 1 and total == expected)
+
+    def _jacobian(self, scale: Scale, found: Values) -> float:
+        """What scaling adds to −ln p(x) of a density, a mean over rows."""
+        missing = 0 if found.columns is None else found.columns.missing
+        total = ((len(self) - missing) / len(self) * np.log(scale.factor)).sum()
+        return float(total) if self.vae.likelihood.is_density else 0.0

@@ -6,6 +6,7 @@ It writes to standard error, so that standard output stays a machine's.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,14 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 from numba.core import event
 
-from ..console import Live
+from ..console import Live, in_notebook
 
 if TYPE_CHECKING:
+    from .options import Options
     from .state import State
 
 REFRESH_SECONDS = 0.2
 LINES = 20  # about as many epochs are printed, evenly spaced; history.csv has them all
 SLOW_FIRST_STEP = 1.0  # seconds: longer means that kernels were compiled
+
+
+def progress_of(options: Options) -> Any:
+    """What shows the progress: the user's own, lines on a terminal, or nothing. Rank 0 speaks for all."""
+    if options.ranks is not None and options.ranks.rank > 0:
+        return None
+    wanted = options.progress is True or (options.progress is None and (sys.stderr.isatty() or in_notebook()))
+    return Progress() if wanted else options.progress
 
 
 @contextmanager

@@ -39,16 +39,18 @@ def noting(asked: list[int], run: bool) -> Iterator[None]:
         if signum == signal.SIGINT and asked.count(signum) > 1:
             raise KeyboardInterrupt
 
-    before = {}
+    before = {number: signal.signal(number, note) for number in _noted(run)}
     try:
-        if threading.current_thread() is threading.main_thread():
-            if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
-                before[signal.SIGINT] = signal.signal(signal.SIGINT, note)
-            for name in ("SIGTERM", "SIGHUP") if run else ():
-                number = getattr(signal, name, None)  # Windows has no SIGHUP
-                if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                    before[number] = signal.signal(number, note)
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _noted(run: bool) -> list[int]:
+    """The signals that are noted: of SIGTERM and SIGHUP those that still end the process."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if run and hasattr(signal, name)]  # not on Windows
+    found = [number for number in ends if signal.getsignal(number) is signal.SIG_DFL]
+    return found if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None) else [signal.SIGINT, *found]

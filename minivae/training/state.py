@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..console import in_notebook
 from ..datasets.choose import choose
 from ..datasets.rows import FileRows
 from ..datasets.scale import Scale
@@ -20,7 +18,7 @@ from .batches import Batches
 from .guard import clamped, diagnose, first_bad, warn_of_constant_columns
 from .history import History, Position
 from .options import Options
-from .progress import Progress
+from .progress import progress_of
 
 if TYPE_CHECKING:
     from ..distributed.shards import Shards
@@ -51,26 +49,17 @@ class State:
         scale, binarize = vae.scale if options.scale is None else options.scale, options.binarize
         if vae.undecided or isinstance(scale, str) or binarize == "auto":
             scale, binarize = self._choose(X, scale, binarize, picture)
-        vae.loss_fn.check(1.0, options.free_bits, options.weights is not None)
+        if options.free_bits or options.weights is not None:
+            vae.loss_fn.check(1.0, options.free_bits, options.weights is not None)
         self.batches = Batches(vae, X, rows, scale, binarize, weights=options.weights, ranks=options.ranks)
         if len(self.batches.constant):
             warn_of_constant_columns(vae, self.batches.constant)
-        self.validation = None
-        if options.validation is not None:
-            held = (options.validation, options.validation_rows)
-            self.validation = Batches(vae, *held, scale, binarize, "validation", ranks=options.ranks)
-            self.validation.by_nonzeros = self.batches.by_nonzeros
+        self.validation = None if options.validation is None else self._held_out(scale, binarize)
         vae.scale, vae.binarize = self.batches.scale, self.batches.binarize
         self.jacobian = self.batches.jacobian
         self.steps_per_epoch = -(-len(self.batches) // options.batch_size)
-        shown = options.progress is True or (options.progress is None and (sys.stderr.isatty() or in_notebook()))
-        self.progress = Progress() if shown else options.progress
-        if options.ranks is not None and options.ranks.rank > 0:  # rank 0 speaks for all
-            self.progress = None
-
-        self.first_pass = vae.passes
-        self.at = Position()
-        self.history = History()
+        self.progress = progress_of(options)
+        self.first_pass, self.at, self.history = vae.passes, Position(), History()
         self.best = vae.buffer.state.copy()  # used where there is validation
         self.look_every = LOOK_EVERY[vae.backend.name]
         self.recent = vae.backend.zeros((self.look_every, 3), np.float64)  # Σ loss, Σ nll, Σ kl of each step
@@ -89,6 +78,13 @@ class State:
             return found.scale, found.binarize
         scales = vae.likelihood.scales
         return Scale.fit(found.scale, host, self.options.weights, vae.missing, scales, ranks), found.binarize
+
+    def _held_out(self, scale: Scale | None, binarize: str) -> Batches:
+        """The validation rows."""
+        o = self.options
+        found = Batches(self.vae, o.validation, o.validation_rows, scale, binarize, "validation", ranks=o.ranks)
+        found.by_nonzeros = self.batches.by_nonzeros
+        return found
 
     def first_bad(self, X: Any) -> tuple[int, str]:
         """The first tensor of this rank's last pass that is not finite (`guard.py`)."""
