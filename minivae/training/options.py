@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import checks
 from ..errors import UsageError
 from ..optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
-from .schedules import CONSTANT, FULL, Beta, Schedule, parse
+from .schedules import Beta, Schedule, parse
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -28,13 +28,13 @@ class Options:
     batch_size: int = 128
     optimizer: Any = None  # an Optimizer; None: Adam()
     validation: Any = None
-    beta: Any = FULL  # or a float, of which a Beta is made
+    beta: Any = 1.0  # float or Beta; then Beta
     binarize: str = "none"
     patience: int | None = None
     clip: float | None = None
     run: Any = None  # a folder, of which a Path is made
     callback: Callable[[dict[str, Any]], None] | None = None
-    schedule: Any = CONSTANT  # or its name
+    schedule: Any = "constant"  # its name or a Schedule; then Schedule
     free_bits: float = 0.0
     scale: Scale | str | None = None
     progress: Any = None
@@ -51,6 +51,8 @@ class Options:
             if (value := getattr(self, name)) is not getattr(Options, name):  # defaults are sound
                 setattr(self, name, check(name, value))
         self.optimizer = self.optimizer or Adam()
+        self.beta = self.beta if isinstance(self.beta, Beta) else Beta(self.beta)
+        self.schedule = _schedule(self.schedule)
         if self.patience is not None and self.validation is None:
             raise UsageError("patience needs validation rows: give validation=X_val (--validation 0.1)")
         if self.resume and self.run is None:
@@ -69,10 +71,10 @@ def _callback(name: str, value: Any) -> Any:
     return value
 
 
-def _schedule(name: str, value: Any) -> Schedule:
+def _schedule(value: Any) -> Schedule:
     if isinstance(value, str):
         value = Schedule(value) if value in ("constant", "cosine") else parse(value)
-    return checks.instance_of(name, value, Schedule, "a schedule's name, or a mv.Schedule")
+    return checks.instance_of("schedule", value, Schedule, "a schedule's name, or a mv.Schedule")
 
 
 def _scale(name: str, value: Any) -> Any:
@@ -84,13 +86,11 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "epochs": _epochs,
     "batch_size": checks.integer,
     "optimizer": lambda name, x: checks.instance_of(name, x, Optimizer, "an optimizer, such as mv.Adam(1e-3)"),
-    "beta": lambda _, x: x if isinstance(x, Beta) else Beta(x),
     "binarize": lambda name, x: checks.choice(name, x, checks.BINARIZE_OR_AUTO),
     "patience": checks.integer,
     "clip": lambda name, x: checks.positive(name, x, "a number > 0, the gradient's largest norm"),
     "run": lambda _, x: Path(x),
     "callback": _callback,
-    "schedule": _schedule,
     "free_bits": lambda name, x: checks.not_negative(name, x, "a number of nats ≥ 0"),
     "scale": _scale,
     "resume": checks.boolean,

@@ -103,6 +103,3 @@ class Beta:
     def finished(self, t: float) -> bool:
         """Whether the warm-up, or the first cycle, is over: from here on early stopping counts."""
         return t >= max(self.warmup, self.cycle)
-
-
-CONSTANT, FULL = Schedule(), Beta()  # what a training has unless it is told otherwise
