@@ -137,7 +137,7 @@ def blocks_at_once():
 def flat(n, dtype=None):
     """For `each`: n elements, 16 bytes of `dtype` a thread; without dtype one a thread."""
     each = 1 if dtype is None else 16 // np.dtype(dtype).itemsize
-    return (min(_up(int(n), each * THREADS), blocks_at_once()),), (THREADS,)
+    return (max(1, min(_up(int(n), each * THREADS), blocks_at_once())),), (THREADS,)
 
 
 def rows(R, D):

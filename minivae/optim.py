@@ -17,7 +17,7 @@ from .errors import UsageError
 class Updates(Protocol):
     """What a training step needs of an optimiser."""
 
-    def update(self, P: Array, G: Array, backend: Backend) -> None: ...
+    def update(self, P: Array, G: Array, backend: Backend, part: slice = ...) -> None: ...
 
 
 class Optimizer:
@@ -40,10 +40,18 @@ class Optimizer:
         """What changes between steps, at step number `steps`, by name."""
         return {"lr": self.lr}
 
-    def update(self, P: Array, G: Array, backend: Backend, numbers: dict[str, Any] | None = None) -> None:
+    def update(
+        self,
+        P: Array,
+        G: Array,
+        backend: Backend,
+        numbers: dict[str, Any] | None = None,
+        part: slice = slice(None),
+    ) -> None:
         """One step: P (n,) changed in place, from the gradient G (n,).
 
         numbers   `numbers()` of the step in device memory, for a captured step, which counts no steps; else None
+        part      of the n: what this rank updates, while others update the rest (`distributed/slices.py`)
         """
         if self._serves is None:
             self._serves = weakref.ref(P)
@@ -56,7 +64,8 @@ class Optimizer:
         if numbers is None:
             self.steps += 1
             numbers = self.numbers()
-        self._apply(P, G, backend.ops, **numbers)
+        held = {name: moments[part] for name, moments in self.state.items()}
+        self._apply(P[part], G[part], held, backend.ops, **numbers)
 
     def _adopt(self, P: Array, backend: Backend) -> None:
         """Bring moments that a pickle held to the backend, where they belong to parameters of this shape."""
@@ -75,7 +84,8 @@ class Optimizer:
         }
         return {**vars(self), "_serves": None, "state": held}
 
-    def _apply(self, P: Array, G: Array, ops: Any, lr: Any) -> None:
+    def _apply(self, P: Array, G: Array, state: dict[str, Array], ops: Any, lr: Any) -> None:
+        """The update of some or all parameters, each by itself."""
         raise NotImplementedError
 
 
@@ -90,8 +100,8 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         self.slots = ("velocity",) if momentum else ()
 
-    def _apply(self, P: Array, G: Array, ops: Any, lr: Any) -> None:
-        ops.sgd(P, self.state.get("velocity"), G, lr, self.momentum, self.nesterov, self.weight_decay)
+    def _apply(self, P: Array, G: Array, state: dict[str, Array], ops: Any, lr: Any) -> None:
+        ops.sgd(P, state.get("velocity"), G, lr, self.momentum, self.nesterov, self.weight_decay)
 
 
 class Adagrad(Optimizer):
@@ -103,8 +113,8 @@ class Adagrad(Optimizer):
         super().__init__(lr, weight_decay)
         self.eps = checks.positive("eps", eps)
 
-    def _apply(self, P: Array, G: Array, ops: Any, lr: Any) -> None:
-        ops.adagrad(P, self.state["squares"], G, lr, self.eps, self.weight_decay)
+    def _apply(self, P: Array, G: Array, state: dict[str, Array], ops: Any, lr: Any) -> None:
+        ops.adagrad(P, state["squares"], G, lr, self.eps, self.weight_decay)
 
 
 class RMSprop(Optimizer):
@@ -118,8 +128,8 @@ class RMSprop(Optimizer):
         self.eps = checks.positive("eps", eps)
         self.slots = ("squares", "velocity") if momentum else ("squares",)
 
-    def _apply(self, P: Array, G: Array, ops: Any, lr: Any) -> None:
-        squares, velocity = self.state["squares"], self.state.get("velocity")
+    def _apply(self, P: Array, G: Array, state: dict[str, Array], ops: Any, lr: Any) -> None:
+        squares, velocity = state["squares"], state.get("velocity")
         ops.rmsprop(P, squares, velocity, G, lr, self.rho, self.eps, self.momentum, self.weight_decay)
 
 
@@ -145,11 +155,20 @@ class Adam(Optimizer):
         }
 
     def _apply(
-        self, P: Array, G: Array, ops: Any, lr: Any, decay: Any = 0.0, correction1: Any = 1.0, correction2: Any = 1.0
+        self,
+        P: Array,
+        G: Array,
+        state: dict[str, Array],
+        ops: Any,
+        lr: Any,
+        decay: Any = 0.0,
+        correction1: Any = 1.0,
+        correction2: Any = 1.0,
     ) -> None:
-        m, v = self.state["m"], self.state["v"]
         l2 = 0.0 if self.decoupled else self.weight_decay
-        ops.adam(P, m, v, G, lr, self.beta1, self.beta2, self.eps, l2, decay, correction1, correction2)
+        ops.adam(
+            P, state["m"], state["v"], G, lr, self.beta1, self.beta2, self.eps, l2, decay, correction1, correction2
+        )
 
 
 class AdamW(Adam):

@@ -44,9 +44,11 @@ class Imagined(World):
     def numbers(self, x):
         return np.tile(x, (self.size, 1))
 
-    def sum(self, x):
-        own = -(-len(x) // self.size)
-        x[:own] = tree.add_up(np.tile(x[:own], (self.size, 1)))
+    def scatter(self, x, slices):
+        x[slices.own] = tree.add_up(np.tile(x[slices.own], (self.size, 1)))
+
+    def gather(self, x, slices):
+        x[slices.head] = x[slices.head].copy()  # as many bytes as come from the others
 
     def joined(self, part, everywhere=True):
         return part
@@ -55,8 +57,9 @@ class Imagined(World):
 PARTS = [
     (Shards, "step", "step"),
     (mv.VAE, "step", "passes"),
-    (mv.VAE, "update", "update"),
-    (Imagined, "sum", "sum"),
+    (mv.Adam, "update", "update"),
+    (Imagined, "scatter", "sum"),
+    (Imagined, "gather", "gather"),
     (Shards, "order", "shuffle"),
     (Shards, "exchange", "losses"),
 ]

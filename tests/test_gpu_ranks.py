@@ -77,7 +77,7 @@ def test_one_rank_trains_through_nccl_to_the_same_bits(nccl):
         vae, world = mv.VAE(64, 8, (20,), backend=backend, seed=3), World(2)
         training = Training(vae, X, Options(epochs=4, batch_size=64, ranks=world, optimizer=mv.Adam(1e-3), clip=1.0))
         if "NCCL" in way:
-            training.shards.nccl = DeviceSum(world, backend, vae.buffer.grad)
+            training.shards.nccl = DeviceSum(world, backend, vae.buffer.grad, training.shards.slices)
         training.run()
         assert world.nccl is None and (training.graphs is not None) == backend.capture
         found[way] = vae.backend.to_host(vae.buffer.data).tobytes()

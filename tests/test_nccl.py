@@ -25,6 +25,7 @@ from minivae import kernels
 from minivae.backend import Backend
 from minivae.distributed import mpi, nccl, tree
 from minivae.distributed.shards import Shards
+from minivae.distributed.slices import Slices
 from minivae.distributed.world import World
 from minivae.errors import UsageError, UsageWarning
 from minivae.training import state
@@ -79,10 +80,14 @@ def sums(P, dtype="float32", sizes=(1, 15, 64, 65, 1031), module=nccl):
     def run(world):
         backend, found = Backend("cupy", "fused", dtype), []
         for first, second in zip(terms[::2], terms[1::2], strict=True):
-            of_ranks = module.between(world, backend, backend.zeros(first.shape[1]))
+            n = first.shape[1]
+            slices = Slices(n, P, P, world.rank)
+            of_ranks = module.between(world, backend, backend.zeros(n), slices)
             for term in (first, second):
                 x = backend.asarray(term[world.rank])
-                of_ranks.add(x)
+                of_ranks.scatter(x)
+                x[: slices.own.start] = x[slices.own.stop :] = 0  # what others update
+                of_ranks.gather(x)
                 found.append(backend.to_host(x).tobytes())
             of_ranks.close(lost=False)
         return found
@@ -99,18 +104,22 @@ def test_a_sum_over_gpus_has_the_bits_of_the_tree(gpus, P, dtype):
     sums(P, dtype)
 
 
-END, OWN = "        self.nccl.groupEnd()\n", "        own = self.sums[self.rank]\n"
-ADD = "        self.ops.add_up(own, self.parts)\n"
-GATHER = "        self.comm.allGather(own.data.ptr, self.sums.data.ptr, own.size, self.kind, stream)\n"
+END = "            self.nccl.groupEnd()\n"
+ADD = "            self.ops.add_up(x[self.rank * each : (self.rank + 1) * each], self.parts)\n"
+REST = "            self.comm.allGather(rest.data.ptr, self.rests.data.ptr, rest.size, self.kind, stream)\n"
+ADD_REST, TAKE_REST = "            self.ops.add_up(rest, self.rests)\n", "            rest[...] = self.rests[-1]\n"
 MISTAKES = {
     "ranks 1 and 2 change places": ("self.parts[rank].data", "self.parts[(0, 2, 1, 3)[rank]].data"),
-    "a slice is not sent": ("if first < last:", "if first < last and rank != 2:"),
-    "a slice that begins late": ("x.data.ptr + first * size", "x.data.ptr + (first + 1) * size"),
-    "an order of NCCL's own": (ADD, "        own[...] = self.parts.sum(axis=0)\n"),
-    "parts that have not come": (END + OWN + ADD, OWN + ADD + END),
-    "a stale sum": (ADD + GATHER, GATHER + ADD),
-    "the slice of another rank": ("own = self.sums[self.rank]", "own = self.sums[self.rank - 1]"),
-    "a gradient that stays as it was": ("x[...] = self.sums", "_ = self.sums"),
+    "a slice is not sent": ("for rank in range(self.size):", "for rank in range(self.size - 1):"),
+    "a slice that begins late": ("x.data.ptr + rank * each *", "x.data.ptr + (rank * each + 1) *"),
+    "an order of NCCL's own": (ADD, "            x[self.rank * each :][:each] = self.parts.sum(axis=0)\n"),
+    "parts that have not come": (END + ADD, ADD + END),
+    "the sum at another place": (ADD, ADD.replace("self.rank * each", "0 * each")),
+    "the slice of another rank": ("own = x.data.ptr + self.rank *", "own = x.data.ptr + (self.rank ^ 1) *"),
+    "slices that stay where they are": ("self.comm.allGather(own,", "_ = (own,"),
+    "the rest is not added up": (ADD_REST, ""),
+    "a rest that has not come": (REST + ADD_REST, ADD_REST + REST),
+    "the rest of another rank": (TAKE_REST, TAKE_REST.replace("-1", "0")),
 }  # fmt: skip
 
 
@@ -128,11 +137,12 @@ def test_a_mistake_in_the_sum_is_seen(gpus, mistake):
 
 @needs_compiler
 def test_nccl_is_called_in_this_order(gpus):
-    """By 2 ranks, for 40 numbers: slices of 32 and of 8."""
+    """By 2 ranks, for 40 numbers: slices of 16, and a rest of 8."""
     sums(2, sizes=(40,))
-    for rank, own in enumerate((32, 8)):
-        exchange = [call for r, n in ((0, 32), (1, 8)) for call in (("send", r, n), ("recv", r, own))]
-        assert standin_nccl.calls[rank] == 2 * [*exchange, ("allGather", 32)] + [("destroy",)]
+    exchange = [(what, r, 16) for r in (0, 1) for what in ("send", "recv")]
+    for rank in (0, 1):
+        gather = [("allGather", 8), ("allGather", 16), ("allGather", 8)]
+        assert standin_nccl.calls[rank] == 2 * [*exchange, *gather] + [("destroy",)]
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -199,7 +209,7 @@ def test_a_rank_that_fails_gives_up_what_waits_for_it(gpus):
 def between(world, host="a"):
     world.host = host
     backend = Backend("cupy", "reference")
-    return nccl.between(world, backend, backend.zeros(5))
+    return nccl.between(world, backend, backend.zeros(5), Slices(5, world.size, world.size, world.rank))
 
 
 def test_without_nccl_one_line_says_what_to_install(gpus, monkeypatch):

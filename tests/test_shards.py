@@ -13,9 +13,12 @@ from tolerances import assert_sums
 from worlds import together
 
 import minivae as mv
+from minivae.distributed import tree
+from minivae.distributed.slices import Slices
 from minivae.distributed.world import AgreedError, World
 from minivae.errors import UsageError, UsageWarning
 
+N_PARAMETERS = mv.VAE(20, 3, (8,)).buffer.data.size
 N, D = 203, 20  # N is no multiple of the batch, and the last batch has fewer rows than there are shards
 
 
@@ -93,10 +96,61 @@ def test_bits_of_sparse_rows_do_not_depend_on_the_number_of_ranks(name, products
         assert [row["elbo"] for row in dense[1]] == pytest.approx([row["elbo"] for row in files[1][1]], rel=1e-5)
 
 
+OPTIMISERS = {
+    "SGD": SGD,
+    "momentum": functools.partial(mv.SGD, 0.1, 0.9, weight_decay=0.01),
+    "Adagrad": mv.Adagrad,
+    "RMSprop": functools.partial(mv.RMSprop, momentum=0.5),
+    "AdamW": mv.AdamW,
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMISERS.values(), ids=OPTIMISERS)
+def test_a_rank_updates_its_own_slice_to_the_bits_of_one_process(optimizer):
+    """Two trainings one after the other: at the end of the first all ranks have the moments of all slices."""
+    found = {}
+    for size in (1, 2, 4):
+        results = together(size, lambda world: twice(world, optimizer()), shards=4)
+        assert len({state for state, _ in results}) == 1
+        for own in zip(*(sizes for _, sizes in results), strict=True):
+            assert sum(own) == N_PARAMETERS and max(own) < N_PARAMETERS / size + 4 * 16
+        found[size] = results[0][0]
+    assert found[1] == found[2] == found[4]
+
+
+def test_a_model_of_fewer_lines_than_shards_is_updated_by_one_rank():
+    found = {size: together(size, lambda world: twice(world, mv.Adam()), shards=32) for size in (1, 2)}
+    assert {state for results in found.values() for state, _ in results} == {found[1][0][0]}
+    assert set(found[2][0][1]) == {0}
+
+
+def twice(world, optimizer):
+    """Two trainings of a model with the same optimiser → the bytes of all that it leaves, and the sizes of updates."""
+    sizes, apply = [], optimizer._apply
+    optimizer._apply = lambda P, *rest, **more: sizes.append(P.size) or apply(P, *rest, **more)
+    vae, held = mv.VAE(D, 3, (8,), seed=1), []
+    for _ in range(2):
+        vae.fit(rows(), 1, 50, optimizer=optimizer, ranks=world, progress=False, binarize="dynamic", clip=0.5)
+        held += [vae.buffer.state.tobytes(), *(moments.tobytes() for moments in optimizer.state.values())]
+    return b"".join(held), sizes
+
+
+def test_slices_are_those_of_the_units_that_depend_on_the_shards_alone():
+    for n in (1, 100, 1000, 100_037):
+        for S in (2, 6, 8, 96):
+            for P in tree.group_counts(S):
+                ranks = [Slices(n, S, P, rank) for rank in range(P)]
+                assert [i for s in ranks for i in range(n)[s.own]] == [*range(n)]
+                units = [(u.start, u.stop) for s in ranks for u in s.units]
+                assert units == [(k * ranks[0].unit, (k + 1) * ranks[0].unit) for k in range(S)]
+                assert ranks[0].unit % 16 == 0 and n - units[-1][1] < 16 * S
+
+
 @pytest.mark.parametrize("order", ["rows", "blocks"])
 def test_shards_make_the_step_of_a_whole_batch_up_to_rounding(order):
-    """One epoch in one step, in float64: the batch has the same rows however it is cut."""
+    """One epoch in one step, in float64: the batch has the same rows however it is cut. Its gradient is clipped."""
     options = {"epochs": 1, "batch_size": N, "model": {"dtype": "float64"}, "order": order, "optimizer": SGD}
+    options["clip"] = 0.01
     one = train(None, **options)[2].buffer.data
     cut = together(3, lambda world: train(world, **options), shards=6)
     for _, _, vae in cut:

@@ -29,6 +29,7 @@ from .. import checks, device, environment
 from ..backend import threads as threads_of_this_process
 from ..errors import UsageError, UsageWarning, how_to_install
 from . import tree
+from .slices import Slices
 from .world import AgreedError, World
 
 TIMEOUT = 600.0  # seconds that a rank waits for the others
@@ -144,28 +145,34 @@ class MPIWorld(World):
             self.comm.Allgather(x, out)
         return out
 
-    def sum(self, x: np.ndarray) -> None:
-        """Slice by slice: each rank gets all ranks' parts of its own slice of x, adds them up, and hands the sum round.
+    def scatter(self, x: np.ndarray, slices: Slices) -> None:
+        """Each rank gets all ranks' parts of its own slice of x, and adds them up.
 
-        2 n (P − 1)/P numbers cross the wire, as by the best algorithms of MPI's own, whose order is not fixed.
+        With `gather`, 2 n (P − 1)/P numbers cross the wire, as by the best algorithms of MPI's own all-reduce, whose
+        order is not fixed.
         """
-        P = self.size
-        own = x.size // (16 * P) * 16  # numbers of a slice: whole cache lines; the few that are left go by themselves
-        head, rest = x[: P * own], x[P * own :]
+        size, last = (self.size, slices.each), self.size - 1
+        head, rest, mine = x[slices.head], x[slices.rest], slice(self.rank * slices.each, (self.rank + 1) * slices.each)
         if self.parts.nbytes < head.nbytes:
             self.parts = np.empty(head.nbytes, np.uint8)
-        parts = self.parts[: head.nbytes].view(x.dtype).reshape(P, own)
-        if own:  # Alltoallv and Allgatherv take slices of any size, and many times as long in MPICH
+        parts = self.parts[: head.nbytes].view(x.dtype).reshape(size)
+        if slices.each:  # Alltoallv and Allgatherv take slices of any size, and many times as long in MPICH
             with self.waiting():
                 self.comm.Alltoall(head, parts)
-            tree.add_up(parts)
-            with self.waiting():
-                self.comm.Allgather(parts[0], head)
+            x[mine] = tree.add_up(parts)
         if rest.size:
-            every = np.empty((P, rest.size), x.dtype)
+            every = np.empty((self.size, rest.size), x.dtype)
             with self.waiting():
-                self.comm.Allgather(rest, every)
-            rest[...] = tree.add_up(every)
+                self.comm.Gather(rest, every if self.rank == last else None, root=last)
+            if self.rank == last:
+                rest[...] = tree.add_up(every)
+
+    def gather(self, x: np.ndarray, slices: Slices) -> None:
+        with self.waiting():
+            if slices.each:
+                self.comm.Allgather(self.MPI.IN_PLACE, x[slices.head])
+            if slices.head.stop < x.size:
+                self.comm.Bcast(x[slices.rest], root=self.size - 1)
 
     def joined(self, part: np.ndarray, everywhere: bool = True) -> np.ndarray:
         shape, dtype = self.same("the kind of its rows", (part.shape[1:], part.dtype.str))

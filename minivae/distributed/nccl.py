@@ -3,9 +3,9 @@
 NCCL's own all-reduce chooses its order by the size of the array and by the machine. Here the order is that of
 `tree.py`, in the three steps of the host's sum (`mpi.py`):
 
-    all to all   each rank sends every other its slice of the array      (ncclSend and ncclRecv, as one group)
-    add up       each rank adds up the P parts of its own slice          (`kernels/add_up.py`)
-    all gather   each rank sends its sum to all                          (ncclAllGather)
+    all to all   each rank sends every other its slice of the gradient   (ncclSend and ncclRecv, as one group)
+    add up       each rank adds up the P parts of its own slice          (`kernels/add_up.py`), and updates with it
+    all gather   each rank sends its slice of the parameters to all      (ncclAllGather)
 
 They follow one another on the current stream and the host waits for none, so a CUDA graph captures them with the step
 (`training/cuda_graph.py`). MPI carries what the host knows: the id by which ranks find one another, losses, errors.
@@ -18,16 +18,18 @@ import warnings
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from ..backend import Array, Backend
 from ..errors import UsageError, UsageWarning
+from .slices import Slices
 from .world import World
 
-LINE = 16  # numbers: slices begin at multiples of it, so that 16 bytes are loaded at once
 PATIENCE = 5.0  # seconds that NCCL has to give up a communicator
 
 
-def between(world: World, backend: Backend, like: Array) -> DeviceSum | None:
-    """The sum over ranks of arrays such as `like` (n,) by NCCL; None, and a warning that says why, where it cannot be.
+def between(world: World, backend: Backend, like: Array, slices: Slices) -> DeviceSum | None:
+    """Sums over ranks of arrays such as `like` (n,) by NCCL; None, and a warning that says why, where it cannot be.
 
     All ranks get the same: one that has no NCCL, or two that share a GPU, which NCCL refuses, are enough for None.
     """
@@ -49,52 +51,69 @@ def between(world: World, backend: Backend, like: Array) -> DeviceSum | None:
                 stacklevel=2,
             )
             return None
-    return DeviceSum(world, backend, like)
+    return DeviceSum(world, backend, like, slices)
 
 
 class DeviceSum:
-    """x (n,) ← its sum over ranks, on the GPU of each, in the order of `tree.py`: `add(x)`.
+    """Sums over ranks on the GPU of each, in the order of `tree.py`: what `World.scatter` and `gather` do on the host.
 
     like   an array of the n and the dtype of those that are to be added up
     """
 
-    def __init__(self, world: World, backend: Backend, like: Array):
+    def __init__(self, world: World, backend: Backend, like: Array, slices: Slices):
         self.nccl, self.cuda, self.ops = import_module("cupy.cuda.nccl"), backend.xp.cuda, backend.ops
-        self.rank, self.where = world.rank, f"GPU {self.cuda.runtime.getDevice()}"
-        P, n = world.size, like.size
-        m = -(-n // (P * LINE)) * LINE
-        self.slices = [(min(r * m, n), min((r + 1) * m, n)) for r in range(P)]
-        self.parts = backend.zeros((P, m), like.dtype)  # all ranks' parts of this rank's slice
-        self.sums = backend.zeros((P, m), like.dtype)  # every rank's slice of the sum; its own until the gathering
+        self.rank, self.where, self.backend = world.rank, f"GPU {self.cuda.runtime.getDevice()}", backend
+        self.size, self.slices = world.size, slices
+        self.parts = backend.zeros((world.size, slices.each), like.dtype)  # all ranks' parts of this rank's slice
+        self.rests = backend.zeros((world.size, like.size - slices.head.stop), like.dtype)
         self.kind = {4: self.nccl.NCCL_FLOAT32, 8: self.nccl.NCCL_FLOAT64}[like.dtype.itemsize]
         self.lock = threading.Lock()  # the watchdog asks for errors meanwhile
         identity = world.first(lambda: self._named(self.nccl.get_unique_id))
         try:
             with world.waiting():
-                self.comm = self._named(self.nccl.NcclCommunicator, P, identity, world.rank)
+                self.comm = self._named(self.nccl.NcclCommunicator, world.size, identity, world.rank)
         except UsageError as error:  # the other ranks may wait for this one already, and cannot be told
             world.complain(str(error))
             world.abort(1)
             raise
         world.nccl = self
 
-    def add(self, x: Array) -> None:
-        """x (n,) ← Σ over ranks. Every rank calls it, and all of them in a captured step or none."""
-        self._named(self._add, x, self.cuda.get_current_stream().ptr)
+    def scatter(self, x: Array) -> None:
+        """This rank's own slice of x (n,) ← its sum over ranks. Every rank calls it, all in a captured step or none."""
+        self._named(self._scatter, x, self.cuda.get_current_stream().ptr)
 
-    def _add(self, x: Array, stream: int) -> None:
-        size, (start, stop) = x.dtype.itemsize, self.slices[self.rank]
-        self.nccl.groupStart()  # a rank sends to itself too: NCCL wants that send and its receive side by side
-        for rank, (first, last) in enumerate(self.slices):
-            if first < last:
-                self.comm.send(x.data.ptr + first * size, last - first, self.kind, rank, stream)
-            if start < stop:
-                self.comm.recv(self.parts[rank].data.ptr, stop - start, self.kind, rank, stream)
-        self.nccl.groupEnd()
-        own = self.sums[self.rank]
-        self.ops.add_up(own, self.parts)
-        self.comm.allGather(own.data.ptr, self.sums.data.ptr, own.size, self.kind, stream)
-        x[...] = self.sums.reshape(-1)[: x.size]
+    def gather(self, x: Array) -> None:
+        """x (n,) ← every rank's own slice of it. Every rank calls it, all in a captured step or none."""
+        self._named(self._gather, x, self.cuda.get_current_stream().ptr)
+
+    def numbers(self, x: Array) -> Array:
+        """x (k,) float64 of every rank → (P, k), as `World.numbers`."""
+        out = self.backend.empty((self.size, x.size), np.float64)
+        stream = self.cuda.get_current_stream().ptr
+        self._named(self.comm.allGather, x.data.ptr, out.data.ptr, x.size, self.nccl.NCCL_FLOAT64, stream)
+        return out
+
+    def _scatter(self, x: Array, stream: int) -> None:
+        each, rest = self.slices.each, x[self.slices.rest]
+        if each:
+            self.nccl.groupStart()  # a rank sends to itself too: NCCL wants that send and its receive side by side
+            for rank in range(self.size):
+                self.comm.send(x.data.ptr + rank * each * x.dtype.itemsize, each, self.kind, rank, stream)
+                self.comm.recv(self.parts[rank].data.ptr, each, self.kind, rank, stream)
+            self.nccl.groupEnd()
+            self.ops.add_up(x[self.rank * each : (self.rank + 1) * each], self.parts)
+        if rest.size:
+            self.comm.allGather(rest.data.ptr, self.rests.data.ptr, rest.size, self.kind, stream)
+            self.ops.add_up(rest, self.rests)
+
+    def _gather(self, x: Array, stream: int) -> None:
+        each, rest = self.slices.each, x[self.slices.rest]
+        if each:
+            own = x.data.ptr + self.rank * each * x.dtype.itemsize
+            self.comm.allGather(own, x.data.ptr, each, self.kind, stream)
+        if rest.size:
+            self.comm.allGather(rest.data.ptr, self.rests.data.ptr, rest.size, self.kind, stream)
+            rest[...] = self.rests[-1]
 
     def _named(self, call: Any, *arguments: Any) -> Any:
         """call(…); NCCL's error becomes one line that names the GPU, and the rank where the line is printed."""

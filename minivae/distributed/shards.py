@@ -6,7 +6,10 @@ gradient is one pass of the engine, as it is on a single process; the gradient o
     G = Σ_s (b_s/B) G_s        b_s of the B rows of the batch in shard s, G_s the gradient of their mean
 
 and S shards on P ranks, each with S/P of them, are added in the tree of `tree.py`. So the same S gives the same bits
-for P = S, S/2, S/4 … and 1. A shard without rows adds zeros. All ranks then make the same update.
+for P = S, S/2, S/4 … and 1. A shard without rows adds zeros.
+
+A rank gets the sum of a slice of the gradient alone (`slices.py`), updates those parameters, and hands them round. It
+keeps the optimiser's moments of its slice; those of others are brought together for a checkpoint and at the end.
 
 order   "rows": shard s takes its part of each batch; the batches are those of a single process
         "blocks": shard s has the rows sN/S … (s+1)N/S of the data, shuffles them by themselves and takes its part of
@@ -27,6 +30,7 @@ from ..backend import Array, Backend
 from ..errors import UsageError
 from ..noise import permutation
 from . import tree
+from .slices import Slices
 
 if TYPE_CHECKING:
     from ..optim import Updates
@@ -43,6 +47,8 @@ class Shards:
         self.mine = range(world.rank * own, (world.rank + 1) * own)
         self.blocks = training.options.order == "blocks"
         _refuse_what_needs_the_batch(vae, training.options.free_bits, count)
+        self.slices = Slices(vae.buffer.grad.size, count, world.size, world.rank)
+        self.norms = vae.backend.zeros((own + 1,), np.float64)  # of the gradient's units, and of its rest
         self.gradients = None if own == 1 else tree.Branch(own, vae.buffer.grad, vae.backend.xp)
         self.losses = tree.Branch(own, vae.backend.zeros((3,), np.float64), vae.backend.xp)
         self.asked: list[int] = []  # the signal that stops all ranks, once they have spoken
@@ -53,7 +59,7 @@ class Shards:
         if world.size > 1 and vae.backend.name == "cupy":
             from .nccl import between
 
-            self.nccl = between(world, vae.backend, vae.buffer.grad)
+            self.nccl = between(world, vae.backend, vae.buffer.grad, self.slices)
 
     def _fingerprint(self) -> str:
         """A digest of what all ranks must have alike before the first step."""
@@ -116,7 +122,8 @@ class Shards:
             else:
                 X = t.batches.take(index, "binarise", pass_)
                 sums = vae.step(X, _Gradient(), beta, t.options.free_bits, None, pass_).sums()
-                vae.buffer.grad *= index.shape[0] / rows
+                if (share := index.shape[0] * self.count / rows) != 1:
+                    vae.buffer.grad *= share
                 if vae.backend.name == "numpy" and self.bad is None and not math.isfinite(sums.sum()):
                     self.bad = t.first_bad(X)
             self.losses.add(sums)
@@ -124,15 +131,44 @@ class Shards:
                 self.gradients.add(vae.buffer.grad)
         if self.gradients is not None:
             vae.buffer.grad[...] = self.gradients.take()
-        if self.nccl is not None:
-            self.nccl.add(vae.buffer.grad)
-        elif self.world.size > 1:
-            gradient = vae.backend.to_host(vae.buffer.grad)
-            self.world.sum(gradient)
-            if gradient is not vae.buffer.grad:
-                vae.backend.assign(vae.buffer.grad, gradient)
-        vae.update(optimizer, t.options.clip)
+        self._update(optimizer, t.options.clip)
         return X, self.losses.take()
+
+    def _update(self, optimizer: Updates, clip: float | None) -> None:
+        """The update by the sum over ranks of `buffer.grad`, S times the gradient: this rank's slice, then all."""
+        vae, own = self.training.vae, self.slices.own
+        P, G = vae.buffer.data, vae.buffer.grad
+        self._across("scatter", G)
+        G[own] *= 1 / self.count
+        if clip is not None:
+            G[own] *= self._factor(G, clip)
+        optimizer.update(P, G, vae.backend, part=own)
+        self._across("gather", P)
+
+    def _across(self, what: str, x: Array) -> None:
+        """`scatter` or `gather` x (n,), on the device or by the host."""
+        if self.nccl is not None:
+            getattr(self.nccl, what)(x)
+        elif self.world.size > 1:
+            host = self.training.vae.backend.to_host(x)
+            getattr(self.world, what)(host, self.slices)
+            if host is not x:
+                self.training.vae.backend.assign(x, host)
+
+    def _factor(self, G: Array, clip: float) -> Array:
+        """min(1, clip/‖G‖) (1,), as `kernels/norm.py`, from the norms of G's units, which are the same for any P."""
+        backend, slices, norms = self.training.vae.backend, self.slices, self.norms
+        last = slice(slices.rest.start, slices.own.stop)
+        for k, part in enumerate([*slices.units, last]):
+            if part.start < part.stop:
+                backend.ops.clip_norm(G[part], norms[k : k + 1], math.inf)  # nothing is clipped
+        if self.nccl is not None:
+            norms = self.nccl.numbers(norms)
+        elif self.world.size > 1:
+            norms = backend.asarray(self.world.numbers(backend.to_host(norms)))
+        squares = norms.reshape(self.world.size, -1) ** 2
+        total = tree.add_up(backend.xp.ascontiguousarray(squares[:, :-1]).reshape(-1, 1)) + squares[-1, -1]
+        return backend.xp.minimum(1, clip / (backend.xp.sqrt(total) + 1e-6)).astype(G.dtype)
 
     def launching(self) -> AbstractContextManager[None]:
         """Around the launches of steps: where their queue is full they wait for the GPU, and it for other ranks."""
@@ -152,8 +188,10 @@ class Shards:
     def __enter__(self) -> Shards:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        """The end of the training: NCCL's communicator goes, and the graphs that have captured it before."""
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: Any) -> None:
+        """The end of the training: every rank gets all moments. NCCL's communicator goes, its graphs before."""
+        if error is None or getattr(error, "agreed", False):
+            self.bring_moments()
         if self.nccl is not None:
             if self.training.graphs is not None:
                 self.training.graphs.graphs.clear()
@@ -179,13 +217,15 @@ class Shards:
         (_, name), rank = min((bad, rank) for rank, (bad, _) in enumerate(found))
         return f"{name} (rank {rank}, {found[rank][1]})" if self.world.size > 1 else name
 
+    def bring_moments(self) -> None:
+        """Every rank gets the optimiser's moments of all slices."""
+        for moments in self.training.optimizer.state.values():
+            self._across("gather", moments)
+
     def check_same(self, step: int) -> None:
         """AgreedError where the parameters of the ranks are not the same to the bit."""
         if self.world.size > 1:
-            host = self.training.vae.backend.to_host
-            digest = hashlib.sha256(host(self.training.vae.buffer.state))
-            for state in self.training.optimizer.state.values():
-                digest.update(host(state))
+            digest = hashlib.sha256(self.training.vae.backend.to_host(self.training.vae.buffer.state))
             advice = "their processors or libraries differ: start the ranks on machines of one kind"
             self.world.same(f"the digest of its parameters after step {step}", digest.hexdigest()[:12], advice)
 
@@ -193,7 +233,7 @@ class Shards:
 class _Gradient:
     """In the place of an optimiser in a pass over one shard: it leaves the gradient where it is."""
 
-    def update(self, P: Array, G: Array, backend: Backend) -> None:
+    def update(self, P: Array, G: Array, backend: Backend, part: slice = slice(None)) -> None:
         pass
 
 

@@ -36,12 +36,12 @@ def group_counts(terms: int) -> list[int]:
 def add_up(terms: Array) -> Array:
     """terms (n, m) → their sum (m,) in the tree's order: `terms[0]`, overwritten as the others are."""
     for start in range(0, terms.shape[1], CHUNK):
-        chunk, step, left = terms[:, start : start + CHUNK], 1, len(terms)
+        chunk, step, left = terms[:, start : start + CHUNK], 1, terms.shape[0]
         while left % 2 == 0:
-            for i in range(0, len(chunk), 2 * step):
+            for i in range(0, chunk.shape[0], 2 * step):
                 chunk[i] += chunk[i + step]
             step, left = 2 * step, left // 2
-        for i in range(step, len(chunk), step):
+        for i in range(step, chunk.shape[0], step):
             chunk[0] += chunk[i]
     return terms[0]
 

@@ -7,7 +7,7 @@ results are the same on every rank, to the bit, for every P.
     blocks   for world.map: work that is dealt out, its results in order
     errors   with world.agreeing(): a mistake that one rank meets is the same UsageError on all
     files    world.first(read): rank 0 reads, all get what it read; rank 0 alone writes
-    sums     world.sum(x): in the order of `tree.py`
+    sums     world.sum(x): in the order of `tree.py`; its two halves, with something done to slices between them
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 
 from ..errors import UsageError
 from . import tree
+from .slices import Slices
 
 if TYPE_CHECKING:
     from .shards import Shards
@@ -73,8 +74,11 @@ class World:
         """x (k,) float64 of every rank → (P, k)."""
         return x[None]
 
-    def sum(self, x: np.ndarray) -> None:
-        """x (n,) ← its sum over ranks, in the order of `tree.py`."""
+    def scatter(self, x: np.ndarray, slices: Slices) -> None:
+        """This rank's own slice of x (n,) ← its sum over ranks, in the order of `tree.py`."""
+
+    def gather(self, x: np.ndarray, slices: Slices) -> None:
+        """x (n,) ← every rank's own slice of it."""
 
     def waiting(self) -> AbstractContextManager[None]:
         """Around what waits for the other ranks: too long a wait ends all."""
@@ -88,6 +92,12 @@ class World:
         return part
 
     # ---- made of those ------------------------------------------------------------------------------------------
+
+    def sum(self, x: np.ndarray) -> None:
+        """x (n,) ← its sum over ranks, in the order of `tree.py`."""
+        slices = Slices(x.size, self.size, self.size, self.rank)
+        self.scatter(x, slices)
+        self.gather(x, slices)
 
     def all(self, value: T) -> list[T]:
         """Every rank's `value`, in order of ranks: something small, such as a text.

@@ -141,6 +141,7 @@ class RunFiles:
             raise diagnose(training, at.total_steps, "a parameter is not finite")
         if training.shards is not None:
             training.shards.check_same(at.total_steps)
+            training.shards.bring_moments()
         checkpoint = files.describe(vae)
         tensors = checkpoint.tensors
         if at.best_epoch is not None:
