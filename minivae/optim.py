@@ -17,7 +17,7 @@ from .errors import UsageError
 class Updates(Protocol):
     """What a training step needs of an optimiser."""
 
-    def update(self, P: Array, G: Array, backend: Backend, part: slice = ...) -> None: ...
+    def update(self, P: Array, G: Array, backend: Backend, *, part: slice = ...) -> None: ...
 
 
 class Optimizer:
@@ -46,6 +46,7 @@ class Optimizer:
         G: Array,
         backend: Backend,
         numbers: dict[str, Any] | None = None,
+        *,
         part: slice = slice(None),
     ) -> None:
         """One step: P (n,) changed in place, from the gradient G (n,).

@@ -233,7 +233,7 @@ class Shards:
 class _Gradient:
     """In the place of an optimiser in a pass over one shard: it leaves the gradient where it is."""
 
-    def update(self, P: Array, G: Array, backend: Backend, part: slice = slice(None)) -> None:
+    def update(self, P: Array, G: Array, backend: Backend, *, part: slice = slice(None)) -> None:
         pass
 
 

@@ -107,9 +107,9 @@ class Graphs:
             sums = self.vae.step(self.X, self, self.beta, self.free_bits, self.clip, self.pass_).sums()
         self.recent[self.cursor[:1] - 1] = sums
 
-    def update(self, P: Array, G: Array, backend: Any, part: slice = slice(None)) -> None:
+    def update(self, P: Array, G: Array, backend: Any, *, part: slice = slice(None)) -> None:
         """The optimiser's update, as a step calls it, with the numbers from device memory."""
-        self.optimizer.update(P, G, backend, self.numbers, part)
+        self.optimizer.update(P, G, backend, self.numbers, part=part)
 
 
 class Graph:
