@@ -24,6 +24,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = "from mpi4py import MPI; print(MPI.Get_library_version())"
 NAMES = {"MPICH": "MPICH", "Open MPI": "Open MPI", "Intel": "Intel MPI"}
+LIMIT = 300  # seconds, after which a test of ranks has failed: a busy machine takes its time
 TAG = "MINIVAE_TEST_RANKS"  # marks the processes of one test, so that all of them can be found and killed
 # Open MPI starts no root and no more ranks than cores unless told so; Intel's library looks for a fabric of its own
 SETTINGS = {
@@ -56,7 +57,7 @@ class Runtime:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         return os.environ | SETTINGS.get(self.name, {}) | {"PYTHONPATH": path} | variables
 
-    def run(self, n, *command, limit=60, options=(), **variables):
+    def run(self, n, *command, limit=LIMIT, options=(), **variables):
         """Run n ranks to their end → CompletedProcess; past the limit (seconds) all are killed and the test fails."""
         with self.started(n, *command, options=options, **variables) as ranks:
             return ranks.wait(limit)
@@ -91,7 +92,7 @@ class Ranks:
     def __init__(self, process, tag):
         self.process, self.tag = process, tag
 
-    def wait(self, limit=60):
+    def wait(self, limit=LIMIT):
         """Wait for the end → CompletedProcess."""
         try:
             out, err = self.process.communicate(timeout=limit)
@@ -111,7 +112,7 @@ class Ranks:
                     found[int(folder.name)] = variables
         return found
 
-    def ranks(self, n, limit=30):
+    def ranks(self, n, limit=LIMIT):
         """The ids of the n ranks' processes, in order, once all have started."""
         end = time.monotonic() + limit
         while True:
@@ -153,7 +154,7 @@ def _runtime(folder):
     if not (bin / "mpiexec").exists():
         return f"no mpiexec in {bin}: pip install mpi4py mpich"
     try:
-        probe = subprocess.run([bin / "python", "-c", LIBRARY], capture_output=True, text=True, timeout=60)
+        probe = subprocess.run([bin / "python", "-c", LIBRARY], capture_output=True, text=True, timeout=600)
     except subprocess.TimeoutExpired:
         return f"MPI does not start in {bin}"
     words = [name for start, name in NAMES.items() if probe.stdout.startswith(start)]
@@ -229,7 +230,7 @@ class Hosts:
         ]
         return self.mpi.started(n, *command, options=options, before=before, stdin=stdin, UCX_TLS="tcp", **variables)
 
-    def run(self, n, *command, limit=60, **variables):
+    def run(self, n, *command, limit=LIMIT, **variables):
         """As `Runtime.run`."""
         with self.started(n, *command, **variables) as ranks:
             return ranks.wait(limit)

@@ -15,7 +15,7 @@ import weakref
 
 NCCL_FLOAT32, NCCL_FLOAT64 = 7, 8
 BYTES = {NCCL_FLOAT32: 4, NCCL_FLOAT64: 8}
-PATIENCE = 10  # seconds that a thread waits for the others
+PATIENCE = 300  # seconds that a thread waits for the others
 numbers = itertools.count()
 calls: dict[int, list] = {}  # rank → (what, its numbers …)
 faults: list[str] = []  # of calls whose exceptions reach no caller

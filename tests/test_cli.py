@@ -29,7 +29,7 @@ def in_a_process(*arguments, cwd=ROOT):
     """The command as a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "minivae", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=180, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=cwd, capture_output=True, text=True, timeout=600, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
 
@@ -274,7 +274,7 @@ def test_evaluating_a_run_whose_file_has_changed_says_so(tmp_path):
 def test_a_training_goes_on_when_its_output_is_closed_or_full(listener, tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     arguments = " ".join(["train", str(tmp_path / "x.npy"), "--out", str(tmp_path / "r"), *SMALL])
-    subprocess.run(f"{sys.executable} -m minivae {arguments} {listener}", shell=True, cwd=ROOT, timeout=120)
+    subprocess.run(f"{sys.executable} -m minivae {arguments} {listener}", shell=True, cwd=ROOT, timeout=600)
     assert len((tmp_path / "r/history.csv").read_text().splitlines()) == 4
     assert (tmp_path / "r/samples.png").exists()
 
@@ -557,7 +557,7 @@ def completing(instruction, **more):
     result = subprocess.run(
         [sys.executable, "-X", "importtime", "-c",
          "import sys; sys.argv[0] = 'minivae'; from minivae.__main__ import main; main()"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, capture_output=True, text=True, timeout=600,
         env=os.environ | {"_MINIVAE_COMPLETE": instruction} | more,
     )  # fmt: skip
     loaded = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines() if line.startswith("import time")}

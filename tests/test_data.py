@@ -710,7 +710,7 @@ def test_a_mapped_file_that_is_cut_while_in_use_is_one_line(tmp_path, rng, use):
         X, vae = mv.load({str(path)!r}, hold_out=False).X, mv.VAE(64, 2, (8,))
         cut = lambda *_: os.truncate({str(path)!r}, 4096)
         {use}"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1 and "UsageError" in done.stderr.splitlines()[-1], done.stderr
     assert str(path) in done.stderr.splitlines()[-1] and "was cut while it was in use" in done.stderr
 

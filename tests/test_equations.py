@@ -344,7 +344,7 @@ def test_from_python_it_prints_itself_and_is_data():
 def command(*arguments, cwd=ROOT, **environment):
     return subprocess.run(
         [sys.executable, "-m", "minivae", "explain", *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=120, env=os.environ | environment,
+        cwd=cwd, capture_output=True, text=True, timeout=600, env=os.environ | environment,
     )  # fmt: skip
 
 

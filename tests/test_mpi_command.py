@@ -64,7 +64,7 @@ def test_mpiexec_trains_as_one_process_and_rank_0_alone_speaks(mpi):
     assert found.stdout.count("\n") == len({*found.stdout.splitlines()}), "a line came twice"
     alone = [*COMMAND, "--epochs", "2"]
     for options in (["--out", "cut", "--resume"], ["--out", "whole", "--shards", "2"]):
-        assert subprocess.run([*alone, *options], capture_output=True, timeout=120).returncode == 0
+        assert subprocess.run([*alone, *options], capture_output=True, timeout=600).returncode == 0
     assert Path("cut/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
     assert json.loads(Path("cut/config.json").read_text())["options"]["shards"] == 2
 
@@ -117,7 +117,7 @@ def slurm(mpi, tmp_path):
         found = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", f"module() {{ :; }}; resume=\n{script}"],
             env=mpi.environment(**variables, SLURM_JOB_ID="7", SLURM_NTASKS="2"),
-            capture_output=True, text=True, timeout=120,
+            capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         return found, Path("calls").read_text().splitlines()
 

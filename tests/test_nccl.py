@@ -272,7 +272,7 @@ def test_the_watchdog_ends_a_rank_whose_nccl_has_lost_another(gpus, monkeypatch)
     with mpi.Watchdog(world, seconds=0.1).waiting():
         assert not ended.wait(0.02)
         world.nccl.comm.failure = "NCCL_ERROR_REMOTE_ERROR: rank 1 is gone"
-        assert ended.wait(10)
+        assert ended.wait(300)
     assert said == ["GPU 0: NCCL fails (NCCL_ERROR_REMOTE_ERROR: rank 1 is gone): NCCL_DEBUG=INFO says more", 1]
     assert standin_nccl.calls[0] == [("abort",)] and world.nccl.error() == ""
 
@@ -316,7 +316,7 @@ mv.VAE(8, 3, (6,), backend="cupy").fit(np.eye(8), 9, 4, ranks=ranks, progress=Fa
 def test_a_rank_that_nccl_waits_for_in_vain_ends_all(tmp_path):
     site = standin_site.make(tmp_path / "site", devices=2)
     path = os.pathsep.join([str(site), str(ROOT)])
-    found = runtime().run(2, "-c", HANGS, limit=40, PYTHONPATH=path, MINIVAE_MPI_TIMEOUT="4")
+    found = runtime().run(2, "-c", HANGS, PYTHONPATH=path, MINIVAE_MPI_TIMEOUT="4")
     assert found.returncode != 0
     assert "minivae: rank 0 of 2" in found.stderr and "has waited 4 s for the others" in found.stderr
     assert "Traceback" not in found.stderr

@@ -68,7 +68,7 @@ def test_a_notebook_shows_the_epochs_without_being_asked(tmp_path):
     code = "import minivae as mv, numpy as np\nvae = mv.VAE(12, 3, (8,), backend='numpy')\n"
     code += "history = vae.fit(np.eye(12, dtype='float32'), epochs=3)\nhistory"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell("vae")])
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     first, second = (json.dumps(cell["outputs"], ensure_ascii=False) for cell in notebook.cells)
     assert "epoch 1/3" in first and "epoch 3/3" in first and "<svg" in first
     assert "VAE of 12 features" in second and "VAE(12-8-3" in second

@@ -123,7 +123,7 @@ def test_the_objects_of_a_training_can_be_pickled(way, tmp_path):
 def test_a_model_works_in_another_process(method):
     vae = trained()
     with multiprocessing.get_context(method).Pool(1) as pool:
-        log_px, error = pool.apply_async(vae.log_likelihood, (X, 5)).get(timeout=120)
+        log_px, error = pool.apply_async(vae.log_likelihood, (X, 5)).get(timeout=600)
     expected = vae.log_likelihood(X, 5)
     np.testing.assert_array_equal([log_px, error], expected)
 
@@ -171,4 +171,4 @@ def test_a_likelihood_that_is_not_registered_is_named():
 def test_a_pickle_is_opened_without_importing_minivae_first(tmp_path):
     (tmp_path / "vae.pickle").write_bytes(pickle.dumps(trained()))
     code = f"import pickle; print(pickle.load(open({str(tmp_path / 'vae.pickle')!r}, 'rb')).features)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stdout == "5\n"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600).stdout == "5\n"

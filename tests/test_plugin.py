@@ -95,7 +95,7 @@ def test_without_it_a_model_is_one_line_that_says_what_to_do(student_t, tmp_path
     mv.VAE(6, 2, (16,), likelihood="student-t", backend="numpy").save(tmp_path / "model.safetensors")
     script = "import sys, minivae as mv\ntry: mv.VAE.load(sys.argv[1])\nexcept mv.UsageError as error: print(error)"
     command = [sys.executable, "-c", script, tmp_path / "model.safetensors"]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    said = subprocess.run(command, capture_output=True, text=True, timeout=600).stdout
     assert said.count("\n") == 1
     assert "'student-t'" in said and "mv.register_likelihood" in said and "--plugin FILE.py" in said
 

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from mpi import Hosts, every_runtime, runtime
+from mpi import LIMIT, Hosts, every_runtime, runtime
 
 import minivae as mv
 
@@ -82,7 +82,7 @@ except mv.Diverged as error:
 def quiet(tmp_path_factory):
     """What one process prints that nothing happens to."""
     folder = tmp_path_factory.mktemp("quiet")
-    found = subprocess.run([sys.executable, "-c", TRAIN, folder, "", "0"], capture_output=True, text=True, timeout=120)
+    found = subprocess.run([sys.executable, "-c", TRAIN, folder, "", "0"], capture_output=True, text=True, timeout=600)
     assert found.returncode == 0, found.stderr
     assert len(set(found.stdout.split())) == 6
     return found.stdout.splitlines()
@@ -164,7 +164,7 @@ def run(tmp_path_factory):
 
 
 def commands(python, *lines):
-    return subprocess.run([*python, "-c", COMMANDS, json.dumps(lines)], capture_output=True, text=True, timeout=120)
+    return subprocess.run([*python, "-c", COMMANDS, json.dumps(lines)], capture_output=True, text=True, timeout=600)
 
 
 def test_evaluate_encode_and_score_give_the_bytes_of_one_process(run, tmp_path):
@@ -253,14 +253,14 @@ def endless(run, folder):
     return ["-m", "minivae", "train", run / "data0.npy", "--out", folder / "r", *sizes]
 
 
-def wait_for(path, lines, limit=60):
+def wait_for(path, lines, limit=LIMIT):
     end = time.monotonic() + limit
     while not path.exists() or path.read_text().count("\n") < lines:
         assert time.monotonic() < end, f"{path} has not got {lines} lines"
         time.sleep(0.05)
 
 
-def gone(ranks, limit=20):
+def gone(ranks, limit=LIMIT):
     """Wait until mpiexec and all that it has started have ended."""
     end = time.monotonic() + limit
     while left := ranks.left():
@@ -269,11 +269,29 @@ def gone(ranks, limit=20):
     return ranks.process.communicate()[1]
 
 
+# The command, whose ranks wait no longer than 2 s for one another once the file $CUT is there: on a busy machine they
+# wait longer than that to begin.
+IMPATIENT = """
+import os, threading, time
+from minivae.__main__ import main
+from minivae.distributed import mpi
+
+def lose_patience():
+    while not os.path.exists(os.environ["CUT"]):
+        time.sleep(0.05)
+    mpi._started.watchdog.seconds = 2
+
+threading.Thread(target=lose_patience, daemon=True).start()
+main()
+"""
+
+
 def test_a_link_that_goes_down_ends_the_ranks_of_both_sides(run, tmp_path):
     """MPI itself would wait for ever, and so would mpiexec for the host that it cannot reach."""
-    line = endless(run, tmp_path)
-    with Hosts(2, runtime(), tmp_path) as hosts, hosts.started(2, *line, MINIVAE_MPI_TIMEOUT="2") as ranks:
+    line, cut = ["-c", IMPATIENT, *endless(run, tmp_path)[2:]], tmp_path / "cut"
+    with Hosts(2, runtime(), tmp_path) as hosts, hosts.started(2, *line, CUT=str(cut)) as ranks:
         wait_for(tmp_path / "r" / "history.csv", lines=5)
+        cut.touch()
         hosts.cut(1)
         said = gone(ranks)
     assert ranks.process.returncode not in (0, -signal.SIGKILL)
@@ -299,7 +317,7 @@ def test_a_host_that_is_killed_ends_all(run, tmp_path):
     with Hosts(2, runtime(), tmp_path) as hosts, hosts.started(2, *endless(run, tmp_path)) as ranks:
         wait_for(tmp_path / "r" / "history.csv", lines=5)
         os.kill(ranks.ranks(2)[1], signal.SIGKILL)
-        ended = ranks.wait(20)
+        ended = ranks.wait()
     assert ended.returncode != 0
     assert mv.VAE.load(tmp_path / "r").features == 12
 
@@ -315,6 +333,6 @@ def test_the_launcher_of_another_mpi_is_refused():
     runtime()
     command = [sys.executable, "-c", "import minivae as mv; mv.ranks()"]
     found = subprocess.run(
-        command, env=os.environ | {"OMPI_COMM_WORLD_SIZE": "2"}, capture_output=True, text=True, timeout=60
+        command, env=os.environ | {"OMPI_COMM_WORLD_SIZE": "2"}, capture_output=True, text=True, timeout=600
     )
     assert found.returncode == 1 and "this mpiexec belongs to another MPI" in found.stderr.splitlines()[-1]

@@ -118,7 +118,7 @@ sys.meta_path.insert(0, Finder())
 def command(before, tmp_path):
     np.save(tmp_path / "x.npy", X)
     arguments = [sys.executable, "-c", COMMAND.format(before), str(tmp_path / "x.npy"), str(tmp_path / "r")]
-    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize("signum", STATUS)

@@ -30,7 +30,7 @@ def minivae(*arguments, **environment):
     """The command in a process of its own, its output as bytes."""
     return subprocess.run(
         [sys.executable, "-m", "minivae", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, timeout=180, env=os.environ | environment,
+        cwd=ROOT, capture_output=True, timeout=600, env=os.environ | environment,
     )  # fmt: skip
 
 

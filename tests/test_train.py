@@ -619,7 +619,7 @@ def start(folder, epochs=12, mode="new"):
 
 
 def wait_for_epoch(folder, process, epoch):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         path = folder / "history.csv"
         if path.exists() and path.read_bytes().count(b"\n") > epoch:

@@ -8,7 +8,7 @@ import numpy as np
 from minivae.distributed import tree
 from minivae.distributed.world import World
 
-PATIENCE = 10  # seconds that a thread waits for the others before the test fails
+PATIENCE = 300  # seconds that a thread waits for the others before the test fails
 
 
 class Threads(World):
