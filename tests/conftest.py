@@ -1,9 +1,7 @@
 """What all tests share: one thread each, one cache of compiled kernels, the folder of real MNIST, a GPU if any."""
 
 import gc
-import hashlib
 import os
-import re
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MINIVAE_THREADS", "1")
 
+import numba_cache
 import pytest
 from numba.core.caching import NullCache
 from numba.core.compiler_lock import global_compiler_lock
@@ -35,13 +34,7 @@ for _name in ("SIGHUP", "SIGTERM"):
     if hasattr(signal, _name) and signal.getsignal(getattr(signal, _name)) is signal.SIG_IGN:
         signal.signal(getattr(signal, _name), signal.SIG_DFL)
 
-# All workers and the processes that they start share one cache. Numba compiles a kernel again when its own file has
-# changed; a change to a file that other kernels import begins a new cache.
-_texts = {path.stem: path.read_text() for path in sorted((ROOT / "minivae" / "kernels").glob("*.py"))}
-_lines = re.findall(r"^from \.(?:(\w+) import| import ([\w, ]+))", "\n".join(_texts.values()), re.MULTILINE)
-_imported = {name for line in _lines for name in re.findall(r"\w+", " ".join(line))}
-_key = hashlib.sha256("".join(text for name, text in _texts.items() if name in _imported).encode()).hexdigest()[:16]
-os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".numba-cache" / _key)
+os.environ["NUMBA_CACHE_DIR"] = str(numba_cache.folder())
 
 
 def _compile_once(compile_kernel):
