@@ -24,13 +24,15 @@ help:
 	@echo "make clean    remove .venv, demo/ and caches"
 
 # One stamp for each set of extras: made again when pyproject.toml changes. Without --no-compile, pip compiles every file
-# of every package, on one core; Python compiles what it imports, once.
+# of every package, on one core; Python compiles what it imports, once. The pip of an older Python takes twice as long to
+# resolve. -qq: no warnings.
+PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile
+
 $(VENV)/.%: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "minivae needs Python 3.11 or later; name one: make PYTHON=python3.12 …"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --config-settings editable_mode=compat \
-	  -e ".[$*]"
+	@test -x $(BIN)/python || { $(PYTHON) -m venv $(VENV) && { $(PIP) --upgrade pip || true; }; }
+	$(PIP) --config-settings editable_mode=compat -e ".[$*]"
 	@touch $@
 
 demo: $(VENV)/.digits,viz
@@ -80,8 +82,7 @@ everything: $(VENV)/.test,mpi,lint,bench,docs,notebooks,package
 
 # torch is an oracle of the tests, and large: what needs it skips where it cannot be had.
 torch:
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile 'torch==2.13.0' || \
-	  echo "torch: not to be had here"
+	@$(PIP) 'torch==2.13.0' || echo "torch: not to be had here"
 
 asan: $(VENV)/.test
 	$(BIN)/python tests/asan.py
