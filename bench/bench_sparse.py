@@ -35,7 +35,7 @@ def bench_products(benchmark, smoke, rng, layer, batch, how):
             backend.gemm(Y, X, W)
             backend.gemm(dW, X.T, dA)
         else:
-            found = Sparse.of(X, take, binary=True)
+            found = Sparse.of(X, take)
             found.gemm(Y, found, W)
             found.gemm(dW, found.T, dA)
 

@@ -11,12 +11,15 @@ LOOK = 64  # values that are compared with 0 at a time: bits of a word
 
 @intrinsic
 def differ(context, real, address):
-    """A word whose bit k is set where value k from this address on is not 0; `real` is a number of their dtype."""
+    """A word whose bit k is set where value k from this address on is not the number `real`, which has their dtype."""
 
     def generate(context, builder, signature, arguments):
-        values = ir.VectorType(context.get_value_type(real), LOOK)
+        values, index = ir.VectorType(context.get_value_type(real), LOOK), ir.IntType(32)
         loaded = builder.load(builder.inttoptr(arguments[1], values.as_pointer()), align=real.bitwidth // 8)
-        return builder.bitcast(builder.fcmp_unordered("!=", loaded, ir.Constant(values, None)), ir.IntType(LOOK))
+        undefined = ir.Constant(values, ir.Undefined)
+        number = builder.insert_element(undefined, arguments[0], index(0))
+        everywhere = builder.shuffle_vector(number, undefined, ir.Constant(ir.VectorType(index, LOOK), [0] * LOOK))
+        return builder.bitcast(builder.fcmp_unordered("!=", loaded, everywhere), ir.IntType(LOOK))
 
     return types.uint64(real, types.int64), generate
 

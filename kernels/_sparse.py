@@ -5,12 +5,13 @@
 
 A strip of 16 to 128 columns of an output's row stays in registers while rows of M are added to it. Nothing is
 reassociated or contracted: an element of `out` is the sum, by plain multiplications and additions in that order,
-whatever the strip and the number of threads. X is taken in blocks, of BLOCK_COLUMNS columns for X M and of BLOCK_ROWS
-rows for Xᵀ M, so that the strip of M that belongs to one stays in the cache.
+whatever the strip and the number of threads. X is taken in blocks, of at most BLOCK columns for X M and of as many rows
+for Xᵀ M, so that the strip of M that belongs to one stays in the cache; and `out` in groups of rows, so that they do.
 
-Shapes: X (B, D); M, out (·, H), C-contiguous. X by rows: values, columns (·,), int32, ascending in a row, and bounds
-(2, 1, B) int64: row i has the places bounds[0, 0, i] … bounds[1, 0, i] − 1. X by columns, `transpose`: values, rows
-(n,) and bounds (2, blocks, D), in each block. `values` is None where all are 1. dtype: float32 or float64, all alike.
+Shapes: X (B, D); M, out (·, H), C-contiguous. A list of non-zeros by rows, `of` B rows and D columns in `blocks` of
+ceil(D/blocks) columns: bounds (2, blocks, B) int64, row i has in block b the places bounds[0, b, i] … bounds[1, b, i] −
+1 of `at` (·,), columns in ascending order, as uint8 counted from the first of the block or as int32 from the first of
+all; values (·,), or None where all are 1. By columns, it is that of Xᵀ. dtype: float32 or float64, all alike.
 """
 
 from functools import cache
@@ -22,10 +23,10 @@ from numba import njit, types
 from ._cache import CACHE
 from ._math import intrinsic, like
 from ._nonzeros import LOOK, differ, lowest
-from ._threads import _OPTIONS, run, share
+from ._threads import _OPTIONS, PER_THREAD, most, part, run, share
 
-BLOCK_ROWS = 512
-BLOCK_COLUMNS = 256
+BLOCK = 256  # a place in it fits a byte
+GROUP = 256  # rows of `out` that are computed together
 GRAIN = 1 << 17  # additions worth a share
 NARROWEST = 64  # bytes of a strip: 16 floats
 
@@ -35,42 +36,46 @@ _exact = njit(**{**_OPTIONS, "fastmath": False}, cache=CACHE)
 def _summing(width):
     """The intrinsic out ← [out +] Σ_k value_k M[at_k] for a strip of `width` bytes, held in registers.
 
-    Its arguments: a number of the dtype; the addresses of the strip in `out`, in M's first row, and of `at`; `values`;
-    M's bytes a row; the first k and the one behind the last; whether what `out` holds is left out of the sum.
+    Its arguments: a number of the dtype; the addresses of the strip in `out` and in M's first row; `at`; `values`; M's
+    bytes a row; the first k and the one behind the last; whether what `out` holds is left out of the sum.
     """
 
     def call(context, real, out, M, at, values, step, first, last, afresh):
         size, weighted = real.bitwidth // 8, values != types.none
-        lanes, word, index = width // size, ir.IntType(64), ir.IntType(32)
+        lanes, word, index = width // size, ir.IntType(64), ir.IntType(at.dtype.bitwidth)
 
         def generate(context, builder, signature, arguments):
-            _, out, M, at, given, step, first, last, afresh = arguments
+            _, out, M, places, given, step, first, last, afresh = arguments
             scalar = context.get_value_type(real)
             strip = ir.VectorType(scalar, lanes)
 
             def load(kind, base, offset):
                 found = builder.load(builder.inttoptr(builder.add(base, offset), kind.as_pointer()))
-                found.align = min(size, 4)
+                found.align = 1 if kind is index else size
                 return found
 
             def times(x, bytes_):
                 return builder.mul(x, ir.Constant(word, bytes_))
 
-            if weighted:
-                held = context.make_array(values)(context, builder, given)
-                weights = builder.ptrtoint(held.data, word)
+            def start(kind, array):
+                return builder.ptrtoint(context.make_array(kind)(context, builder, array).data, word)
+
+            places = start(at, places)
+            weights = start(values, given) if weighted else None
+            widen = builder.sext if at.dtype.signed else builder.zext
             zero = ir.Constant(word, 0)
             begin = builder.select(afresh, ir.Constant(strip, [0.0] * lanes), load(strip, out, zero))
             entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
             builder.cbranch(builder.icmp_signed("<", first, last), loop, done)
             builder.position_at_end(loop)
             k, total = builder.phi(word), builder.phi(strip)
-            row = builder.sext(load(index, at, times(k, 4)), word)
+            row = widen(load(index, places, times(k, index.width // 8)), word)
             term = load(strip, M, builder.mul(row, step))
             if weighted:
                 undefined = ir.Constant(strip, ir.Undefined)
-                value = builder.insert_element(undefined, load(scalar, weights, times(k, size)), ir.Constant(index, 0))
-                everywhere = ir.Constant(ir.VectorType(index, lanes), [0] * lanes)
+                number = ir.IntType(32)
+                value = builder.insert_element(undefined, load(scalar, weights, times(k, size)), number(0))
+                everywhere = ir.Constant(ir.VectorType(number, lanes), [0] * lanes)
                 term = builder.fmul(builder.shuffle_vector(value, undefined, everywhere), term)
             more, after = builder.fadd(total, term), builder.add(k, ir.Constant(word, 1))
             for phi, start, following in ((k, first, after), (total, begin, more)):
@@ -84,13 +89,19 @@ def _summing(width):
             builder.store(result, builder.inttoptr(out, strip.as_pointer()), align=size)
             return context.get_dummy_value()
 
-        addresses = types.int64, types.int64, types.int64, values
-        return types.void(real, *addresses, types.int64, types.int64, types.int64, types.boolean), generate
+        whole = types.int64
+        return types.void(real, whole, whole, at, values, whole, whole, whole, types.boolean), generate
 
     return intrinsic(call)
 
 
 _sum_64, _sum_128, _sum_256, _sum_512 = map(_summing, (64, 128, 256, 512))
+
+
+@njit(inline="always")
+def _parts(n, of):
+    """How many parts n has, of so many each: the last may have fewer."""
+    return (n + of - 1) // of
 
 
 @njit(inline="always")
@@ -107,44 +118,52 @@ def _strip(width, zero, out, M, at, values, step, first, last, afresh):
 
 
 @_exact
-def _gathered(out, values, at, bounds, M, width, t, shares):
+def _gathered(out, values, at, bounds, M, width, rows, t, shares):
     """out_i ← Σ_k value_k M[at_k], k from bounds[0, b, i] to bounds[1, b, i] − 1, for b = 0, then 1 …
+
+    A share is pairs of a strip and a group of rows of `out`: no other reads that strip of M for them.
 
     width   of a strip in bytes; 0 where the rows are narrower than one. The last strip lies over the one before it
             where H is no multiple: it is computed anew, to the same bits
+    rows    of a group
     """
-    start, stop = share(t, shares, out.shape[0], 1)
-    H, size, zero = out.shape[1], out.itemsize, like(M, 0.0)
-    step = H * size
-    strips = (step + width - 1) // width if width > 0 else 0
-    for strip in range(strips):
-        offset = min(strip * width, step - width)
+    (R, H), size, zero = out.shape, out.itemsize, like(M, 0.0)
+    step, groups, block = H * size, _parts(R, rows), _parts(M.shape[0], bounds.shape[1])
+    strips = _parts(step, width) if width > 0 else 1
+    start, stop = share(t, shares, strips * groups, 1)
+    for unit in range(start, stop):
+        begin, end = unit % groups * rows, min((unit % groups + 1) * rows, R)
+        offset = min(unit // groups * width, step - width)
         for b in range(bounds.shape[1]):
-            for i in range(start, stop):
-                to, source = out.ctypes.data + i * step + offset, M.ctypes.data + offset
+            base = b * block if at.itemsize == 1 else 0
+            for i in range(begin, end):
                 first, last = bounds[0, b, i], bounds[1, b, i]
-                _strip(width, zero, to, source, at.ctypes.data, values, step, first, last, b == 0)
-    for b in range(bounds.shape[1] if width == 0 else 0):
-        for i in range(start, stop):
-            if b == 0:
-                out[i, :] = zero
-            for k in range(bounds[0, b, i], bounds[1, b, i]):
-                for j in range(H):
-                    out[i, j] += M[at[k], j] if values is None else values[k] * M[at[k], j]
+                if width > 0:
+                    to, source = out.ctypes.data + i * step + offset, M.ctypes.data + base * step + offset
+                    _strip(width, zero, to, source, at, values, step, first, last, b == 0)
+                    continue
+                if b == 0:
+                    out[i, :] = zero
+                for k in range(first, last):
+                    row = base + at[k]
+                    for j in range(H):
+                        out[i, j] += M[row, j] if values is None else values[k] * M[row, j]
 
 
 @_exact
 def _transpose(to_values, to_rows, to_bounds, values, columns, bounds, places, t, shares):
     """A counting sort of each block: how many a column has, where it begins, then each to its place."""
-    first, last = share(t, shares, to_bounds.shape[1], 1)
-    for block in range(first, last):
-        begins, ends = to_bounds[0, block], to_bounds[1, block]
-        begin, end = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, bounds.shape[2])
+    blocks, B = to_bounds.shape[1], bounds.shape[2]
+    first, last = share(t, shares, blocks, 1)
+    block = _parts(B, blocks)
+    for b in range(first, last):
+        begins, ends = to_bounds[0, b], to_bounds[1, b]
+        begin, end = b * block, min((b + 1) * block, B)
         ends[:] = 0
         for i in range(begin, end):
             for k in range(bounds[0, 0, i], bounds[1, 0, i]):
                 ends[columns[k]] += 1
-        place = places[block]
+        place = places[b]
         for d in range(len(ends)):
             begins[d] = place
             place += ends[d]
@@ -153,95 +172,119 @@ def _transpose(to_values, to_rows, to_bounds, values, columns, bounds, places, t
             for k in range(bounds[0, 0, i], bounds[1, 0, i]):
                 place = ends[columns[k]]
                 ends[columns[k]] = place + 1
-                to_rows[place] = i
+                to_rows[place] = i - begin
                 if values is not None:
                     to_values[place] = values[k]
 
 
 @_exact
-def _list(values, columns, bounds, to_values, to_rows, to_bounds, X, t, shares):
+def _list(columns, bounds, to_rows, to_bounds, other, X, t, shares):
     """A share is blocks of rows and columns. In each, a row and a column have places for all that they may hold."""
-    (B, D), zero, size = X.shape, like(X, 0.0), X.itemsize
-    across = bounds.shape[1]
-    first, last = share(t, shares, to_bounds.shape[1] * across, 1)
+    (B, D), zero, one, size = X.shape, like(X, 0.0), like(X, 1.0), X.itemsize
+    down, across = to_bounds.shape[1], bounds.shape[1]
+    tall, wide, any_other = _parts(B, down), _parts(D, across), np.uint64(0)
+    first, last = share(t, shares, down * across, 1)
     for block in range(first, last):
-        down, strip = block // across, block % across
-        begin, left = down * BLOCK_ROWS, strip * BLOCK_COLUMNS
-        end, right = min(begin + BLOCK_ROWS, B), min(left + BLOCK_COLUMNS, D)
-        ends = to_bounds[1, down]
+        row, strip = block // across, block % across
+        begin, left = row * tall, strip * wide
+        end, right = min(begin + tall, B), min(left + wide, D)
+        ends = to_bounds[1, row]
         for d in range(left, right):
-            to_bounds[0, down, d] = ends[d] = begin * D + d * (end - begin)
+            to_bounds[0, row, d] = ends[d] = begin * D + d * (end - begin)
         for i in range(begin, end):
             k = i * D + left
             bounds[0, strip, i] = k
             for start in range(left, right, LOOK):
-                bits = np.uint64(0)
-                if start + LOOK <= right:
-                    bits = differ(zero, X.ctypes.data + (i * D + start) * size)
+                bits = others = np.uint64(0)
+                if start + LOOK <= D:
+                    at = X.ctypes.data + (i * D + start) * size
+                    bits, others = differ(zero, at), differ(one, at)
+                    if start + LOOK > right:
+                        bits &= (np.uint64(1) << np.uint64(right - start)) - np.uint64(1)
                 else:
                     for d in range(start, right):
                         bits |= np.uint64(X[i, d] != zero) << np.uint64(d - start)
+                        others |= np.uint64(X[i, d] != one) << np.uint64(d - start)
+                any_other |= bits & others
                 while bits != np.uint64(0):
                     d = start + lowest(bits)
                     bits &= bits - np.uint64(1)
                     place = ends[d]
                     ends[d] = place + 1
-                    columns[k] = d
-                    to_rows[place] = i
-                    if values is not None:
-                        values[k] = to_values[place] = X[i, d]
+                    columns[k] = d - left
+                    to_rows[place] = i - begin
                     k += 1
             bounds[1, strip, i] = k
+    if any_other != np.uint64(0):
+        other[0] = True
 
 
 @_exact
-def _split(to_bounds, columns, bounds, t, shares):
+def _values(values, columns, bounds, to_values, to_rows, to_bounds, X, t, shares):
+    B, D = X.shape
+    tall, wide = _parts(B, to_bounds.shape[1]), _parts(D, bounds.shape[1])
+    start, stop = share(t, shares, B, 1)
+    for b in range(bounds.shape[1]):
+        for i in range(start, stop):
+            for k in range(bounds[0, b, i], bounds[1, b, i]):
+                values[k] = X[i, b * wide + columns[k]]
+    start, stop = part(t, shares, D, 1) if t >= 0 else (0, 0)  # the pool is to do it all
+    for b in range(to_bounds.shape[1]):
+        for d in range(start, stop):
+            for k in range(to_bounds[0, b, d], to_bounds[1, b, d]):
+                to_values[k] = X[b * tall + to_rows[k], d]
+
+
+@_exact
+def _split(to_bounds, columns, bounds, D, t, shares):
     start, stop = share(t, shares, bounds.shape[2], 1)
+    block = _parts(D, to_bounds.shape[1])
     for i in range(start, stop):
         k, end = bounds[0, 0, i], bounds[1, 0, i]
-        for block in range(to_bounds.shape[1]):
-            to_bounds[0, block, i] = k
-            k += np.searchsorted(columns[k:end], (block + 1) * BLOCK_COLUMNS)
-            to_bounds[1, block, i] = k
+        for b in range(to_bounds.shape[1]):
+            to_bounds[0, b, i] = k
+            k += np.searchsorted(columns[k:end], (b + 1) * block)
+            to_bounds[1, b, i] = k
 
 
-def column_blocks(B, D):
-    """The shape of the bounds of a batch (B, D), block by block of BLOCK_COLUMNS columns."""
-    return 2, -(-D // BLOCK_COLUMNS), B
+def blocks(rows, columns):
+    """The shape of the bounds of a list by rows of so many columns."""
+    return 2, -(-columns // BLOCK), rows
 
 
-def split(to_bounds, columns, bounds):
-    """to_bounds ← the bounds of each row's places (2, 1, B), block by block of columns."""
-    run(_split, columns.size, to_bounds, columns, bounds)
+def split(to_bounds, columns, bounds, D):
+    """to_bounds ← the bounds of each row's places (2, 1, B), block by block of the D columns."""
+    run(_split, columns.size, to_bounds, columns, bounds, D)
 
 
-def blocks(B, D):
-    """The shape of the bounds of the transpose of a batch (B, D)."""
-    return 2, -(-B // BLOCK_ROWS), D
+def fill(columns, bounds, to_rows, to_bounds, X):
+    """All ← where a dense X (B, D) is not 0, by rows and by columns, in arrays of B·D → whether it is 1 there."""
+    other = np.zeros(1, np.bool_)
+    run(_list, X.size, columns, bounds, to_rows, to_bounds, other, X)
+    return not other[0]
 
 
-def fill(values, columns, bounds, to_values, to_rows, to_bounds, X):
-    """All ← the non-zeros of a dense X (B, D), by rows and by columns, block by block; the values None: all are 1.
-
-    bounds (2, blocks of columns, B) and to_bounds (2, blocks of rows, D) tell the places in arrays of B·D.
-    """
-    run(_list, X.size, values, columns, bounds, to_values, to_rows, to_bounds, X)
+def fill_values(values, columns, bounds, to_values, to_rows, to_bounds, X):
+    """values, to_values ← the non-zeros of X, where `fill` has found them."""
+    run(_values, X.size, values, columns, bounds, to_values, to_rows, to_bounds, X)
 
 
 def transpose(to_values, to_rows, to_bounds, values, columns, bounds, counts):
     """X by rows → by columns, block by block; counts (B,): how many non-zeros each row has."""
-    ends = np.cumsum(np.add.reduceat(counts, np.arange(0, len(counts), BLOCK_ROWS)))
-    places = np.concatenate((np.zeros(1, np.int64), ends))
+    firsts = np.arange(0, len(counts), -(-len(counts) // to_bounds.shape[1]))
+    places = np.concatenate((np.zeros(1, np.int64), np.cumsum(np.add.reduceat(counts, firsts))))
     run(_transpose, to_rows.size, to_values, to_rows, to_bounds, values, columns, bounds, places)
 
 
 def times(out, values, at, bounds, M):
     """out ← X M by the rows of X, or Xᵀ M by its columns."""
-    width, row = _widest(), out.shape[1] * out.itemsize
-    while width > row:
+    (R, H), width = out.shape, _widest()
+    while width > H * out.itemsize:
         width //= 2
     width = width if width >= NARROWEST else 0
-    run(_gathered, at.size * M.shape[1] + out.size, out, values, at, bounds, M, width, grain=GRAIN)
+    strips = -(-H * out.itemsize // width) if width else 1
+    groups = max(-(-R // GROUP), min(R, -(-PER_THREAD * most() // strips)))
+    run(_gathered, at.size * H + out.size, out, values, at, bounds, M, width, -(-R // groups), grain=GRAIN)
 
 
 @cache

@@ -139,19 +139,16 @@ def occurring(X: Any) -> list[np.ndarray]:
     return ([X.data.reshape(-1, 1)] if X.nnz else []) + zeros
 
 
-def with_nonzeros(
-    X: Array, workspace: Workspace, binary: bool = False, rows: Rows | None = None, index: Any = None
-) -> Batch:
+def with_nonzeros(X: Array, workspace: Workspace, rows: Rows | None = None, index: Any = None) -> Batch:
     """A dense batch X (B, D), which the decoder explains, and its non-zeros, which the encoder sees.
 
-    binary        whether all values are 0 or 1
     rows, index   what X was taken from, where that has the non-zeros as they are
     """
     if rows is not None and rows.held is not None:
         values, *where = rows.held
         stored = (None if rows.ones else values, *where)
         return Batch(X, Sparse.of_rows(X.shape, X.dtype, stored, index, workspace.take))
-    return Batch(X, Sparse.of(X, workspace.take, binary))
+    return Batch(X, Sparse.of(X, workspace.take))
 
 
 def rows_in(vae: Reader, name: str, X: Any, first: int) -> Any:
@@ -165,7 +162,7 @@ def rows_in(vae: Reader, name: str, X: Any, first: int) -> Any:
         out[...] = out >= 0.5
     if not by_nonzeros(vae, X.nnz / math.prod(X.shape)):
         return out
-    return with_nonzeros(out, vae.workspace, binary, None if binary else rows, index)
+    return with_nonzeros(out, vae.workspace, None if binary else rows, index)
 
 
 def by_nonzeros(vae: Reader, density: float, dense: bool = False) -> bool:

@@ -25,9 +25,9 @@ class Sparse:
     """X (B, D) by its non-zeros, row by row.
 
     values    (·,), or None where all are 1
-    columns   (·,) int32, ascending in each row
-    bounds    (2, blocks, B) int64: row i has the places bounds[0, b, i] … bounds[1, b, i] − 1 in block b, one block of
-              all columns, or blocks of BLOCK_COLUMNS
+    columns   (·,), ascending in each row: int32, or uint8 where they are counted from the first of their block
+    bounds    (2, blocks, B) int64: row i has the places bounds[0, b, i] … bounds[1, b, i] − 1 in block b of columns;
+              one block of them all, or as many as `_sparse.blocks` says
     take      gives scratch by name, shape and dtype: `Workspace.take`
     """
 
@@ -37,14 +37,14 @@ class Sparse:
         self.gemm: Callable[[Any, Any, Any], None] = gemm
 
     @classmethod
-    def of(cls, X: np.ndarray, take: Callable, binary: bool = False) -> Sparse:
-        """The batch of a dense X (B, D); binary: all its values are known to be 0 or 1. What it holds is scratch."""
-        n, bounds = (X.size,), take("sparse.blocks", _sparse.column_blocks(*X.shape), np.int64)
-        found = cls(X.shape, X.dtype, None, take("sparse.columns", n, np.int32), bounds, take)
-        T = found.T = Columns(found, None, take("sparse.T.rows", n, np.int32))
-        if not binary:
+    def of(cls, X: np.ndarray, take: Callable) -> Sparse:
+        """The batch of a dense X (B, D). What it holds is scratch."""
+        n, bounds = (X.size,), take("sparse.blocks", _sparse.blocks(*X.shape), np.int64)
+        found = cls(X.shape, X.dtype, None, take("sparse.columns", n, np.uint8), bounds, take)
+        T = found.T = Columns(found, None, take("sparse.T.rows", n, np.uint8))
+        if not _sparse.fill(found.columns, bounds, T.rows, T.bounds, X):
             found.values, T.values = take("sparse.values", n, X.dtype), take("sparse.T.values", n, X.dtype)
-        _sparse.fill(found.values, found.columns, found.bounds, T.values, T.rows, T.bounds, X)
+            _sparse.fill_values(found.values, found.columns, bounds, T.values, T.rows, T.bounds, X)
         return found
 
     @classmethod
@@ -60,7 +60,7 @@ class Sparse:
         """Its transpose; the batch of a dense X was listed with it."""
         n = (self.size,)
         values = None if self.values is None else self.take("sparse.T.values", n, self.dtype)
-        T = Columns(self, values, self.take("sparse.T.rows", n, np.int32))
+        T = Columns(self, values, self.take("sparse.T.rows", n, np.uint8))
         counts = self.bounds[1, 0] - self.bounds[0, 0]
         _sparse.transpose(T.values, T.rows, T.bounds, self.values, self.columns, self.bounds, counts)
         return T
@@ -73,21 +73,23 @@ class Sparse:
     @property
     def nbytes(self) -> int:
         """What its non-zeros take, in bytes."""
-        return self.size * (4 + (0 if self.values is None else self.dtype.itemsize))
+        return self.size * (self.columns.itemsize + (0 if self.values is None else self.dtype.itemsize))
 
     def times(self, out: np.ndarray, M: np.ndarray) -> None:
         """out (B, H) ← X M."""
-        bounds, wide = self.bounds, _sparse.column_blocks(*self.shape)
-        if bounds.shape != wide:
-            bounds = self.take("sparse.blocks", wide, np.int64)
-            _sparse.split(bounds, self.columns, self.bounds)
+        bounds, blocks = self.bounds, _sparse.blocks(*self.shape)
+        if bounds.shape != blocks:
+            bounds = self.take("sparse.blocks", blocks, np.int64)
+            _sparse.split(bounds, self.columns, self.bounds, self.shape[1])
         _sparse.times(out, self.values, self.columns, bounds, M)
 
     def toarray(self) -> np.ndarray:
         """The same, dense, in an array of its own."""
         X = np.zeros(self.shape, self.dtype)
-        for bounds in self.bounds.swapaxes(0, 1):
-            for row, first, last in zip(X, *bounds, strict=True):
+        blocks = self.bounds.swapaxes(0, 1)
+        for block, bounds in enumerate(blocks):
+            left = block * -(-self.shape[1] // len(blocks))
+            for row, first, last in zip(X[:, left:], *bounds, strict=True):
                 row[self.columns[first:last]] = 1 if self.values is None else self.values[first:last]
         return X
 
@@ -95,14 +97,14 @@ class Sparse:
 class Columns:
     """Xᵀ (D, B) of a `Sparse` batch X: its non-zeros sorted by columns, in scratch.
 
-    values, rows   (·,), as X has values and columns
-    bounds         (2, blocks, D) int64, as X has them, in blocks of BLOCK_ROWS rows
+    values, rows   (·,), as X has values and columns; rows are counted from the first of their block
+    bounds         (2, blocks, D) int64, as X has them, in blocks of rows
     """
 
     def __init__(self, X: Sparse, values: Any, rows: Any):
         self.X, self.shape, self.dtype = X, X.shape[::-1], X.dtype
         self.values, self.rows = values, rows
-        self.bounds = X.take("sparse.T.bounds", _sparse.blocks(*X.shape), np.int64)
+        self.bounds = X.take("sparse.T.bounds", _sparse.blocks(*self.shape), np.int64)
 
     @property
     def size(self) -> int:

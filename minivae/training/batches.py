@@ -144,7 +144,7 @@ class Batches:
         from ..sparse import with_nonzeros
 
         as_stored = self.sparse if self.binarize == "none" else None
-        return with_nonzeros(X, self.workspace, self.binary, as_stored, index)
+        return with_nonzeros(X, self.workspace, as_stored, index)
 
     def in_order(self, size: int) -> Any:
         """(slice, batch, rows) over all rows, for evaluation: one binarisation, always the same."""
@@ -197,19 +197,12 @@ class Batches:
         """Look at the values once, and keep what is known of them (`values.py`)."""
         found = look(vae, self)
         self.range = (found.low, found.high)  # of the values, in the model's units
-        self.density, self.binary = 1.0, self.binarize != "none"
-        if found.sums:
-            self._count(found)
+        self.density = 1.0  # the share of non-zeros in a batch
+        if found.nonzeros:
+            self.density = sum(found.nonzeros) / (len(self) * self.X.shape[1])
         self.constant = () if found.columns is None else found.columns.constant
         self.jacobian = 0.0 if self.scale is None else self._jacobian(self.scale, found)
         check_domain(vae, self, found)
-
-    def _count(self, found: Values) -> None:
-        """The share of non-zeros in a batch, and whether batches hold 0 and 1 alone."""
-        expected, total = (sum(column) for column in zip(*found.sums, strict=True))
-        self.density = expected / (len(self) * self.X.shape[1])
-        # in [0, 1], non-zeros that add up to their number are all 1
-        self.binary = self.binary or (found.low >= 0 and found.high <= 1 and total == expected)
 
     def _jacobian(self, scale: Scale, found: Values) -> float:
         """What scaling adds to −ln p(x) of a density, a mean over rows."""

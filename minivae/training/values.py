@@ -27,14 +27,14 @@ class Values:
     """What the look has found.
 
     low, high, between   the smallest and the largest value; whether one lies between 0 and 1
-    sums                 (non-zeros to be expected in its batches, Σ of the values) of each block; none if not asked for
+    nonzeros             how many to expect in the batches of each block; none if not asked for
     columns              what is known of each column, where columns are looked at apart
     """
 
     low: float = math.inf
     high: float = -math.inf
     between: bool = False
-    sums: list[tuple[float, float]] = field(default_factory=list)
+    nonzeros: list[float] = field(default_factory=list)
     columns: Columns | None = None
 
 
@@ -70,7 +70,7 @@ def look(vae: Model, batches: Batches) -> Values:
         found.columns = Columns(vae)
     wanted = vae.backend.sparse == "yes" or not dense or (vae.backend.sparse == "auto" and _wide(vae))
     if wanted:
-        found.sums.append((0.0, 0.0))
+        found.nonzeros.append(0.0)
     for start, block in batches.sparse.blocks() if batches.sparse is not None else batches.blocks():
         checks.finite(batches.name, block, start, vae.columns, missing=vae.missing)
         if found.columns is not None:
@@ -79,7 +79,7 @@ def look(vae: Model, batches: Batches) -> Values:
         if scale is not None:
             found.between = found.between or bool(((block > 0) & (block < 1)).any())
         if wanted:
-            found.sums.append((_expected(block, batches.binarize), float(block.sum(dtype=np.float64))))
+            found.nonzeros.append(_expected(block, batches.binarize))
     return found if batches.ranks is None or not dense else _joined(found, batches.ranks)
 
 
@@ -87,12 +87,13 @@ def _joined(own: Values, ranks: Any) -> Values:
     """What all ranks have found in their shares."""
     columns = own.columns
     mine = () if columns is None else (columns.least, columns.most, columns.missing)
-    lows, highs, betweens, parts, held = zip(*ranks.all((own.low, own.high, own.between, own.sums, mine)), strict=True)
+    whole = ranks.all((own.low, own.high, own.between, own.nonzeros, mine))
+    lows, highs, betweens, parts, held = zip(*whole, strict=True)
     if columns is not None:
         leasts, mosts, gaps = zip(*held, strict=True)
         columns.least, columns.most = np.fmin.reduce(leasts), np.fmax.reduce(mosts)
         columns.missing = np.sum(gaps, axis=0)
-    return Values(min(lows), max(highs), any(betweens), [pair for part in parts for pair in part], columns)
+    return Values(min(lows), max(highs), any(betweens), [count for part in parts for count in part], columns)
 
 
 def _expected(block: np.ndarray, binarize: str) -> float:

@@ -220,7 +220,7 @@ def sparse_dense(columns: int, units: int, ones: bool = False, rows: int = 0) ->
         X = _own(backend, _mostly_zeros(np.where(rng.random((n, columns)) < 0.4, values, 0)))
 
         def given(workspace: Workspace) -> Any:
-            return Sparse.of(X, workspace.take, ones) if _by_nonzeros(backend) else X
+            return Sparse.of(X, workspace.take) if _by_nonzeros(backend) else X
 
         make = partial(Dense, backend, name="dense", n_in=columns, n_out=units, activation="tanh")
         return _layer_problem(backend, rng, n, lambda w: make(workspace=w), given, D=columns, H=units)

@@ -295,8 +295,8 @@ def _block_dropped(op, X, out, M):
 
 
 def _row_shifted(op, X, out, M):
-    """Each non-zero is taken for one of the next row."""
-    rows, X.rows = X.rows, (X.rows + 1) % np.int32(X.shape[1])
+    """Each non-zero is taken for one of the row before, but in a block's first row."""
+    rows, X.rows = X.rows, np.maximum(X.rows, 1) - np.uint8(1)
     op(X, out, M)
     X.rows = rows
 

@@ -26,7 +26,7 @@ import numpy as np
 from ... import likelihoods
 from ...backend import Backend
 from ...errors import UsageError
-from ...kernels._sparse import BLOCK_ROWS as SPARSE_ROWS
+from ...kernels._sparse import BLOCK as SPARSE_ROWS
 from ...kernels.dense import ACTIVATIONS, BLOCK_ROWS
 from ...objectives import OBJECTIVES
 from ..problem import Arrays, Problem
