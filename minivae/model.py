@@ -207,6 +207,21 @@ class Model(Reader):
             return out
         return dZ
 
+    def decode_rows(self, Z: Any, draw: bool = False, first: int = 0, seed: int | None = None) -> Array:
+        """Z (B, L), rows `first` … of the whole → E[x|z] or a draw (B, D), in the model's units."""
+        given = None
+        if isinstance(Z, Given):
+            given, Z = Given(Z.X, *self.beside(Z)), Z.X
+        Z = self.native("Z_given", checks.finite("Z", Z, first, to_host=self.backend.to_host))
+        out = self.decoded(Z, given)
+        if not draw:
+            return self.likelihood.mean(out)
+        noise = self.noise if seed is None else Noise(self.backend, seed)
+        u = self.workspace.take("draw", (1, Z.shape[0], self.features))
+        fill = noise.uniform if self.likelihood.noise == "uniform" else noise.normal
+        fill(u, "prior", noise.rows(first, first + Z.shape[0]), pass_=1)
+        return self.likelihood.draw(out, u[0])
+
     def nll(self, out: Array, X: Any) -> Array:
         """out (S·B, width), X (B, D), or a `Batch` → −ln p(x|z) (S·B,) in evaluation: scratch."""
         return self.nll_and_grad(out, X, 0.0, gradient=not self.likelihood.forward_only)[0]
@@ -342,78 +357,3 @@ class Model(Reader):
         if self.antithetic:
             self.backend.xp.negative(drawn, out=out[self.samples // 2 :])
         return out
-
-    # ---- using the model ----------------------------------------------------------------------------------------
-
-    @locked
-    def encode(self, X: Any, device: bool = False, condition: Any = None) -> tuple[Array, Array]:
-        """X (N, D) → mean and logvar of q(z|x), (N, L) each (eq. 15); on the host unless device=True."""
-        X = self.whole("X", self.given(X, condition))
-        H = self.streamed(lambda block, first: self.encoded(self.rows_in("X", block, first)), X, device)
-        return H[:, : self.latent_dim], H[:, self.latent_dim :]
-
-    @locked
-    def decode(
-        self,
-        Z: Any,
-        draw: bool = False,
-        device: bool = False,
-        seed: int | None = None,
-        condition: Any = None,
-        exposure: Any = None,
-    ) -> Array:
-        """Z (N, L) → E[x|z] (N, D); draw=True: x ~ p(x|z), with the noise of `seed` (the model's, unless given).
-
-        condition, exposure   as in `given`
-        In the data's units: with a scale, float64.
-        """
-        Z = self.given(checks.array("Z", Z, self.latent_dim), condition, exposure)
-        return self.streamed(lambda z, first: self.in_data_units(self.decode_rows(z, draw, first, seed)), Z, device)
-
-    def decode_rows(self, Z: Any, draw: bool = False, first: int = 0, seed: int | None = None) -> Array:
-        """Z (B, L), rows `first` … of the whole → E[x|z] or a draw (B, D), in the model's units."""
-        given = None
-        if isinstance(Z, Given):
-            given, Z = Given(Z.X, *self.beside(Z)), Z.X
-        Z = self.native("Z_given", checks.finite("Z", Z, first, to_host=self.backend.to_host))
-        out = self.decoded(Z, given)
-        if not draw:
-            return self.likelihood.mean(out)
-        noise = self.noise if seed is None else Noise(self.backend, seed)
-        u = self.workspace.take("draw", (1, Z.shape[0], self.features))
-        fill = noise.uniform if self.likelihood.noise == "uniform" else noise.normal
-        fill(u, "prior", noise.rows(first, first + Z.shape[0]), pass_=1)
-        return self.likelihood.draw(out, u[0])
-
-    @locked
-    def reconstruct(self, X: Any, device: bool = False, condition: Any = None, exposure: Any = None) -> Array:
-        """X (N, D) → E[x|z] at the mean of q(z|x), (N, D), in the data's units; of a table, a table."""
-
-        def there_and_back(block: Any, first: int) -> Array:
-            batch = self.rows_in("X", block, first)
-            Z = self.backend.xp.ascontiguousarray(self.encoded(batch)[:, : self.latent_dim])
-            return self.in_data_units(self.likelihood.mean(self.decoded(Z, batch)))
-
-        rows = self.streamed(there_and_back, self.whole("X", self.given(X, condition, exposure)), device)
-        return rows if self.schema is None else self.schema.like(X, rows)
-
-    @locked
-    def sample(
-        self,
-        n: int,
-        seed: int | None = None,
-        draw: bool = False,
-        device: bool = False,
-        condition: Any = None,
-        exposure: Any = None,
-    ) -> Array:
-        """n rows from the model: z ~ N(0, I), then E[x|z] (n, D), or x ~ p(x|z) with draw=True, in the data's units.
-
-        condition, exposure   of the rows, or one for all: `vae.sample(8, condition=7)` gives sevens
-        The same n rows each time, for one seed: the model's, unless given.
-        """
-        n = checks.integer("n", n)
-        noise = self.noise if seed is None else Noise(self.backend, seed)
-        Z = self.backend.empty((1, n, self.latent_dim))
-        noise.normal(Z, "prior", noise.rows(0, n), pass_=0)
-        return self.decode(Z[0], draw, device, seed, condition, exposure)

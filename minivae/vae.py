@@ -1,6 +1,7 @@
-"""vae: the class for users. A Model that is trained, saved, loaded, scored and traced.
+"""vae: the class for users. A Model that is trained, used, saved, loaded, scored and traced.
 
-The mathematics is `model.py`'s; here stands what reaches into the rooms `training/`, `evaluation/` and `trace/`.
+The mathematics is `model.py`'s; here stands what takes rows of any number, block by block, and what reaches into the
+rooms `training/`, `evaluation/`, `export/` and `trace/`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .backend import Backend
+from . import checks
+from .backend import Array, Backend
 from .console import html_facts
 from .evaluation import bounds, imputation
 from .export import onnx as onnx_file
 from .export import torch as pytorch
 from .model import Model, locked
+from .noise import Noise
 from .optim import Optimizer
 from .trace import recorder
 from .training import checkpoint
@@ -161,6 +164,64 @@ class VAE(Model):
     def __reduce__(self) -> tuple[Any, ...]:
         """For `pickle`, `copy` and joblib: config, parameters, scale and the backend's name; no gradients."""
         return checkpoint.pickled(self)
+
+    @locked
+    def encode(self, X: Any, device: bool = False, condition: Any = None) -> tuple[Array, Array]:
+        """X (N, D) → mean and logvar of q(z|x), (N, L) each (eq. 15); on the host unless device=True."""
+        X = self.whole("X", self.given(X, condition))
+        H = self.streamed(lambda block, first: self.encoded(self.rows_in("X", block, first)), X, device)
+        return H[:, : self.latent_dim], H[:, self.latent_dim :]
+
+    @locked
+    def decode(
+        self,
+        Z: Any,
+        draw: bool = False,
+        device: bool = False,
+        seed: int | None = None,
+        condition: Any = None,
+        exposure: Any = None,
+    ) -> Array:
+        """Z (N, L) → E[x|z] (N, D); draw=True: x ~ p(x|z), with the noise of `seed` (the model's, unless given).
+
+        condition, exposure   as in `given`
+        In the data's units: with a scale, float64.
+        """
+        Z = self.given(checks.array("Z", Z, self.latent_dim), condition, exposure)
+        return self.streamed(lambda z, first: self.in_data_units(self.decode_rows(z, draw, first, seed)), Z, device)
+
+    @locked
+    def reconstruct(self, X: Any, device: bool = False, condition: Any = None, exposure: Any = None) -> Array:
+        """X (N, D) → E[x|z] at the mean of q(z|x), (N, D), in the data's units; of a table, a table."""
+
+        def there_and_back(block: Any, first: int) -> Array:
+            batch = self.rows_in("X", block, first)
+            Z = self.backend.xp.ascontiguousarray(self.encoded(batch)[:, : self.latent_dim])
+            return self.in_data_units(self.likelihood.mean(self.decoded(Z, batch)))
+
+        rows = self.streamed(there_and_back, self.whole("X", self.given(X, condition, exposure)), device)
+        return rows if self.schema is None else self.schema.like(X, rows)
+
+    @locked
+    def sample(
+        self,
+        n: int,
+        seed: int | None = None,
+        draw: bool = False,
+        device: bool = False,
+        condition: Any = None,
+        exposure: Any = None,
+    ) -> Array:
+        """n rows from the model: z ~ N(0, I), then E[x|z] (n, D), or x ~ p(x|z) with draw=True, in the data's units.
+
+        condition, exposure   of the rows, or one for all: `vae.sample(8, condition=7)` gives sevens
+        The same n rows each time, for one seed: the model's, unless given.
+        """
+        n = checks.integer("n", n)
+        noise = self.noise if seed is None else Noise(self.backend, seed)
+        Z = self.backend.empty((1, n, self.latent_dim))
+        noise.normal(Z, "prior", noise.rows(0, n), pass_=0)
+        return self.decode(Z[0], draw, device, seed, condition, exposure)
 
     @locked
     def log_likelihood(

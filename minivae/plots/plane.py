@@ -16,7 +16,7 @@ from .draw import BLUE, TEN, Shape, Target, finished, label, new_figure, pixels,
 from .rows import Limits, heat_maps
 
 if TYPE_CHECKING:
-    from ..model import Model
+    from ..vae import VAE
 
 GRID = 20  # pictures along each side of the manifold
 LEAST = 3.3  # the plane is shown from −3.3 to 3.3 at least: a collapsed posterior is to look collapsed
@@ -32,7 +32,7 @@ def _pair(dims: Sequence[int], latent_dim: int) -> tuple[int, int]:
 
 
 def manifold(
-    vae: Model, shape: Shape, path: Target = None, dims: Sequence[int] = (0, 1), reach: float | None = None,
+    vae: VAE, shape: Shape, path: Target = None, dims: Sequence[int] = (0, 1), reach: float | None = None,
     size: int = GRID, z: np.ndarray | None = None,
 ) -> Any:  # fmt: skip
     """Draw decoded means on a grid of two latent dimensions; the others stay at z (L,), 0 unless given.
@@ -125,7 +125,7 @@ def _name_at(axes: Any, place: np.ndarray, name: str) -> None:
 
 
 def traverse(
-    vae: Model, shape: Shape | None, path: Target = None, z: np.ndarray | None = None,
+    vae: VAE, shape: Shape | None, path: Target = None, z: np.ndarray | None = None,
     dims: Sequence[int] | None = None, reach: float = 3.0, steps: int = 11, limits: Limits | None = None,
 ) -> Any:  # fmt: skip
     """Draw E[x|z] while one dimension goes from −reach to reach and the others stay: a line for each dimension.
@@ -159,7 +159,7 @@ def traverse(
 
 
 def interpolate(
-    vae: Model, X: np.ndarray, Y: np.ndarray, shape: Shape | None, path: Target = None, steps: int = 9,
+    vae: VAE, X: np.ndarray, Y: np.ndarray, shape: Shape | None, path: Target = None, steps: int = 9,
     limits: Limits | None = None,
 ) -> Any:  # fmt: skip
     """Draw E[x|z] on the straight line between the posterior means of rows X (n, D) and Y (n, D), pair by pair."""

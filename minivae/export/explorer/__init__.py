@@ -12,15 +12,17 @@ import base64
 import html
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ... import __version__, checks
 from ...errors import UsageError, printable
-from ...model import Model
 from ...plots import draw
 from .. import graph as graphs
+
+if TYPE_CHECKING:
+    from ...vae import VAE
 
 HERE = Path(__file__).parent
 MOST_ROWS = 2000
@@ -31,7 +33,7 @@ CLASSES = 30  # more labels than these are no classes
 
 
 def page(
-    vae: Model,
+    vae: VAE,
     X: Any,
     y: np.ndarray | None = None,
     rows: np.ndarray | None = None,
@@ -98,7 +100,7 @@ def page(
     return (HERE / "page.html").read_text(encoding="utf-8") % parts
 
 
-def _decoder(vae: Model, half: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _decoder(vae: VAE, half: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The nodes that lead to x_mean, and the constants that they take."""
     graph = graphs.decoder(vae)
     wanted, nodes = {"x_mean"}, []
@@ -127,7 +129,7 @@ def _stored(array: np.ndarray, half: bool = False) -> dict[str, Any]:
     return {"shape": array.shape, "dtype": array.dtype.name, "data": base64.b64encode(little.tobytes()).decode()}
 
 
-def _rows_that_fit(vae: Model, shape: tuple[int, int] | None) -> int:
+def _rows_that_fit(vae: VAE, shape: tuple[int, int] | None) -> int:
     a_row = (4 * vae.latent_dim + vae.features * (1 if shape else 4)) * 4 / 3 + 12
     return max(2, min(MOST_ROWS, int(ROW_BYTES / a_row)))
 
