@@ -74,8 +74,8 @@ class Backend:
             )
         self.xp = np if self.name == "numpy" else device.cupy()
         self.special = import_module("scipy.special" if self.name == "numpy" else "cupyx.scipy.special")
-        if self.name == "numpy":
-            _warn_of_no_cache()
+        if self.name == "numpy" and not kernel_files.kept_on_disk():
+            environment.warn_of_no_cache()
         self.ops = kernel_files.load(self.name, kernels, self.xp)
         self.provider, self.threads = None, 1
         if self.name == "numpy":
@@ -185,28 +185,15 @@ def restored(name: str, kernels: str, dtype: str, gemm: str | None, tf32: bool, 
 
 
 @cache
-def _warn_of_no_cache() -> None:
-    if not kernel_files.kept_on_disk():
-        warnings.warn(
-            "compiled kernels are not kept for the next process: Numba may write neither beside them nor to your cache "
-            "folder; set NUMBA_CACHE_DIR to a folder that it may write to",
-            UsageWarning,
-            stacklevel=4,
-        )
-
-
-@cache
 def threads() -> int:
     """The number of threads that kernels and products of this process use: chosen at the first call, then the same."""
     return kernel_files.limit_threads(environment.threads())
 
 
 def _choose(name: str, kernels: str) -> str:
-    source = ""
-    if name == "auto" and os.environ.get("MINIVAE_BACKEND"):
-        name, source = os.environ["MINIVAE_BACKEND"], " (from $MINIVAE_BACKEND)"
+    asked = None if name == "auto" else name
+    known = (*kernel_files.AVAILABLE, "auto")
+    name, _ = environment.chosen("backend", asked, "MINIVAE_BACKEND", os.environ.get("MINIVAE_BACKEND"), known)
     if name == "auto":
         return "cupy" if kernels in kernel_files.AVAILABLE["cupy"] and device.answers() else "numpy"
-    if name not in kernel_files.AVAILABLE:
-        raise UsageError(f"backend={name!r}{source}: expected 'numpy', 'cupy' or 'auto'")
     return name

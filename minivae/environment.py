@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
+from collections.abc import Iterable
+from functools import cache
 
-from .errors import UsageError
+from .errors import UsageError, UsageWarning
 
 MOST_THREADS = 1024
 SPARSE = ("auto", "yes", "no")
@@ -119,17 +122,31 @@ def threads() -> int:
     return min(number, MOST_THREADS)
 
 
+@cache
+def warn_of_no_cache() -> None:
+    """Warn once that compiled kernels are not kept for the next process."""
+    warnings.warn(
+        "compiled kernels are not kept for the next process: Numba may write neither beside them nor to your cache "
+        "folder; set NUMBA_CACHE_DIR to a folder that it may write to",
+        UsageWarning,
+        stacklevel=4,
+    )
+
+
+def chosen(what: str, asked: str | None, variable: str, value: str | None, known: Iterable[str]) -> tuple[str, str]:
+    """One of the names `known`: the one asked for, else the variable's value, else "auto"; and where it is from."""
+    name, source = (asked, "") if asked is not None else (value or "auto", f" (from ${variable})" if value else "")
+    if name not in known:
+        raise UsageError(f"{what}={name!r}{source}: expected one of {', '.join(known)}")
+    return name, source
+
+
 def sparse(asked: str | None, able: bool) -> str:
     """`Backend(sparse=)`: "auto", "yes" or "no"; None takes $MINIVAE_SPARSE, else "auto".
 
     able   whether this backend has the products: elsewhere "auto" is "no"
     """
-    source = ""
-    if asked is None:
-        asked = os.environ.get("MINIVAE_SPARSE") or "auto"
-        source = " (from $MINIVAE_SPARSE)" if os.environ.get("MINIVAE_SPARSE") else ""
-    if asked not in SPARSE:
-        raise UsageError(f"sparse={asked!r}{source}: expected one of {', '.join(SPARSE)}")
+    asked, source = chosen("sparse", asked, "MINIVAE_SPARSE", os.environ.get("MINIVAE_SPARSE"), SPARSE)
     if asked == "yes" and not able:
         raise UsageError(f"sparse='yes'{source}: products by the non-zeros are for the CPU's fused kernels alone")
     return asked if able else "no"

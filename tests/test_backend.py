@@ -91,7 +91,7 @@ def test_a_batch_that_does_not_fit_is_an_error_that_says_what_to_do(device, allo
 @pytest.mark.parametrize(
     "arguments, match",
     [
-        ({"name": "jax"}, "expected 'numpy', 'cupy' or 'auto'"),
+        ({"name": "jax"}, "expected one of numpy, cupy, auto"),
         ({"kernels": "fast"}, "expected 'fused' or 'reference'"),
         ({"dtype": "float16"}, "expected float32 or float64"),
         ({"dtype": "nonsense"}, "expected float32 or float64"),

@@ -272,7 +272,7 @@ MISTAKES = [
     (["dense", "--worst", "0"], "expected an integer of at least 1"),
     (["dense", "--sweep", "--parity"], "one at a time"),
     (["dense", "-o", "curve.png"], "-o goes with --sweep"),
-    (["dense", "--backend", "tpu"], "expected 'numpy', 'cupy' or 'auto'"),
+    (["dense", "--backend", "tpu"], "expected one of numpy, cupy, auto"),
 ]
 
 

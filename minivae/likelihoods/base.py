@@ -26,35 +26,21 @@ BLOCK_ROWS = 4096  # rows of a data set looked at together
 
 
 class Likelihood:
-    """The protocol. `features` is D.
+    """The protocol. `features` is D."""
 
-    name        as it is asked for, such as "gaussian:0.5"
-    is_density  whether p(x|z) is a density (nats depend on the data's units) or a probability
-    domain      where x lives: "real", "unit" ([0, 1]), "binary", "classes" (0 … K − 1) or "counts"
-    noise       the kind of noise `draw` takes: "uniform" or "normal"
-    clamps      whether it clamps outputs of the decoder
-    clamped     (1,) int64: how many outputs training steps have clamped since someone set it to 0; None without clamps
-    integer     whether it explains integers, which a scale would change
-    closed_form whether training fits something of it in closed form: see `fitted_nll_and_grad`
-    neutral     (raw outputs, x) of a cell whose loss is `neutral_nll()`, for missing values (`masked.py`); None: it
-                takes none
-    forward_only whether its `nll_and_grad` takes None for d_out, and then writes nll_rows alone
-    has_widths  whether it is a density that has, for each feature, a width from the decoder
-    """
-
-    name: str
-    is_density: bool
-    domain = "real"
-    noise: str
-    clamps = False
-    clamped: Array | None = None
-    integer = False
-    closed_form = False
-    neutral: tuple[float, Any] | None = None
+    name: str  # as it is asked for, such as "gaussian:0.5"
+    is_density: bool  # whether p(x|z) is a density (nats depend on the data's units) or a probability
+    domain = "real"  # where x lives: "real", "positive", "unit" ([0, 1]), "binary", "classes" (0 … K − 1), "counts"
+    noise: str  # the kind of noise `draw` takes: "uniform" or "normal"
+    clamps = False  # whether it clamps outputs of the decoder
+    clamped: Array | None = None  # (1,) int64: how many outputs training steps have clamped since someone set it to 0
+    integer = False  # whether it explains integers, which a scale would change
+    closed_form = False  # whether training fits something of it in closed form: see `fitted_nll_and_grad`
+    neutral: tuple[float, Any] | None = None  # (raw outputs, x) of a cell whose loss is `neutral_nll()`, for masks
     exposable = False  # whether it explains counts, whose means an exposure multiplies
     scales: tuple[str, ...] | None = None  # of a table's columns: "standard", "magnitude" or ""; None: all alike
-    forward_only = False
-    has_widths = False
+    forward_only = False  # whether its `nll_and_grad` takes None for d_out, and then writes nll_rows alone
+    has_widths = False  # whether it is a density that has, for each feature, a width from the decoder
 
     def __init__(self, backend: Backend, features: int):
         self.backend, self.features = backend, features

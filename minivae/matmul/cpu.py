@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UsageError
+from .. import environment
 from . import mkl
 
 PROVIDERS = ("numpy", "mkl", "auto")
@@ -34,12 +34,7 @@ class Provider:
 
 def choose(name: str | None) -> Provider:
     """The provider called `name`; None: $MINIVAE_GEMM, or "auto": MKL on Intel's processors, if installed."""
-    source = ""
-    if name is None:
-        name = os.environ.get("MINIVAE_GEMM") or "auto"
-        source = " (from $MINIVAE_GEMM)" if os.environ.get("MINIVAE_GEMM") else ""
-    if name not in PROVIDERS:
-        raise UsageError(f"gemm={name!r}{source}: expected one of {', '.join(PROVIDERS)}")
+    name, _ = environment.chosen("gemm", name, "MINIVAE_GEMM", os.environ.get("MINIVAE_GEMM"), PROVIDERS)
     if name == "auto":
         from ..kernels import _pool
 
