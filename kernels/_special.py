@@ -2,7 +2,7 @@
 
     stirling        ln Γ(y) = (y − ½) ln y − y + ½ ln 2π + Σₖ B₂ₖ/(2k(2k−1) y²ᵏ⁻¹) and its derivative
                     ψ(y) = ln y − 1/(2y) − Σₖ B₂ₖ/(2k y²ᵏ): for y ≥ 8 eight terms leave less than 2·10⁻¹⁶
-    log_factorial   a table below 256; above it, stirling(x + 1)
+    log_factorial   a table below 256, which small_log_factorial has alone; above it, stirling(x + 1)
     log_rising      Γ(x+θ)/Γ(θ) = θ (θ+1) … (θ+x−1), the first eight factors as they are, Γ(x+θ)/Γ(θ+8) by stirling;
                     its derivative: 1/θ + 1/(θ+1) + … + 1/(θ+x−1)
 
@@ -49,6 +49,12 @@ def log_factorial(x):
     small = _TABLE[int(n if n > 0.0 else 0.0)]
     large, _ = stirling(x + 1.0)
     return small if x < 256.0 else large
+
+
+@inlined
+def small_log_factorial(x):
+    """ln x! for a whole x from 0 to 255."""
+    return _TABLE[np.uint32(x)]
 
 
 @inlined

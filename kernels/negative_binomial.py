@@ -20,21 +20,18 @@ Source: the parametrisation of Lopez et al., "Deep generative modeling for singl
 with its default of one dispersion for each feature.
 """
 
-import numpy as np
-
 from . import _cuda
+from ._counts import GATHERED, entry, in_line, left_out, listed, prepared
 from ._math import exp, exp_negative, kernel, like, log1p_unit
-from ._nonzeros import list_nonzeros
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
 from ._special import log_factorial, log_rising, special, stirling
-from ._threads import add, part, run, scratch, share, shared
+from ._threads import add, part, run, share, shared
 from .gaussian import LOGVAR_MAX, LOGVAR_MIN
 from .poisson import LOGRATE_MAX, counts
 
 LOGTHETA_MIN, LOGTHETA_MAX = LOGVAR_MIN, LOGVAR_MAX
 FEATURE_ROWS = 4  # of the table: what depends on the feature alone
-GATHERED = 256  # counts at a time, whose numbers lie side by side for vectors
 TABLE_ROWS = FEATURE_ROWS + 16  # and the sums of so many parts of the rows, as many shares at the most
 
 
@@ -98,55 +95,56 @@ def _of_counts(gammas, places, gathered, table, X, weight, weight_step, gradient
     """gammas (B,) ← Σ_d ln x! + ln Γ(θ) − ln Γ(x+θ) over the counts that are not 0; into the table, their part of dt.
 
     weight             of each row of X, summed over its samples
-    places, gathered   (shares, D) and (shares, 4, GATHERED): scratch
+    places, gathered   scratch of `_counts.py`
     """
-    B, D = X.shape
+    B, D = gammas.size, table.shape[1]
     parts = table.shape[0] - FEATURE_ROWS
-    first, last = share(t, shares, parts, 1)
-    for p in range(first, last):
+    first_part, last_part = share(t, shares, parts, 1)
+    for p in range(first_part, last_part):
         start, stop = part(p, parts, B, 1)
-        d_theta, at = table[FEATURE_ROWS + p], places[t]
+        d_theta = table[FEATURE_ROWS + p]
         x, theta, lgamma_8, digamma_8 = gathered[t, 0], gathered[t, 1], gathered[t, 2], gathered[t, 3]
         for b in range(start, stop):
-            n = list_nonzeros(at, X[b], D)
+            first, last = listed(X, places[t], b, D)
             w = float(weight[b * weight_step])
             total = 0.0
-            for begin in range(0, n, GATHERED):
-                some = at[begin : min(begin + GATHERED, n)]
-                for k in range(some.size):
-                    x[k] = X[b, some[k]]
-                    theta[k], lgamma_8[k], digamma_8[k] = table[1, some[k]], table[2, some[k]], table[3, some[k]]
-                for k in range(some.size):
+            for begin in range(first, last, GATHERED):
+                n = min(GATHERED, last - begin)
+                for k in range(n):
+                    j, x[k] = entry(X, places[t], b, begin + k)
+                    theta[k], lgamma_8[k], digamma_8[k] = table[1, j], table[2, j], table[3, j]
+                for k in range(n):
                     ratio, d_ratio = log_rising(x[k], theta[k], lgamma_8[k], digamma_8[k])
                     total += log_factorial(x[k]) - ratio
                     x[k] = w * theta[k] * d_ratio
-                for k in range(some.size if gradient else 0):
-                    d_theta[some[k]] -= x[k]
+                for k in range(n if gradient else 0):
+                    d_theta[entry(X, places[t], b, begin + k)[0]] -= x[k]
             gammas[b] = total
 
 
 @shared
-def _negative_binomial(nll_rows, d_logmean, clamped, table, gammas, logmean, X, weight, weight_step, t, shares):
+def _negative_binomial(
+    nll_rows, d_logmean, clamped, table, gammas, places, gathered, logmean, X, weight, weight_step, t, shares
+):
     """Add to each row's gamma functions the terms that cost the same for every count, and compute the slopes."""
-    B, D = X.shape
+    B, D = gammas.size, logmean.shape[1]
     R, parts = logmean.shape[0], table.shape[0] - FEATURE_ROWS
     count = 0
-    first, last = share(t, shares, parts, 1)
-    for p in range(first, last):
+    first_part, last_part = share(t, shares, parts, 1)
+    for p in range(first_part, last_part):
         start, stop = part(p, parts, R, 1)
         d_theta = table[FEATURE_ROWS + p]
         for r in range(start, stop):
-            b = r % B
+            b, outside = r % B, 0
             w = float(weight[r * weight_step])
             nll = gammas[b]
-            outside = 0
             for j in range(D):
-                s, x, theta = float(logmean[r, j]), float(X[b, j]), table[1, j]
+                s, x, theta = float(logmean[r, j]), in_line(X, b, j), table[1, j]
                 c = LOGRATE_MAX if s > LOGRATE_MAX else s
                 inside = c == s
                 v = c - table[0, j]
                 e = exp_negative(-abs(v))
-                tail = float(log1p_unit(like(X, e)))
+                tail = float(log1p_unit(like(nll_rows, e)))
                 softplus = (0.0 if v < 0.0 else v) + tail
                 nll += theta * softplus + x * ((-v if v < 0.0 else 0.0) + tail)
                 if d_logmean is not None:
@@ -154,8 +152,29 @@ def _negative_binomial(nll_rows, d_logmean, clamped, table, gammas, logmean, X, 
                     d_logmean[r, j] = w * slope if inside else 0.0
                     d_theta[j] += w * (theta * softplus - slope)
                     outside += not inside
-            nll_rows[r] = nll
             count += outside
+            first, last = left_out(X, b)
+            for begin in range(first, last, GATHERED):
+                n = min(GATHERED, last - begin)
+                of_x, up, down = gathered[t, 0], gathered[t, 1], gathered[t, 2]
+                for k in range(n):
+                    j = entry(X, places[t], b, begin + k)[0]
+                    s = float(logmean[r, j])
+                    of_x[k] = (LOGRATE_MAX if s > LOGRATE_MAX else s) - table[0, j]
+                for k in range(n):
+                    v = of_x[k]
+                    e = exp_negative(-abs(v))
+                    of_x[k] = (-v if v < 0.0 else 0.0) + float(log1p_unit(like(nll_rows, e)))
+                    up[k] = (1.0 if v >= 0.0 else e) / (1.0 + e)
+                    down[k] = (e if v >= 0.0 else 1.0) / (1.0 + e)
+                for k in range(n):
+                    j, x = entry(X, places[t], b, begin + k)
+                    nll += x * of_x[k]
+                    if d_logmean is not None:
+                        slope = table[1, j] * up[k] - x * down[k]
+                        d_logmean[r, j] = w * slope if float(logmean[r, j]) <= LOGRATE_MAX else 0.0
+                        d_theta[j] += w * x * down[k]
+            nll_rows[r] = nll
     if d_logmean is not None:
         add(clamped, count)
 
@@ -171,19 +190,20 @@ def _add_parts(d_logtheta, table, logtheta):
 
 
 def fused(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
-    """The fused `reference`."""
-    (R, D), B = logmean.shape, X.shape[0]
-    vector, step = as_vector(weight, X.dtype)
+    """The fused `reference`; X may be a batch by its non-zeros."""
+    (R, _), B = logmean.shape, X.shape[0]
+    vector, step = as_vector(weight, logmean.dtype)
     of_rows, rows_step = (vector.reshape(-1, B).sum(axis=0), 1) if step else (vector * (R // B), 0)
     gradient = d_logmean is not None
     clamped = clamped if gradient else None
     _features(table, clamped, logtheta)
-    gammas = scratch("counts of rows", 0, B, np.float64)[0, :B]
-    places = scratch("counts", X.size, D, np.uint32)
-    gathered = scratch("counts", X.size, 4 * GATHERED, np.float64).reshape(-1, 4, GATHERED)
-    most = min(len(places), len(gathered))
-    run(_of_counts, X.size, gammas, places, gathered, table, X, of_rows, rows_step, gradient, most=most)
-    run(_negative_binomial, logmean.size, nll_rows, d_logmean, clamped, table, gammas, logmean, X, vector, step)
+    X, size, gammas, places, gathered = prepared(X, logmean)
+    most = len(places)
+    run(_of_counts, size, gammas, places, gathered, table, X, of_rows, rows_step, gradient, most=most)
+    run(
+        _negative_binomial, logmean.size,
+        nll_rows, d_logmean, clamped, table, gammas, places, gathered, logmean, X, vector, step, most=most,
+    )  # fmt: skip
     if gradient:
         _add_parts(d_logtheta, table, logtheta)
 

@@ -21,12 +21,12 @@ import math
 import numpy as np
 
 from . import _likelihood
+from ._counts import GATHERED, entry, in_line, is_array, left_out, listed, prepared
 from ._math import exp
-from ._nonzeros import list_nonzeros
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
-from ._special import log_factorial, special
-from ._threads import add, run, scratch, share, shared
+from ._special import log_factorial, small_log_factorial, special
+from ._threads import add, run, share, shared
 
 LOGRATE_MAX = 20.0
 
@@ -54,35 +54,38 @@ def reference(xp, nll_rows, d_lograte, clamped, lograte, X, weight):
 
 
 @shared
-def _factorials(sums, places, X, t, shares):
+def _factorials(sums, places, X, D, t, shares):
     """sums (B,) ← Σ_d ln x!, from the counts that are not 0 where these are few; places (shares, D): scratch."""
-    B, D = X.shape
-    start, stop = share(t, shares, B, 1)
+    start, stop = share(t, shares, sums.size, 1)
     for b in range(start, stop):
-        total, at, x = 0.0, places[t], X[b]
-        n = list_nonzeros(at, x, D // 4)
-        if n <= D // 4:
-            for k in range(n):
-                total += log_factorial(float(x[at[k]]))
-        else:
+        total = 0.0
+        first, last = listed(X, places[t], b, D // 4)
+        if is_array(X) and last > D // 4:
+            large = 0
             for j in range(D):
-                total += log_factorial(float(x[j]))
+                large += not in_line(X, b, j) < 256.0  # NaN too
+            for j in range(0 if large else D):
+                total += small_log_factorial(in_line(X, b, j))
+            for j in range(D if large else 0):
+                total += log_factorial(in_line(X, b, j))
+        else:
+            for k in range(first, last):
+                total += log_factorial(entry(X, places[t], b, k)[1])
         sums[b] = total
 
 
 @shared
-def _poisson(nll_rows, d_lograte, clamped, factorials, lograte, X, weight, weight_step, t, shares):
+def _poisson(nll_rows, d_lograte, clamped, factorials, places, gathered, lograte, X, weight, weight_step, t, shares):
     """Add the terms that cost the same for every count to each row's Σ ln x!, and compute the slopes."""
-    B, D = X.shape
+    B, D = factorials.size, lograte.shape[1]
     start, stop = share(t, shares, lograte.shape[0], 1)
     count = 0
     for r in range(start, stop):
-        b = r % B
+        b, outside = r % B, 0
         w = float(weight[r * weight_step])
         nll = factorials[b]
-        outside = 0
         for j in range(D):
-            s, x = float(lograte[r, j]), float(X[b, j])
+            s, x = float(lograte[r, j]), in_line(X, b, j)
             c = LOGRATE_MAX if s > LOGRATE_MAX else s  # NaN stays NaN
             inside = c == s
             rate = exp(c)
@@ -90,19 +93,36 @@ def _poisson(nll_rows, d_lograte, clamped, factorials, lograte, X, weight, weigh
             if d_lograte is not None:
                 d_lograte[r, j] = w * (rate - x) if inside else 0.0
                 outside += not inside
-        nll_rows[r] = nll
         count += outside
+        first, last = left_out(X, b)
+        for begin in range(first, last, GATHERED):
+            n = min(GATHERED, last - begin)
+            clipped, rates = gathered[t, 0], gathered[t, 1]
+            for k in range(n):
+                s = float(lograte[r, entry(X, places[t], b, begin + k)[0]])
+                clipped[k] = LOGRATE_MAX if s > LOGRATE_MAX else s
+            for k in range(n):
+                rates[k] = exp(clipped[k])
+            for k in range(n):
+                j, x = entry(X, places[t], b, begin + k)
+                nll -= x * clipped[k]
+                if d_lograte is not None:
+                    d_lograte[r, j] = w * (rates[k] - x) if clipped[k] == float(lograte[r, j]) else 0.0
+        nll_rows[r] = nll
     if d_lograte is not None:
         add(clamped, count)
 
 
 def fused(nll_rows, d_lograte, clamped, lograte, X, weight):
-    """The fused `reference`."""
-    weight, step = as_vector(weight, X.dtype)
-    factorials = scratch("counts of rows", 0, X.shape[0], np.float64)[0, : X.shape[0]]
-    places = scratch("counts", X.size, X.shape[1], np.uint32)
-    run(_factorials, X.size, factorials, places, X, most=len(places))
-    run(_poisson, lograte.size, nll_rows, d_lograte, clamped, factorials, lograte, X, weight, step)
+    """The fused `reference`; X may be a batch by its non-zeros."""
+    weight, step = as_vector(weight, lograte.dtype)
+    X, size, factorials, places, gathered = prepared(X, lograte)
+    most = len(places)
+    run(_factorials, size, factorials, places, X, lograte.shape[1], most=most)
+    run(
+        _poisson, lograte.size,
+        nll_rows, d_lograte, clamped, factorials, places, gathered, lograte, X, weight, step, most=most,
+    )  # fmt: skip
 
 
 cuda = _likelihood.cuda("poisson", "poisson")

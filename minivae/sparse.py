@@ -116,6 +116,13 @@ class Rows:
             arrays = self._arrays(rows)
             self.backend.ops.scatter(out, *arrays, self.backend.asarray(np.arange(rows.shape[0])))
 
+    def listed(self, index: Array, workspace: Workspace, values: bool = True) -> Sparse:
+        """The rows at `index` (B,) by their non-zeros, where these are held; values: also where all of them are 1."""
+        assert self.held is not None
+        given, *where = self.held
+        stored = (given if values or not self.ones else None, *where)
+        return Sparse.of_rows((len(index), self.X.shape[1]), given.dtype, stored, index, workspace.take)
+
     def occurring(self) -> list[np.ndarray]:
         """All values that occur, as columns (`occurring`)."""
         return occurring(self.X)
@@ -145,9 +152,7 @@ def with_nonzeros(X: Array, workspace: Workspace, rows: Rows | None = None, inde
     rows, index   what X was taken from, where that has the non-zeros as they are
     """
     if rows is not None and rows.held is not None:
-        values, *where = rows.held
-        stored = (None if rows.ones else values, *where)
-        return Batch(X, Sparse.of_rows(X.shape, X.dtype, stored, index, workspace.take))
+        return Batch(X, rows.listed(index, workspace, values=False))
     return Batch(X, Sparse.of(X, workspace.take))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import standin
-from tolerances import assert_sums
+from tolerances import assert_close, assert_sums
 
 import minivae as mv
 from minivae import kernels, likelihoods
@@ -157,6 +157,48 @@ def test_other_formats_are_converted(convert):
     X = DATA["counts"]
     vae = model("poisson")
     np.testing.assert_array_equal(vae.encode(convert(X))[0], vae.encode(sp.csr_array(X))[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("gradient", [True, False])
+@pytest.mark.parametrize("case", ["few", "far"])
+@pytest.mark.parametrize("name", ["poisson", "negative_binomial"])
+def test_a_likelihood_of_counts_by_the_non_zeros_is_the_reference_of_dense_ones(
+    name, case, gradient, dtype, monkeypatch
+):
+    """600 counts and more in a row, beyond the clamps and the table of factorials, for 1 and 2 threads."""
+    op, S, B, features = kernels.ops()[name], 2, 17, 1300
+    given = op.example(np.random.default_rng(0), np.dtype(dtype), S, B, features, case)
+    names = op.names
+    X = given[names.index("X")]
+    X[0], X[1, 300:] = 0, 0
+    stored = sp.csr_array(X)
+    arrays = stored.data, stored.indices, stored.indptr.astype(np.int64)
+    listed = Sparse.of_rows(X.shape, X.dtype, arrays, np.arange(B), lambda name, shape, dtype: np.empty(shape, dtype))
+    weight = np.random.default_rng(1).random((S, B)).astype(dtype)
+    monkeypatch.setattr("minivae.kernels._threads.GRAIN", 64)
+
+    def by(how, X, threads):
+        put = dict(zip(names, (x.copy() if isinstance(x, np.ndarray) else x for x in given), strict=True))
+        put |= {"X": X, "weight": weight} | ({} if gradient else {op.optional[0]: None})
+        kernels.limit_threads(threads)
+        try:
+            how(*put.values())
+        finally:
+            kernels.limit_threads(mv.backend.threads())
+        return {key: put[key] for key in (*op.outputs, *op.updated) if gradient or key == "nll_rows"}
+
+    expected = by(lambda *arguments: op.reference(np, *arguments), X, 1)
+    for key, found in by(op.fused, listed, 1).items():
+        assert_close(found, expected[key], dtype, scale=op.scale(*given))
+        np.testing.assert_array_equal(by(op.fused, listed, 2)[key], found)
+
+
+@pytest.mark.parametrize("name", ["poisson", "negative-binomial"])
+def test_a_training_batch_of_counts_is_never_dense(name):
+    vae = model(name, "yes")
+    vae.fit(sp.csr_array(DATA["counts"]), epochs=1, batch_size=60)
+    assert "batch.X" not in vae.workspace._flat
 
 
 def damaged(data=(1.0, 2.0), indices=(3, 1), indptr=(0, 2, 2), shape=(2, D)):
@@ -357,6 +399,9 @@ def test_nothing_larger_than_a_batch_is_dense(monkeypatch):
     X = sp.csr_array((np.ones(10 * N, np.float32), indices.ravel(), np.arange(0, 10 * N + 1, 10)), (N, columns))
     vae = mv.VAE(columns, 2, (4,), likelihood="poisson")
     vae.fit(X[:256], epochs=1, batch_size=batch_size)
+    evaluate(vae, X[:9])  # compiles, as the line before
+    usage(vae, X[:9])
+    vae.log_likelihood(X[:9], samples=2)
     dense = 4 * batch_size * columns
     tracemalloc.start()
     try:

@@ -40,6 +40,7 @@ class Likelihood:
     exposable = False  # whether it explains counts, whose means an exposure multiplies
     scales: tuple[str, ...] | None = None  # of a table's columns: "standard", "magnitude" or ""; None: all alike
     forward_only = False  # whether its `nll_and_grad` takes None for d_out, and then writes nll_rows alone
+    takes_nonzeros = False  # whether its X may be a batch by its non-zeros, on the CPU with the fused kernels
     has_widths = False  # whether it is a density that has, for each feature, a width from the decoder
 
     def __init__(self, backend: Backend, features: int):

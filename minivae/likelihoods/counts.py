@@ -125,6 +125,7 @@ class _Counts(_Integers):
     clamps = True
     exposable = True
     neutral = -1000.0, 0.0
+    takes_nonzeros = True
 
     def check(self, X: Any) -> None:
         """Whole numbers from 0 on."""

@@ -32,7 +32,8 @@ def register_likelihood(name: str, cls: type[Likelihood], op: kernels.Op) -> Non
     if not isinstance(op, kernels.Op):
         raise UsageError(f"likelihood {name!r}: expected a minivae.kernels.Op, and got {op!r}")
     kernels.register(op_name, op)
-    cls.forward_only = vars(cls).get("forward_only", False)  # of its own nll_and_grad, whatever class it builds on
+    for of_its_own in ("forward_only", "takes_nonzeros"):  # of its nll_and_grad, whatever class it builds on
+        setattr(cls, of_its_own, vars(cls).get(of_its_own, False))
     LIKELIHOODS[name], OPS[name] = cls, op_name
 
 

@@ -92,13 +92,19 @@ class Batches:
         """Whether the rows are all where the model computes."""
         return self.backend.owns(self.X) or (self.sparse is not None and self.sparse.held is not None)
 
+    @property
+    def listed(self) -> bool:
+        """Whether no training batch is ever dense: encoder and likelihood both take the stored rows as they are."""
+        stored = self.sparse is not None and self.sparse.held is not None and self.binarize == "none"
+        return stored and self.by_nonzeros and self.vae.likelihood.takes_nonzeros
+
     def take(self, index: Array, stream: str, pass_: int) -> Batch:
         """The rows at `index` (b,) in the model's units, with their numbers and weights; all of it is scratch.
 
         stream   "binarise" in training, "evaluation" elsewhere; with pass_ it chooses a dynamic draw
         """
-        X = self.workspace.take("batch.X", (index.shape[0], self.X.shape[1]))
-        self._gather(X, index)
+        listed = self.listed and stream == "binarise"
+        X: Any = self.sparse.listed(index, self.workspace) if self.sparse and listed else self._gathered(index)
         rows = index if self.rows is None else self._numbers(index)
         if self.binarize == "threshold":
             X[...] = X >= 0.5
@@ -106,13 +112,16 @@ class Batches:
             static = stream == "binarise" and self.binarize == "static"
             self.noise.binarize(X, stream, rows, STATIC_PASS if static else pass_)
         given = None if self.given is None else self._beside(self.given, index)
-        batch = self.vae.batch(self._with_nonzeros(X, index) if self.by_nonzeros else X, given)
+        if self.by_nonzeros:
+            X = Batch(X, X) if listed else self._with_nonzeros(X, index)
+        batch = self.vae.batch(X, given)
         batch.rows, batch.weights = rows, None if self.weights is None else self.weights[index]
         return batch
 
-    def _gather(self, out: Array, index: Array) -> None:
-        """out (b, D) ← the rows at `index` (b,), in the model's units."""
+    def _gathered(self, index: Array) -> Array:
+        """The rows at `index` (b,), in the model's units: (b, D), scratch."""
         check_still_there(self.X)
+        out = self.workspace.take("batch.X", (index.shape[0], self.X.shape[1]))
         if self.sparse is not None:
             self.sparse.take(out, index)
         elif self.scale is None and not isinstance(self.X, FileRows):
@@ -120,6 +129,7 @@ class Batches:
         else:
             raw = self.backend.to_host(self.X[index if self.backend.owns(self.X) else self.backend.to_host(index)])
             self.backend.assign(out, raw if self.scale is None else self.scale.apply(raw, self.backend.dtype))
+        return out
 
     def _numbers(self, index: Array) -> Array:
         """The numbers (b,) of the rows at `index` in their data set."""
