@@ -41,16 +41,19 @@ class GaussianPosterior:
         if dZ.shape != self.eps.shape:
             checks.exactly("dZ", dZ, (self.eps.shape[0] * B, self.L), self.dtype)
         kl_weight = self.workspace.take("kl_weight", (self.L,))
-        kl_weight[...] = beta / B if weights is None else 0
+        kl_weight[...] = beta / B if weights is None else 0  # for `_add_weighted`
         if free_bits > 0:
             kl_weight *= self.kl_dims > free_bits
         dH = self.workspace.take("dH", self.H.shape)
         self.ops.latent_backward(dH, dZ.reshape(self.eps.shape), self.eps, self.sigma, self.H, kl_weight)
         if weights is not None:
-            share = (weights * (beta / B)).reshape(B, 1)
-            dH[:, : self.L] += share * self.H[:, : self.L]
-            dH[:, self.L :] += 0.5 * share * (self.sigma * self.sigma - 1)
+            self._add_weighted(dH, (weights * (beta / B)).reshape(B, 1))
         return dH
+
+    def _add_weighted(self, dH: Array, weights: Array) -> None:
+        """dH (B, 2L) += the gradient of Σ_b w_b KL_b, weights (B, 1) (eq. 16)."""
+        dH[:, : self.L] += weights * self.H[:, : self.L]
+        dH[:, self.L :] += 0.5 * weights * (self.sigma * self.sigma - 1)
 
     def log_weights(self, nll: Array, beta: float) -> tuple[Array, Array, Array]:
         """nll (S, B) of the samples → ln w (S, B), each sample's weight w_s/(B Σ w) (S, B), ln (1/S) Σ_s w_s (B,).

@@ -201,11 +201,11 @@ class Model(Reader):
     def decoded_backward(self, d_out: Array, need_dW: bool = True) -> Array:
         """d_out (S·B, width), which is overwritten → dZ (S·B, L), and the decoder's gradients unless need_dW=False."""
         dZ: Any = self.decoder.backward(d_out, need_dW=need_dW)
-        if self.condition:
-            out = self.workspace.take("dZ", (dZ.shape[0], self.latent_dim))
-            out[...] = dZ[:, : self.latent_dim]
-            return out
-        return dZ
+        if not self.condition:
+            return dZ
+        out = self.workspace.take("dZ", (dZ.shape[0], self.latent_dim))
+        out[...] = dZ[:, : self.latent_dim]
+        return out
 
     def decode_rows(self, Z: Any, draw: bool = False, first: int = 0, seed: int | None = None) -> Array:
         """Z (B, L), rows `first` … of the whole → E[x|z] or a draw (B, D), in the model's units."""

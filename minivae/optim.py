@@ -7,6 +7,7 @@ update rules are in `kernels/sgd.py`, `kernels/adam.py` …; names and defaults 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from . import checks
@@ -28,6 +29,7 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()  # names of the state arrays
+    _apply: Callable[..., None]  # (P, G, state, ops, **numbers()): the update of some or all parameters, each by itself
 
     def __init__(self, lr: float, weight_decay: float):
         self.lr = checks.positive("lr", lr)
@@ -40,15 +42,7 @@ class Optimizer:
         """What changes between steps, at step number `steps`, by name."""
         return {"lr": self.lr}
 
-    def update(
-        self,
-        P: Array,
-        G: Array,
-        backend: Backend,
-        numbers: dict[str, Any] | None = None,
-        *,
-        part: slice = slice(None),
-    ) -> None:
+    def update(self, P: Array, G: Array, backend: Backend, numbers: Any = None, *, part: slice = slice(None)) -> None:
         """One step: P (n,) changed in place, from the gradient G (n,).
 
         numbers   `numbers()` of the step in device memory, for a captured step, which counts no steps; else None
@@ -85,10 +79,6 @@ class Optimizer:
         }
         return {**vars(self), "_serves": None, "state": held}
 
-    def _apply(self, P: Array, G: Array, state: dict[str, Array], ops: Any, lr: Any) -> None:
-        """The update of some or all parameters, each by itself."""
-        raise NotImplementedError
-
 
 class SGD(Optimizer):
     """Gradient descent, with heavy-ball momentum or Nesterov's (`kernels/sgd.py`)."""
@@ -101,7 +91,7 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         self.slots = ("velocity",) if momentum else ()
 
-    def _apply(self, P: Array, G: Array, state: dict[str, Array], ops: Any, lr: Any) -> None:
+    def _apply(self, P, G, state, ops, lr):
         ops.sgd(P, state.get("velocity"), G, lr, self.momentum, self.nesterov, self.weight_decay)
 
 
@@ -114,7 +104,7 @@ class Adagrad(Optimizer):
         super().__init__(lr, weight_decay)
         self.eps = checks.positive("eps", eps)
 
-    def _apply(self, P: Array, G: Array, state: dict[str, Array], ops: Any, lr: Any) -> None:
+    def _apply(self, P, G, state, ops, lr):
         ops.adagrad(P, state["squares"], G, lr, self.eps, self.weight_decay)
 
 
@@ -129,7 +119,7 @@ class RMSprop(Optimizer):
         self.eps = checks.positive("eps", eps)
         self.slots = ("squares", "velocity") if momentum else ("squares",)
 
-    def _apply(self, P: Array, G: Array, state: dict[str, Array], ops: Any, lr: Any) -> None:
+    def _apply(self, P, G, state, ops, lr):
         squares, velocity = state["squares"], state.get("velocity")
         ops.rmsprop(P, squares, velocity, G, lr, self.rho, self.eps, self.momentum, self.weight_decay)
 
@@ -155,17 +145,7 @@ class Adam(Optimizer):
             "correction2": 1 - self.beta2**self.steps,
         }
 
-    def _apply(
-        self,
-        P: Array,
-        G: Array,
-        state: dict[str, Array],
-        ops: Any,
-        lr: Any,
-        decay: Any = 0.0,
-        correction1: Any = 1.0,
-        correction2: Any = 1.0,
-    ) -> None:
+    def _apply(self, P, G, state, ops, lr, decay, correction1, correction2):
         l2 = 0.0 if self.decoupled else self.weight_decay
         ops.adam(
             P, state["m"], state["v"], G, lr, self.beta1, self.beta2, self.eps, l2, decay, correction1, correction2

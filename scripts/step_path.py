@@ -27,6 +27,7 @@ from numba.core.dispatcher import Dispatcher
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 PACKAGE = ROOT / "minivae"
+COMPILE = Dispatcher._compile_for_args.__code__
 
 
 def example() -> str:
@@ -80,7 +81,7 @@ class Step:
         self.fit, self.step = VAE.fit.__code__, VAE.step.__code__
         gemm: Any = Backend("numpy").gemm
         self.gemm = gemm.__code__ if inspect.isfunction(gemm) else type(gemm).__call__.__code__
-        self.inside = False
+        self.inside, self.compiling = False, 0
         self.chain: list[str] = []  # from fit to the first matrix product
         self.codes: dict[CodeType, None] = {}  # Python functions, in the order of their first call
         self.roots: list[Any] = []  # the kernels that these may have called
@@ -88,9 +89,11 @@ class Step:
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         code = frame.f_code
-        if event == "call":
+        if code is COMPILE:  # what runs to compile a kernel is no part of a step
+            self.compiling += (event == "call") - (event == "return")
+        elif event == "call":
             self.inside = self.inside or code is self.fit
-            if self.inside and own(code):
+            if self.inside and not self.compiling and own(code):
                 self.codes[code] = None
                 self.roots += kernels_of(frame)
                 if code is self.gemm and not self.chain:

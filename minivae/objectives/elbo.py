@@ -128,7 +128,8 @@ class ELBO:
         d_params   None: no `backward` follows; nothing but the terms is computed where the likelihood allows that
         training   take the likelihood as a training step does: what has a closed form is fitted to the batch
         """
-        p, take, weights, (R, B) = self.likelihood, self.workspace.take, batch.weights, (out.shape[0], batch.X.shape[0])
+        p, take, weights = self.likelihood, self.workspace.take, batch.weights
+        R, B = out.shape[0], batch.X.shape[0]
         fitted = training and p.closed_form
         nll = self.nll = take("nll", (R // B, B))
         self.d_out = None if d_params is None and p.forward_only and not fitted else take("d_out", out.shape)

@@ -65,15 +65,17 @@ class Batches:
         self.binarize = vae.binarize if binarize is None else vae.checked_binarize(binarize)
         self.weights = None if weights is None else self._of_mean_1(weights)
         self.scale = vae.scale if scale is None else vae.checked_scale(scale)
-        self.sparse: Rows | None = None  # rows of scipy.sparse
-        if hasattr(X, "tocsr"):
-            from ..sparse import Rows
-
-            self.sparse = Rows(self.backend, X, self.scale)
-        elif self.scale is None and type(X) is np.ndarray and X.nbytes <= DEVICE_BYTES:
+        self.sparse = self._sparse_rows() if hasattr(X, "tocsr") else None
+        if self.sparse is None and self.scale is None and type(X) is np.ndarray and X.nbytes <= DEVICE_BYTES:
             self.X = self.backend.asarray(X)  # once, where there is a device
         self._check(vae)
         self.by_nonzeros = self._by_nonzeros(vae)
+
+    def _sparse_rows(self) -> Rows:
+        """Rows of scipy.sparse."""
+        from ..sparse import Rows
+
+        return Rows(self.backend, self.X, self.scale)
 
     def _at_hand(self, given: Given) -> Given:
         """Conditions and exposures of all rows, where the model computes and in its dtype."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from .. import checks
@@ -31,9 +32,7 @@ class Schedule:
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        rising = list(self.milestones) == sorted(set(self.milestones)) and all(
-            0 < m < math.inf for m in self.milestones
-        )
+        rising = all(0 < m < n for m, n in pairwise((*self.milestones, math.inf)))
         if not (self.shape in SHAPES and 0 <= self.warmup < math.inf and 0 < self.gamma < math.inf and rising):
             raise UsageError(
                 f"{self!r}: expected a shape among {', '.join(SHAPES)}, warmup ≥ 0, rising milestones > 0, gamma > 0"
