@@ -20,6 +20,7 @@ import numpy as np
 from .backend import Array, Backend
 from .buffers import Workspace
 from .errors import UsageError
+from .matmul.one_hot import LEAST_CLASSES, Layout, OneHot
 
 NEEDS_CONDITION = "this model has a condition: give condition=, one for each row, as it was made with"
 MOST_LEVELS = 10_000
@@ -215,6 +216,11 @@ class Encoding:
         """Columns of x_in."""
         return self.n * self.classes if self.kind == "one-hot" else self.n
 
+    @property
+    def by_places(self) -> bool:
+        """Whether its ones are listed, where the backend multiplies by them (`matmul/one_hot.py`)."""
+        return self.kind == "one-hot" and self.classes >= LEAST_CLASSES
+
     def write(self, out: Array, x: Array, xp: Any) -> None:
         """out (B, width) ← f(x), x (B, n)."""
         if self.kind == "one-hot":
@@ -238,6 +244,7 @@ class Inputs:
     def __init__(self, features: int, encodings: Sequence[Encoding], missing: bool = False, condition: int = 0):
         self.features, self.encodings, self.missing, self.condition = features, tuple(encodings), missing, condition
         self.width = sum(e.width for e in self.encodings) + missing * features + condition
+        self._layout: tuple[int, Layout | None] | None = None
 
     def __call__(
         self, X: Array, backend: Backend, workspace: Workspace, condition: Any = None, log_exposure: Any = None
@@ -245,11 +252,12 @@ class Inputs:
         """X (B, D) → the Batch; x_in is scratch."""
         if self.condition and condition is None:
             raise UsageError(NEEDS_CONDITION)
-        x_in, mask = workspace.take("x_in", (X.shape[0], self.width)), None
-        start = 0
+        written, layout = self._laid_out(backend)
+        x_in, mask, start = workspace.take("x_in", (X.shape[0], written)), None, 0
         for encoding in self.encodings:
-            encoding.write(x_in[:, start : start + encoding.width], X[:, encoding.columns], backend.xp)
-            start += encoding.width
+            if layout is None or not encoding.by_places:
+                encoding.write(x_in[:, start : start + encoding.width], X[:, encoding.columns], backend.xp)
+                start += encoding.width
         if self.missing:
             mask = workspace.take("mask", X.shape, np.uint8)
             mask[...] = X == X
@@ -257,8 +265,25 @@ class Inputs:
             seen[...] = backend.xp.where(seen == seen, seen, 0)
             x_in[:, start : start + self.features] = 1 - mask
         if condition is not None:
-            x_in[:, self.width - self.condition :] = condition
+            x_in[:, written - self.condition :] = condition
+        if layout is not None:
+            return Batch(X, OneHot(layout, x_in, X, backend.gemm, workspace.take), mask, condition, log_exposure)
         return Batch(X, x_in, mask, condition, log_exposure)
+
+    def _laid_out(self, backend: Backend) -> tuple[int, Layout | None]:
+        """How many columns of x_in are written, and the layout where the others are listed by their ones."""
+        if backend.sparse == "no":
+            return self.width, None
+        if self._layout is None:
+            start, found = 0, []
+            for encoding in self.encodings:
+                if encoding.by_places:
+                    columns = np.arange(self.features)[encoding.columns]
+                    found.append((start, encoding.classes, columns))
+                start += encoding.width
+            listed = sum(classes * len(columns) for _, classes, columns in found)
+            self._layout = (self.width - listed, Layout(found, self.width)) if found else (self.width, None)
+        return self._layout
 
 
 def make(

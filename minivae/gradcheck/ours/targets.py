@@ -53,7 +53,7 @@ EVERY_WAY = ("bernoulli", "gaussian", f"gaussian:{SIGMA}")  # likelihoods whose 
 MIXED = {
     "positive": "mixed:positive=0-6",
     "ordinal": f"mixed:ordinal:{CLASSES}=0-6",
-    "all": "mixed:real=0;positive=4;count=2;poisson=3;binary=1;categorical:3=5;ordinal:4=6",
+    "all": "mixed:real=0;positive=4;count=2;poisson=3;binary=1;categorical:16=5;ordinal:4=6",
 }
 OF_ZEROS = ("bernoulli", "poisson", "negative-binomial")  # likelihoods of rows that are mostly 0
 STRIPS = 18  # units whose sums are in registers, in strips that overlap
