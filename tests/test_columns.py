@@ -13,8 +13,8 @@ from tolerances import assert_sums
 import minivae as mv
 from minivae.errors import UsageError
 from minivae.evaluation.columns import explain
+from minivae.evaluation.dealt import row_hashes
 from minivae.likelihoods import Likelihood
-from minivae.noise import row_hashes
 
 rng = np.random.default_rng(0)
 DATA = {

@@ -10,7 +10,7 @@ from tolerances import assert_sums
 from minivae.cli.app import app
 from minivae.cli.runs import open_run
 from minivae.errors import UsageError
-from minivae.noise import row_hashes
+from minivae.evaluation.dealt import row_hashes
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 5)) * [1, 10, 1, 1, 1] + 0.1 * rng.normal(size=(200, 5))
