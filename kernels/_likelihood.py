@@ -64,12 +64,8 @@ def _two_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, constant
 
 
 def _loop(loop, point):
-    return shared(specialised(loop, f"{point.py_func.__name__}_rows", point=point))
-
-
-def _launcher(fused, loop):
-    fused.loop = loop  # for tests, which look at the code that it runs
-    return fused
+    formula = point.py_func
+    return shared(specialised(loop, formula, f"{formula.__name__}_rows", point=point))
 
 
 def one_output(point):
@@ -84,7 +80,8 @@ def one_output(point):
         weight, step = as_vector(weight, X.dtype)
         run(loop, out.size, nll_rows, d_out, out, X, weight, step, factor, constant)
 
-    return _launcher(fused, loop)
+    vars(fused)["loop"] = loop  # for tests, which look at the code that it runs
+    return fused
 
 
 def two_clamped_outputs(point, constant=0.0):
@@ -101,7 +98,8 @@ def two_clamped_outputs(point, constant=0.0):
         features = X.shape[1]
         run(loop, out.shape[0] * features, nll_rows, d_out, clamped, out, X, weight, step, features * constant)
 
-    return _launcher(fused, loop)
+    vars(fused)["loop"] = loop  # for tests, which look at the code that it runs
+    return fused
 
 
 def cuda(file, name):

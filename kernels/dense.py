@@ -17,12 +17,13 @@ Shapes: Y, A, dA (B, H); b, db (H,); partial (P·H,). dtype: float32 or float64,
 Source of the stable forms: `_math.py`. At a = 0 relu's gradient is 0, the convention of torch and JAX.
 """
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from . import _cuda
-from ._math import expm1_negative, kernel, like, point, sigmoid, softplus, tanh
+from ._math import like, point
 from ._op import Op, normal, poison
 from ._specialise import specialised
 from ._threads import run, share, shared
@@ -40,34 +41,26 @@ def scratch(B, H):
     return -(-B // BLOCK_ROWS) * H
 
 
-def _sigmoid_reference(xp, A):
-    e = xp.exp(-xp.abs(A))
-    return xp.where(A >= 0, 1, e) / (1 + e)
+@point
+def _relu(a):
+    return like(a, 0.0) if a < like(a, 0.0) else a  # NaN stays NaN
 
 
-_F = {
-    "identity": lambda xp, A: A,
-    "relu": lambda xp, A: xp.maximum(A, 0),
-    "tanh": lambda xp, A: xp.tanh(A),
-    "sigmoid": _sigmoid_reference,
-    "softplus": lambda xp, A: xp.maximum(A, 0) + xp.log1p(xp.exp(-xp.abs(A))),
-    "silu": lambda xp, A: A * _sigmoid_reference(xp, A),
+@point
+def _relu_slope(d, y, a):
+    return d if y > like(y, 0.0) else like(y, 0.0)
+
+
+# f(A), f′ from what is kept; the same as points: f(a), and d f′ of d, y = f(a) and a itself where it is kept;
+# operations for each element, forward and backward. The identity runs the loops of relu.
+_STRAIGHT = {
+    "identity": (lambda xp, A: A, lambda xp, Y, A: 1, _relu, _relu_slope, (0, 0)),
+    "relu": (lambda xp, A: xp.maximum(A, 0), lambda xp, Y, A: Y > 0, _relu, _relu_slope, (1, 1)),
 }
 
 
-def _silu_slope_reference(xp, Y, A):
-    s = _sigmoid_reference(xp, A)
-    return s + Y * (1 - s)
-
-
-_F_PRIME = {
-    "identity": lambda xp, Y, A: 1,
-    "relu": lambda xp, Y, A: Y > 0,
-    "tanh": lambda xp, Y, A: 1 - Y * Y,
-    "sigmoid": lambda xp, Y, A: Y * (1 - Y),
-    "softplus": lambda xp, Y, A: -xp.expm1(-Y),
-    "silu": _silu_slope_reference,
-}
+def _formulas(activation):
+    return _STRAIGHT.get(activation) or import_module(f"{__package__}._curved").CURVED[activation]
 
 
 def forward_reference(xp, Y, A, b, activation):
@@ -81,7 +74,7 @@ def forward_reference(xp, Y, A, b, activation):
     Y += b
     if A is not None:
         A[...] = Y
-    Y[...] = _F[activation](xp, Y)
+    Y[...] = _formulas(activation)[0](xp, Y)
 
 
 def backward_reference(xp, dA, db, partial, Y, A, activation):
@@ -93,137 +86,72 @@ def backward_reference(xp, dA, db, partial, Y, A, activation):
     Y, A       (B, H)  what forward left; A is None unless the activation is in KEEPS_A
     activation         one of ACTIVATIONS
     """
-    dA *= _F_PRIME[activation](xp, Y, A)
+    dA *= _formulas(activation)[1](xp, Y, A)
     db[...] = dA.sum(axis=0)
 
 
 # ---- fused: one pass forward, one pass backward -----------------------------------------------------------------
-# For each activation f(a), and slope(d, y, a) = d f′: y = f(a), and a itself where it is kept.
-
-
-@point
-def _identity(a):
-    return a
-
-
-@point
-def _identity_slope(d, y, a):
-    return d
-
-
-@point
-def _relu(a):
-    return like(a, 0.0) if a < like(a, 0.0) else a  # NaN stays NaN
-
-
-@point
-def _relu_slope(d, y, a):
-    return d if y > like(y, 0.0) else like(y, 0.0)
-
-
-@point
-def _tanh(a):
-    return tanh(a)
-
-
-@point
-def _tanh_slope(d, y, a):
-    return d * (like(y, 1.0) - y * y)
-
-
-@point
-def _sigmoid(a):
-    return sigmoid(a)
-
-
-@point
-def _sigmoid_slope(d, y, a):
-    return d * (y * (like(y, 1.0) - y))
-
-
-@point
-def _softplus(a):
-    return softplus(a)
-
-
-@point
-def _softplus_slope(d, y, a):
-    return d * -expm1_negative(-y)
-
-
-@point
-def _silu(a):
-    return a * sigmoid(a)
-
-
-@point
-def _silu_slope(d, y, a):
-    s = sigmoid(a)
-    return d * (s + y * (like(y, 1.0) - s))
-
 
 f: Any = None  # in each copy of `_forward`, the activation
-slope: Any = None  # in each copy of `_backward`, its slope
+slope: Any = None  # in each copy of `_backward`, d f′
 
 
-def _forward(Y, A, b, t, shares):
+def _forward(Y, A, b, bends, t, shares):
     start, stop = share(t, shares, Y.shape[0], 1)
     for i in range(start, stop):
         for j in range(Y.shape[1]):
             a = Y[i, j] + b[j]
             if A is not None:
                 A[i, j] = a
-            Y[i, j] = f(a)
+            Y[i, j] = f(a) if bends else a
 
 
-@kernel
-def _add_rows(total, X):
-    """total ← Σ_rows X."""
-    total[:] = like(X, 0.0)
-    for i in range(X.shape[0]):
-        for j in range(X.shape[1]):
-            total[j] += X[i, j]
-
-
-def _backward(dA, partial, Y, A, t, shares):
-    """A share is whole blocks of rows, so that the sums do not depend on the number of shares."""
-    B, H = dA.shape
-    blocks = (B + BLOCK_ROWS - 1) // BLOCK_ROWS
+def _backward(dA, partial, Y, A, bends, t, shares):
+    """partial (P, H). A share is whole blocks of rows, so that the sums do not depend on the number of shares."""
+    (B, H), blocks = dA.shape, partial.shape[0]
     first, last = share(t, shares, blocks, 1)
     for block in range(first, last):
-        start, stop = block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, B)
-        for i in range(start, stop):
+        start, stop = block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS if block + 1 < blocks else B
+        for i in range(start, stop if bends else start):
             for j in range(H):
                 y = Y[i, j]
                 dA[i, j] = slope(dA[i, j], y, y if A is None else A[i, j])
-        _add_rows(partial[block * H : (block + 1) * H], dA[start:stop])
+        for j in range(H):
+            partial[block, j] = like(partial, 0.0)
+        for i in range(start, stop):
+            for j in range(H):
+                partial[block, j] += dA[i, j]
 
 
-_POINTS = {
-    "identity": (_identity, _identity_slope),
-    "relu": (_relu, _relu_slope),
-    "tanh": (_tanh, _tanh_slope),
-    "sigmoid": (_sigmoid, _sigmoid_slope),
-    "softplus": (_softplus, _softplus_slope),
-    "silu": (_silu, _silu_slope),
-}
-_FORWARD = {name: shared(specialised(_forward, f"{name}_forward", f=f)) for name, (f, _) in _POINTS.items()}
-_BACKWARD = {name: shared(specialised(_backward, f"{name}_backward", slope=g)) for name, (_, g) in _POINTS.items()}
+_FORWARD: dict[str, Any] = {}  # the copies of the loops for the activations that were used
+_BACKWARD: dict[str, Any] = {}
+
+
+def _copy(copies, loop, activation):
+    """The copy of a loop for this activation; that of relu for the identity too, which does not bend."""
+    if activation == "identity":
+        copies[activation] = copies.get("relu") or _copy(copies, loop, "relu")
+    else:
+        _, _, f, slope, _ = _formulas(activation)
+        copies[activation] = shared(specialised(loop, loop, f"{activation}{loop.__name__}", f=f, slope=slope))
+    return copies[activation]
 
 
 def forward(Y, A, b, activation):
     """The fused `forward_reference`."""
-    run(_FORWARD[activation], Y.size, Y, A, b)
+    loop = _FORWARD.get(activation) or _copy(_FORWARD, _forward, activation)
+    run(loop, Y.size, Y, A, b, activation != "identity")
 
 
 def backward(dA, db, partial, Y, A, activation):
     """The fused `backward_reference`."""
     B, H = dA.shape
-    if B <= BLOCK_ROWS:  # one block, whose sum is db
-        run(_BACKWARD[activation], dA.size, dA, db, Y, A)
-    else:
-        run(_BACKWARD[activation], dA.size, dA, partial, Y, A)
-        _add_rows(db, partial[: scratch(B, H)].reshape(-1, H))
+    loop = _BACKWARD.get(activation) or _copy(_BACKWARD, _backward, activation)
+    db = db.reshape(1, H)
+    sums = partial[: scratch(B, H)].reshape(-1, H) if B > BLOCK_ROWS else db  # of one block
+    run(loop, dA.size, dA, sums, Y, A, activation != "identity")
+    if B > BLOCK_ROWS:
+        loop(sums, db, Y, A, False, 0, 1)  # which adds up rows alone
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------
@@ -236,9 +164,7 @@ def cuda_forward(Y, A, b, activation):
     """The kernel of `dense.cu`; arguments as `forward_reference`."""
     _cuda.check(Y.dtype, A, b)
     B, H = Y.shape
-    _cuda.launch(
-        "dense", "dense_forward", Y.dtype, _cuda.rows(B, H), Y, A, b, ACTIVATIONS.index(activation), B, H
-    )  # fmt: skip
+    _cuda.launch("dense", "dense_forward", Y.dtype, _cuda.rows(B, H), Y, A, b, ACTIVATIONS.index(activation), B, H)
 
 
 def cuda_backward(dA, db, partial, Y, A, activation):
@@ -261,20 +187,9 @@ def forward_example(rng, dtype, S, B, D, case):
 def backward_example(rng, dtype, S, B, D, case):
     """Y = f(A) of such pre-activations."""
     A = 4 * normal(rng, dtype, B, D)
-    Y = _F[case](np, A).astype(dtype)
+    Y = _formulas(case)[0](np, A).astype(dtype)
     partial, kept = poison(dtype, scratch(B, D)), A if case in KEEPS_A else None
     return normal(rng, dtype, B, D), poison(dtype, D), partial, Y, kept, case
-
-
-# Operations for each element, forward and backward, beside the bias and its gradient.
-_OPERATIONS = {
-    "identity": (0, 0),
-    "relu": (1, 1),
-    "tanh": (1, 3),
-    "sigmoid": (1, 3),
-    "softplus": (1, 3),
-    "silu": (2, 5),
-}
 
 
 def _backward_moved(dA, db, partial, Y, A, activation):
@@ -287,13 +202,13 @@ OPS = {
     "dense_forward": Op(
         forward_reference, forward, cuda_forward, forward_example,
         outputs=("A",), updated=("Y",), cases=ACTIVATIONS,
-        flops=lambda Y, A, b, activation: Y.size * (1 + _OPERATIONS[activation][0]),
+        flops=lambda Y, A, b, activation: Y.size * (1 + _formulas(activation)[4][0]),
     ),
     "dense_backward": Op(
         backward_reference, backward, cuda_backward, backward_example,
         outputs=("db",), updated=("dA",), scratch=("partial",), cases=ACTIVATIONS,
         scale=lambda dA, *_: max(len(dA) ** 0.5, len(dA) / 20),  # of NumPy's sum, row by row: its partial sums round
-        flops=lambda dA, db, partial, Y, A, activation: dA.size * (1 + _OPERATIONS[activation][1]),
+        flops=lambda dA, db, partial, Y, A, activation: dA.size * (1 + _formulas(activation)[4][1]),
         moved=_backward_moved,
     ),
 }  # fmt: skip
