@@ -6,17 +6,17 @@ A BLAS's own threads would do the same, but then two pools would meet on the sam
 that is split by us is split alike whichever BLAS computes it.
 
 Shapes: out C-contiguous; A and B C-contiguous, or transposed views of such arrays. dtype: float32 or float64, all the
-same. The routines are `cblas_sgemm` and `cblas_dgemm`, given by their addresses; their integers have 32 or 64 bits.
+same. The routines are `cblas_sgemm` and `cblas_dgemm`, given by their addresses. Their integers have 32 or 64 bits:
+all are passed in 64, of which a routine reads what it needs, where a place for an argument has 64 bits (not on Apple's
+ARM, where no product comes here).
 """
 
 import ctypes
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from ._math import like
+from ._pool import call
 from ._threads import LINE, run, share, shared
 
 ROW_MAJOR, AS_IT_IS, TRANSPOSED = 101, 111, 112  # the numbers of cblas.h
@@ -29,54 +29,15 @@ def reference(xp, out, A, B):
     xp.dot(A, B, out=out)
 
 
-def _calling(bits):
-    """The intrinsic that calls cblas_?gemm at an address: out ← A B, its integers `bits` wide."""
-
-    def call(typing_context, address, order_A, order_B, m, n, k, one, a, step_A, b, step_B, out, step_out):
-        signature = types.void(*[types.int64] * 6, one, *[types.int64] * 6)
-
-        def generate(context, builder, _, arguments):
-            address, order_A, order_B, m, n, k, one_, a, step_A, b, step_B, out, step_out = arguments
-            real, enum, whole = context.get_value_type(one), ir.IntType(32), ir.IntType(bits)
-            pointer = ir.IntType(64)
-
-            def cut(value, kind):
-                return builder.trunc(value, kind) if kind.width < 64 else value
-
-            function = ir.FunctionType(
-                ir.VoidType(),
-                [enum] * 3 + [whole] * 3 + [real, pointer, whole, pointer, whole, real, pointer, whole],
-            )
-            builder.call(
-                builder.inttoptr(address, function.as_pointer()),
-                [
-                    ir.Constant(enum, ROW_MAJOR), cut(order_A, enum), cut(order_B, enum),
-                    cut(m, whole), cut(n, whole), cut(k, whole),
-                    one_, a, cut(step_A, whole), b, cut(step_B, whole),
-                    ir.Constant(real, 0.0), out, cut(step_out, whole),
-                ],
-            )  # fmt: skip
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return intrinsic(call)
-
-
-_call_32, _call_64 = _calling(32), _calling(64)
-
-
 @shared
-def _gemm(address, wide, out, A, B, order_A, order_B, t, shares):
+def _gemm(routine, out, A, B, order_A, order_B, t, shares):
     """A and B as they are stored: (k, m) and (n, k) where they are transposed."""
-    m, n = out.shape
+    rows, columns = m, n = out.shape
     k = A.shape[1] if order_A == AS_IT_IS else A.shape[0]
     step_A, step_B, size = A.shape[1], B.shape[1], out.itemsize
     by_rows = m >= FEW_ROWS
-    one = like(out, 1.0)
     start, stop = share(t, shares, m if by_rows else n, 8 if by_rows else LINE)
-    a, b, c = A.ctypes.data, B.ctypes.data, out.ctypes.data
-    rows, columns = m, n
+    a, b, c = np.int64(A.ctypes.data), np.int64(B.ctypes.data), np.int64(out.ctypes.data)
     if by_rows:
         rows = stop - start
         a += size * start * (step_A if order_A == AS_IT_IS else 1)
@@ -85,30 +46,24 @@ def _gemm(address, wide, out, A, B, order_A, order_B, t, shares):
         columns = stop - start
         b += size * start * (1 if order_B == AS_IT_IS else step_B)
         c += size * start
-    if stop > start and wide:
-        _call_64(address, order_A, order_B, rows, columns, k, one, a, step_A, b, step_B, c, n)
-    elif stop > start:
-        _call_32(address, order_A, order_B, rows, columns, k, one, a, step_A, b, step_B, c, n)
+    if stop > start:
+        one, zero = like(out, 1.0), like(out, 0.0)
+        call(routine, (ROW_MAJOR, order_A, order_B, rows, columns, k, one, a, step_A, b, step_B, zero, c, n))
 
 
 class Gemm:
-    """out ← A B by the routines of a BLAS.
+    """out ← A B by the routines of a BLAS: its cblas_sgemm and cblas_dgemm, functions of ctypes."""
 
-    sgemm, dgemm   its cblas_sgemm and cblas_dgemm, functions of ctypes
-    wide           whether their integers have 64 bits
-    """
-
-    def __init__(self, sgemm, dgemm, wide):
+    def __init__(self, sgemm, dgemm):
         routines = {np.dtype(np.float32): sgemm, np.dtype(np.float64): dgemm}
         self.address = {dtype: ctypes.cast(routine, ctypes.c_void_p).value for dtype, routine in routines.items()}
-        self.wide = wide
 
     def __call__(self, out, A, B):
         """out ← A B."""
         order_A, A = _stored(A)
         order_B, B = _stored(B)
         address, products = self.address[out.dtype], out.shape[1] * A.size
-        run(_gemm, products, address, self.wide, out, A, B, order_A, order_B, grain=GRAIN, per_thread=1)
+        run(_gemm, products, address, out, A, B, order_A, order_B, grain=GRAIN, per_thread=1)
 
 
 def _stored(A):

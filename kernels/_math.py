@@ -8,7 +8,6 @@ a float64 (float32) or 80-bit (float64) oracle, over the whole range (tests/test
     expm1(x)  the same: (2ⁿ − 1) + 2ⁿ (eʳ − 1), so that nothing cancels near 0
     log1p(u)  0 ≤ u ≤ 1: s = u/(2 + u);  ln(1 + u) = 2 artanh s = 2 Σₖ s²ᵏ⁺¹/(2k+1), s ≤ ⅓
     log(x)    x = 2ᵏ m, √½ ≤ m < √2, s = (m − 1)/(m + 1):  ln x = k ln 2 + 2 artanh s, |s| < 0.172; for normal x > 0
-    sigmoid(x), tanh(x), softplus(x): their stable forms in e^{−|x|}
 
 The flags: `contract` lets a·b + c become one FMA; never `reassoc` in these scalar functions, which would undo the
 two-part ln 2. (The loops of the op files have it, for their sums.)
@@ -26,13 +25,18 @@ intrinsic: Any = extending.intrinsic  # it takes fewer arguments than the functi
 
 # For the loops of the op files: division as IEEE has it (Numba's default tests every divisor and vectorises nothing),
 # and sums in any order, so that a row's loss is added up in vector lanes. NaN and ±inf keep their meaning.
-kernel = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, cache=CACHE, nogil=True)
-# For the formulas of one element that a loop calls: part of it, with its flags.
-point = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
-_SCALAR: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
+LOOP: dict[str, Any] = {
+    "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}, "nogil": True, "no_cfunc_wrapper": True,
+}  # fmt: skip
+kernel = njit(**LOOP, cache=CACHE)
+# What a loop calls, and Python never.
+_PART: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": True, "no_cpython_wrapper": True}
+# For the formulas of one element: part of the loop, with its flags.
+point = njit(**_PART, fastmath=LOOP["fastmath"], forceinline=True)
+_SCALAR = {**_PART, "fastmath": {"contract"}}
 scalar = njit(**_SCALAR)
 # Too long for LLVM to inline by itself, and with a call in it no loop is vectorised.
-inlined = njit(forceinline=True, **_SCALAR)
+inlined = njit(**_SCALAR, forceinline=True)
 
 TINY = 1.2e-38  # just above the smallest normal float32: what optimisers flush their moments at
 
@@ -174,26 +178,3 @@ def _like_type(context):
 @extending.lower_builtin(like, types.Any, types.Any)
 def _like_cast(context, builder, signature, arguments):
     return context.cast(builder, arguments[1], signature.args[1], signature.return_type)
-
-
-@scalar
-def sigmoid(x):
-    """1/(1 + e^{−x}), the same as e^{x}/(1 + e^{x}): whichever has no overflow."""
-    one = like(x, 1.0)
-    e = exp_negative(-abs(x))
-    return (one if x >= 0 else e) / (one + e)
-
-
-@scalar
-def softplus(x):
-    """ln(1 + e^{x}) = max(x, 0) + ln(1 + e^{−|x|})."""
-    positive = like(x, 0.0) if x < 0 else x  # NaN stays NaN
-    return positive + log1p_unit(exp_negative(-abs(x)))
-
-
-@scalar
-def tanh(x):
-    """−m/(2 + m) with m = e^{−2|x|} − 1, and the sign of x."""
-    m = expm1_negative(like(x, -2.0) * abs(x))
-    t = -m / (like(x, 2.0) + m)
-    return -t if x < 0 else t

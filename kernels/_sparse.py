@@ -21,16 +21,16 @@ from llvmlite import binding, ir
 from numba import njit, types
 
 from ._cache import CACHE
-from ._math import intrinsic, like
+from ._math import LOOP, intrinsic, like
 from ._nonzeros import LOOK, differ, lowest
-from ._threads import _OPTIONS, PER_THREAD, most, part, run, share
+from ._threads import PER_THREAD, most, part, run, share
 
 BLOCK = 256  # a place in it fits a byte
 GROUP = 256  # rows of `out` that are computed together
 GRAIN = 1 << 17  # additions worth a share
 NARROWEST = 64  # bytes of a strip: 16 floats
 
-_exact = njit(**{**_OPTIONS, "fastmath": False}, cache=CACHE)
+_exact = njit(**{**LOOP, "fastmath": False}, cache=CACHE)
 
 
 def _summing(width):

@@ -25,15 +25,11 @@ from numba import njit, types
 from numba.core import cgutils
 
 from . import _pool
-from ._cache import CACHE
-from ._math import intrinsic
+from ._math import intrinsic, kernel
 
 LINE = 16  # a share of a flat array is a multiple of this many elements: whole cache lines of float32
 GRAIN = 1 << 14  # elements worth a share: some 10 µs of work, against 1 µs for the hand-over
 PER_THREAD = 2  # shares for each thread: more than one, so that little is waited for a thread that starts late
-
-# As `kernel` in `_math.py`.
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}, "nogil": True}
 
 _limit = 1
 _running: _pool.Pool | None = None
@@ -66,8 +62,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-# A kernel (…, t, shares), compiled when it is used; it calls `share` once.
-shared = njit(**_OPTIONS, cache=CACHE)
+shared = kernel  # for a kernel (…, t, shares), which calls `share` once
 
 
 @intrinsic
@@ -98,7 +93,7 @@ def share(context, t, shares, n, unit):
             for i, argument in enumerate(arguments):
                 builder.store(argument, cgutils.gep_inbounds(builder, data, 0, i))
             addresses = builder.ptrtoint(task, word), builder.ptrtoint(data, word)
-            _pool.compute(builder, builder.neg(t), *addresses, shares)
+            _pool.serve(builder, builder.neg(t), *addresses, shares)
         n = builder.select(alone, n, word(0))
         units = builder.sdiv(builder.sub(builder.add(n, unit), word(1)), unit)
         ends = []
@@ -127,11 +122,9 @@ def run(kernel, elements, *arguments, grain=GRAIN, per_thread=PER_THREAD, most=N
         return
     shares = _shares(elements, grain, per_thread)
     shares = shares if most is None else min(shares, most)
-    if shares == 1 or _forked:
+    if shares == 1 or _forked or not (_running or _start()).compute(kernel, arguments, shares):
         for t in range(shares):
             kernel(*arguments, t, shares)
-    else:
-        kernel(*arguments, -(_running or _start()).address, shares)
 
 
 def _shares(elements, grain=GRAIN, per_thread=PER_THREAD):

@@ -63,7 +63,7 @@ def _numpy() -> Provider:
             if copy is not None and all(hasattr(copy, symbol) for symbol in names):
                 set_threads, sgemm, dgemm = (getattr(copy, symbol) for symbol in names)
                 set_threads(1)
-                return Provider("numpy", version, _gemm.Gemm(sgemm, dgemm, bool(suffix)))
+                return Provider("numpy", version, _gemm.Gemm(sgemm, dgemm))
     return Provider("numpy", version, _dot, own_threads=True)
 
 

@@ -42,7 +42,7 @@ def bind() -> tuple[str, Any]:
     text = ctypes.create_string_buffer(200)
     mkl.MKL_Get_Version_String(text, len(text))
     version = text.value.decode().split(" for ")[0].strip()
-    return version, _gemm.Gemm(mkl.cblas_sgemm, mkl.cblas_dgemm, wide=False)
+    return version, _gemm.Gemm(mkl.cblas_sgemm, mkl.cblas_dgemm)
 
 
 def suits() -> bool:
