@@ -32,11 +32,12 @@ from minivae.evaluation.bounds import log_likelihood
 
 
 class Imagined(World):
-    """Rank 0 of P; every other rank sends what this one sends."""
+    """Rank 0 of P; every other rank sends what this one sends, and parameters that stay as they were."""
 
     def __init__(self, P: int):
         super().__init__()
         self.size = P
+        self.parts = self.others = np.empty((0, 0), np.float32)
 
     def _gathered(self, value):
         return [value] * self.size
@@ -45,10 +46,17 @@ class Imagined(World):
         return np.tile(x, (self.size, 1))
 
     def scatter(self, x, slices):
-        x[slices.own] = tree.add_up(np.tile(x[slices.own], (self.size, 1)))
+        own = x[slices.own]
+        if self.parts.shape != (self.size, own.size):
+            self.parts = np.empty((self.size, own.size), x.dtype)
+        self.parts[...] = own  # as many bytes as come from the others
+        own[...] = tree.add_up(self.parts)
 
     def gather(self, x, slices):
-        x[slices.head] = x[slices.head].copy()  # as many bytes as come from the others
+        if self.others.shape != x.shape:
+            self.others = x.copy()
+        self.others[slices.own] = x[slices.own]
+        x[...] = self.others
 
     def joined(self, part, everywhere=True):
         return part
