@@ -83,4 +83,11 @@ def permutation(seed: int, n: int, stream: str, pass_: int = 0, first: int = 0) 
     bits = np.empty((1, n, 2), np.uint32)
     _bits(bits, np.arange(first, first + n), STREAMS[stream], 0, pass_, check_seed(seed))
     keys = bits[0, :, 0].astype(np.uint64) << np.uint64(32) | bits[0, :, 1]
-    return first + np.argsort(keys, kind="stable")
+    return first + stable_order(keys)
+
+
+def stable_order(keys: np.ndarray) -> np.ndarray:
+    """np.argsort(keys, kind="stable") of keys (n,) that hardly ever tie, in a fifth of its time."""
+    order = np.argsort(keys)
+    in_order = keys[order]
+    return np.argsort(keys, kind="stable") if (in_order[1:] == in_order[:-1]).any() else order

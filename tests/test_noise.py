@@ -9,7 +9,7 @@ from minivae import kernels
 from minivae.backend import Backend
 from minivae.errors import UsageError
 from minivae.kernels.noise import philox_reference
-from minivae.noise import STREAMS, Noise, permutation
+from minivae.noise import STREAMS, Noise, permutation, stable_order
 
 FUSED = kernels.load("numpy", "fused", np)
 REFERENCE = kernels.load("numpy", "reference", np)
@@ -150,6 +150,11 @@ def test_permutation_holds_every_row_once_and_changes_with_the_pass():
     assert sorted(first) == sorted(second) == list(range(1000))
     assert (first == second).mean() < 0.02
     np.testing.assert_array_equal(first, permutation(0, 1000, "shuffle", 1))
+
+
+def test_keys_that_tie_stay_in_their_order():
+    keys = np.random.default_rng(0).integers(0, 300, 1000).astype(np.uint64)
+    assert stable_order(keys).tolist() == sorted(range(1000), key=keys.tolist().__getitem__)
 
 
 def test_permutation_puts_every_row_everywhere_equally_often():
