@@ -18,7 +18,7 @@ from typing import Any
 
 from step_path import ROOT, own, run_example
 
-ENGINE = ["errors", "checks", "backend", "buffers", "noise", "layers", "latent", "optim", "model", "vae"]
+ENGINE = ["errors", "checks", "backend", "buffers", "noise", "layers", "latent", "optim", "reader", "model", "vae"]
 README = ROOT / "README.md"
 
 

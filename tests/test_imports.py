@@ -90,6 +90,8 @@ def test_imports_stand_at_the_top_but_where_they_are_lazy_on_purpose(room, parts
     functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
     inside = [node for f in functions for node in ast.walk(f) if isinstance(node, ast.ImportFrom) and node.level]
     assert room in LAZY or parts[-1] == "__init__" or not inside, ast.unparse(inside[0])
+    if room in ("reader", "training"):
+        assert {node.module for node in inside} <= {"sparse"}, path
 
 
 def test_no_two_files_import_each_other():
