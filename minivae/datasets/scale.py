@@ -71,16 +71,18 @@ class Scale:
         if kind == "none":
             return cls(kind, np.zeros(X.shape[1]), np.ones(X.shape[1]))
         if columns is not None:
-            return cls._fit_table(kind, X, weights, missing, columns)
-        if missing and X.dtype.kind == "f" and not hasattr(X, "tocsr"):
-            return cls._fit_observed(kind, np.asarray(X), weights)
+            return cls._fit_table(kind, X, weights, missing, columns, ranks)
         if weights is not None and not (weights > 0).all():
             X, weights = X[weights > 0], weights[weights > 0]
         sparse = hasattr(X, "tocsr")
+        gaps = missing and X.dtype.kind == "f" and not sparse  # NaN is left out
         if sparse:
             low, high = X.min(axis=0).toarray().ravel(), X.max(axis=0).toarray().ravel()
         else:
-            low, high = reduced(X, lambda rows: _ends(X[rows]), _joined_ends, ranks)
+            low, high = reduced(X, lambda rows: _ends(X[rows], gaps), lambda a, b: _joined_ends(a, b, gaps), ranks)
+            if gaps and np.isnan(low).any():
+                column = int(np.argmax(np.isnan(low)))
+                raise UsageError(f"column {column} cannot be scaled: all of its cells are missing; leave it out")
         low, high = low.astype(np.float64), high.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             span = high - low
@@ -99,45 +101,52 @@ class Scale:
         span[constant] = 1.0
         if kind == "minmax":
             return cls(kind, low, span)
+
         # In units of the span nothing overflows or underflows; two passes, because E[x²] − E[x]² cancels.
-        total = len(X) if weights is None else weights.sum()
+        def summed(function: Callable[[Array], Any]) -> Array:
+            """Σ over the observed cells of each column of their weights times function(block), (D,)."""
 
-        def moment(power: int, mean: Any) -> Array:
             def of(rows: slice) -> Array:
-                x = ((X[rows] - low) / span - mean) ** power
-                return (x if weights is None else weights[rows, None] * x).sum(axis=0)
+                block = X[rows]
+                x = function(block) if weights is None else weights[rows, None] * function(block)
+                return np.where(np.isnan(block), 0, x).sum(axis=0) if gaps else x.sum(axis=0)
 
-            return reduced(X, of, add, ranks) / total
+            return reduced(X, of, add, ranks)
 
-        mean = moment(1, 0.0)
-        return cls(kind, low + mean * span, np.where(constant, 1.0, span * np.sqrt(moment(2, mean))))
+        total = summed(lambda block: np.ones(block.shape)) if gaps else len(X) if weights is None else weights.sum()
+        mean = summed(lambda block: (block - low) / span) / total
+        variance = summed(lambda block: ((block - low) / span - mean) ** 2) / total
+        return cls(kind, low + mean * span, np.where(constant, 1.0, span * np.sqrt(variance)))
 
     @classmethod
-    def _fit_table(cls, kind: str, X: Array, weights: Array | None, missing: bool, columns: Sequence[str]) -> Scale:
+    def _fit_table(
+        cls,
+        kind: str,
+        X: Array,
+        weights: Array | None,
+        missing: bool,
+        columns: Sequence[str],
+        ranks: World | None,
+    ) -> Scale:
         """`fit` of the columns that are to be scaled."""
         shift, factor = np.zeros(X.shape[1]), np.ones(X.shape[1])
         real = [d for d, column in enumerate(columns) if column == "standard"]
         if real:
-            one = cls.fit(kind, np.asarray(X[:, real]), weights, missing)
+            one = cls.fit(kind, np.asarray(X[:, real]), weights, missing, ranks=ranks)
             shift[real], factor[real] = one.shift, one.factor
         for d in (d for d, column in enumerate(columns) if column == "magnitude"):
-            seen = np.asarray(X[:, d], np.float64) > 0  # others are refused later, or missing
-            each = np.ones(len(X)) if weights is None else weights
-            if (total := each[seen].sum()) > 0:
-                factor[d] = np.exp((each[seen] * np.log(X[seen, d])).sum() / total)
-        return cls(kind, shift, factor)
 
-    @classmethod
-    def _fit_observed(cls, kind: str, X: Array, weights: Array | None) -> Scale:
-        """`fit` of each column to its own observed cells."""
-        shift, factor = np.zeros(X.shape[1]), np.ones(X.shape[1])
-        for column in range(X.shape[1]):
-            seen = ~np.isnan(X[:, column]) if weights is None else ~np.isnan(X[:, column]) & (weights > 0)
-            if not seen.any():
-                raise UsageError(f"column {column} cannot be scaled: all of its cells are missing; leave it out")
-            given = None if weights is None else weights[seen]
-            one = cls.fit(kind, np.asarray(X[seen, column], X.dtype).reshape(-1, 1), given)
-            shift[column], factor[column] = one.shift[0], one.factor[0]
+            def logs(rows: slice, d: int = d) -> Array:
+                """Σ w and Σ w ln x of the cells x > 0, (2,): others are refused later, or missing."""
+                x, w = (
+                    X[rows, d].astype(np.float64),
+                    np.ones(rows.stop - rows.start) if weights is None else weights[rows],
+                )
+                return np.array([w[x > 0].sum(), (w[x > 0] * np.log(x[x > 0])).sum()])
+
+            total, weighted = reduced(X, logs, add, ranks)
+            if total > 0:
+                factor[d] = np.exp(weighted / total)
         return cls(kind, shift, factor)
 
     def apply(self, X: Array, dtype: Any = np.float32) -> Array:
@@ -184,11 +193,13 @@ class Scale:
         return cls(kind, shift, factor)
 
 
-def _ends(block: Array) -> tuple[Array, Array]:
-    """The smallest and the largest value of each column."""
-    return block.min(axis=0), block.max(axis=0)
+def _ends(block: Array, gaps: bool) -> tuple[Array, Array]:
+    """The smallest and the largest value of each column; with gaps those of its cells that are not NaN, if any."""
+    smaller, larger = (np.fmin, np.fmax) if gaps else (np.minimum, np.maximum)
+    return smaller.reduce(block, axis=0), larger.reduce(block, axis=0)
 
 
-def _joined_ends(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
-    """`_ends` of two blocks together; NaN stays."""
-    return np.minimum(a[0], b[0]), np.maximum(a[1], b[1])
+def _joined_ends(a: tuple[Array, Array], b: tuple[Array, Array], gaps: bool) -> tuple[Array, Array]:
+    """`_ends` of two blocks together; without gaps NaN stays."""
+    smaller, larger = (np.fmin, np.fmax) if gaps else (np.minimum, np.maximum)
+    return smaller(a[0], b[0]), larger(a[1], b[1])
