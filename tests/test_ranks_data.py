@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 from mpi import runtime
+from tolerances import assert_sums
 from worlds import together
 
 import minivae as mv
@@ -90,6 +91,63 @@ def test_a_weighted_scale_of_ranks():
         alone = mv.Scale.fit("standard", FILES["float64"], kept)
         for scale in together(2, lambda ranks, w=kept: mv.Scale.fit("standard", FILES["float64"], w, ranks=ranks)):
             assert (scale.shift.tobytes(), scale.factor.tobytes()) == (alone.shift.tobytes(), alone.factor.tobytes())
+
+
+@pytest.mark.parametrize("kind", ("standard", "minmax", "maxabs"))
+def test_a_scale_of_columns_with_gaps_is_found_by_ranks_together(kind):
+    X = np.where(RNG.random((N, 7)) < 0.3, np.nan, FILES["float64"])
+    for weights in (None, np.arange(N) % 3):
+        alone = mv.Scale.fit(kind, X, weights, missing=True)
+        seen = X if weights is None else np.repeat(X, weights, axis=0)
+        low, high = np.nanmin(seen, axis=0), np.nanmax(seen, axis=0)
+        assert_sums(
+            alone.shift,
+            {"standard": np.nanmean(seen, axis=0), "minmax": low, "maxabs": 0 * low}[kind],
+            summed=np.nanmean(np.abs(seen)),
+        )
+        largest = np.maximum(np.abs(low), np.abs(high))
+        assert_sums(alone.factor, {"standard": np.nanstd(seen, axis=0), "minmax": high - low, "maxabs": largest}[kind])
+        for P in (2, 4):
+            for scale in together(P, lambda ranks, w=weights: mv.Scale.fit(kind, X, w, missing=True, ranks=ranks)):
+                assert (scale.shift.tobytes(), scale.factor.tobytes()) == (
+                    alone.shift.tobytes(),
+                    alone.factor.tobytes(),
+                )
+
+
+def test_a_scale_of_a_table_is_found_by_ranks_together():
+    X, kinds = np.abs(FILES["float64"]), ["standard", "magnitude", "", "standard", "magnitude", "", "standard"]
+    X[RNG.random(X.shape) < 0.2] = np.nan
+    alone = mv.Scale.fit("standard", X, missing=True, columns=kinds)
+    assert_sums(alone.factor[1::3], np.exp(np.nanmean(np.log(X[:, 1::3]), axis=0)))
+    for scale in together(3, lambda ranks: mv.Scale.fit("standard", X, missing=True, columns=kinds, ranks=ranks)):
+        assert (scale.shift.tobytes(), scale.factor.tobytes()) == (alone.shift.tobytes(), alone.factor.tobytes())
+
+
+def test_a_column_whose_cells_are_all_missing_is_named_by_all():
+    X = FILES["float64"].copy()
+    X[:, 4] = np.nan
+
+    def fit(ranks):
+        with pytest.raises(UsageError, match="column 4 cannot be scaled: all of its cells are missing"):
+            mv.Scale.fit("standard", X, missing=True, ranks=ranks)
+
+    together(2, fit)
+
+
+def test_an_idx_file_that_is_not_packed_is_read_in_parts(tmp_path):
+    """As the .npy of the same bytes."""
+    X = FILES["bytes"]
+    np.save(tmp_path / "x.npy", X)
+    header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in X.shape)
+    (tmp_path / "x-idx3-ubyte").write_bytes(header + X.tobytes())
+    for P in (1, 2):
+        digests = {}
+        for name in ("x.npy", "x-idx3-ubyte"):
+            parts = together(P, lambda ranks, name=name: mv.load(tmp_path / name, ranks=ranks))
+            assert all(isinstance(data.X, rows.FileRows) == (P > 1) for data in parts)
+            digests[name] = [data.sha256() for data in parts]
+        assert digests["x.npy"] == digests["x-idx3-ubyte"]
 
 
 def test_the_digest_of_earlier_versions_is_recognised():

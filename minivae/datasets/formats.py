@@ -74,7 +74,7 @@ def brief(error: BaseException) -> str:
 
 
 def read_idx(path: str | os.PathLike[str]) -> Array:
-    """Read an IDX file of bytes, gzipped or not: uint8, of one to three dimensions.
+    """Read an IDX file of bytes, gzipped or not: uint8, of one to three dimensions; memory-mapped if it is not packed.
 
     The format: 00 00, the type code 08 (unsigned byte), the number of dimensions, each size as a big-endian uint32,
     then the bytes. Memory grows with the bytes that are there, never with the sizes a header claims.
@@ -96,7 +96,11 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
         declared = f"{' × '.join(map(str, shape))} = {math.prod(shape)} bytes as its header declares"
         if 0 in shape:
             raise UsageError(f"{path}: expected at least one row and feature, but its header declares {shape}")
-        here = os.path.getsize(path) * (UNPACKED if isinstance(file, gzip.GzipFile) else 1)
+        packed, size = isinstance(file, gzip.GzipFile), os.path.getsize(path)
+        if not packed and size == file.tell() + math.prod(shape):
+            check_memory(path, loading_bytes(shape, np.dtype(np.uint8), mapped=True), f"expected {declared}")
+            return np.memmap(path, np.uint8, "r", file.tell(), shape)
+        here = size * (UNPACKED if packed else 1)
         if math.prod(shape) <= here:  # otherwise it is read to its end, to report how many bytes there are
             check_memory(path, loading_bytes(shape, np.dtype(np.uint8)), f"expected {declared}")
         data = bytearray()
