@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -536,6 +537,22 @@ def test_info_says_what_it_runs_on():
     assert "NumPy's" in facts["gemm numpy"] and ("Intel" in facts["gemm mkl"] or "pip install" in facts["gemm mkl"])
     assert facts["packages"]["numpy"] == np.__version__
     assert "openblas" in ok("info") or facts["blas"]
+
+
+def test_info_says_which_mpi_and_nccl_there_are(monkeypatch):
+    import standin
+
+    loaded, facts = "mpi4py.MPI" in sys.modules, json.loads(ok("info", "--json"))
+    found = re.match(
+        r"mpi4py \d+\.\d+.*, (MPICH|Open MPI|Intel|Microsoft)|none: mpi4py (is not|cannot be)", facts["mpi"]
+    )
+    assert found, facts["mpi"]
+    assert ("mpi4py.MPI" in sys.modules) == loaded  # another process has loaded it
+    assert facts["nccl"] == "none: CuPy is not installed" or facts["nccl"].isdigit() or "CuPy finds" in facts["nccl"]
+    standin.install(monkeypatch, nccl=True)
+    assert json.loads(ok("info", "--json"))["nccl"] == "22304"
+    standin.install(monkeypatch, nccl=False)
+    assert "none: CuPy finds no NCCL (libnccl is not installed): pip install nvidia" in ok("info", "--json")
 
 
 def test_info_lists_every_variable_with_its_value_and_meaning(monkeypatch):

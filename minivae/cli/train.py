@@ -304,6 +304,9 @@ def describe_machine() -> dict[str, Any]:
         facts["gpu"], facts["gpu steps"] = str(gpu), gpu.gemm.about
     except UsageError as error:
         facts["gpu"] = f"none: {error}"
+    from ..distributed import mpi, nccl
+
+    facts["mpi"], facts["nccl"] = mpi.about(), nccl.about()
     facts["processors"] = os.cpu_count()
     facts["blas"] = {
         pool["internal_api"]: f"{pool.get('version')} ({pool['num_threads']} threads)"

@@ -10,8 +10,10 @@ waits for the others for too long, whose link may be down, ends itself (`Watchdo
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -37,6 +39,13 @@ LAUNCHERS = ("mpiexec", "mpirun", "prterun", "orterun")  # how names of processe
 LAUNCHER_IS_NEAR = 3  # generations: mpiexec, its proxy, perhaps a shell
 INTERRUPTED_AGAIN = 0.5  # seconds between two interruptions
 PATIENCE = 5.0  # seconds that rank 0 has to print what all ranks know
+LOADING = 20.0  # seconds that mpi4py has to be loaded
+_ABOUT = """
+import mpi4py
+mpi4py.rc.initialize = False
+from mpi4py import MPI
+print("mpi4py", mpi4py.__version__ + ",", MPI.Get_library_version().strip("\\0\\n ").splitlines()[0][:60])
+"""
 times_begun = 0
 _started: MPIWorld | None = None
 
@@ -92,6 +101,23 @@ def end_all(message: str, status: int) -> None:
         if status != 130 or _started.rank == 0:  # Ctrl-C comes to all
             _started.complain(message)
         _started.abort(status)
+
+
+def about() -> str:
+    """The version of mpi4py and the MPI that it loads, for `minivae info`; or why there is none.
+
+    Another process loads it, and does not start it: an MPI may end a process where it cannot start.
+    """
+    if importlib.util.find_spec("mpi4py") is None:
+        return f"none: mpi4py is not installed: {how_to_install('mpi')}"
+    try:
+        found = subprocess.run([sys.executable, "-P", "-c", _ABOUT], capture_output=True, text=True, timeout=LOADING)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"none: mpi4py cannot be loaded ({type(error).__name__})"
+    if found.returncode == 0:
+        return " ".join(found.stdout.split())
+    reason = found.stderr.strip().splitlines()[-1:] or [f"status {found.returncode}"]
+    return f"none: mpi4py cannot be loaded ({reason[0][:100]}): it needs an MPI, such as pip install mpich"
 
 
 def _world(comm: Any, launched: int, shards: int | None) -> MPIWorld:

@@ -33,13 +33,8 @@ def between(world: World, backend: Backend, like: Array, slices: Slices) -> Devi
 
     All ranks get the same: one that has no NCCL, or two that share a GPU, which NCCL refuses, are enough for None.
     """
-    runtime, lacks = backend.xp.cuda.runtime, ""
-    try:
-        if not import_module("cupy.cuda.nccl").available:
-            raise ImportError("libnccl is not installed")
-    except ImportError as error:
-        lacks = f"CuPy finds no NCCL ({error}): pip install nvidia-nccl-cu12, or -cu13 for CUDA 13"
-    told = world.all((lacks, (world.host, runtime.deviceGetPCIBusId(runtime.getDevice()))))
+    runtime = backend.xp.cuda.runtime
+    told = world.all((lacking(), (world.host, runtime.deviceGetPCIBusId(runtime.getDevice()))))
     places = [place for _, place in told]
     for rank, (why, place) in enumerate(told):
         if places.index(place) < rank:
@@ -52,6 +47,25 @@ def between(world: World, backend: Backend, like: Array, slices: Slices) -> Devi
             )
             return None
     return DeviceSum(world, backend, like, slices)
+
+
+def lacking() -> str:
+    """Why CuPy has no NCCL, and what to do; "" where it has one."""
+    try:
+        if not import_module("cupy.cuda.nccl").available:
+            raise ImportError("libnccl is not installed")
+    except ImportError as error:
+        return f"CuPy finds no NCCL ({error}): pip install nvidia-nccl-cu12, or -cu13 for CUDA 13"
+    return ""
+
+
+def about() -> str:
+    """The version of the NCCL that CuPy has found, for `minivae info`; or why there is none."""
+    try:
+        import_module("cupy")
+    except ImportError:
+        return "none: CuPy is not installed"
+    return f"none: {why}" if (why := lacking()) else str(import_module("cupy.cuda.nccl").get_version())
 
 
 class DeviceSum:
