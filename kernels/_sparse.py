@@ -18,15 +18,15 @@ from functools import cache
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import config, njit, types
 
 from ._cache import CACHE
 from ._math import LOOP, intrinsic, like
 from ._nonzeros import LOOK, differ, lowest
 from ._threads import PER_THREAD, most, part, run, share
 
-BLOCK = 256  # a place in it fits a byte
-GROUP = 256  # rows of `out` that are computed together
+BLOCK = 128  # rows of M whose strip stays in the cache; at most 256: a place in it is a byte
+GROUP = 512  # rows of `out` that are computed together: their strip and lists lie in the next cache
 GRAIN = 1 << 17  # additions worth a share
 NARROWEST = 64  # bytes of a strip: 16 floats
 
@@ -289,5 +289,6 @@ def times(out, values, at, bounds, M):
 
 @cache
 def _widest():
-    """The widest strip in bytes that this processor's vector registers hold with room to spare."""
-    return 512 if binding.get_host_cpu_features().get("avx512vl") else 256
+    """The widest strip in bytes that half the vector registers hold: those of the processor that Numba compiles for."""
+    features = config.CPU_FEATURES
+    return 512 if "+avx512vl" in (binding.get_host_cpu_features().flatten() if features is None else features) else 256

@@ -93,7 +93,7 @@ def test_lists_are_those_of_scipy(of):
         expected = of(X.T if axis else X)
         ends = mine.bounds.transpose(2, 1, 0)  # row by row, block by block
         block = -(-mine.shape[1] // mine.bounds.shape[1])
-        assert block <= 256 < mine.shape[1]
+        assert block <= _sparse.BLOCK < mine.shape[1]
         at = np.concatenate(
             [b * block + places[slice(*pair)].astype(int) for row in ends for b, pair in enumerate(row)]
         )
