@@ -23,7 +23,7 @@ from numba import config, njit, types
 from ._cache import CACHE
 from ._math import LOOP, intrinsic, like
 from ._nonzeros import LOOK, differ, lowest
-from ._threads import PER_THREAD, most, part, run, share
+from ._threads import PER_THREAD, most, part, run, scratch, share
 
 BLOCK = 128  # rows of M whose strip stays in the cache; at most 256: a place in it is a byte
 GROUP = 512  # rows of `out` that are computed together: their strip and lists lie in the next cache
@@ -118,29 +118,33 @@ def _strip(width, zero, out, M, at, values, step, first, last, afresh):
 
 
 @_exact
-def _gathered(out, values, at, bounds, M, width, rows, t, shares):
+def _gathered(out, all_sums, values, at, bounds, M, width, rows, t, shares):
     """out_i ← Σ_k value_k M[at_k], k from bounds[0, b, i] to bounds[1, b, i] − 1, for b = 0, then 1 …
 
-    A share is pairs of a strip and a group of rows of `out`: no other reads that strip of M for them.
+    A share is pairs of a strip and a group of rows of `out`: no other reads that strip of M for them. Sums of more than
+    one block grow in a scratch of its own: another share may have the strip that lies over this one.
 
-    width   of a strip in bytes; 0 where the rows are narrower than one. The last strip lies over the one before it
-            where H is no multiple: it is computed anew, to the same bits
-    rows    of a group
+    all_sums   (shares, ≥ rows · width/itemsize)
+    width      of a strip in bytes; 0 where the rows are narrower than one. The last strip lies over the one before it
+               where H is no multiple: it is computed anew, to the same bits
+    rows       of a group
     """
     (R, H), size, zero = out.shape, out.itemsize, like(M, 0.0)
     step, groups, block = H * size, _parts(R, rows), _parts(M.shape[0], bounds.shape[1])
     strips = _parts(step, width) if width > 0 else 1
     start, stop = share(t, shares, strips * groups, 1)
+    sums, whole = all_sums[t], bounds.shape[1] == 1
     for unit in range(start, stop):
         begin, end = unit % groups * rows, min((unit % groups + 1) * rows, R)
         offset = min(unit // groups * width, step - width)
+        to, pitch = (out.ctypes.data + begin * step + offset, step) if whole else (sums.ctypes.data, width)
         for b in range(bounds.shape[1]):
             base = b * block if at.itemsize == 1 else 0
             for i in range(begin, end):
                 first, last = bounds[0, b, i], bounds[1, b, i]
                 if width > 0:
-                    to, source = out.ctypes.data + i * step + offset, M.ctypes.data + base * step + offset
-                    _strip(width, zero, to, source, at, values, step, first, last, b == 0)
+                    source = M.ctypes.data + base * step + offset
+                    _strip(width, zero, to + (i - begin) * pitch, source, at, values, step, first, last, b == 0)
                     continue
                 if b == 0:
                     out[i, :] = zero
@@ -148,6 +152,12 @@ def _gathered(out, values, at, bounds, M, width, rows, t, shares):
                     row = base + at[k]
                     for j in range(H):
                         out[i, j] += M[row, j] if values is None else values[k] * M[row, j]
+        if width > 0 and not whole:
+            left, lanes = offset // size, width // size
+            for i in range(begin, end):
+                own = sums[(i - begin) * lanes : (i - begin + 1) * lanes]
+                for j in range((unit // groups * width - offset) // size, lanes):
+                    out[i, left + j] = own[j]
 
 
 @_exact
@@ -284,7 +294,9 @@ def times(out, values, at, bounds, M):
     width = width if width >= NARROWEST else 0
     strips = -(-H * out.itemsize // width) if width else 1
     groups = max(-(-R // GROUP), min(R, -(-PER_THREAD * most() // strips)))
-    run(_gathered, at.size * H + out.size, out, values, at, bounds, M, width, -(-R // groups), grain=GRAIN)
+    rows, elements = -(-R // groups), at.size * H + out.size
+    sums = scratch("sparse", elements, rows * width // out.itemsize, out.dtype)
+    run(_gathered, elements, out, sums, values, at, bounds, M, width, rows, grain=GRAIN, most=len(sums))
 
 
 @cache

@@ -84,6 +84,21 @@ def test_products_are_sums_in_order_to_the_bit(shape, dtype, binary, monkeypatch
     assert_sums(dW, sp.csr_array(X).T @ dA, summed=sums[1], dtype=dtype)
 
 
+def test_strips_that_lie_over_each_other_are_summed_apart(monkeypatch):
+    rng = np.random.default_rng(1)
+    X = matrix(530, 300) > 0
+    W = rng.standard_normal((300, 150))
+    found, Y, expected = batch(X * 1.0), np.empty((530, 150)), in_order(X, W)
+    monkeypatch.setattr(_sparse, "GRAIN", 1)
+    kernels.limit_threads(2)
+    try:
+        for _ in range(100):
+            found.gemm(Y, found, W)
+            np.testing.assert_array_equal(Y, expected)
+    finally:
+        kernels.limit_threads(mv.backend.threads())
+
+
 @pytest.mark.parametrize("of", [sp.csr_array, sp.csr_matrix])
 def test_lists_are_those_of_scipy(of):
     X = matrix(530, 300)
