@@ -302,5 +302,5 @@ def times(out, values, at, bounds, M):
 @cache
 def _widest():
     """The widest strip in bytes that half the vector registers hold: those of the processor that Numba compiles for."""
-    features = config.CPU_FEATURES
+    features = vars(config)["CPU_FEATURES"]
     return 512 if "+avx512vl" in (binding.get_host_cpu_features().flatten() if features is None else features) else 256
