@@ -117,7 +117,6 @@ class Model(Reader):
         self.uncounted_d_params = self.likelihood.destinations(grads)  # what objective_and_grad writes
         self.scratch_d_params = self.likelihood.destinations(scratch)  # what everything else writes
         self.loss_fn = self.loss_class(self.likelihood, self.posterior, self.scratch_d_params)
-        self.parameters, self.gradients = self.buffer.views, self.buffer.grads
         initialise(self.buffer, self.noise, self.init)
         self.undecided = False
 
@@ -128,6 +127,16 @@ class Model(Reader):
             if self.__dict__.get("undecided") and name in LAID_OUT:
                 raise NotFitted("likelihood='auto' is chosen when `fit` sees the data: call fit first, or name one")
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Name → view of the flat parameters."""
+        return self.buffer.views
+
+    @property
+    def gradients(self) -> dict[str, Array]:
+        """Name → view of the flat gradients that the last `objective_and_grad` or `train_step` wrote."""
+        return self.buffer.grads
 
     @property
     def seed(self) -> int:

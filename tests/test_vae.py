@@ -177,6 +177,12 @@ def test_parameters_are_named_and_shaped_as_documented():
         assert np.shares_memory(view, vae.buffer.data)
 
 
+@pytest.mark.parametrize("name", ["parameters", "gradients", "seed"])
+def test_what_a_model_computes_with_is_not_replaced_in_silence(name):
+    with pytest.raises(AttributeError):
+        setattr(mv.VAE(4, 2, (3,)), name, {})
+
+
 @pytest.mark.parametrize(
     "init, spread", [("glorot", np.sqrt(2 / 700)), ("he", np.sqrt(2 / 300)), ("normal:0.05", 0.05)]
 )
