@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from test_cli import ok, one_line
+from test_cli import minivae, ok, one_line
 
 import minivae as mv
 
@@ -171,6 +171,111 @@ def test_a_table_that_the_model_cannot_take_is_one_line(folder, tmp_path, text, 
         assert str(tmp_path / "new.csv") in line and not (tmp_path / "out.csv").exists()
         for word in words:
             assert word in line, line
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of a table without a gap that is given its club, beside its file and schema."""
+    folder = tmp_path_factory.mktemp("whole")
+    people().drop(columns="id").to_csv(folder / "people.csv", index=False)
+    ok("columns", folder / "people.csv", "--condition", "club", "-o", folder / "columns.json")
+    ok("train", folder / "people.csv", "--columns", folder / "columns.json", "--out", folder / "run", *QUICK)
+    return folder
+
+
+QUICK = ("--latent", "2", "--hidden", "32", "--batch-size", "64", "--epochs", "1")
+CELLS = {"height": "170.5", "income": "20000", "children": "1", "job": "baker", "smoker": "yes", "club": "A"}
+
+
+def file_of(path, *rows, head=tuple(CELLS)):
+    path.write_text("\n".join(",".join(row) for row in (head, *(row.values() for row in rows))) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "words"),
+    [
+        ("job", "pilot", ["'pilot' is not among its 3 categories"]),
+        ("children", "-1", ["expected a count", "found '-1'", "change its kind (--columns)"]),
+        ("children", "2.5", ["expected a count", "found '2.5'"]),
+        ("income", "0", ["expected a number over 0", "found '0'"]),
+        ("height", "170,5", ["found '170,5'; a decimal comma among points?"]),
+        ("height", "inf", ["expected a finite number", "found 'inf'"]),
+        ("height", "", ["it is missing", "or with --unseen missing"]),
+        ("club", "", ["a condition is missing"]),
+        ("club", "C", ["'C'", "the model was not trained with it"]),
+    ],
+)
+def test_a_bad_cell_is_one_line_of_every_command(whole, tmp_path, column, cell, words):
+    path, schema = tmp_path / "new.csv", ("--columns", whole / "columns.json")
+    frame = people().drop(columns="id").astype(object)
+    frame.loc[1, column] = cell
+    frame.to_csv(path, index=False)
+    commands = [("evaluate", whole / "run", path), ("encode", whole / "run", path, "-o", tmp_path / "codes.npz")]
+    if (column, cell) != ("height", "") and column != "club":
+        commands.append(("train", path, *schema, "--out", tmp_path / "other"))
+    for command in commands:
+        line = one_line(*command)
+        for word in [f"{path}, line 3, column {column!r}: ", *words]:
+            assert word in line, line
+    assert "without missing cells" in one_line("impute", whole / "run", path, "-o", tmp_path / "filled.csv")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda names: names[:-2] + names[-1:], ["has no column 'smoker'"]),
+        (lambda names: [*names, "x"], ["has 'x' too", "was not made for"]),
+        (lambda names: ["heigth", *names[1:]], ["has no column 'height'", "did you mean 'heigth'?"]),
+        (lambda names: [*names[:-1], "job"], ["the column 'job' is there 2 times"]),
+        (lambda names: names[:-1], ["has no column 'club'"]),
+    ],
+)
+def test_other_columns_are_one_line_of_every_command(whole, tmp_path, change, words):
+    names = change(list(CELLS))
+    path = file_of(tmp_path / "new.csv", {k: CELLS.get(name, "3") for k, name in enumerate(names)}, head=names)
+    for command in (["evaluate", whole / "run", path], ["encode", whole / "run", path, "-o", tmp_path / "codes.npz"]):
+        line = one_line(*command)
+        for word in [f"{path}, line 1", *words]:
+            assert word in line, line
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ("", ["all its 400 cells are missing", "--ignore x"]),
+        ("3", ["constant", "'3'", "--ignore x"]),
+        ([f"p{k}" for k in range(N)], ["400 different values in 400 rows", "--ignore x"]),
+        ("2021-04-03", ["dates such as 2021-04-03", "--ignore x"]),
+        (["170,5", *["170.5", "171.5"] * (N // 2 - 1), "2.5"], ["line 2", "a decimal comma among points?"]),
+        (["1.5", "inf", *["2.5"] * (N - 2)], ["line 3", "found 'inf'"]),
+    ],
+)
+def test_a_column_that_cannot_be_trained_on_is_one_line(tmp_path, cells, words):
+    people().drop(columns="id").assign(x=cells).to_csv(tmp_path / "people.csv", index=False)
+    result = minivae("train", tmp_path / "people.csv", "--out", tmp_path / "r")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    for word in ["people.csv", "column 'x'", *words]:
+        assert word in result.stderr, result.stderr
+
+
+def test_ids_of_numbers_and_very_many_categories_are_warned_of(tmp_path):
+    rng = np.random.default_rng(0)
+    zips = [f"z{k}" for k in rng.permutation(np.arange(2400) % 1100)]
+    pd.DataFrame({"n": 7000 + rng.permutation(2400), "zip": zips}).to_csv(tmp_path / "x.csv", index=False)
+    said = minivae("train", tmp_path / "x.csv", "--out", tmp_path / "r", *QUICK).stderr
+    assert "column 'n': whole numbers, all different" in said and "--ignore n" in said
+    assert "column 'zip': 1,100 categories" in said and "--ignore zip" in said
+
+
+def test_unseen_categories_may_be_missing_in_training_and_then_everywhere(whole, tmp_path):
+    path = file_of(tmp_path / "new.csv", *[CELLS | {"height": str(k)} for k in range(20)], CELLS | {"job": "pilot"},
+                   CELLS | {"income": "3", "job": "student", "smoker": "no", "children": "2", "club": "B"})  # fmt: skip
+    ok("train", path, "--columns", whole / "columns.json", "--unseen", "missing", "--out", tmp_path / "r", *QUICK)
+    ok("evaluate", tmp_path / "r", path)
+    (tmp_path / "empty.csv").write_text(",".join(CELLS) + "\n,,,,,A\n")
+    ok("encode", tmp_path / "r", tmp_path / "empty.csv", "-o", tmp_path / "codes.npz")
+    ok("impute", tmp_path / "r", tmp_path / "empty.csv", "-o", tmp_path / "filled.csv", "--importance", 10)
 
 
 def test_an_unseen_category_may_be_filled_as_missing(folder, tmp_path):

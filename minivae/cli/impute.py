@@ -40,10 +40,13 @@ def impute(
 
     Example: minivae impute run data.csv -o filled.csv
     """
+    from ..datasets.columns import NO_GAPS
     from .runs import open_run
 
     check_out(out, (".csv",), force)
     opened = open_run(run, backend, kernels)
+    if not opened.vae.missing:
+        raise UsageError(f"{run}: it was trained on a table without missing cells, and takes none; {NO_GAPS}")
     schema, table = columns_of(opened), open_table(data)
     X = schema.encode(table, unseen)
     filled = opened.vae.impute(X, draws=draws, samples=importance, condition=schema.condition(table))

@@ -123,6 +123,7 @@ class Run:
         """How `load` reads a table for this model: the columns that it was trained on, in any order."""
         options, vae, schema = self.config["options"], self.vae, self.vae.schema
         how = {"label": options["label"], "ignore": options["ignore"], "unseen": options["unseen"]}
+        how["gaps"] = vae.missing
         if vae.condition is not None:
             how["condition"] = vae.condition.names or () if schema is None else schema.conditions
         if schema is not None and vae.likelihood.name.startswith("mixed:"):

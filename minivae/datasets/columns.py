@@ -34,10 +34,12 @@ MANY = 1000  # categories, from which on a column is warned of
 FEW = 10  # different integers at most that are taken for levels
 LARGEST_COUNT = 1000  # larger integers are not taken for counts unless asked
 CLEARER = 0.25  # nats a cell by which the logarithm must fit better than the numbers do
-HOW_UNSEEN = "--unseen missing takes it as a missing cell"
+HOW_UNSEEN = "`train` and `impute` take it as a missing cell with --unseen missing"
+NO_GAPS = "train a model on a table that has such cells, or with --unseen missing"
 _LONG = 1 << 24
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([T ].*)?", re.ASCII)
 _NO_DATES = ": make numbers of them, such as days or years, or ignore it"
+_COMMA, HOW_COMMA = r"[+-]?\d+,\d+", "; a decimal comma among points?"
 _PLACE = ("", "index", "unnamed: 0", "column 1")  # names of the column that numbers the rows
 
 
@@ -195,14 +197,15 @@ class Columns:
                 columns.append(Column(name, "ignore", None, cells.dtype))
         return cls(columns, table.delimiter, table.decimal)
 
-    def fitted(self, data: Any, only: str = "") -> Columns:
+    def fitted(self, data: Any, only: str = "", unseen: str = "error") -> Columns:
         """This schema with categories and dtypes that it lacks, found in a table to train on, which is checked.
 
-        only   the kind of the columns that are; "": all
+        only     the kind of the columns that are; "": all
+        unseen   as in `encode`
         """
         table = self._match(table_of(data))
         columns = [
-            _fit(table, column, table.columns[column.name])
+            _fit(table, column, table.columns[column.name], unseen)
             if column.name in table.columns and only in ("", column.kind)
             else column
             for column in self.columns
@@ -268,10 +271,11 @@ class Columns:
 
     # ---- between a table and X --------------------------------------------------------------------------------------
 
-    def encode(self, data: Any, unseen: str = "error") -> Array:
+    def encode(self, data: Any, unseen: str = "error", gaps: bool = True) -> Array:
         """A table with these columns, in any order → X (N, D) float64, NaN in missing cells.
 
         unseen   what a category that the schema does not have is: an "error", or a "missing" cell
+        gaps     False: a missing cell is an error
 
         UsageError names the table, the row and the column of the first cell that its kind does not allow.
         """
@@ -282,6 +286,10 @@ class Columns:
         for d, column in enumerate(self.features):
             cells = table.columns[column.name]
             X[:, d] = cells.take(_values(table, column, cells, unseen))
+        if not gaps and np.isnan(X).any():
+            row, d = np.argwhere(np.isnan(X))[0]
+            place = table.place(self.names[d], int(row))
+            raise UsageError(f"{place}: it is missing, and the model takes no such cells; fill it, or {NO_GAPS}")
         return X
 
     def condition(self, data: Any) -> dict[str, Array] | None:
@@ -440,7 +448,7 @@ def _check_stray(table: Table, name: str, cells: Cells, counts: Array, bad: list
         hint = "if it is a category, say so in the file of --columns"
         raise UsageError(
             f"{table.place(name, cells.first_row(k))}: expected a number as in most rows, but found {text!r}; "
-            + ("a decimal comma among points?" if re.fullmatch(r"[+-]?\d+,\d+", text) else hint)
+            + (HOW_COMMA[2:] if re.fullmatch(_COMMA, text) else hint)
         )
 
 
@@ -452,6 +460,8 @@ def numbers_rows(name: str, x: Array) -> bool:
 def _guess_numbers(values: Array, counts: Array, cells: Cells, where: str, name: str, place: int) -> str:
     """The kind of a column of numbers: its different values (K,), and how many rows hold each."""
     values, counts = values[counts > 0], counts[counts > 0]
+    if not np.isfinite(values).all():
+        return "real"  # `_fit` says which
     distinct = np.unique(values)
     whole = bool((distinct % 1 == 0).all())
     low, high = distinct[0], distinct[-1]
@@ -479,7 +489,7 @@ def _guess_numbers(values: Array, counts: Array, cells: Cells, where: str, name:
     return "real"
 
 
-def _fit(table: Table, column: Column, cells: Cells) -> Column:
+def _fit(table: Table, column: Column, cells: Cells, unseen: str = "error") -> Column:
     """The column with categories and dtype from the cells, which must be fit to train on."""
     column = Column(column.name, column.kind, column.categories, column.dtype or cells.dtype)
     if column.kind in ("label", "ignore"):
@@ -493,7 +503,7 @@ def _fit(table: Table, column: Column, cells: Cells) -> Column:
     if classes and column.categories is None:
         column = Column(column.name, column.kind, _categories(cells, counts), column.dtype)
         _check_classes(where, column, ignore)
-    values = np.asarray(_values(table, column, cells, "error"), dtype=np.float64)[counts > 0]
+    values = np.asarray(_values(table, column, cells, unseen), dtype=np.float64)[counts > 0]
     if len(np.unique(values)) < 2:
         raise UsageError(
             f"{where}: it is constant: every cell is {str(cells.values[int(np.argmax(counts))])[:30]!r}; {ignore}"
@@ -548,8 +558,9 @@ def _values(table: Table, column: Column, cells: Cells, unseen: str) -> list[flo
     bad = [k for k, number in enumerate(numbers) if there[k] and not _allowed(column.kind, number)]
     if bad:
         needs = {"positive": "a number over 0", "count": "a count, 0, 1, 2 …"}
-        hint = "" if column.kind not in needs else f"; if the column is not {column.kind}, change its kind (--columns)"
         k = min(bad, key=cells.first_row)
+        hint = "" if column.kind not in needs else f"; if the column is not {column.kind}, change its kind (--columns)"
+        hint = HOW_COMMA if re.fullmatch(_COMMA, str(cells.values[k])) and cells.decimal == "." else hint
         need, place = needs.get(column.kind, "a finite number"), table.place(column.name, cells.first_row(k))
         raise UsageError(f"{place}: expected {need}, but found {str(cells.values[k])[:30]!r}{hint}")
     return [np.nan if number is None else number for number in numbers]

@@ -180,6 +180,7 @@ def load(
     unseen: str = "error",
     mixed: bool | None = None,
     condition: Sequence[Any] = (),
+    gaps: bool = True,
     ranks: World | None = None,
 ) -> Dataset:
     """Load a named set or a file as checked float rows.
@@ -199,8 +200,9 @@ def load(
     quotes, decimal commas, text and missing cells (empty, NA, NaN, None, …). label names the column of the labels y;
     those in ignore are left out. A table of numbers alone stays as it is; one with text or gaps is encoded by a
     `Columns` (given, or found), and so is every one with mixed=True, none with mixed=False. fit=True completes a given
-    schema by the file, to train on it. unseen="missing" takes a category that `columns` lacks as a missing cell.
-    condition names the columns that the model is to be given; in any other set it is ["label"], which is y.
+    schema by the file, to train on it. unseen="missing" takes a category that `columns` lacks as a missing cell;
+    gaps=False refuses those. condition names the columns that the model is to be given; in any other set it is
+    ["label"], which is y.
 
     (N, h, w) arrays are pictures and are flattened: uint8 becomes float32 value/255 (unless no value exceeds 1: then
     they are 0/1 pictures already); anything else must lie in [0, 1]. (N, D) arrays of float32 or float64 stay as they
@@ -232,7 +234,7 @@ def load(
         return _given_labels(data, str(path), condition)
     path = existing_file(source)
     if is_table(path):
-        table = read_rows(path, Reading(columns, label, ignore, fit, unseen, mixed, condition))
+        table = read_rows(path, Reading(columns, label, ignore, fit, unseen, mixed, condition, gaps))
         parts = {"X": table.X} if table.y is None else {"X": table.X, "y": table.y}
         data = _assemble(path.name, str(path), parts, seed, "", hold_out, gaps=table.checked)
         held, held_test = at_rows(table.condition, data.rows), at_rows(table.condition, data.rows_test)

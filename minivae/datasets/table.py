@@ -162,8 +162,9 @@ def _checked(where: str, names: list[str], columns: list[Cells], named: bool = T
         next((name for k, name in enumerate(names) if name in names[:k]), None) if len({*names}) < len(names) else None
     )
     if twice is not None:
+        at = f"{where}, line 1" if "lines" in facts else where
         raise UsageError(
-            f"{where}: the column {twice!r} is there {names.count(twice)} times; every column needs a name of its own"
+            f"{at}: the column {twice!r} is there {names.count(twice)} times; every column needs a name of its own"
         )
     if not columns or len({len(c.codes) for c in columns}) > 1 or not len(columns[0].codes):
         raise UsageError(f"{where}: expected columns of equally many cells, at least one of one cell")

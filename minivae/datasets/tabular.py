@@ -26,6 +26,7 @@ class Reading:
     condition   columns that the model is given: names, or `Column`s with the categories that a model knows
     fit       complete and check the schema that is given by this table, to train on it
     unseen    what an unknown category is: an "error", or a "missing" cell
+    gaps      whether a cell may be missing; False: it is an error
     mixed     True: by a schema; False: all columns as numbers; None: by a schema where there is text or a gap, without
               a column that numbers the rows
     """
@@ -37,6 +38,7 @@ class Reading:
     unseen: str = "error"
     mixed: bool | None = None
     condition: Sequence[str | Column] = ()
+    gaps: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def read_rows(path: Path, how: Reading) -> Rows:
         return numbers
     table = read_table(path)
     if isinstance(how.columns, Columns):
-        return _by_schema(table, _fitted(how.columns, table, how) if how.fit else how.columns, how.unseen)
+        return _by_schema(table, _fitted(how.columns, table, how) if how.fit else how.columns, how)
     if how.columns is not None:
         return _of_numbers(table, how.columns, how)
     conditions = [str(getattr(column, "name", column)) for column in how.condition]
@@ -76,14 +78,14 @@ def read_rows(path: Path, how: Reading) -> Rows:
     gaps = any((cells.codes < 0).any() for cells in held)
     numeric = all(None not in cells.numbers() for cells in held)
     if how.mixed or (how.mixed is None and (gaps or not numeric)):
-        return _by_schema(table, columns, how.unseen)
+        return _by_schema(table, columns, how)
     return _of_numbers(table, columns.names, how)
 
 
 def _fitted(columns: Columns, table: Table, how: Reading) -> Columns:
     """A schema that was given, with the label and what to ignore, and what the table to train on adds to it."""
     conditions = [str(getattr(column, "name", column)) for column in how.condition]
-    return columns.with_kinds(roles(how.label, how.ignore, conditions)).fitted(table)
+    return columns.with_kinds(roles(how.label, how.ignore, conditions)).fitted(table, unseen=how.unseen)
 
 
 def _read_as_numbers(path: Path, how: Reading) -> Rows | None:
@@ -106,8 +108,8 @@ def _read_as_numbers(path: Path, how: Reading) -> Rows | None:
     return Rows(X, None, names, None, checked=False)
 
 
-def _by_schema(table: Table, columns: Columns, unseen: str) -> Rows:
-    X, condition = columns.encode(table, unseen), columns.condition(table)
+def _by_schema(table: Table, columns: Columns, how: Reading) -> Rows:
+    X, condition = columns.encode(table, how.unseen, how.gaps), columns.condition(table)
     return Rows(X, columns.labels(table), tuple(columns.names), columns, schema=columns, condition=condition)
 
 
@@ -123,7 +125,11 @@ def _of_numbers(table: Table, names: Sequence[str], how: Reading) -> Rows:
     kinds |= {str(getattr(c, "name", c)): "condition" for c in how.condition}
     columns = Columns([given.get(name) or Column(name, kind) for name, kind in kinds.items()])  # type: ignore[arg-type]
     columns = columns.fitted(table, only="condition")
-    X, condition, named = columns.encode(table), columns.condition(table), tuple(names) if table.named else None
+    X, condition, named = (
+        columns.encode(table, gaps=how.gaps),
+        columns.condition(table),
+        tuple(names) if table.named else None,
+    )
     return Rows(X, columns.labels(table), named, None, schema=columns, condition=condition)
 
 
