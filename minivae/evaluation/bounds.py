@@ -3,7 +3,8 @@
     ln p(x) ≈ ln (1/K) Σ_k w_k,   ln w_k = ln p(x|z_k) + ln p(z_k) − ln q(z_k|x),   z_k ~ q(z|x)     (eq. 7)
 
 The estimate is below ln p(x) on average, and more samples narrow the gap; K = 1 gives the ELBO on average. Samples are
-processed in tiles: the largest array holds TILE_ROWS rows of the decoder, fewer of wide ones, never K × D for a row.
+processed in tiles: the largest array holds at most TILE_ROWS rows of the decoder, and of wide ones as few as stay in the
+cache: never K × D for a row.
 
 Results do not depend on the batch size or the backend, because noise is keyed by row. They are nats in the data's
 units: if the data were scaled, densities include the log-Jacobian.
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 TILE_ROWS = 2048  # decoder rows in memory at a time in importance sampling
 IMPORTANCE_ROWS = 64  # data rows in a tile
+CACHED_VALUES = 600_000  # outputs that stay in the cache until their losses are known: 2.4 MB
+LEAST_ROWS = 256  # of a product that is worth packing W for
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,8 @@ def importance_sampled(vae: Model, X: Array, K: int, rows: Array, eps: Array | N
     X = vae.batch(X)
     H = vae.encoded(X)
     largest, total, squares = xp.full(b, -np.inf), xp.zeros(b), xp.zeros(b)
-    tile = max(1, vae.at_a_time(TILE_ROWS) // b)
+    cached = max(LEAST_ROWS, CACHED_VALUES // vae.likelihood.width)
+    tile = max(1, vae.at_a_time(min(TILE_ROWS, cached)) // b)
     for start in range(0, K, tile):
         k = min(tile, K - start)
         if eps is None:
