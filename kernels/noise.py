@@ -117,17 +117,10 @@ def _multiply(a, b):
 
 
 @inlined
-def _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed):
-    """words (4, …) uint32 ← the words of the rows start … stop − 1 of S·B; its columns are (row, block)."""
-    for r in range(start, stop):  # the counters first, where their words will lie
-        before = (r - start) * blocks
-        c1, c2 = np.uint32(sample + r // B), np.uint32(rows[r % B])
-        for block in range(blocks):
-            words[0, before + block] = np.uint32((stream << 24) + block)
-            words[1, before + block] = c1
-            words[2, before + block] = c2
+def rounds(words, n, pass_, seed):
+    """words (4, …) uint32 ← the words of n blocks; its first three rows held their counters."""
     last = np.uint32(pass_)
-    for i in range((stop - start) * blocks):
+    for i in range(n):
         c0, c1, c2, c3 = words[0, i], words[1, i], words[2, i], last
         k0, k1 = np.uint32(seed), np.uint32(seed >> np.uint64(32))
         for _ in range(ROUNDS):
@@ -139,6 +132,19 @@ def _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed
         words[1, i] = c1
         words[2, i] = c2
         words[3, i] = c3
+
+
+@inlined
+def _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed):
+    """words (4, …) uint32 ← the words of the rows start … stop − 1 of S·B; its columns are (row, block)."""
+    for r in range(start, stop):  # the counters first, where their words will lie
+        before = (r - start) * blocks
+        c1, c2 = np.uint32(sample + r // B), np.uint32(rows[r % B])
+        for block in range(blocks):
+            words[0, before + block] = np.uint32((stream << 24) + block)
+            words[1, before + block] = c1
+            words[2, before + block] = c2
+    rounds(words, (stop - start) * blocks, pass_, seed)
 
 
 @inlined

@@ -24,6 +24,7 @@ from minivae.evaluation.latents import usage
 from minivae.kernels import _sparse
 from minivae.matmul.sparse import Sparse
 from minivae.training import checkpoint
+from minivae.training.batches import Batches
 from minivae.training.loop import Training
 from minivae.training.options import Options
 
@@ -369,6 +370,34 @@ def test_binarised_rows_are_those_of_dense_rows(how):
         states.append(vae.buffer.state.copy())
     np.testing.assert_allclose(states[1], states[0], rtol=1e-12, atol=1e-13)
     np.testing.assert_array_equal(states[2], states[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("how", ["static", "dynamic"])
+def test_stored_rows_are_drawn_as_dense_ones_to_the_bit_without_noise_for_their_zeros(how, dtype, monkeypatch):
+    """600 non-zeros and more in a row; rows in another order, numbered by the caller, for 1 and 2 threads."""
+    rng = np.random.default_rng(0)
+    X = rng.random((20, 1301)) * (rng.random((20, 1301)) < rng.choice([0.0, 0.05, 0.9], (20, 1)))
+    index, rows = np.array([3, 19, 3, 0, 7, 12, 5]), 7 * np.arange(20)
+    vae = mv.VAE(1301, 2, (4,), backend=mv.Backend("numpy", dtype=dtype, sparse="yes"), seed=2**63 + 5)
+    batches = Batches(vae, sp.csr_array(X), rows, binarize=how)
+    batches.sparse.few = True  # some of the rows are full, to be in many parts
+    monkeypatch.setattr("minivae.kernels._threads.GRAIN", 64)
+    for stream in ("binarise", "evaluation"):
+        expected = X[index].astype(dtype)
+        pass_ = 0 if how == "static" and stream == "binarise" else 3
+        vae.noise.binarize(expected, stream, rows[index], pass_)
+        assert 0 < expected.sum() < np.count_nonzero(X[index])
+        with monkeypatch.context() as patch:
+            patch.setattr(vae.noise, "binarize", None)
+            for threads in (1, 2):
+                kernels.limit_threads(threads)
+                try:
+                    found = batches.take(index, stream, 3)
+                finally:
+                    kernels.limit_threads(mv.backend.threads())
+                np.testing.assert_array_equal(found.X, expected)
+                np.testing.assert_array_equal(found.x_in.toarray(), expected)
 
 
 def test_a_trace_says_what_was_used():

@@ -3,8 +3,8 @@
     ln p(x) ≈ ln (1/K) Σ_k w_k,   ln w_k = ln p(x|z_k) + ln p(z_k) − ln q(z_k|x),   z_k ~ q(z|x)     (eq. 7)
 
 The estimate is below ln p(x) on average, and more samples narrow the gap; K = 1 gives the ELBO on average. Samples are
-processed in tiles: the largest array holds at most TILE_ROWS rows of the decoder, and of wide ones as few as stay in the
-cache: never K × D for a row.
+processed in tiles: the largest array holds TILE_ROWS rows of the decoder at the most, of wide ones as many as stay in
+the cache, never K × D for a row.
 
 Results do not depend on the batch size or the backend, because noise is keyed by row. They are nats in the data's
 units: if the data were scaled, densities include the log-Jacobian.

@@ -24,6 +24,7 @@ from .values import Values, check_domain, look
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
     from ..distributed.world import World
+    from ..matmul.sparse import Sparse
     from ..sparse import Rows
 
 STATIC_PASS = 0  # of the stream 'binarise'; epochs count from 1
@@ -94,31 +95,36 @@ class Batches:
         """Whether the rows are all where the model computes."""
         return self.backend.owns(self.X) or (self.sparse is not None and self.sparse.held is not None)
 
-    @property
-    def listed(self) -> bool:
-        """Whether no training batch is ever dense: encoder and likelihood both take the stored rows as they are."""
-        stored = self.sparse is not None and self.sparse.held is not None and self.binarize == "none"
-        return stored and self.by_nonzeros and self.vae.likelihood.takes_nonzeros
-
     def take(self, index: Array, stream: str, pass_: int) -> Batch:
         """The rows at `index` (b,) in the model's units, with their numbers and weights; all of it is scratch.
 
         stream   "binarise" in training, "evaluation" elsewhere; with pass_ it chooses a dynamic draw
         """
-        listed = self.listed and stream == "binarise"
-        X: Any = self.sparse.listed(index, self.workspace) if self.sparse and listed else self._gathered(index)
         rows = index if self.rows is None else self._numbers(index)
-        if self.binarize == "threshold":
-            X[...] = X >= 0.5
-        elif self.binarize != "none":
-            static = stream == "binarise" and self.binarize == "static"
-            self.noise.binarize(X, stream, rows, STATIC_PASS if static else pass_)
-        given = None if self.given is None else self._beside(self.given, index)
+        pass_ = STATIC_PASS if stream == "binarise" and self.binarize == "static" else pass_
+        X, found = self._values(index, rows, stream, pass_)
         if self.by_nonzeros:
-            X = Batch(X, X) if listed else self._with_nonzeros(X, index)
+            X = self._with_nonzeros(X, index) if found is None else Batch(X, found)
+        given = None if self.given is None else self._beside(self.given, index)
         batch = self.vae.batch(X, given)
         batch.rows, batch.weights = rows, None if self.weights is None else self.weights[index]
         return batch
+
+    def _values(self, index: Array, rows: Array, stream: str, pass_: int) -> tuple[Any, Sparse | None]:
+        """What the likelihood explains of the rows at `index`, and their non-zeros where both come from stored rows."""
+        stored = None if self.sparse is None or self.sparse.held is None else self.sparse
+        training = stream == "binarise"
+        if stored and self.binarize == "none" and training and self.by_nonzeros and self.vae.likelihood.takes_nonzeros:
+            found = stored.listed(index, self.workspace)
+            return found, found
+        if stored and stored.few and self.binarize in ("static", "dynamic") and self.backend.sparse != "no":
+            return stored.drawn(index, self.noise, stream, rows, pass_, self.workspace)
+        X = self._gathered(index)
+        if self.binarize == "threshold":
+            X[...] = X >= 0.5
+        elif self.binarize != "none":
+            self.noise.binarize(X, stream, rows, pass_)
+        return X, None
 
     def _gathered(self, index: Array) -> Array:
         """The rows at `index` (b,), in the model's units: (b, D), scratch."""
