@@ -322,3 +322,10 @@ def test_the_page_has_every_line_of_every_result():
 def test_no_result_of_a_quick_run_is_kept():
     for path in paper.RESULTS.glob("*.json"):
         assert not paper.Result.read(path).quick, path
+
+
+def test_the_docs_show_the_figures_of_imputation_that_are_kept():
+    pytest.importorskip("pandas")
+    import imputation
+
+    assert imputation.page() in (imputation.RESULTS.parents[2] / "docs" / "tables.md").read_text(encoding="utf-8")
