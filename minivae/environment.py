@@ -23,15 +23,18 @@ READ = {
     "MINIVAE_SAVE_SECONDS": "the least time between two checkpoints of a run; unset: 10",
     "MINIVAE_SPARSE": "yes, no or auto: whether the first layer multiplies by the non-zeros of its rows; unset: auto",
     "MINIVAE_THREADS": "the number of threads; unset: the processors this process may use, or a limit below",
+    "MPI_LOCALRANKID": "set by the mpiexec of MPICH and Intel MPI: the number of this process on its host",
     "NO_COLOR": "set to anything: no colour and no bold text",
     "NUMBA_DISABLE_JIT": "other than 0: refused, for the kernels are compiled; unset: 0",
     "NUMBA_NUM_THREADS": "the most threads where MINIVAE_THREADS is not set",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "set by Open MPI's mpiexec: the number of this process on its host",
     "OMPI_COMM_WORLD_RANK": "set by Open MPI's mpiexec: the number of this process",
     "OMPI_COMM_WORLD_SIZE": "set by Open MPI's mpiexec: how many processes it has started",
     "OMP_NUM_THREADS": "the most threads where neither MINIVAE_THREADS nor OPENBLAS_NUM_THREADS is set",
     "OPENBLAS_NUM_THREADS": "NumPy's OpenBLAS's threads; the most that minivae uses where MINIVAE_THREADS is not set",
     "PMI_RANK": "set by the mpiexec of MPICH and Intel MPI: the number of this process",
     "PMI_SIZE": "set by the mpiexec of MPICH and Intel MPI: how many processes it has started",
+    "SLURM_LOCALID": "set by srun: the number of this process on its host",
     "SLURM_NTASKS": "set by srun: how many processes it has started",
     "SLURM_PROCID": "set by srun: the number of this process",
     "SLURM_STEP_ID": "set by srun: without it, SLURM_NTASKS is a batch script's",
@@ -72,6 +75,13 @@ def launched_rank() -> int:
         return 0
     slurm = os.environ.get("SLURM_PROCID")
     return _number(os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ.get("PMI_RANK") or slurm)
+
+
+def first_of_host() -> bool:
+    """Whether this process is the first that the launcher has started on its host, or it has not said."""
+    number = os.environ.get("MPI_LOCALRANKID") or os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK")
+    number = number or os.environ.get("SLURM_LOCALID")
+    return _number(number) == 0
 
 
 def _step() -> int:

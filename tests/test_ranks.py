@@ -328,6 +328,25 @@ def test_ranks_whose_parameters_drift_apart_are_told_so(tmp_path):
     assert "rank 1 (" in found.stderr and "as the digest of its parameters after step" in found.stderr
 
 
+WITHOUT = """
+import os, sys
+from minivae.environment import launched_rank
+if launched_rank() == 1:  # as on a host of its own, where mpi4py is not installed
+    sys.modules["mpi4py"], os.environ["MPI_LOCALRANKID"] = None, "0"
+from minivae.__main__ import main
+main()
+"""
+
+
+def test_a_host_without_mpi4py_ends_all_with_one_line(run, tmp_path):
+    """The others have begun to start MPI, which waits for it for ever."""
+    found = runtime().run(2, "-c", WITHOUT, "train", run / "data0.npy", "--out", tmp_path / "r", limit=30)
+    assert found.returncode != 0
+    said = [line for line in found.stderr.splitlines() if line.startswith("minivae")]
+    assert len(said) == 1 and said[0].startswith("minivae: rank 1 of 2 ("), found.stderr
+    assert "mpi4py, and that cannot be loaded" in said[0] and "pip install" in said[0]
+
+
 def test_the_launcher_of_another_mpi_is_refused():
     """Each process is alone, and the launcher has said that there are two."""
     runtime()

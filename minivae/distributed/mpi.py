@@ -9,10 +9,13 @@ waits for the others for too long, whose link may be down, ends itself (`Watchdo
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import faulthandler
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -123,13 +126,21 @@ def about() -> str:
 def _world(comm: Any, launched: int, shards: int | None) -> MPIWorld:
     global _started
     try:
+        if launched > 1:  # MPI waits for all ranks to start; no thread of Python's runs meanwhile
+            faulthandler.dump_traceback_later(_timeout(), exit=True, file=2)
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(
+        text = (
             f"the launcher started {launched} processes, which speak by mpi4py, and that cannot be loaded ({reason}): "
             f"{how_to_install('mpi')}"
-        ) from None
+        )
+        if launched > 1:
+            _leave_the_others(text, launched)
+        raise UsageError(text) from None
+    finally:
+        if launched > 1:
+            faulthandler.cancel_dump_traceback_later()
     if launched > 1 and MPI.COMM_WORLD.size == 1:
         library = MPI.Get_library_version().strip("\0\n ").splitlines()[0][:60]
         raise UsageError(
@@ -276,6 +287,20 @@ def _interrupt_launcher() -> None:
                 os.kill(process, signal.SIGINT)
             return
         process = int(fields.split()[1])  # the parent
+
+
+def _leave_the_others(text: str, launched: int) -> None:
+    """Say why this rank cannot join the others, once a host, and end them with it: they wait for it to start MPI."""
+    if not environment.first_of_host():
+        return
+    if (rank := environment.launched_rank()) > 0:  # rank 0 prints its own errors
+        line = f"minivae: rank {rank} of {launched} ({socket.gethostname()}): {text}"
+        print(line, file=sys.__stderr__, flush=True)
+
+    @atexit.register
+    def end() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _interrupt_launcher()
 
 
 def _timeout() -> float:
