@@ -5,6 +5,7 @@ import json
 import tracemalloc
 import warnings
 
+import frames
 import numpy as np
 import pytest
 
@@ -21,23 +22,7 @@ N = 120
 
 @pytest.fixture(scope="module")
 def people():
-    """A frame with a column of every kind, and gaps."""
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame(
-        {
-            "age": rng.integers(18, 90, N),
-            "income": np.exp(rng.normal(10, 1, N)),
-            "children": pd.array(np.where(rng.random(N) < 0.1, None, rng.poisson(1.5, N)), dtype="Int64"),
-            "job": pd.Categorical(rng.choice(["a", "b", "c"], N), categories=["c", "a", "b", "never"]),
-            "school": pd.Categorical(rng.choice(["low", "high"], N), categories=["low", "mid", "high"], ordered=True),
-            "member": rng.random(N) < 0.3,
-            "height": rng.normal(170, 10, N).astype(np.float32),
-            "town": rng.choice(["x", "y, y", 'z"', "ü"], N),
-            "grade": rng.choice([2, 3, 4], N),
-        }
-    )
-    frame.loc[3, "income"], frame.loc[[4, 7], "town"], frame.loc[9, "job"] = np.nan, None, None
-    return frame
+    return frames.people(N)
 
 
 KINDS = {
