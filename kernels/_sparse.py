@@ -188,43 +188,48 @@ def _transpose(to_values, to_rows, to_bounds, values, columns, bounds, places, t
 
 
 @_exact
-def _list(columns, bounds, to_rows, to_bounds, other, X, t, shares):
-    """A share is blocks of rows and columns. In each, a row and a column have places for all that they may hold."""
+def _list(columns, bounds, to_rows, to_bounds, other, pieces, X, t, shares):
+    """A share is blocks of rows, or `pieces` of them, each some blocks of columns, read row after row.
+
+    In a block, a row and a column have places for all that they may hold.
+    """
     (B, D), zero, one, size = X.shape, like(X, 0.0), like(X, 1.0), X.itemsize
     down, across = to_bounds.shape[1], bounds.shape[1]
     tall, wide, any_other = _parts(B, down), _parts(D, across), np.uint64(0)
-    first, last = share(t, shares, down * across, 1)
-    for block in range(first, last):
-        row, strip = block // across, block % across
-        begin, left = row * tall, strip * wide
-        end, right = min(begin + tall, B), min(left + wide, D)
+    first, last = share(t, shares, down * pieces, 1)
+    for piece in range(first, last):
+        row = piece // pieces
+        begin, end = row * tall, min((row + 1) * tall, B)
+        first_strip, last_strip = part(piece % pieces, pieces, across, 1)
         ends = to_bounds[1, row]
-        for d in range(left, right):
+        for d in range(first_strip * wide, min(last_strip * wide, D)):
             to_bounds[0, row, d] = ends[d] = begin * D + d * (end - begin)
         for i in range(begin, end):
-            k = i * D + left
-            bounds[0, strip, i] = k
-            for start in range(left, right, LOOK):
-                bits = others = np.uint64(0)
-                if start + LOOK <= D:
-                    at = X.ctypes.data + (i * D + start) * size
-                    bits, others = differ(zero, at), differ(one, at)
-                    if start + LOOK > right:
-                        bits &= (np.uint64(1) << np.uint64(right - start)) - np.uint64(1)
-                else:
-                    for d in range(start, right):
-                        bits |= np.uint64(X[i, d] != zero) << np.uint64(d - start)
-                        others |= np.uint64(X[i, d] != one) << np.uint64(d - start)
-                any_other |= bits & others
-                while bits != np.uint64(0):
-                    d = start + lowest(bits)
-                    bits &= bits - np.uint64(1)
-                    place = ends[d]
-                    ends[d] = place + 1
-                    columns[k] = d - left
-                    to_rows[place] = i - begin
-                    k += 1
-            bounds[1, strip, i] = k
+            for strip in range(first_strip, last_strip):
+                left, right = strip * wide, min((strip + 1) * wide, D)
+                k = i * D + left
+                bounds[0, strip, i] = k
+                for start in range(left, right, LOOK):
+                    bits = others = np.uint64(0)
+                    if start + LOOK <= D:
+                        at = X.ctypes.data + (i * D + start) * size
+                        bits, others = differ(zero, at), differ(one, at)
+                        if start + LOOK > right:
+                            bits &= (np.uint64(1) << np.uint64(right - start)) - np.uint64(1)
+                    else:
+                        for d in range(start, right):
+                            bits |= np.uint64(X[i, d] != zero) << np.uint64(d - start)
+                            others |= np.uint64(X[i, d] != one) << np.uint64(d - start)
+                    any_other |= bits & others
+                    while bits != np.uint64(0):
+                        d = start + lowest(bits)
+                        bits &= bits - np.uint64(1)
+                        place = ends[d]
+                        ends[d] = place + 1
+                        columns[k] = d - left
+                        to_rows[place] = i - begin
+                        k += 1
+                bounds[1, strip, i] = k
     if any_other != np.uint64(0):
         other[0] = True
 
@@ -269,8 +274,8 @@ def split(to_bounds, columns, bounds, D):
 
 def fill(columns, bounds, to_rows, to_bounds, X):
     """All ← where a dense X (B, D) is not 0, by rows and by columns, in arrays of B·D → whether it is 1 there."""
-    other = np.zeros(1, np.bool_)
-    run(_list, X.size, columns, bounds, to_rows, to_bounds, other, X)
+    other, pieces = np.zeros(1, np.bool_), min(bounds.shape[1], -(-most() // to_bounds.shape[1]))
+    run(_list, X.size, columns, bounds, to_rows, to_bounds, other, pieces, X)
     return not other[0]
 
 
