@@ -180,9 +180,7 @@ class Reader:
         checks.array(name, X, self.features)
         if self.scale is not None:
             X = self.scale.apply(self.backend.to_host(X), self.backend.dtype)
-        X = self.native(name, X)
-        if look:
-            checks.finite(name, X, first, self.columns, self.backend.to_host, self.missing)
+        whole = X = self.native(name, X)
         if self.binarize == "threshold":
             out = self.workspace.take(name, X.shape)
             out[...] = X >= 0.5
@@ -191,6 +189,9 @@ class Reader:
             from .sparse import with_nonzeros
 
             X = with_nonzeros(X, self.workspace)
+            look = look and not (X.X is whole and X.x_in.values is None)  # all that is not 0 was found to be 1
+        if look:
+            checks.finite(name, whole, first, self.columns, self.backend.to_host, self.missing)
         return self.batch(X, given)
 
     def batch(self, X: Any, given: Given | None = None) -> Batch:
