@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse as sp
+import terms as terms_script
 from tolerances import assert_sums
 
 import minivae as mv
@@ -215,3 +216,19 @@ def test_sets_that_nobody_made_for_this_train_and_evaluate_as_they_do_dense(tmp_
     assert_sums(np.array(losses[0]), np.array(losses[1]), of="model", dtype="float32")
     assert losses[0][1] > losses[0][0]
     assert_sums(*slopes, of="model", dtype="float32")
+
+
+def test_the_script_of_term_counts_finds_the_same_elbo_by_non_zeros_and_dense(monkeypatch, capsys):
+    texts = ["the licence of the software, the the software", "a licence 12 of and for the year", "for the year"] * 20
+    monkeypatch.setattr(terms_script, "documents", lambda: texts)
+    X = terms_script.terms(5)
+    np.testing.assert_array_equal(X[:3, 0].toarray().ravel(), [4, 1, 1])  # "the", which most documents have
+    assert X.shape == (60, 5) and X[0].sum() == 7
+    by_nonzeros, dense = terms_script.compare(X, "negative-binomial", 3, "float64")
+    np.testing.assert_allclose(by_nonzeros[:3], dense[:3], rtol=1e-9)  # trained apart
+    np.testing.assert_allclose(by_nonzeros[1], by_nonzeros[2], rtol=1e-12)
+    assert by_nonzeros[1] > by_nonzeros[0]
+    monkeypatch.setattr("sys.argv", ["terms.py", f"{CELLS}:layers/counts", "--epochs", "2"])
+    terms_script.main()
+    printed = capsys.readouterr().out
+    assert "30 rows of 20 columns" in printed and printed.count("the other way") == 2
