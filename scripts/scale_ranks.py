@@ -2,10 +2,10 @@
 
     python scripts/scale_ranks.py
 
-A step is the slowest rank's rows, the sum of the gradients, and the update. Times of a row, a check, a draw of the
-order and of the update were measured on one core of an AMD EPYC (Zen 3) with 784-500-20, n = 0.8 M parameters; times of
-the sum on two cores of it, over links held to 1 Gbit/s. Networks that were not there are given by their data sheets.
-Ranks that are late are drawn at random, seeded. Nothing here was measured on more than 4 ranks.
+A step is the slowest rank's rows, the sum of the gradients, and the update of a slice. Times of a row, a check, a draw
+of the order and of the update were measured on one core of an AMD EPYC (Zen 3) with 784-500-20, n = 0.8 M parameters;
+times of the sum on two cores of it, over links held to 1 Gbit/s. Networks that were not there are given by their data
+sheets. Ranks that are late are drawn at random, seeded. Nothing here was measured on more than 4 ranks.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def step(net: Network, P: int, rows: float, way, steps: int = 1000) -> tuple[flo
     rng = np.random.default_rng(P)
     late = 1 + JITTER * rng.standard_normal((steps, P))
     own = rows * ROW * late + (rng.random((steps, P)) < PAUSE[0]) * PAUSE[1]
-    seconds = own.max(axis=1).mean() + way(net, P, N_PARAMETERS) + UPDATE
+    seconds = own.max(axis=1).mean() + way(net, P, N_PARAMETERS) + UPDATE / P  # of a slice
     every = HOST_LIFE / max(1, P // RANKS_A_HOST)  # seconds between failures of any host
     seconds *= 1 + (RESTART + 5) / every  # and on average half of ten seconds' work is done again
     return seconds, (rows * ROW + UPDATE) / seconds

@@ -226,7 +226,7 @@ class Shards:
         """AgreedError where the parameters of the ranks are not the same to the bit."""
         if self.world.size > 1:
             digest = hashlib.sha256(self.training.vae.backend.to_host(self.training.vae.buffer.state))
-            advice = "their processors or libraries differ: start the ranks on machines of one kind"
+            advice = "something has changed them on one rank alone"
             self.world.same(f"the digest of its parameters after step {step}", digest.hexdigest()[:12], advice)
 
 
