@@ -79,7 +79,7 @@ def test_a_step_is_a_short_way():
     """Upper bounds: the way from `fit` through the first step may become shorter."""
     said = script("step_path.py", "--list")
     depth, lines = (int(re.search(rf"^{name} +(\d+)", said, re.M)[1]) for name in ("depth", "lines"))
-    assert 5 <= depth <= 9 and 400 <= lines <= 790  # 15 and 1,107 at 0.1.0; fewer: it lost its way
+    assert 5 <= depth <= 9 and 400 <= lines <= 800  # 15 and 1,107 at 0.1.0; fewer: it lost its way
     listed = re.findall(r"^ *(\d+)  \S+:\d+ (\S+)$", said, re.M)
     counted = [
         sum(map(int, re.findall(rf"{name} +(\d+)", said))) for name in ("functions", "lines")
