@@ -87,7 +87,7 @@ def test_the_probabilities_of_one_column_add_up_to_one(kind):
     fill(vae)
     out = RNG.normal(size=(1, vae.likelihood.width))
     if kind in ("real", "positive"):
-        edges = np.linspace(-14, 14, 141)
+        edges = np.linspace(-60, 60, 601)
         nodes, weights = np.polynomial.legendre.leggauss(20)
         half = np.diff(edges)[:, None] / 2
         x, dx = (edges[:-1, None] + half + half * nodes).ravel(), (half * weights).ravel()
