@@ -20,7 +20,7 @@ from ._pool import call
 from ._threads import LINE, run, share, shared
 
 ROW_MAJOR, AS_IT_IS, TRANSPOSED = 101, 111, 112  # the numbers of cblas.h
-FEW_ROWS = 256  # below it a share is columns: a few rows of A would not pay for reading all of B
+FEW_ROWS = 256  # below it a share is columns, if these are more: a few rows of A would not pay for reading all of B
 GRAIN = 1 << 19  # multiplications worth a share: some 10 µs; a thread has one, for each share packs A or B anew (8 %)
 
 
@@ -35,7 +35,7 @@ def _gemm(routine, out, A, B, order_A, order_B, t, shares):
     rows, columns = m, n = out.shape
     k = A.shape[1] if order_A == AS_IT_IS else A.shape[0]
     step_A, step_B, size = A.shape[1], B.shape[1], out.itemsize
-    by_rows = m >= FEW_ROWS
+    by_rows = m >= FEW_ROWS or m > n
     start, stop = share(t, shares, m if by_rows else n, 8 if by_rows else LINE)
     a, b, c = np.int64(A.ctypes.data), np.int64(B.ctypes.data), np.int64(out.ctypes.data)
     if by_rows:
