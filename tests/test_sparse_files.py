@@ -4,6 +4,7 @@ tests/fixtures/cells.h5ad was written by anndata 0.12.19: 30 cells × 20 genes, 
 """
 
 import gzip
+import itertools
 import re
 from importlib.metadata import distributions
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import scipy.io
 import scipy.sparse as sp
 import terms as terms_script
+from test_cli import SMALL, minivae, one_line
 from tolerances import assert_sums
 
 import minivae as mv
@@ -123,6 +125,8 @@ def damaged(**arrays):
         (damaged(indptr=COUNTS.indptr[::-1].copy()), "index pointer"),
         (damaged(indptr=COUNTS.indptr[:-1]), "index pointer"),
         (damaged(data=COUNTS.data * 1j), "real numbers"),
+        (damaged(data=COUNTS.data.astype(object)), "expected numbers in its member data, and it holds Python objects"),
+        (damaged(data=COUNTS.data.astype(str)), "real numbers"),
         (damaged(data=COUNTS.data * np.nan), "NaN or infinite"),
         (damaged(data=COUNTS.data[:0], indices=COUNTS.indices[:0], indptr=0 * COUNTS.indptr), "has no entry"),
         (damaged(format=np.array("bsr")), r"in the format 'bsr'; save its \.tocsr\(\)"),
@@ -232,3 +236,62 @@ def test_the_script_of_term_counts_finds_the_same_elbo_by_non_zeros_and_dense(mo
     terms_script.main()
     printed = capsys.readouterr().out
     assert "30 rows of 20 columns" in printed and printed.count("the other way") == 2
+
+
+def entries(first, second=None):
+    """`damaged` whose first entries are these: (column, value), in a row that has two."""
+    row = int(np.argmax(np.diff(COUNTS.indptr) > 1))
+    data, indices = COUNTS.data.copy(), COUNTS.indices.copy()
+    for k, entry in enumerate(filter(None, (first, second))):
+        indices[COUNTS.indptr[row] + k], data[COUNTS.indptr[row] + k] = entry
+    return damaged(data=data, indices=indices)
+
+
+@pytest.mark.parametrize(
+    ("members", "options", "words"),
+    [
+        (entries((0, np.nan)), (), "1 of .* stored values are NaN or infinite, the first in row .*, column 0"),
+        (entries((0, -2)), (), "explains counts, the integers from 0 on, and these range from -2 to"),
+        (entries((0, 0.5)), (), "explains counts, .*not all of them whole"),
+        (entries((30, 1)), (), INDEX),
+        (damaged(data=COUNTS.data.astype(object)), (), "holds Python objects"),
+        (damaged(shape=np.array([0, 30])), (), "expected a matrix with at least one row and column"),
+        (damaged(), ("--likelihood", "gaussian", "--scale", "standard"), "fill them: take 'maxabs', .*--scale maxabs"),
+    ],
+    ids=["NaN", "negative", "no counts", "out of range", "objects", "no rows", "standard"],
+)
+def test_the_command_line_refuses_bad_sparse_rows_in_one_line_and_begins_no_run(tmp_path, members, options, words):
+    np.savez(tmp_path / "a.npz", **members)
+    line = one_line("train", "a.npz", "--out", "run", *SMALL, *(options or ("--likelihood", "poisson")), cwd=tmp_path)
+    assert re.search(words, line), line
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_line_says_where_an_h5ad_has_counts(tmp_path):
+    line = one_line("train", CELLS, "--out", tmp_path / "run", *SMALL)
+    assert line.endswith("no matrix 'X' in it; it holds layers/counts: write cells.h5ad:layers/counts")
+
+
+@pytest.mark.filterwarnings("ignore::minivae.UsageWarning")
+def test_the_command_line_takes_csc_and_coo_and_unsorted_rows_and_sums_duplicates_which_it_says(tmp_path):
+    def trained(name):
+        done = minivae("train", name, "--out", f"of {name}", *SMALL, "--likelihood", "poisson", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return (tmp_path / f"of {name}" / "history.csv").read_text().split("\n")[1].split(",")[1:4], done.stderr
+
+    npz(tmp_path / "csr.npz")
+    expected, said = trained("csr.npz")
+    assert "summed" not in said
+    npz(tmp_path / "csc.npz", COUNTS.tocsc())
+    npz(tmp_path / "coo.npz", COUNTS.tocoo())
+    backwards = {name: getattr(COUNTS, name).copy() for name in ("data", "indices")}
+    for first, last in itertools.pairwise(COUNTS.indptr):
+        for x in backwards.values():
+            x[first:last] = x[first:last][::-1]
+    np.savez(tmp_path / "unsorted.npz", **damaged(**backwards))
+    for name in ("csc.npz", "coo.npz", "unsorted.npz"):
+        found, said = trained(name)
+        assert found == expected and "summed" not in said
+    np.savez(tmp_path / "twice.npz", **entries((4, 1), (4, 2)))
+    _, said = trained("twice.npz")
+    assert re.search("1 of .* entries name a cell that another one names: summed", said)

@@ -90,6 +90,8 @@ def read_npz(path: Path, archive: Any, members: dict[str, Any], header: Any) -> 
     for name in names:
         with archive.open(members[name]) as file:
             size, dtype = header(file, f"{path}: {name}", members[name].file_size)
+        if dtype.hasobject:
+            raise UsageError(f"{path}: expected numbers in its member {name}, and it holds Python objects")
         stored += int(np.prod(size, dtype=object)) * dtype.itemsize
         held.append((size, dtype))
     entries = int(np.prod(held[0][0], dtype=object))
