@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,19 +82,6 @@ def quick(words: list[str]) -> list[str]:
         elif not word.startswith("-") and word in QUICK:
             out[i] = QUICK[word]
     return out + EVERYTHING.get(out[1], []) if not {*out[2:]} - {"--json"} else out
-
-
-def run_command(words: list[str], folder: Path, full: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run `minivae …` in the folder."""
-    words = words if full else quick(words)
-    return subprocess.run(
-        [sys.executable, "-m", "minivae", *words[1:]],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
-        timeout=600,
-    )
 
 
 def prepare(folder: Path) -> None:
