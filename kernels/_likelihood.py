@@ -1,13 +1,12 @@
 """_likelihood: the loops over rows and features, for likelihoods that are a sum of one formula over the features.
 
-The file of such a likelihood has a *point*, a compiled function of one feature: raw outputs and x → the loss and its
-slopes. `one_output` and `two_clamped_outputs` make a fused kernel of it, `cuda` launches the
-kernel in its `.cu`, where `_likelihood.cuh` has the same loops.
+The file of such a likelihood has a *point*, a compiled function of one feature: raw output and x → the loss and its
+slope. `one_output` makes a fused kernel of it, or `two_clamped_outputs` (`_two_outputs.py`); `cuda` launches the kernel
+in its `.cu`, where `_likelihood.cuh` has the same loops.
 
-Shapes: rows R = S·B, sample by sample; out, d_out (R, D), or (R, 2D): the first outputs of all features, then the
-second; X (B, D), row r of `out` belongs to row r mod B of X; nll_rows (R,); weight a number, or (R,) or (S, B);
-clamped (1,) int64, counts the outputs that were clamped. Nats. dtype: float32 or float64, all the same but `clamped`,
-C-contiguous. A point may compute in float64 whatever the dtype.
+Shapes: rows R = S·B, sample by sample; out, d_out (R, D); X (B, D), row r of `out` belongs to row r mod B of X;
+nll_rows (R,); weight a number, or (R,) or (S, B). Nats. dtype: float32 or float64, all the same, C-contiguous. A point
+may compute in float64 whatever the dtype.
 
 Without d_out (None) a kernel writes nll_rows alone: the loop is compiled once more, without the slopes, which the
 compiler then drops from the point.
@@ -19,7 +18,7 @@ from . import _cuda
 from ._math import like
 from ._rows import as_vector
 from ._specialise import specialised
-from ._threads import add, run, share, shared
+from ._threads import run, share, shared
 
 point: Any = None  # in each copy of a loop, the formula of one feature
 
@@ -40,30 +39,8 @@ def _one(nll_rows, d_out, out, X, weight, weight_step, factor, constant, t, shar
         nll_rows[r] = factor * nll + constant
 
 
-def _two_clamped(nll_rows, d_out, clamped, out, X, weight, weight_step, constant, t, shares):
-    B, D = X.shape
-    constant = like(X, constant)
-    start, stop = share(t, shares, out.shape[0], 1)
-    count = 0
-    for r in range(start, stop):
-        b = r % B
-        w = weight[r * weight_step]
-        nll = like(X, 0.0)
-        outside = 0
-        for j in range(D):
-            loss, first, second, inside = point(out[r, j], out[r, D + j], X[b, j])
-            nll += loss
-            if d_out is not None:
-                d_out[r, j] = w * first
-                d_out[r, D + j] = w * second
-                outside += not inside
-        nll_rows[r] = nll + constant
-        count += outside
-    if d_out is not None:
-        add(clamped, count)
-
-
-def _loop(loop, point):
+def copy_for(loop, point):
+    """The copy of a loop that calls this point."""
     formula = point.py_func
     return shared(specialised(loop, formula, f"{formula.__name__}_rows", point=point))
 
@@ -73,30 +50,12 @@ def one_output(point):
 
     factor, constant   for a point whose loss is factor × its own, plus the constant (for all features together)
     """
-    loop = _loop(_one, point)
+    loop = copy_for(_one, point)
 
     def fused(nll_rows, d_out, out, X, weight, factor=1.0, constant=0.0):
         """The fused `reference`."""
         weight, step = as_vector(weight, X.dtype)
         run(loop, out.size, nll_rows, d_out, out, X, weight, step, factor, constant)
-
-    vars(fused)["loop"] = loop  # for tests, which look at the code that it runs
-    return fused
-
-
-def two_clamped_outputs(point, constant=0.0):
-    """The fused kernel of point(first, second, x) → (loss, slopes by both, whether the second is inside its range).
-
-    constant   of each feature's loss, left out by the point. It is added once a row, times D: as a term of the sum it
-               would round the same way D times.
-    """
-    loop = _loop(_two_clamped, point)
-
-    def fused(nll_rows, d_out, clamped, out, X, weight):
-        """The fused `reference`."""
-        weight, step = as_vector(weight, X.dtype)
-        features = X.shape[1]
-        run(loop, out.shape[0] * features, nll_rows, d_out, clamped, out, X, weight, step, features * constant)
 
     vars(fused)["loop"] = loop  # for tests, which look at the code that it runs
     return fused

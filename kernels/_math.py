@@ -58,6 +58,18 @@ def polynomial(context, x, coefficients):
     return x(x, coefficients), generate
 
 
+@intrinsic
+def bits(context, x):
+    """The bits of a floating-point number as an integer, or those of an integer as a floating-point number."""
+    to_integer = {types.float32: types.int32, types.float64: types.int64}
+    other = to_integer.get(x) or (types.float32 if x.bitwidth == 32 else types.float64)
+
+    def generate(context, builder, signature, values):
+        return builder.bitcast(values[0], context.get_value_type(other))
+
+    return other(x), generate
+
+
 def _functions(real, integer, mantissa, bias, lowest, highest, ln2, root_half, terms):
     """exp, exp_negative, expm1_negative, log1p_unit and log of one dtype.
 
@@ -78,44 +90,40 @@ def _functions(real, integer, mantissa, bias, lowest, highest, ln2, root_half, t
     log_series = tuple(real(2 / (2 * k + 1)) for k in range(log_terms, 0, -1))
 
     @scalar
-    def expm1_reduced(r):
-        """eʳ − 1 for |r| ≤ ½ ln 2: r + r²/2! + r³/3! + …"""
-        return polynomial(r, exp_series) * (r * r) + r
+    def reduced(y):
+        """y = n ln 2 + r → n and eʳ − 1 = r + r²/2! + r³/3! + …"""
+        n = np.floor(y * log2e + half)
+        r = (y - n * ln2_high) - n * ln2_low
+        return integer(n), polynomial(r, exp_series) * (r * r) + r
 
     @scalar
     def power_of_two(n):
         """2ⁿ, by writing n into the exponent bits."""
-        return integer((n + bias) << mantissa).view(real)
+        return bits(integer((n + bias) << mantissa))
 
     @scalar
     def exp(x):
-        y = min(max(x, lowest), highest)  # NaN passes both comparisons
-        n = np.floor(y * log2e + half)
-        r = (y - n * ln2_high) - n * ln2_low
-        k = integer(n)
-        first = k >> last_bit  # 2ⁿ in two steps: n reaches one more than an exponent holds
-        e = (one + expm1_reduced(r)) * power_of_two(first) * power_of_two(k - first)
+        y = x if x > lowest else lowest  # NaN too
+        n, e = reduced(y if y < highest else highest)
+        first = n >> last_bit  # 2ⁿ in two steps: n reaches one more than an exponent holds
+        e = (one + e) * power_of_two(first) * power_of_two(n - first)
         e = zero if x < lowest else e
         return e if x == x else x
 
     @scalar
     def exp_negative(x):
         """eˣ for x ≤ 0: `exp` in fewer instructions, with the same bits."""
-        y = max(x, lowest)
-        n = np.floor(y * log2e + half)
-        r = (y - n * ln2_high) - n * ln2_low
-        e = (one + expm1_reduced(r)) * power_of_two(integer(n))
+        n, e = reduced(x if x > lowest else lowest)
+        e = (one + e) * power_of_two(n)
         e = zero if x < lowest else e
         return e if x == x else x
 
     @scalar
     def expm1_negative(x):
         """eˣ − 1 for x ≤ 0."""
-        y = max(x, lowest)
-        n = np.floor(y * log2e + half)
-        r = (y - n * ln2_high) - n * ln2_low
-        scale = power_of_two(integer(n))
-        e = (scale - one) + scale * expm1_reduced(r)
+        n, e = reduced(x if x > lowest else lowest)
+        scale = power_of_two(n)
+        e = (scale - one) + scale * e
         return e if x == x else x
 
     @scalar
@@ -127,9 +135,9 @@ def _functions(real, integer, mantissa, bias, lowest, highest, ln2, root_half, t
 
     @inlined
     def log(x):
-        i = real(x).view(integer)
+        i = bits(real(x))
         k = (i - root_half) >> mantissa
-        m = integer(i - (k << mantissa)).view(real)
+        m = bits(integer(i - (k << mantissa)))
         s = (m - one) / (m + one)
         q = s * s
         n = real(k)

@@ -20,10 +20,11 @@ Nats. dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 import math
 
 from . import _likelihood
-from ._likelihood import one_output, two_clamped_outputs
+from ._likelihood import one_output
 from ._math import exp, like, point
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column
+from ._two_outputs import two_clamped_outputs
 
 LOGVAR_MIN, LOGVAR_MAX = -10.0, 10.0
 LN_2PI = math.log(2 * math.pi)

@@ -16,10 +16,10 @@ dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 import math
 
 from . import _likelihood
-from ._likelihood import two_clamped_outputs
 from ._math import exp, like, point
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column
+from ._two_outputs import two_clamped_outputs
 from .gaussian import LOGVAR_MAX, LOGVAR_MIN
 
 LOGSCALE_MIN, LOGSCALE_MAX = LOGVAR_MIN / 2, LOGVAR_MAX / 2

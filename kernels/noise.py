@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from . import _cuda
-from ._math import like
+from ._math import bits, like
 from ._normal import cos_sin_of_turn, radius
 from ._op import Op, poison, uniform
 from ._threads import run, scratch, share, shared
@@ -185,7 +185,7 @@ def _noise(out, kind, all_words, all_normals, tile, B, rows, stream, sample, pas
             for j in range(D):
                 word = own[j & 3, j >> 2]
                 if kind == WORDS:
-                    out[r, j] = np.uint32(word).view(np.float32)
+                    out[r, j] = bits(np.uint32(word))
                 else:
                     u = like(out, np.int32(word >> np.uint32(8))) * like(out, 2.0**-24)
                     drawn = like(out, 1.0) if u < out[r, j] else like(out, 0.0)

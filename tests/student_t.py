@@ -13,10 +13,10 @@ import numpy as np
 
 import minivae as mv
 from minivae.kernels import Op
-from minivae.kernels._likelihood import two_clamped_outputs
 from minivae.kernels._math import exp, like, log, point
 from minivae.kernels._op import WEIGHTS, counter, normal, poison, row_weight
 from minivae.kernels._rows import as_column
+from minivae.kernels._two_outputs import two_clamped_outputs
 from minivae.likelihoods import Likelihood
 
 NU = 5.0
