@@ -41,7 +41,7 @@ CLOCK, APART = 96, 16  # two words where the clock writes for the caller, and ho
 
 IDLE = 100_000  # a worker looks for work so long: longer than Python needs from one kernel to the next
 PATIENCE = 50_000  # a caller looks so long for the end of the last shares, then naps in between
-NAPS = 4_000  # … of a quarter of what it has waited, in µs
+NAPS = 2_000  # … of half of what it has waited, in µs
 REGRET = 16  # after a longer wait it computes alone for so many times as long: waits cost 6 % of the time at the most
 LOOKS = 32  # between two readings of the clock
 
@@ -118,7 +118,7 @@ def _now(clock):
 def _serve(pool, task, data, shares):
     """Compute shares of this task until all are done; or, for the worker −shares, of any until there was none for IDLE.
 
-    A caller leaves in WAITED how long it had nothing to do, less what one share takes.
+    A caller leaves in WAITED how long it had nothing to do, or 0 if that was about the time of a share.
     """
     worker = max(0, -shares)
     if worker == 0:
@@ -148,7 +148,8 @@ def _serve(pool, task, data, shares):
                 return
             if worker == 0 and waited > PATIENCE:
                 _usleep(waited // NAPS)
-    _store(pool + 8 * WAITED, _now(clock) - since - (since - start) // max(mine, 1))
+    waited = _now(clock) - since
+    _store(pool + 8 * WAITED, waited if waited > PATIENCE + (since - start) // max(mine, 1) else 0)
 
 
 @cache
@@ -193,7 +194,7 @@ class Pool:
                 self._asleep.pop().release()
             kernel(*arguments, -self._address, shares)
             waited = int(self._words[WAITED])
-            self.alone_until = time.monotonic_ns() + REGRET * waited if waited > PATIENCE else 0
+            self.alone_until = time.monotonic_ns() + REGRET * waited if waited else 0
         finally:
             self._free.release()
         return True
