@@ -61,7 +61,7 @@ def polynomial(context, x, coefficients):
 @intrinsic
 def bits(context, x):
     """The bits of a floating-point number as an integer, or those of an integer as a floating-point number."""
-    to_integer = {types.float32: types.int32, types.float64: types.int64}
+    to_integer: Any = {types.float32: types.int32, types.float64: types.int64}
     other = to_integer.get(x) or (types.float32 if x.bitwidth == 32 else types.float64)
 
     def generate(context, builder, signature, values):
