@@ -137,9 +137,18 @@ def _negative_binomial_nll(logmean, x, logtheta):
     return -gammas - theta * mpmath.log(theta / (theta + mean)) - x * mpmath.log(mean / (theta + mean))
 
 
-def _negative_binomial(out, logtheta):
-    mean, theta = np.exp(np.minimum(out, 20)), np.exp(np.clip(logtheta, -10, 10))
-    return stats.nbinom(theta, theta / (theta + mean))
+class _NegativeBinomial:
+    """stats.nbinom of ln mean and ln θ, whose own logpmf rounds 1 − p where p is near 1."""
+
+    def __init__(self, out, logtheta):
+        self.m, self.theta = np.exp(np.minimum(out, 20)), np.exp(np.clip(logtheta, -10, 10))
+        q = stats.nbinom(self.theta, self.theta / (self.theta + self.m))
+        self.mean, self.var, self.ppf = q.mean, q.var, q.ppf
+
+    def logpmf(self, X):
+        whole = self.theta + self.m
+        ways = -special.betaln(self.theta, X + 1) - np.log(self.theta + X)
+        return ways + self.theta * np.log(self.theta / whole) + special.xlogy(X, self.m / whole)
 
 
 def _class_logits(X, K=5):
@@ -222,7 +231,7 @@ CASES = {
         nll=_poisson_nll,
     ),
     "negative-binomial": Case(
-        scipy=_negative_binomial,
+        scipy=_NegativeBinomial,
         X=COUNTS,
         best=lambda X: np.log(X),
         inner=COUNTS + 1,
