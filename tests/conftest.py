@@ -12,6 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MINIVAE_THREADS", "1")
 
 import numba_cache
+import numpy as np
 import pytest
 from numba.core.caching import NullCache
 from numba.core.compiler_lock import global_compiler_lock
@@ -103,9 +104,22 @@ def pytest_runtest_makereport(item):
         report.outcome, report.longrepr = "failed", f"--require-gpu: {report.longrepr[2]}"
 
 
-def pytest_collection_finish():
+drawn = {}  # module → what its RNG has come to when all is imported
+
+
+def pytest_collection_finish(session):
+    for module in {getattr(item, "module", None) for item in session.items}:
+        if isinstance(rng := getattr(module, "RNG", None), np.random.Generator):
+            drawn[module] = rng.bit_generator.state
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def _the_same_draws(request):
+    """A test draws the same from its module's RNG, whatever ran before it in this process."""
+    if request.module in drawn:
+        request.module.RNG.bit_generator.state = drawn[request.module]
 
 
 def pytest_collection_modifyitems(items):
