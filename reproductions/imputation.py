@@ -133,7 +133,7 @@ def results() -> dict[str, dict[str, dict[str, float]]]:
 def keep(name: str, rate: int, method: str, found: float) -> None:
     """Add one figure to those that are kept."""
     kept = results()
-    kept.setdefault(name, {}).setdefault(str(rate), {})[method] = round(found, 4)
+    kept.setdefault(name, {}).setdefault(str(rate), {})[method] = round(found, 3)
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
 
 
