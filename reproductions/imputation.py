@@ -10,7 +10,7 @@ taken. minivae gets the table, by `mv.Columns.infer`. One setting serves all set
 
   python reproductions/imputation.py
   python reproductions/imputation.py flchain --flchain flchain.arff
-  python reproductions/imputation.py --page    # the table of docs/tables.md, from results/imputation.json
+  python reproductions/imputation.py --page    # the table of docs/tables.md, from imputation.json
 
 A figure is kept as soon as it is there; another --seed or --steps prints its own, and keeps none.
 """
@@ -33,7 +33,7 @@ import minivae as mv
 SETS = ("breast_cancer", "wine", "diabetes", "iris", "flchain")
 RATES = (10, 30, 50)  # per cent of the cells missing
 METHODS = ("mean or mode", "KNN", "BayesianRidge", "ExtraTrees", "minivae")
-RESULTS = Path(__file__).parent / "results" / "imputation.json"  # set → rate → method → its error
+RESULTS = Path(__file__).with_suffix(".json")  # set → rate → method → its error
 SEED, STEPS = 0, 4000
 
 

@@ -328,4 +328,4 @@ def test_the_docs_show_the_figures_of_imputation_that_are_kept():
     pytest.importorskip("pandas")
     import imputation
 
-    assert imputation.page() in (imputation.RESULTS.parents[2] / "docs" / "tables.md").read_text(encoding="utf-8")
+    assert imputation.page() in (imputation.RESULTS.parents[1] / "docs" / "tables.md").read_text(encoding="utf-8")
