@@ -132,7 +132,7 @@ def pays(density: float, D: int, H: int, dense: bool) -> bool:
     dense   whether the rows are an array, whose non-zeros have to be found
 
     One thread, batches of 128, OpenBLAS, AVX-512 Xeon, step without / with, non-zeros found, CPU time in turns
-    (`bench/bench_sparse.py` has the steps); at 16 % 784-200-20 lies at 1.06, between its neighbours:
+    (`bench/bench_sparse.py` has the steps); 784-200-20 at 16 %: 1.05:
 
         784-500-20      8 %: 1.15    13 %: 1.10    18 %: 1.11    24 %: 1.09    30 %: 1.01
         784-200-20                   13 %: 1.11    18 %: 1.04    24 %: 1.02
