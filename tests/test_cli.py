@@ -621,7 +621,7 @@ TRAIN_MISTAKES = {
     "validation": (["digits", "--validation", "1.5"], "--validation"),
     "patience": (["digits", "--patience", "3"], "validation"),
     "warm-up and cycle": (["digits", "--kl-warmup", "1", "--beta-cycle", "2"], "exclude each other"),
-    "backend": (["digits", "--backend", "tpu"], "'numpy', 'cupy' or 'auto'"),
+    "backend": (["digits", "--backend", "tpu"], "one of numpy, cupy, auto"),
     "no gpu": (["digits", "--backend", "cupy", "--kernels", "reference"], "cupy"),
     "kernels": (["digits", "--kernels", "slow"], "'fused' or 'reference'"),
     "dtype": (["digits", "--dtype", "float16"], "float32 or float64"),

@@ -339,11 +339,11 @@ main()
 
 
 def test_a_host_without_mpi4py_ends_all_with_one_line(run, tmp_path):
-    """The others have begun to start MPI, which waits for it for ever."""
+    """The others have begun to start MPI, which waits for it for ever; one that has not is interrupted, and says so."""
     found = runtime().run(2, "-c", WITHOUT, "train", run / "data0.npy", "--out", tmp_path / "r", limit=30)
     assert found.returncode != 0
     said = [line for line in found.stderr.splitlines() if line.startswith("minivae")]
-    assert len(said) == 1 and said[0].startswith("minivae: rank 1 of 2 ("), found.stderr
+    assert said[1:] in ([], ["minivae: interrupted"]) and said[0].startswith("minivae: rank 1 of 2 ("), found.stderr
     assert "mpi4py, and that cannot be loaded" in said[0] and "pip install" in said[0]
 
 

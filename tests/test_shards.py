@@ -356,7 +356,7 @@ def test_values_are_checked_once_by_the_ranks_together(monkeypatch):
         own = X.view(Counted)
         own.seen = []
         found = batches.Batches(mv.VAE(D, 3, (8,), likelihood="gaussian"), own, ranks=world)
-        return own.seen, (found.range, found.binary, found.density, found.constant.tolist())
+        return own.seen, (found.range, found.density, found.constant.tolist())
 
     for size in (1, 3, 20):  # 20: some have no block
         results = together(size, check)
@@ -364,7 +364,7 @@ def test_values_are_checked_once_by_the_ranks_together(monkeypatch):
         assert sorted({*starts}) == [*range(0, N, 20)]
         bounds = [(seen[0][0], seen[-1][1]) for seen, _ in results if seen]
         assert all(before[1] == after[0] for before, after in itertools.pairwise(bounds))
-        expected = (alone.range, alone.binary, alone.density, alone.constant.tolist())
+        expected = (alone.range, alone.density, alone.constant.tolist())
         assert [facts for _, facts in results] == [expected] * size
 
 
