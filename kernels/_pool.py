@@ -8,12 +8,14 @@ caller for a while after a worker had to be waited for: other processes want the
     WORD = shares · 2³² + the next share, taken by an atomic addition
 
 TASK and DATA are stored before WORD and stay until DONE = shares: whoever takes a share reads the task it belongs to.
-A worker looks for work for a short time, then sleeps until a caller wakes it.
+A thread that finds nothing to do looks for work for a short time, then sleeps on a lock of CPython's that needs no GIL.
+It sets its ASLEEP to 1 before; whoever sets that back to 0 releases the lock, once.
 
 Memory: 64-bit words from the address `pool` on; every access is atomic, in one order for all. Times in nanoseconds.
 """
 
 import atexit
+import ctypes
 import os
 import platform
 import sys
@@ -24,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import cfunc, types
 from numba.core import cgutils
 
 from ._cache import CACHE
@@ -33,23 +35,27 @@ from ._math import intrinsic
 AVAILABLE = os.name == "posix" and sys.maxsize > 2**32  # it needs clock_gettime, and addresses of 64 bits
 
 # Words that different threads write lie 128 bytes apart: the pair of cache lines that processors fetch together.
-WORD, TASK, DATA, DONE, WAITED = 0, 1, 2, 16, 80
+WORD, TASK, DATA, DONE, BUSY, ALONE_UNTIL, STOP, WORKERS = 0, 16, 17, 32, 64, 65, 80, 81
 SERVE = (
-    86  # the address of `_serve`. Kernels in users' caches look here: neither its place nor its arguments may change
+    86  # the address of `_serve`: kernels in users' caches look here, so neither its place nor its arguments may change
 )
-CLOCK, APART = 96, 16  # two words where the clock writes for the caller, and how far on those of the first worker are …
+ASLEEP, LOCK, CLOCK, APART = (
+    96,
+    97,
+    112,
+    32,
+)  # the caller's; those of each worker lie APART further on. CLOCK: two words
 
 IDLE = 100_000  # a worker looks for work so long: longer than Python needs from one kernel to the next
-PATIENCE = 50_000  # a caller looks so long for the end of the last shares, then naps in between
-NAPS = 2_000  # … of half of what it has waited, in µs
+PATIENCE = 50_000  # a caller looks so long for the end of the last shares; it may wait for one share and so much more
 REGRET = 16  # after a longer wait it computes alone for so many times as long: waits cost 6 % of the time at the most
 LOOKS = 32  # between two readings of the clock
 
 # ---- what Numba has no words for -----------------------------------------------------------------------------------
 
 _WORD = ir.IntType(64)
-_clock_gettime: Any = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.int64))
-_usleep: Any = types.ExternalFunction("usleep", types.int32(types.uint32))
+_acquire: Any = types.ExternalFunction("PyThread_acquire_lock", types.int32(types.int64, types.int32))
+_release: Any = types.ExternalFunction("PyThread_release_lock", types.void(types.int64))
 
 
 def _atomic(operation):
@@ -65,7 +71,7 @@ def _atomic(operation):
     return intrinsic(typed)
 
 
-add, _store = _atomic("add"), _atomic("xchg")
+add, _swap = _atomic("add"), _atomic("xchg")
 
 
 def load(builder, address):
@@ -76,6 +82,20 @@ def load(builder, address):
 @intrinsic
 def _load(context, address):
     return types.int64(types.int64), lambda context, builder, signature, values: load(builder, values[0])
+
+
+@intrinsic
+def _now(context, clock):
+    """The nanoseconds of the monotonic clock; it writes seconds and the rest to the two words from `clock` on."""
+
+    def generate(context, builder, signature, values):
+        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32), _WORD])
+        read = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
+        builder.call(read, [ir.Constant(ir.IntType(32), time.CLOCK_MONOTONIC), values[0]])
+        seconds, rest = (load(builder, builder.add(values[0], _WORD(place))) for place in (0, 8))
+        return builder.add(builder.mul(seconds, _WORD(1_000_000_000)), rest)
+
+    return types.int64(types.int64), generate
 
 
 @intrinsic
@@ -109,47 +129,61 @@ def call(context, function, values):
 # ---- the two sides -------------------------------------------------------------------------------------------------
 
 
-@njit(inline="always")
-def _now(clock):
-    _clock_gettime(time.CLOCK_MONOTONIC, clock)
-    return _load(clock) * 1_000_000_000 + _load(clock + 8)
-
-
 def _serve(pool, task, data, shares):
-    """Compute shares of this task until all are done; or, for the worker −shares, of any until there was none for IDLE.
-
-    A caller leaves in WAITED how long it had nothing to do, or 0 if that was about the time of a share.
-    """
-    worker = max(0, -shares)
+    """Compute all shares of a task, with the workers if they can be had; or, for the worker −shares, those of any."""
+    worker = -shares if shares < 0 else 0
+    caller = pool + 8 * ASLEEP
+    bed = caller + 8 * APART * worker
+    clock = bed + 8 * (CLOCK - ASLEEP)
     if worker == 0:
-        _store(pool + 8 * TASK, task)
-        _store(pool + 8 * DATA, data)
-        _store(pool + 8 * DONE, 0)
-        _store(pool + 8 * WORD, shares << 32)
-    clock = pool + 8 * (CLOCK + APART * worker)
+        alone = _swap(pool + 8 * BUSY, 1) == 1
+        if not alone and _now(clock) < _load(pool + 8 * ALONE_UNTIL):
+            _swap(pool + 8 * BUSY, 0)
+            alone = True
+        if alone:
+            for t in range(shares):
+                call(task, (data, t))
+            return
+        _swap(pool + 8 * TASK, task)
+        _swap(pool + 8 * DATA, data)
+        _swap(pool + 8 * DONE, 0)
+        _swap(pool + 8 * WORD, shares << 32)
+        helpers = _load(pool + 8 * WORKERS)
+        if 0 < shares <= helpers:  # a task of no shares wakes all, to end them
+            helpers = shares - 1
+        for other in range(1, 1 + helpers):
+            if _swap(caller + 8 * APART * other, 0) == 1:
+                _release(_load(caller + 8 * (APART * other + LOCK - ASLEEP)))
+    end, last = (pool + 8 * STOP, 1) if worker > 0 else (pool + 8 * DONE, shares)  # until that word is that number
     start = since = _now(clock)
     mine = looks = 0
-    while worker > 0 or _load(pool + 8 * DONE) < shares:
+    while _load(end) != last:
         word = _load(pool + 8 * WORD)
         if word & 0xFFFFFFFF < word >> 32:
             word = add(pool + 8 * WORD, 1)
-            t = word & 0xFFFFFFFF
-            if t < word >> 32:
+            t, of = word & 0xFFFFFFFF, word >> 32
+            if t < of:
                 call(_load(pool + 8 * TASK), (_load(pool + 8 * DATA), t))
-                add(pool + 8 * DONE, 1)
-                since = _now(clock)
                 mine += 1
+                if add(pool + 8 * DONE, 1) + 1 == of and worker > 0 and _swap(caller, 0) == 1:
+                    _release(_load(caller + 8 * (LOCK - ASLEEP)))
+                since = _now(clock)
             continue
         _pause()
         looks += 1
-        if looks % LOOKS == 0:
-            waited = _now(clock) - since
-            if worker > 0 and waited > IDLE:
-                return
-            if worker == 0 and waited > PATIENCE:
-                _usleep(waited // NAPS)
-    waited = _now(clock) - since
-    _store(pool + 8 * WAITED, waited if waited > PATIENCE + (since - start) // max(mine, 1) else 0)
+        if looks % LOOKS == 0 and _now(clock) - since > (IDLE if worker > 0 else PATIENCE):
+            _swap(bed, 1)
+            word = _load(pool + 8 * WORD)
+            idle = _load(end) != last and word & 0xFFFFFFFF >= word >> 32
+            if idle or _swap(bed, 0) == 0:
+                _acquire(_load(bed + 8 * (LOCK - ASLEEP)), 1)
+            if worker > 0:
+                since = _now(clock)
+    if worker == 0:
+        now = _now(clock)
+        if now - since > PATIENCE + (since - start) // (mine if mine > 0 else 1):
+            _swap(pool + 8 * ALONE_UNTIL, now + REGRET * (now - since))
+        _swap(pool + 8 * BUSY, 0)
 
 
 @cache
@@ -167,54 +201,31 @@ def serve(builder, pool, task, data, shares):
 
 
 class Pool:
-    """`workers` threads that help one caller at a time."""
+    """`workers` threads; `address` is its memory's."""
 
     def __init__(self, workers):
-        self._memory = np.zeros(CLOCK + APART * (workers + 2), np.int64)
-        self._words = self._memory[-self._memory.ctypes.data % 128 // 8 :]
-        self._serve, self._words[SERVE] = _compiled().ctypes, _compiled().address
-        self._address = self._words.ctypes.data
-        self._free, self._asleep, self._stopped, self.alone_until = threading.Lock(), [], False, 0
+        python = ctypes.pythonapi
+        python.PyThread_allocate_lock.restype = ctypes.c_void_p
+        self._memory = np.zeros(ASLEEP + APART * (workers + 2), np.int64)
+        words = self._memory[-self._memory.ctypes.data % 128 // 8 :]
+        self._serve, words[SERVE], words[WORKERS] = _compiled().ctypes, _compiled().address, workers
+        for lock in range(LOCK, LOCK + APART * (workers + 1), APART):
+            words[lock] = python.PyThread_allocate_lock()
+            python.PyThread_acquire_lock(ctypes.c_void_p(int(words[lock])), 1)
+        self.words, self.address = words, words.ctypes.data
         self.threads = [
-            threading.Thread(target=self._work, args=(i + 1,), name=f"minivae-{i + 1}", daemon=True)
-            for i in range(workers)
+            threading.Thread(target=self._serve, args=(self.address, 0, 0, -i), name=f"minivae-{i}", daemon=True)
+            for i in range(1, workers + 1)
         ]
         for thread in self.threads:
             thread.start()
         atexit.register(self.stop)
 
-    def compute(self, kernel, arguments, shares):
-        """kernel(*arguments, t, shares) for every share, with the workers; False where they are not to be had now."""
-        if not self._free.acquire(blocking=False):
-            return False
-        try:
-            if self.alone_until and time.monotonic_ns() < self.alone_until:
-                return False
-            for _ in range(len(self._asleep) - max(0, len(self.threads) + 1 - shares)):
-                self._asleep.pop().release()
-            kernel(*arguments, -self._address, shares)
-            waited = int(self._words[WAITED])
-            self.alone_until = time.monotonic_ns() + REGRET * waited if waited else 0
-        finally:
-            self._free.release()
-        return True
-
-    def _work(self, worker):
-        """What a worker does until the pool is stopped."""
-        bed = threading.Lock()
-        bed.acquire()
-        while True:
-            self._asleep.append(bed)
-            if self._stopped:
-                return
-            bed.acquire()
-            self._serve(self._address, 0, 0, -worker)
-
     def stop(self):
         """End the workers. A kernel that is given this pool afterwards is computed by its caller alone."""
-        with self._free:
-            self._stopped = True
-            while self._asleep:
-                self._asleep.pop().release()
+        self.words[STOP] = 1
         for thread in self.threads:
-            thread.join()
+            while thread.is_alive():
+                self.words[ALONE_UNTIL] = 0
+                self._serve(self.address, 0, 0, 0)
+                thread.join(0.001)

@@ -122,9 +122,11 @@ def run(kernel, elements, *arguments, grain=GRAIN, per_thread=PER_THREAD, most=N
         return
     shares = _shares(elements, grain, per_thread)
     shares = shares if most is None else min(shares, most)
-    if shares == 1 or _forked or not (_running or _start()).compute(kernel, arguments, shares):
+    if shares == 1 or _forked:
         for t in range(shares):
             kernel(*arguments, t, shares)
+    else:
+        kernel(*arguments, -(_running or _start()).address, shares)
 
 
 def _shares(elements, grain=GRAIN, per_thread=PER_THREAD):

@@ -170,7 +170,7 @@ def _noise(out, kind, all_words, all_normals, tile, B, rows, stream, sample, pas
     first, last = share(t, shares, R, 1)
     words, normals = all_words[t], all_normals[t]
     for start in range(first, last, tile):
-        stop = min(start + tile, last)
+        stop = start + tile if start + tile < last else last
         _tile_words(words, rows, start, stop, B, blocks, stream, sample, pass_, seed)
         if kind == NORMAL:
             _box_muller(normals, words, (stop - start) * blocks)

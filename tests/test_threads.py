@@ -490,7 +490,7 @@ def test_every_share_is_computed_once_whoever_calls(callers, most, work):
         place([0], cores[:1])
         for shares in np.random.default_rng(seed).integers(1, most + 1, rounds):
             counts, total = np.zeros(most, np.int64), np.zeros(1, np.int64)
-            pool.alone_until = 0  # the workers are asked again, however long they were waited for
+            pool.words[_pool.ALONE_UNTIL] = 0  # the workers are asked again, however long they were waited for
             _threads.run(_count, shares * _threads.GRAIN, counts, total, ones, per_thread=most // 4)
             if (counts != work * (np.arange(most) < shares)).any() or total[0] != work * shares:
                 failures.append((counts, total))
