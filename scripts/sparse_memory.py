@@ -38,12 +38,18 @@ def counts(rows: int, columns: int) -> sp.csr_array:
     )
 
 
-def most_memory() -> int:
-    """Bytes that this process has held at most; on Linux getrusage counts its parent's too."""
+def most_memory() -> tuple[int, int]:
+    """Bytes that this process has held at most, and those of them that are files of libraries.
+
+    How much of a library's file is mapped depends on what other processes have read of it. On Linux getrusage counts
+    the parent's memory too.
+    """
     status = Path("/proc/self/status")
     if status.exists():
-        return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1])  # type: ignore[index]
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        text = status.read_text()
+        peak, files = (1024 * int(re.findall(rf"{name}:\s*(\d+)", text)[0]) for name in ("VmHWM", "RssFile"))
+        return peak, files
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024), 0
 
 
 class Enough(Exception):
@@ -68,8 +74,9 @@ def main() -> None:
     mv.Adam.update = counted  # type: ignore[method-assign]
     with contextlib.suppress(Enough):
         vae.fit(X, epochs=1, optimizer=optimizer, progress=False)
-    peak = most_memory()
-    print(f"{made[0]} steps on {X.shape[0]:,} × {X.shape[1]:,} with {X.nnz:,} non-zeros; peak {peak / 1e6:,.0f} MB")
+    peak, files = (memory / 1e6 for memory in most_memory())
+    print(f"{made[0]} steps on {X.shape[0]:,} × {X.shape[1]:,} with {X.nnz:,} non-zeros")
+    print(f"peak {peak:,.0f} MB: {files:,.0f} MB of libraries, and {peak - files:,.0f} MB")
 
 
 if __name__ == "__main__":

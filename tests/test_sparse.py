@@ -463,10 +463,10 @@ def test_nothing_larger_than_a_batch_is_dense(monkeypatch):
 
 
 @pytest.mark.slow
-def test_training_on_fifty_thousand_wide_rows_holds_less_than_600_mb(tmp_path):
-    """Dense they are 4 GB. The kernels have a cache that no other process writes to, so that the first run fills it."""
+def test_training_on_fifty_thousand_wide_rows_holds_less_than_500_mb(tmp_path):
+    """Dense they are 4 GB; files of libraries apart. No other process writes to this cache: the first run fills it."""
     script = Path(__file__).parents[1] / "scripts" / "sparse_memory.py"
     cached = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     subprocess.run([sys.executable, script, "--rows", "1000", "--steps", "2"], env=cached, timeout=300, check=True)
     run = subprocess.run([sys.executable, script], env=cached, capture_output=True, text=True, timeout=500, check=True)
-    assert float(run.stdout.rpartition("peak ")[2].removesuffix(" MB\n").replace(",", "")) < 600, run.stdout
+    assert float(run.stdout.rpartition("and ")[2].removesuffix(" MB\n").replace(",", "")) < 500, run.stdout
