@@ -53,9 +53,10 @@ class Runtime:
         return [str(self.bin / "mpiexec"), *options, "-n", str(n), str(self.bin / "python"), *map(str, command)]
 
     def environment(self, **variables):
-        """The variables of ranks that find minivae; MINIVAE_THREADS and the like come from conftest.py."""
+        """The variables of ranks that find minivae. Each has one thread, whatever number the tests are run with."""
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        return os.environ | SETTINGS.get(self.name, {}) | {"PYTHONPATH": path} | variables
+        own = {"PYTHONPATH": path, "MINIVAE_THREADS": "1"}
+        return os.environ | SETTINGS.get(self.name, {}) | own | variables
 
     def run(self, n, *command, limit=LIMIT, options=(), **variables):
         """Run n ranks to their end → CompletedProcess; past the limit (seconds) all are killed and the test fails."""
