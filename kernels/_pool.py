@@ -36,15 +36,10 @@ AVAILABLE = os.name == "posix" and sys.maxsize > 2**32  # it needs clock_gettime
 
 # Words that different threads write lie 128 bytes apart: the pair of cache lines that processors fetch together.
 WORD, TASK, DATA, DONE, BUSY, ALONE_UNTIL, STOP, WORKERS = 0, 16, 17, 32, 64, 65, 80, 81
-SERVE = (
-    86  # the address of `_serve`: kernels in users' caches look here, so neither its place nor its arguments may change
-)
-ASLEEP, LOCK, CLOCK, APART = (
-    96,
-    97,
-    112,
-    32,
-)  # the caller's; those of each worker lie APART further on. CLOCK: two words
+# The address of `_serve`. Kernels in users' caches look here: neither its place nor its arguments may change.
+SERVE = 86
+# The caller's; those of each worker lie APART further on. CLOCK: two words.
+ASLEEP, LOCK, CLOCK, APART = 96, 97, 112, 32
 
 IDLE = 100_000  # a worker looks for work so long: longer than Python needs from one kernel to the next
 PATIENCE = 50_000  # a caller looks so long for the end of the last shares; it may wait for one share and so much more
@@ -149,7 +144,7 @@ def _serve(pool, task, data, shares):
         _swap(pool + 8 * DONE, 0)
         _swap(pool + 8 * WORD, shares << 32)
         helpers = _load(pool + 8 * WORKERS)
-        if 0 < shares <= helpers:  # a task of no shares wakes all, to end them
+        if 0 < shares <= helpers:  # a task without shares releases all, so that they end
             helpers = shares - 1
         for other in range(1, 1 + helpers):
             if _swap(caller + 8 * APART * other, 0) == 1:

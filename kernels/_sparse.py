@@ -126,7 +126,7 @@ def _gathered(out, all_sums, values, at, bounds, M, width, rows, t, shares):
 
     all_sums   (shares, ≥ rows · width/itemsize)
     width      of a strip in bytes; 0 where the rows are narrower than one. The last strip lies over the one before it
-               where H is no multiple: it is computed anew, to the same bits
+               where H is no multiple: it is computed twice, to the same bits
     rows       of a group
     """
     (R, H), size, zero = out.shape, out.itemsize, like(M, 0.0)

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
 DEVICE_BYTES = 2**31  # larger rows stay on the host and go to a device batch by batch
 BLOCK_VALUES = 1 << 22  # of rows that are looked at densely
-MOST_DRAWN = (
-    0.1  # share of non-zeros up to which noise for these alone is quicker: a word costs 14 ns, all cells 2 each
-)
+# The share of non-zeros up to which noise for these alone is quicker: 14 ns for each, against 2 for every cell.
+MOST_DRAWN = 0.1
 
 
 def canonical(name: str, X: Any, features: int, first: int = 0) -> Any:

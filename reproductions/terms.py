@@ -1,4 +1,4 @@
-"""Sparse rows that nobody made for this: a model that takes them as CSR, and the same model on the same rows, dense.
+"""Counts of words or of cells: a model that takes them as CSR, and the same model on the same rows, dense.
 
 Without a file: counts of words in the licences, read-me files and descriptions that the installed packages carry. With
 one: any file of sparse counts that `mv.load` reads, such as the .h5ad of single cells. Every fifth row is kept for

@@ -156,7 +156,7 @@ def show(name: str, works: dict, parts: dict, repeats: int) -> None:
             held = "" if ends is None else f" [{ends[0]:.3f}, {ends[1]:.3f}]"
             ratio = np.median(np.array(own) / one)
             told.append(f"{what} {1000 * np.median(own) / parts[key]:8.2f} ms, ratio {ratio:.3f}{held}")
-        print(f"{name:12}{key:10}{'; '.join(told[: 1 if key == first else 2])}", flush=True)
+        print(f"{name:12}{key:12}{'; '.join(told[: 1 if key == first else 2])}", flush=True)
 
 
 def main() -> None:

@@ -89,7 +89,7 @@ class Step:
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         code = frame.f_code
-        if code is COMPILE:  # what runs to compile a kernel is no part of a step
+        if code is COMPILE:  # compiling a kernel belongs to no step
             self.compiling += (event == "call") - (event == "return")
         elif event == "call":
             self.inside = self.inside or code is self.fit

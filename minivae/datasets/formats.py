@@ -15,7 +15,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import IO
@@ -32,6 +32,7 @@ _PICTURES = "an (N, h, w) array holds pictures"
 _BLOCK = 1 << 22  # bytes read together
 UNPACKED = 1032  # the most bytes that deflate makes of one
 _TEXT_FACTOR = 32  # bytes that NumPy's parser takes for a byte of a line, at most about
+TRIES = 20  # times that a file is read again
 _MAGIC = b"\x93NUMPY"
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -57,12 +58,25 @@ def reader(path: Path) -> Callable[[Path], Parts]:
     )
 
 
+def parts_of(path: Path) -> Parts:
+    """The arrays of a file.
+
+    NumPy has Python parse the header of a .npy, and CPython 3.11's parser may fail, with a SystemError, where two
+    threads use it at once: the file is read again then.
+    """
+    read = reader(path)
+    for _ in range(TRIES):
+        with suppress(SystemError):
+            return read(path)
+    return read(path)
+
+
 @contextmanager
 def reading(path: Path, format: str) -> Iterator[None]:
     """Turn any exception from a damaged file into one line that names the file."""
     try:
         yield
-    except (UsageError, UsageWarning):
+    except (UsageError, UsageWarning, SystemError):  # the last: `parts_of`
         raise
     except Exception as error:  # ValueError, OSError, EOFError, zlib.error, BadZipFile, TokenError …
         raise UsageError(f"{path}: expected a readable {format}, but {brief(error)}") from error
@@ -177,7 +191,7 @@ def _read_npz(path: Path) -> Parts:
             ignored = [name for name, info in members.items() if info not in wanted.values()]
             if ignored:
                 message = f"{path}: ignored {_some(ignored)}; only arrays named {known} are read"
-                warnings.warn(message, UsageWarning, stacklevel=3)
+                warnings.warn(message, UsageWarning, stacklevel=4)
             _check_members(archive, path, wanted)
             arrays = {}
             for name, info in wanted.items():

@@ -23,7 +23,7 @@ from ..console import html_facts
 from ..errors import UsageError
 from . import limits
 from .columns import Columns
-from .formats import reader
+from .formats import parts_of
 from .named import NAMED, expand, read_named
 from .rows import Array, FileRows, blocks, check_still_there, chosen, extent, finite_extent, is_mapped
 from .table import is_table
@@ -241,7 +241,7 @@ def load(
         facts: dict[str, Any] = {"names": table.names, "columns": table.columns, "schema": table.schema}
         return replace(data, condition=held, condition_test=held_test, **facts)
     _no_table(path, label, ignore, columns)
-    parts, why = reader(path)(path)
+    parts, why = parts_of(path)
     data = _assemble(path.name, str(path), parts, seed, why, hold_out, ranks=ranks)
     return _given_labels(data, str(path), condition)
 
