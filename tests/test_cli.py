@@ -115,6 +115,7 @@ def test_train_says_what_it_chose_and_why_and_gives_the_test_figure(tmp_path):
     assert "elbo" in result.stderr
 
 
+@pytest.mark.slow
 def test_commands_work_as_processes_from_any_folder(tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     for arguments in (["train", "x.npy", "--out", "r", *SMALL], ["evaluate", "r"], ["--help"]):
@@ -271,7 +272,10 @@ def test_evaluating_a_run_whose_file_has_changed_says_so(tmp_path):
     assert "x.npy has changed since r was trained on it" in result.stderr
 
 
-@pytest.mark.parametrize("listener", ["| true", "2>&1 | head -1", "> /dev/full 2>&1"])
+@pytest.mark.parametrize(
+    "listener",
+    [*(pytest.param(end, marks=pytest.mark.slow) for end in ("| true", "2>&1 | head -1")), "> /dev/full 2>&1"],
+)
 def test_a_training_goes_on_when_its_output_is_closed_or_full(listener, tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     arguments = " ".join(["train", str(tmp_path / "x.npy"), "--out", str(tmp_path / "r"), *SMALL])

@@ -173,6 +173,7 @@ def test_mutate_and_seeds_as_tables():
     assert code == 0 and "0 of 4 checks failed" in out
 
 
+@pytest.mark.slow
 def test_parity_as_a_table():
     code, out = run("--parity")
     assert code == 0 and "dense_backward" in out and "cupy fused: unavailable" in out

@@ -121,6 +121,7 @@ def test_the_metadata_of_the_wheel_name_licence_author_and_version(built):
     assert metadata["Keywords"] and metadata["Description-Content-Type"] == "text/markdown"
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_kernels_as_files(built, tmp_path):
     wheel = next(built.glob("*.whl"))
     names = zipfile.ZipFile(wheel).namelist()

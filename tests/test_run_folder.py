@@ -88,6 +88,7 @@ def finished(folder):
     return read(folder / "model.safetensors").training["position"]["epoch"], len(read_history(folder))
 
 
+@pytest.mark.slow
 def test_a_forced_training_killed_at_any_write_is_resumable_or_yields_to_force(data, tmp_path, capsys):
     """Neither --resume nor --force is stuck, and what is resumed ends as the run that was left alone."""
     new = ("--epochs", "2", "--seed", "5")

@@ -278,7 +278,7 @@ def test_unseen_categories_may_be_missing_in_training_and_then_everywhere(whole,
     ok("impute", tmp_path / "r", tmp_path / "empty.csv", "-o", tmp_path / "filled.csv", "--importance", 10)
     assert np.isfinite(np.load(tmp_path / "codes.npz")["mean"]).all()
     job = mv.Columns.read(whole / "columns.json")["job"]
-    assert read(tmp_path / "filled.csv")["job"][0] in job.categories
+    assert pd.read_csv(tmp_path / "filled.csv")["job"][0] in job.categories
 
 
 def test_an_unseen_category_may_be_filled_as_missing(folder, tmp_path):

@@ -234,7 +234,7 @@ def test_a_forked_process_ends_in_the_same_bytes_whatever_runs_beside_the_fork()
 
 
 @needs_pool
-@pytest.mark.parametrize("how", ["spawn", "loky"])
+@pytest.mark.parametrize("how", ["spawn", pytest.param("loky", marks=pytest.mark.slow)])
 def test_another_process_ends_in_the_same_bytes(how, tmp_path):
     start = {
         "spawn": "multiprocessing.get_context('spawn').Pool(2).map(trained, range(4))",
@@ -281,6 +281,7 @@ BYTES = """
 """
 
 
+@pytest.mark.slow
 def test_kernels_from_the_disk_give_the_bits_of_those_compiled_here_and_one_line_tells_of_compiling(tmp_path):
     program, cache = textwrap.dedent(BYTES), {"NUMBA_CACHE_DIR": str(tmp_path)}
     first, said = assert_it_runs(program, **cache)
