@@ -20,6 +20,7 @@ from typing import Any
 
 def main() -> None:
     """Run the command line and exit."""
+    _open_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -50,6 +51,13 @@ def main() -> None:
             _fail(f"out of memory: {error or 'a smaller model or --batch-size needs less'}", 2, error)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+
+
+def _open_streams() -> None:
+    """Open /dev/null for each closed standard stream: else a file takes its number, and what a library prints."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
 
 
 def _times_begun() -> int:

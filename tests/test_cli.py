@@ -274,7 +274,10 @@ def test_evaluating_a_run_whose_file_has_changed_says_so(tmp_path):
 
 @pytest.mark.parametrize(
     "listener",
-    [*(pytest.param(end, marks=pytest.mark.slow) for end in ("| true", "2>&1 | head -1")), "> /dev/full 2>&1"],
+    [
+        *(pytest.param(end, marks=pytest.mark.slow) for end in ("| true", "2>&1 | head -1", "> /dev/full 2>&1")),
+        "<&- >&- 2>&-",
+    ],
 )
 def test_a_training_goes_on_when_its_output_is_closed_or_full(listener, tmp_path):
     np.save(tmp_path / "x.npy", ROWS)

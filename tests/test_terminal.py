@@ -20,6 +20,8 @@ from minivae import console
 from minivae.cli.evaluate import write_rows
 from minivae.cli.runs import Part
 from minivae.errors import UsageError, UsageWarning, printable
+from minivae.training.options import Options
+from minivae.training.progress import progress_of
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = "\x1b]0;gone\x07\x1b[31m\r\n\u202e\x9b\udcff$\\frac{$"
@@ -129,6 +131,17 @@ def test_output_in_a_narrow_encoding_says_the_rest_in_ascii(encoding, command, h
     done = minivae(*words, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
     assert done.returncode == 0 and b"?" not in done.stdout, (done.stdout, done.stderr)
     assert "evaluate" not in command or b"(-elbo " in done.stdout
+
+
+def test_no_file_takes_the_number_of_a_closed_standard_stream():
+    code = "import minivae.__main__ as m; m._open_streams(); raise SystemExit(open('/dev/null').fileno())"
+    done = subprocess.run(f'"{sys.executable}" -c "{code}" <&- >&- 2>&-', shell=True, cwd=ROOT, timeout=60)
+    assert done.returncode > 2
+
+
+def test_a_training_without_standard_error_shows_no_progress(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert progress_of(Options()) is None
 
 
 def test_characters_that_an_encoding_lacks_have_a_name_in_ascii():

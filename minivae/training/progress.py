@@ -29,7 +29,8 @@ def progress_of(options: Options) -> Any:
     """What shows the progress: the user's own, lines on a terminal, or nothing. Rank 0 speaks for all."""
     if options.ranks is not None and options.ranks.rank > 0:
         return None
-    wanted = options.progress is True or (options.progress is None and (sys.stderr.isatty() or in_notebook()))
+    terminal = sys.stderr is not None and sys.stderr.isatty()  # None: it is closed, or a program without a console
+    wanted = options.progress is True or (options.progress is None and (terminal or in_notebook()))
     return Progress() if wanted else options.progress
 
 
