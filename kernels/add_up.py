@@ -13,6 +13,7 @@ from . import _cuda
 from ._cache import CACHE
 from ._op import Op, normal, poison
 
+BLOCK = 512  # numbers added up at a time: their partial sums stay in the first cache
 LEVELS = 12  # how often P may be halved at the most: the partial sums that a thread of the CUDA kernel holds
 
 
@@ -33,17 +34,30 @@ def reference(xp, out, terms):
 @njit(error_model="numpy", cache=CACHE, nogil=True)  # no sum in another order
 def fused(out, terms):
     """The fused `reference`."""
-    sums, step = terms.copy(), 1
     P, n = terms.shape
-    while P // step % 2 == 0:
-        for p in range(0, P, 2 * step):
-            for i in range(n):
-                sums[p, i] += sums[p + step, i]
-        step *= 2
-    out[:] = sums[0]
-    for p in range(step, P, step):
-        for i in range(n):
-            out[i] += sums[p, i]
+    held = np.empty((P, BLOCK), terms.dtype)
+    for start in range(0, n, BLOCK):
+        size, step = min(BLOCK, n - start), 1
+        if P % 2:
+            held[:, :size] = terms[:, start : start + size]
+        else:
+            for p in range(0, P, 2):
+                to, left, right = held[p], terms[p, start : start + size], terms[p + 1, start : start + size]
+                for i in range(size):
+                    to[i] = left[i] + right[i]
+            step = 2
+        while P // step % 2 == 0:
+            for p in range(0, P, 2 * step):
+                to, right = held[p], held[p + step]
+                for i in range(size):
+                    to[i] += right[i]
+            step *= 2
+        to = held[0]
+        for p in range(step, P, step):
+            right = held[p]
+            for i in range(size):
+                to[i] += right[i]
+        out[start : start + size] = to[:size]
 
 
 # ---- CUDA -----------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ import numpy as np
 from .. import checks, device, environment
 from ..backend import threads as threads_of_this_process
 from ..errors import UsageError, UsageWarning, how_to_install
-from . import tree
+from ..kernels.add_up import fused as add_up
 from .slices import Slices
 from .world import AgreedError, World
 
@@ -196,13 +196,13 @@ class MPIWorld(World):
         if slices.each:  # Alltoallv and Allgatherv take slices of any size, and many times as long in MPICH
             with self.waiting():
                 self.comm.Alltoall(head, parts)
-            x[mine] = tree.add_up(parts)
+            add_up(x[mine], parts)
         if rest.size:
             every = np.empty((self.size, rest.size), x.dtype)
             with self.waiting():
                 self.comm.Gather(rest, every if self.rank == last else None, root=last)
             if self.rank == last:
-                rest[...] = tree.add_up(every)
+                add_up(rest, every)
 
     def gather(self, x: np.ndarray, slices: Slices) -> None:
         with self.waiting():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 LINE = 16  # numbers: slices begin at multiples of it, which are cache lines, and 16 bytes are loaded at once
 
@@ -26,27 +27,27 @@ class Slices:
     size: int
     rank: int
 
-    @property
+    @cached_property
     def unit(self) -> int:
         return self.n // (LINE * self.shards) * LINE
 
-    @property
+    @cached_property
     def each(self) -> int:
         return self.shards // self.size * self.unit
 
-    @property
+    @cached_property
     def head(self) -> slice:
         return slice(0, self.shards * self.unit)
 
-    @property
+    @cached_property
     def rest(self) -> slice:
         return slice(self.shards * self.unit, self.n)
 
-    @property
+    @cached_property
     def own(self) -> slice:
         return slice(self.rank * self.each, self.n if self.rank == self.size - 1 else (self.rank + 1) * self.each)
 
-    @property
+    @cached_property
     def units(self) -> list[slice]:
         first = self.rank * self.each
         return [slice(first + k * self.unit, first + (k + 1) * self.unit) for k in range(self.shards // self.size)]

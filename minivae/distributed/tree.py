@@ -15,8 +15,6 @@ from typing import Any
 
 from ..backend import Array
 
-CHUNK = 1 << 14  # elements added up at a time: all terms of a chunk stay in the cache
-
 
 def halvings(n: int) -> int:
     """How often n can be halved."""
@@ -35,14 +33,13 @@ def group_counts(terms: int) -> list[int]:
 
 def add_up(terms: Array) -> Array:
     """terms (n, m) → their sum (m,) in the tree's order: `terms[0]`, overwritten as the others are."""
-    for start in range(0, terms.shape[1], CHUNK):
-        chunk, step, left = terms[:, start : start + CHUNK], 1, terms.shape[0]
-        while left % 2 == 0:
-            for i in range(0, chunk.shape[0], 2 * step):
-                chunk[i] += chunk[i + step]
-            step, left = 2 * step, left // 2
-        for i in range(step, chunk.shape[0], step):
-            chunk[0] += chunk[i]
+    sums = terms
+    while len(sums) % 2 == 0:
+        for i in range(0, len(sums), 2):
+            sums[i] += sums[i + 1]
+        sums = sums[::2]
+    for i in range(1, len(sums)):
+        sums[0] += sums[i]
     return terms[0]
 
 
