@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from .backend import Array, Backend
 from .buffers import Workspace
 from .errors import UsageError
 from .matmul.one_hot import LEAST_CLASSES, Layout, OneHot
+
+if TYPE_CHECKING:
+    from .reader import Reader
 
 NEEDS_CONDITION = "this model has a condition: give condition=, one for each row, as it was made with"
 MOST_LEVELS = 10_000
@@ -64,6 +67,19 @@ class Given:
     def __init__(self, X: Any, condition: Any, log_exposure: Any):
         self.X, self.condition, self.log_exposure = X, condition, log_exposure
         self.shape, self.dtype = X.shape, X.dtype
+
+    @classmethod
+    def of(cls, model: Reader, X: Any, condition: Any, exposure: Any) -> Given:
+        """Rows of a model with what is given of them, as `Reader.given` takes it."""
+        if isinstance(X, Given) or not hasattr(X, "shape"):
+            raise UsageError("condition and exposure: expected an array of rows beside them")
+        if condition is not None and model.condition is None:
+            raise UsageError("condition: this model was made without one; make it with mv.VAE(…, condition=C)")
+        if exposure is not None and not model.likelihood.exposable:
+            raise UsageError(f"exposure is for counts, and likelihood {model.likelihood.name!r} explains none")
+        n = X.shape[0]
+        encoded = None if condition is None or model.condition is None else model.condition.encode(condition, n)
+        return cls(X, encoded, None if exposure is None else exposures(exposure, n))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -142,6 +158,22 @@ class Condition:
                 raise UsageError(f"condition{name} expected finite numbers where the model was made for numbers")
             out[:, start] = (values - column[0]) / column[1]
             start += 1
+        return out
+
+    def joined(self, Z: Array, condition: Array | None, workspace: Workspace) -> Array:
+        """[Z | condition] (S·B, L + C), which the decoder takes: Z (S·B, L), condition (B, C)."""
+        if condition is None:
+            raise UsageError(NEEDS_CONDITION)
+        (b, C), L = condition.shape, Z.shape[1]
+        out = workspace.take("joined", (Z.shape[0], L + C))
+        out[:, :L] = Z
+        out.reshape(-1, b, L + C)[:, :, L:] = condition
+        return out
+
+    def cut(self, d_joined: Array, workspace: Workspace) -> Array:
+        """The gradient of `joined` (S·B, L + C) → that of Z (S·B, L)."""
+        out = workspace.take("dZ", (d_joined.shape[0], d_joined.shape[1] - self.width))
+        out[...] = d_joined[:, : out.shape[1]]
         return out
 
 

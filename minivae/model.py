@@ -26,7 +26,7 @@ from . import checks, likelihoods, objectives
 from .backend import Array, Backend, resolve
 from .buffers import Grads, ParameterBuffer
 from .errors import NotFitted, UsageError
-from .inputs import NEEDS_CONDITION, Batch, Given
+from .inputs import Batch, Given
 from .inputs import make as make_inputs
 from .latent import GaussianPosterior
 from .layers import MLP, initialise
@@ -191,30 +191,16 @@ class Model(Reader):
         beside   the batch that Z belongs to: its condition is joined to Z, its exposure multiplies the means of counts
         """
         if self.condition:
-            Z = self._joined(Z, getattr(beside, "condition", None))
+            Z = self.condition.joined(Z, getattr(beside, "condition", None), self.workspace)
         out = self.decoder.forward(Z)
         if beside is not None and beside.log_exposure is not None:
             self.likelihood.expose(out.reshape(-1, beside.log_exposure.shape[0], out.shape[1]), beside.log_exposure)
         return out
 
-    def _joined(self, Z: Array, condition: Array | None) -> Array:
-        """[Z | condition] (S·B, L + C), Z (S·B, L), condition (B, C)."""
-        if condition is None:
-            raise UsageError(NEEDS_CONDITION)
-        (b, C), L = condition.shape, self.latent_dim
-        joined = self.workspace.take("joined", (Z.shape[0], L + C))
-        joined[:, :L] = Z
-        joined.reshape(-1, b, L + C)[:, :, L:] = condition
-        return joined
-
     def decoded_backward(self, d_out: Array, need_dW: bool = True) -> Array:
         """d_out (S·B, width), which is overwritten → dZ (S·B, L), and the decoder's gradients unless need_dW=False."""
-        dZ: Any = self.decoder.backward(d_out, need_dW=need_dW)
-        if not self.condition:
-            return dZ
-        out = self.workspace.take("dZ", (dZ.shape[0], self.latent_dim))
-        out[...] = dZ[:, : self.latent_dim]
-        return out
+        dZ = self.decoder.backward(d_out, need_dW=need_dW)
+        return self.condition.cut(dZ, self.workspace) if self.condition else dZ
 
     def decode_rows(self, Z: Any, draw: bool = False, first: int = 0, seed: int | None = None) -> Array:
         """Z (B, L), rows `first` … of the whole → E[x|z] or a draw (B, D), in the model's units."""

@@ -10,7 +10,7 @@ Shapes: N rows in all, B in a batch, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import wraps
@@ -23,11 +23,11 @@ from . import checks
 from .backend import Array, Backend
 from .buffers import Workspace
 from .errors import UsageError
-from .inputs import NEEDS_CONDITION, Batch, Condition, Given, Inputs, exposures
+from .inputs import NEEDS_CONDITION, Batch, Condition, Given, Inputs, explained
 from .likelihoods.base import Likelihood, blocks
+from .units import Checked, binarize_for, columns_for, scale_for
 
 if TYPE_CHECKING:
-    from .datasets.scale import Scale
     from .layers import MLP
 
 BATCH_ROWS = 1024  # rows at a time where a method streams over many
@@ -51,6 +51,15 @@ def locked(call: Callable[P, R]) -> Callable[P, R]:
 class Reader:
     """The part of a model that reads rows; `model.py` has the mathematics."""
 
+    scale = Checked(scale_for)
+    """The map from the data's units to those of encoder and decoder; None: they are the same. `fit` sets it."""
+    binarize = Checked(binarize_for)
+    """How rows become 0 or 1 after scaling: "none", "threshold", "static" or "dynamic". `fit(binarize=)` sets it.
+
+    Evaluation binarises alike, by the evaluation stream; a single pass, as `encode`, applies "threshold" alone.
+    """
+    columns = Checked(columns_for)
+    """The names of the D columns, for messages and the model's file; None where they have none."""
     likelihood: Likelihood
     encoder: MLP
     inputs: Inputs | None  # None: the encoder sees X itself
@@ -63,68 +72,8 @@ class Reader:
         self.missing = checks.boolean("missing", missing)
         self.condition = Condition.of(condition)
         self.lock = RLock()  # held by every public call
-        self._scale: Scale | None = None
-        self._binarize = "none"
         self.schema = schema  # a table's `mv.Columns`
-        self._columns: tuple[str, ...] | None = None if schema is None else tuple(schema.names)
-
-    # ---- units and columns --------------------------------------------------------------------------------------
-
-    @property
-    def scale(self) -> Scale | None:
-        """The map from the data's units to those of encoder and decoder; None: they are the same. `fit` sets it."""
-        return self._scale
-
-    @scale.setter
-    def scale(self, scale: Scale | None) -> None:
-        self._scale = None if scale is None else self.checked_scale(scale)
-
-    def checked_scale(self, scale: Scale) -> Scale | None:
-        """The scale, None for the identity; UsageError for one that this model cannot have."""
-        if checks.scale(scale, self.features).kind == "none":
-            return None
-        kept = self.likelihood.scales
-        if kept and not all(k or (a == 0 and f == 1) for k, a, f in zip(kept, scale.shift, scale.factor, strict=True)):
-            raise UsageError(
-                "this scale changes counts or classes: expected one that scales the real columns alone, as "
-                "fit(scale='standard') makes it"
-            )
-        if self.likelihood.integer:
-            raise UsageError(
-                f"likelihood {self.likelihood.name!r} explains integers, and the scaling {scale.kind!r} makes "
-                "them others: leave it out (--scale none)"
-            )
-        return scale
-
-    @property
-    def binarize(self) -> str:
-        """How rows become 0 or 1 after scaling: "none", "threshold", "static" or "dynamic". `fit(binarize=)` sets it.
-
-        Evaluation binarises alike, by the evaluation stream; a single pass, as `encode`, applies "threshold" alone.
-        """
-        return self._binarize
-
-    @binarize.setter
-    def binarize(self, how: str) -> None:
-        self._binarize = self.checked_binarize(how)
-
-    def checked_binarize(self, how: str) -> str:
-        """`how`; UsageError for one that this model cannot have."""
-        if checks.choice("binarize", how, checks.BINARIZE) != "none" and self.missing:
-            raise UsageError(f"binarize={how!r} with missing=True: a missing value is neither 0 nor 1; take 'none'")
-        return how
-
-    @property
-    def columns(self) -> tuple[str, ...] | None:
-        """The names of the D columns, for messages and the model's file; None where they have none."""
-        return self._columns
-
-    @columns.setter
-    def columns(self, names: Sequence[str] | None) -> None:
-        listed = None if names is None or isinstance(names, str) or not hasattr(names, "__iter__") else tuple(names)
-        if names is not None and (listed is None or len(listed) != self.features or {*map(type, listed)} - {str}):
-            raise UsageError(f"columns={names!r}: expected {self.features} names, one for each column")
-        self._columns = listed
+        self.scale, self.binarize, self.columns = None, "none", None if schema is None else schema.names
 
     # ---- from the data's units to a batch, and back -------------------------------------------------------------
 
@@ -138,24 +87,13 @@ class Reader:
         if self.schema is not None and self.schema.is_table(X):
             condition = self.schema.condition(X) if condition is None else condition
             X = self.schema.encode(X)
-        return X if condition is None and exposure is None else self._joined_to(X, condition, exposure)
-
-    def _joined_to(self, X: Any, condition: Any, exposure: Any) -> Given:
-        if isinstance(X, Given) or not hasattr(X, "shape"):
-            raise UsageError("condition and exposure: expected an array of rows beside them")
-        if condition is not None and self.condition is None:
-            raise UsageError("condition: this model was made without one; make it with mv.VAE(…, condition=C)")
-        if exposure is not None and not self.likelihood.exposable:
-            raise UsageError(f"exposure is for counts, and likelihood {self.likelihood.name!r} explains none")
-        n = X.shape[0]
-        encoded = None if condition is None or self.condition is None else self.condition.encode(condition, n)
-        return Given(X, encoded, None if exposure is None else exposures(exposure, n))
+        return X if condition is None and exposure is None else Given.of(self, X, condition, exposure)
 
     def whole(self, name: str, X: Any) -> Any:
         """X (N, D), checked, to be taken in blocks: itself or, where it is scipy.sparse's, as CSR. `Given` rows too."""
-        X = self.given(X)
-        given, X = (X, X.X) if isinstance(X, Given) else (None, X)
-        if self.condition and given is None:
+        given = self.given(X)
+        X = explained(given)
+        if self.condition and X is given:
             raise UsageError(NEEDS_CONDITION)
         if hasattr(X, "tocsr"):
             from .sparse import whole
@@ -163,7 +101,7 @@ class Reader:
             X = whole(self, name, X)
         else:
             checks.array(name, X, self.features)
-        return X if given is None else Given(X, given.condition, given.log_exposure)
+        return Given(X, given.condition, given.log_exposure) if isinstance(given, Given) else X
 
     def rows_in(self, name: str, X: Any, first: int = 0, look: bool = True) -> Batch:
         """X (B, D) in the data's units, checked → the batch: scaled, thresholded, the backend's, C order.

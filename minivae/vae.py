@@ -165,6 +165,10 @@ class VAE(Model):
         """For `pickle`, `copy` and joblib: config, parameters, scale and the backend's name; no gradients."""
         return checkpoint.pickled(self)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """What `pickled` tells of a model whose likelihood `fit` has still to choose; 0.1.0 said `_columns`."""
+        vars(self).update({name.lstrip("_"): value for name, value in state.items()})
+
     @locked
     def encode(self, X: Any, device: bool = False, condition: Any = None) -> tuple[Array, Array]:
         """X (N, D) → mean and logvar of q(z|x), (N, L) each (eq. 15); on the host unless device=True."""

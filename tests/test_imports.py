@@ -17,7 +17,7 @@ FLOORS = [
     {"matmul"},
     {"backend"},
     {"buffers", "noise"},
-    {"layers", "latent", "likelihoods", "inputs", "reader", "sparse"},
+    {"layers", "latent", "likelihoods", "inputs", "units", "reader", "sparse"},
     {"objectives"},
     {"optim", "model"},
     {"datasets", "distributed"},

@@ -31,6 +31,7 @@ import numpy as np
 from .. import checks
 from ..backend import Array
 from ..model import Model, locked
+from ..units import scale_for
 from .bounds import TILE_ROWS, log_jacobian, row_jacobian
 from .dealt import by_first, checked, over_rows
 
@@ -124,7 +125,7 @@ def enclose(
     scale   None: the model's. Rows are drawn in the model's units; results are nats in the data's units
     """
     settings = _settings(temperatures, chains, leapfrog)
-    scale = vae.scale if scale is None else vae.checked_scale(scale)
+    scale = vae.scale if scale is None else scale_for(vae, scale)
     n, jacobian = checks.integer("n", n), log_jacobian(vae, scale)
     Z = vae.backend.empty((1, n, vae.latent_dim))
     vae.noise.normal(Z, "prior", vae.noise.rows(0, n), pass_=0)

@@ -19,6 +19,7 @@ from ..backend import Array
 from ..datasets.rows import FileRows, check_still_there, chosen
 from ..inputs import Batch, Given, explained
 from ..model import Model
+from ..units import binarize_for, scale_for
 from .values import Values, check_domain, look
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ class Batches:
         self.given = self._at_hand(whole) if isinstance(whole, Given) else None
         self.X = X = explained(whole)
         self.rows = vae.numbers_in(rows, len(self))
-        self.binarize = vae.binarize if binarize is None else vae.checked_binarize(binarize)
+        self.binarize = vae.binarize if binarize is None else binarize_for(vae, binarize)
         self.weights = None if weights is None else self._of_mean_1(weights)
-        self.scale = vae.scale if scale is None else vae.checked_scale(scale)
+        self.scale = vae.scale if scale is None else scale_for(vae, scale)
         self.sparse = self._sparse_rows() if hasattr(X, "tocsr") else None
         if self.sparse is None and self.scale is None and type(X) is np.ndarray and X.nbytes <= DEVICE_BYTES:
             self.X = self.backend.asarray(X)  # once, where there is a device

@@ -152,7 +152,7 @@ def pickled(vae: M) -> tuple[Any, ...]:
         return (
             partial(type(vae), backend=vae.backend, **vae.config()),
             (),
-            {"_columns": vae.columns, "schema": vae.schema},
+            {"columns": vae.columns, "schema": vae.schema},
         )
     held = describe(vae)
     return unpickled, (type(vae), held.model, held.training, held.extra, save(held.tensors), vae.backend)
