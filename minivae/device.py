@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import UsageError, how_to_install
+from .errors import UsageError
+from .hints import how_to_install
 
 _turn: int | None = None  # of this process among those of its host
 

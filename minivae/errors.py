@@ -1,4 +1,4 @@
-"""UsageError and UsageWarning, one clear sentence each, and how to install what is missing."""
+"""errors: UsageError and UsageWarning, one clear sentence each."""
 
 
 def printable(text: object) -> str:
@@ -36,24 +36,3 @@ class UsageWarning(UserWarning):
 
     def __init__(self, message: object = ""):
         super().__init__(printable(message))
-
-
-# The packages that an optional part of minivae needs, by the extra of pyproject.toml that lists them.
-EXTRAS = {
-    "digits": "scikit-learn",
-    "sklearn": '"scikit-learn>=1.6"',
-    "viz": "matplotlib",
-    "mkl": "mkl",
-    "onnx": "onnx",
-    "mpi": '"mpi4py>=4.1" "mpich>=5"',
-    "h5ad": "h5py",
-    "torch": "torch",
-    "peers": "torch jax",
-    "gpu": '"cupy-cuda12x[ctk]" nvmath-python',
-    "gpu13": '"cupy-cuda13x[ctk]" nvmath-python',
-}
-
-
-def how_to_install(extra: str) -> str:
-    """Say how to install the packages of an extra; the end of a UsageError about a missing package."""
-    return f'pip install {EXTRAS[extra]} (or, in the folder of minivae\'s source, pip install ".[{extra}]")'

@@ -321,8 +321,8 @@ def test_an_equation_is_found_by_its_number_and_by_its_names(asked):
         (25, "the article's are 1 to 24"),
         (0, "the article's are 1 to 24"),
         (-3, "the article's are 1 to 24"),
-        ("bernouli", "did you mean bernoulli"),
-        ("elbow", "did you mean elbo"),
+        ("bernouli", "did you mean 'bernoulli'"),
+        ("elbow", "did you mean 'elbo'"),
         ("§", "a name such as kl or elbo"),
         (True, "a name such as kl or elbo"),
     ],
@@ -375,7 +375,7 @@ def test_a_terminal_has_bold_headings_unless_no_color_is_set(no_color, coloured,
 def test_an_unknown_equation_on_the_command_line_is_one_line_and_status_2():
     result = command("bernouli")
     assert result.returncode == 2
-    assert result.stderr.startswith("minivae: there is no equation 'bernouli': did you mean bernoulli")
+    assert result.stderr.startswith("minivae: there is no equation 'bernouli': did you mean 'bernoulli'")
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
 

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "minivae"
 
 # Each floor may import from those before it, and from its own. (errors and checks belong to everyone.)
 FLOORS = [
-    {"errors", "checks", "console", "disk", "memory", "environment", "device", "__init__"},
+    {"errors", "hints", "checks", "console", "disk", "memory", "environment", "device", "__init__"},
     {"kernels"},
     {"matmul"},
     {"backend"},
@@ -131,10 +131,10 @@ def test_kernels_import_nothing_from_minivae():
                 assert node.level <= 1, path
 
 
-def test_the_checker_imports_nothing_of_minivae_but_errors_and_console():
+def test_the_checker_imports_nothing_of_minivae_but_errors_hints_and_console():
     for path in (PACKAGE / "gradcheck").glob("*.py"):
         others = set(imported_rooms(path.relative_to(PACKAGE).parts, path)) - {"gradcheck"}
-        assert others <= {"errors", "console"}, path
+        assert others <= {"errors", "hints", "console"}, path
 
 
 def variables_read(path):

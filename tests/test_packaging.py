@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import minivae
-from minivae.errors import EXTRAS
+from minivae.hints import EXTRAS
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "build", "dist", "*.egg-info", "__pycache__", ".*cache*", "demo")

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UsageError, how_to_install
+from ..errors import UsageError
+from ..hints import how_to_install
 from .work import Arrays, Work
 
 CHECK = -1  # an order to the ranks: sum their own numbers, and hand them to rank 0

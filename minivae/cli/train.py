@@ -22,8 +22,9 @@ from ..datasets.columns import Columns
 from ..datasets.load import Dataset, load
 from ..datasets.scale import Scale
 from ..distributed.world import World
-from ..errors import UsageError, UsageWarning, how_to_install
+from ..errors import UsageError, UsageWarning
 from ..evaluation.bounds import evaluate
+from ..hints import how_to_install
 from ..inputs import Condition
 from ..matmul import cpu as products
 from ..training.batches import Batches

@@ -8,7 +8,6 @@ A number stands for itself, a category for its place among `categories`, NaN for
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import math
@@ -23,6 +22,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..errors import UsageError, UsageWarning
+from ..hints import meant
 from .rows import Array
 from .table import Cells, Table, table_of
 
@@ -184,7 +184,7 @@ class Columns:
         known |= roles(label, ignore, condition)
         for name in known:
             if name not in table.columns:
-                raise UsageError(f"{table.where}: there is no column {name!r}{_near(name, table.names)}")
+                raise UsageError(f"{table.where}: there is no column {name!r}{meant(name, table.names)}")
         columns = []
         for place, (name, cells) in enumerate(table.columns.items()):
             try:
@@ -216,7 +216,7 @@ class Columns:
         """This schema with some columns of another kind; their categories are forgotten unless both kinds have them."""
         for name in kinds:
             if name not in (names := [column.name for column in self.columns]):
-                raise UsageError(f"there is no column {name!r}{_near(name, names)}")
+                raise UsageError(f"there is no column {name!r}{meant(name, names)}")
         columns = []
         for column in self.columns:
             kind = _kind(column.name, kinds.get(column.name, column.kind))
@@ -392,7 +392,7 @@ class Columns:
             return table
         told = [f"has no column {_some(lacking)}"] if lacking else []
         told += [f"has {_some(extra)} too, which the model was not made for"] if extra else []
-        hint = _near(lacking[0], extra) if lacking and extra else ""
+        hint = meant(lacking[0], extra) if lacking and extra else ""
         line = "" if table.lines is None or not table.named else ", line 1"
         raise UsageError(f"{table.where}{line}: {' and '.join(told)}; expected the columns {_some(needed)}{hint}")
 
@@ -649,11 +649,6 @@ def _series(pd: Any, column: Column, cells: Array, index: Any) -> Any:
         cells = np.array([None if cell is None else _key(cell)[1] for cell in cells], dtype=object)
     series = pd.Series(cells, index=index, dtype=object)
     return series if dtype == "object" else series.astype(dtype) if dtype else series.infer_objects()
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _some(names: Iterable[Any]) -> str:

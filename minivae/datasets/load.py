@@ -9,7 +9,6 @@ lines and columns of text files from 1.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import numpy as np
 
 from ..console import html_facts
 from ..errors import UsageError
+from ..hints import meant
 from . import limits
 from .columns import Columns
 from .formats import parts_of
@@ -433,6 +433,4 @@ def existing_file(source: Any) -> Path:
         raise UsageError(f"{text} is not a regular file")
     if path.suffix or os.path.basename(text) != text:
         raise UsageError(f"there is no file {text} (relative to {os.getcwd()})")
-    close = difflib.get_close_matches(text.lower(), NAMED, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    raise UsageError(f"'{text}' is neither a named data set ({', '.join(NAMED)}) nor a file{hint}")
+    raise UsageError(f"'{text}' is neither a named data set ({', '.join(NAMED)}) nor a file{meant(text, NAMED)}")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UsageError, how_to_install
+from ..errors import UsageError
+from ..hints import how_to_install
 from .download import fetch
 from .formats import read_idx
 from .rows import Array

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import coo_array, csc_array, csr_array
 
-from ..errors import UsageError, how_to_install
+from ..errors import UsageError
+from ..hints import how_to_install
 from .formats import UNPACKED, Parts, reading
 from .limits import check_memory, loading_bytes
 

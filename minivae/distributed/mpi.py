@@ -32,7 +32,8 @@ import numpy as np
 
 from .. import checks, device, environment
 from ..backend import threads as threads_of_this_process
-from ..errors import UsageError, UsageWarning, how_to_install
+from ..errors import UsageError, UsageWarning
+from ..hints import how_to_install
 from ..kernels.add_up import fused as add_up
 from .slices import Slices
 from .world import AgreedError, World

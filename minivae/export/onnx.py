@@ -14,7 +14,8 @@ import numpy as np
 
 from .. import __version__, checks
 from ..disk import write_whole
-from ..errors import UsageError, how_to_install
+from ..errors import UsageError
+from ..hints import how_to_install
 from ..model import Model
 from . import graph as graphs
 

@@ -21,7 +21,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ..console import error, plain, table
-from ..errors import UsageError, how_to_install
+from ..errors import UsageError
+from ..hints import how_to_install
 from .compare import relative_error
 from .numeric import EPS, FLOOR, STEP, Probe
 from .problem import Problem, Settings

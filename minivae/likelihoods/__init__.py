@@ -11,11 +11,11 @@ Shapes: R = S·B rows, sample by sample; D features; out (R, width); X (B, D). N
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from ..backend import Backend
 from ..errors import UsageError
+from ..hints import meant
 from .base import ARGUMENTS, LIKELIHOODS, Likelihood
 
 # Each class gives itself its row of LIKELIHOODS, in this order.
@@ -65,20 +65,15 @@ def domain(name: str) -> str:
     return found[0].domain if found else ""
 
 
-def _meant(name: str) -> str:
-    """The question whether another name was meant; "" where none is close."""
-    kind, colon, argument = name.lower().partition(":")
-    known = [form.partition(":")[0] for form in LIKELIHOODS]
-    close = difflib.get_close_matches(kind, [*known, *SYNONYMS], n=1)
-    return f"did you mean {SYNONYMS.get(close[0], close[0] + colon + argument)!r}? " if close else ""
-
-
 def make(name: str, backend: Backend, features: int) -> Likelihood:
     """The likelihood called `name`: "bernoulli", "gaussian:shared", "gaussian:0.5"."""
     found = _find(name)
     if found is None:
+        kind, *rest = name.partition(":")
+        known = {form.partition(":")[0] for form in LIKELIHOODS}
+        hint = meant(kind, {own: "".join((own, *rest)) for own in known} | SYNONYMS, "{} ")
         raise UsageError(
-            f"likelihood={name!r}: {_meant(name)}expected one of {', '.join(LIKELIHOODS)}, with a number > 0 for σ, as "
+            f"likelihood={name!r}: {hint}expected one of {', '.join(LIKELIHOODS)}, with a number > 0 for σ, as "
             "in 'gaussian:0.5', and the number of classes for K, as in 'categorical:10'. One of your own has to be "
             "registered first: mv.register_likelihood, or --plugin FILE.py"
         )

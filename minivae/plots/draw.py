@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import UsageError, how_to_install, printable
+from ..errors import UsageError, printable
+from ..hints import how_to_install
 
 Shape = tuple[int, int]
 Target = str | os.PathLike | BinaryIO | None  # a path, a file that takes a .png, or None: the Figure is only returned

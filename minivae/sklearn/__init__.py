@@ -5,7 +5,8 @@ They take and give the data's units. Needs scikit-learn (extra `sklearn`); `impo
 
 from __future__ import annotations
 
-from ..errors import UsageError, how_to_install
+from ..errors import UsageError
+from ..hints import how_to_install
 
 try:
     from sklearn.utils.validation import validate_data  # noqa: F401  since 1.6, the lowest version that serves

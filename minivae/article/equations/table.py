@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 
 from ...errors import UsageError
+from ...hints import meant
 from .equation import Equation
 from .model import MODEL
 from .theory import THEORY
@@ -25,8 +25,7 @@ def find(which: int | str) -> Equation:
     if name.lstrip("-").isdigit():
         hint = f"the article's are 1 to {LAST}"
     else:
-        near = get_close_matches(name, BY_NAME, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else f"expected 1 to {LAST}, or a name such as kl or elbo"
+        hint = meant(name, list(BY_NAME), "{}", 3) or f"expected 1 to {LAST}, or a name such as kl or elbo"
     raise UsageError(f"there is no equation {asked[:40]!r}: {hint} (`minivae explain` lists them)")
 
 

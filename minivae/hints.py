@@ -1,0 +1,38 @@
+"""hints: how a message ends. What to install, and which name was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+# The packages that an optional part of minivae needs, by the extra of pyproject.toml that lists them.
+EXTRAS = {
+    "digits": "scikit-learn",
+    "sklearn": '"scikit-learn>=1.6"',
+    "viz": "matplotlib",
+    "mkl": "mkl",
+    "onnx": "onnx",
+    "mpi": '"mpi4py>=4.1" "mpich>=5"',
+    "h5ad": "h5py",
+    "torch": "torch",
+    "peers": "torch jax",
+    "gpu": '"cupy-cuda12x[ctk]" nvmath-python',
+    "gpu13": '"cupy-cuda13x[ctk]" nvmath-python',
+}
+
+
+def how_to_install(extra: str) -> str:
+    """Say how to install the packages of an extra; the end of a UsageError about a missing package."""
+    return f'pip install {EXTRAS[extra]} (or, in the folder of minivae\'s source, pip install ".[{extra}]")'
+
+
+def meant(asked: str, known: Iterable[str] | dict[str, str], form: str = "; {}", most: int = 1) -> str:
+    """Ask "did you mean 'x'?" about the names that are closest, in whatever case; "" where none is close.
+
+    known   the names, or what to write for each
+    form    the part of a message that the question, {}, stands in
+    """
+    written = known if isinstance(known, dict) else {name: name for name in known}
+    by_name = {name.lower(): text for name, text in written.items()}
+    close = [repr(by_name[name]) for name in get_close_matches(asked.lower(), by_name, n=most)]
+    return form.format(f"did you mean {' or '.join(close)}?") if close else ""
