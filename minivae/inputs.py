@@ -55,11 +55,6 @@ class Batch:
         """That of X."""
         return self.X.shape
 
-    @property
-    def masked(self) -> tuple[Array, ...]:
-        """The mask as the last argument of `Likelihood.nll_and_grad`, which one of a user's need not take; or none."""
-        return () if self.mask is None else (self.mask,)
-
 
 class Given:
     """Rows with their condition (N, C), encoded, and ln of their exposure (N,), to be cut into blocks like an array."""

@@ -229,7 +229,7 @@ class Model(Reader):
         batch = self.batch(X)
         nll = self.workspace.take("nll", (out.shape[0],))
         d_out = self.workspace.take("d_out", out.shape) if gradient else None
-        self.likelihood.nll_and_grad(nll, d_out, self.scratch_d_params, out, batch.X, weight, *batch.masked)
+        self.likelihood.over(batch.mask)(nll, d_out, self.scratch_d_params, out, batch.X, weight)
         return nll, d_out
 
     # ---- the objective, and a step down it ----------------------------------------------------------------------

@@ -80,7 +80,7 @@ class StudentT(Likelihood):
     def width(self):
         return 2 * self.features
 
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.student_t(nll_rows, d_out, d_params["clamped"], out, X, weight)
 
     def mean(self, out):

@@ -267,7 +267,7 @@ def evaluate(likelihood, buffer, out, X, weight=1.0, training=False, mask=None):
     buffer.grad[...] = np.nan
     d_params = likelihood.destinations(buffer.grads, counted=training)
     closed = training and likelihood.closed_form
-    (likelihood.fitted_nll_and_grad if closed else likelihood.nll_and_grad)(nll, d_out, d_params, out, X, weight, mask)
+    likelihood.over(mask, closed)(nll, d_out, d_params, out, X, weight)
     if closed:
         likelihood.fit(d_params)
     return nll, d_out, {name: grad.copy() for name, grad in buffer.grads.items()}
@@ -409,7 +409,7 @@ def test_without_an_array_for_the_gradient_the_same_nll_is_written_and_nothing_e
     whole = evaluate(likelihood, buffer, out, X, mask=mask)[0]
     d_params = likelihood.destinations(buffer.grads, counted=True)
     before = {key: value.copy() for key, value in d_params.items()}
-    likelihood.nll_and_grad(nll, None, d_params, out, X, 0.7, mask)
+    likelihood.over(mask)(nll, None, d_params, out, X, 0.7)
     cells = CASES[name].oracle(out.reshape(S, B, -1), X)
     assert_matches(nll, whole, np.abs(cells).sum(axis=2).max())
     for key, value in before.items():

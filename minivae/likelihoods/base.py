@@ -8,7 +8,7 @@ Shapes: R = S·B rows, sample by sample; D features; out (R, width); X (B, D). N
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import wraps
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -99,27 +99,32 @@ class Likelihood:
                 checks.finite("X", block, first, to_host=number)
         return float(ends[:, 0].min()), float(ends[:, 1].max())
 
-    def nll_and_grad(
-        self, nll_rows: Array, d_out: Any, d_params: Grads, out: Array, X: Array, weight: Any, mask: Any = None
-    ) -> None:
+    def nll_and_grad(self, nll_rows: Array, d_out: Any, d_params: Grads, out: Array, X: Array, weight: Any) -> None:
         """nll_rows (R,) ← −ln p(x|z); d_out (R, width) and d_params ← gradients of Σ_r weight_r nll_r.
 
         d_out      None, where `forward_only`: nll_rows alone is written
         weight     a number, or (S, B)
         d_params   as `destinations` makes it; gradients are overwritten, to "clamped" the number of clamped outputs is
                    added. Nothing else is written
-        mask       (B, D) uint8, 0 where a value is missing, which is then not looked at: `takes_mask`
         """
         raise NotImplementedError
 
     def fitted_nll_and_grad(
-        self, nll_rows: Array, d_out: Any, d_params: Grads, out: Array, X: Array, weight: Any, mask: Any = None
+        self, nll_rows: Array, d_out: Any, d_params: Grads, out: Array, X: Array, weight: Any
     ) -> None:
         """The same for a training step where `closed_form`: with `fitted()` at its best for this batch.
 
         What `fit` needs to know of the batch goes to d_params, under the names of `statistics()`.
         """
         raise NotImplementedError
+
+    def over(self, mask: Array | None, fitted: bool = False) -> Callable[..., None]:
+        """`nll_and_grad`, or where fitted `fitted_nll_and_grad`, of the cells that are there.
+
+        mask   (B, D) uint8, 0 where a value is missing, which is then not looked at; None: all are there
+        """
+        nll_and_grad = self.fitted_nll_and_grad if fitted else self.nll_and_grad
+        return nll_and_grad if mask is None else partial(over_observed, self, nll_and_grad, fitted, mask)
 
     def fit(self, statistics: Mapping[str, Array]) -> None:
         """Set `fitted()` to its best for the rows that the statistics are means over."""
@@ -159,19 +164,6 @@ class Likelihood:
     def draw(self, out: Array, noise: Array) -> Array:
         """out (R, width), noise (R, D) of the kind `self.noise` → x ~ p(x|z) (R, D)."""
         raise NotImplementedError
-
-
-def takes_mask(nll_and_grad: Callable[..., None]) -> Callable[..., None]:
-    """Decorator of a likelihood's `nll_and_grad` or `fitted_nll_and_grad`, which then need not look at the mask."""
-
-    @wraps(nll_and_grad)
-    def method(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        if mask is None:
-            nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight)
-        else:
-            over_observed(self, nll_and_grad, nll_rows, d_out, d_params, out, X, weight, mask)
-
-    return method
 
 
 L = TypeVar("L", bound=Likelihood)

@@ -15,7 +15,7 @@ from ..buffers import Shape
 from ..errors import UsageError
 from ..kernels.negative_binomial import LOGTHETA_MAX, LOGTHETA_MIN, TABLE_ROWS
 from ..kernels.poisson import LOGRATE_MAX
-from .base import Likelihood, holds_integers, named, takes_mask
+from .base import Likelihood, holds_integers, named
 
 MOST_CLASSES = 1 << 24  # integers that float32 holds
 
@@ -94,8 +94,7 @@ class Categorical(Classes):
     def width(self) -> int:
         return self.classes * self.features
 
-    @takes_mask
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.categorical(nll_rows, d_out, out, X, weight)
 
     def neutral_outputs(self, k, outputs):
@@ -161,8 +160,7 @@ class Poisson(_Counts):
 
     name = "poisson"
 
-    @takes_mask
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.poisson(nll_rows, d_out, d_params["clamped"], out, X, weight)
 
     def quantile(self, u, mean):
@@ -199,8 +197,7 @@ class NegativeBinomial(_Counts):
     def bind(self, tensors):
         self.logtheta = tensors["logtheta"]
 
-    @takes_mask
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.negative_binomial(
             nll_rows, d_out, d_params["logtheta"], d_params["clamped"], self.table, out, self.logtheta, X, weight
         )

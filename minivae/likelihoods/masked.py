@@ -22,31 +22,32 @@ if TYPE_CHECKING:
 
 
 def over_observed(
-    self: Likelihood,
+    p: Likelihood,
     nll_and_grad: Callable[..., None],
+    fitted: bool,
+    mask: Array,
     nll_rows: Array,
     d_out: Array | None,
     d_params: Grads,
     out: Array,
     X: Array,
     weight: Any,
-    mask: Array,
 ) -> None:
-    """`nll_and_grad` of a likelihood, which knows no mask, for the cells that `mask` says are observed."""
-    if self.neutral is None:
+    """`nll_and_grad` of the likelihood p, for the cells that the mask says are there; fitted: it is the fitted one."""
+    if p.neutral is None:
         raise UsageError(
-            f"likelihood {self.name!r} takes no missing values: its class has no `neutral` cell "
+            f"likelihood {p.name!r} takes no missing values: its class has no `neutral` cell "
             "(minivae/likelihoods/base.py); leave such rows out, or fill them"
         )
-    xp, (B, D) = self.backend.xp, X.shape
+    xp, (B, D) = p.backend.xp, X.shape
     seen = mask != 0
-    outputs, x = self.neutral
+    outputs, x = p.neutral
     blocks = out.reshape(-1, B, out.shape[1] // D, D)
-    hidden = xp.where(seen[:, None], blocks, self.neutral_outputs(blocks.shape[2], outputs)).astype(out.dtype)
+    hidden = xp.where(seen[:, None], blocks, p.neutral_outputs(blocks.shape[2], outputs)).astype(out.dtype)
     values = xp.where(seen, X, x).astype(X.dtype)
-    nll_and_grad(self, nll_rows, d_out, d_params, hidden.reshape(out.shape), values, weight)
+    nll_and_grad(nll_rows, d_out, d_params, hidden.reshape(out.shape), values, weight)
     if d_out is not None:
         slopes = d_out.reshape(blocks.shape)
         slopes[...] = xp.where(seen[:, None], slopes, 0)
     missing = D - seen.sum(axis=1).astype(X.dtype)
-    self.leave_out(nll_rows, d_out, d_params, weight, missing, nll_and_grad.__name__ != "nll_and_grad")
+    p.leave_out(nll_rows, d_out, d_params, weight, missing, fitted)

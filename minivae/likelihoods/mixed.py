@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from ..backend import Array, Backend
 from ..buffers import Shape
 from ..errors import UsageError
 from ..kernels.gaussian import LOGVAR_MAX, LOGVAR_MIN
-from .base import Likelihood, blocks, takes_mask
+from .base import Likelihood, blocks
 from .counts import Categorical, NegativeBinomial, Poisson
 from .ordinal import Ordinal
 from .real import Gaussian
@@ -51,8 +52,7 @@ class LogNormal(Gaussian):
                 f"'positive' explains numbers > 0, and these range from {low:g} to {high:g}: take 'real', or 'count'"
             )
 
-    @takes_mask
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         logs = self.backend.xp.log(X)
         self.backend.ops.gaussian(nll_rows, d_out, d_params["clamped"], out, logs, weight)
         nll_rows.reshape(-1, X.shape[0])[...] += logs.sum(axis=1)
@@ -229,6 +229,10 @@ class Mixed(Likelihood):
                     except UsageError as error:
                         raise UsageError(f"column {column}: {error}") from None
 
+    def over(self, mask, fitted=False):
+        """Each part's, over its own part of the mask."""
+        return partial(self.nll_and_grad, mask=mask)
+
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
         xp = self.backend.xp
         for i, part in enumerate(self.parts):
@@ -238,7 +242,7 @@ class Mixed(Likelihood):
             nll = nll_rows if i == 0 else xp.empty(nll_rows.shape, nll_rows.dtype)
             slopes = None if d_out is None else xp.empty(own.shape, own.dtype)
             given = {**_of(part, d_params), "clamped": d_params["clamped"]}
-            part.likelihood.nll_and_grad(nll, slopes, given, own, x, weight, seen)
+            part.likelihood.over(seen)(nll, slopes, given, own, x, weight)
             if i:
                 nll_rows += nll
             if d_out is not None:

@@ -7,7 +7,6 @@ import numpy as np
 from ..backend import Array, Backend
 from ..buffers import Shape
 from ..kernels.ordinal import LOGSTEP_MAX, LOGSTEP_MIN, TABLE_PARTS
-from .base import takes_mask
 from .counts import Classes
 
 
@@ -34,8 +33,7 @@ class Ordinal(Classes):
     def bind(self, tensors):
         self.steps = tensors["steps"]
 
-    @takes_mask
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         d_steps, clamped = d_params["steps"], d_params["clamped"]
         self.backend.ops.ordinal(nll_rows, d_out, d_steps, clamped, self.table, out, self.steps, X, weight)
 

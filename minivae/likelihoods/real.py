@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..kernels.gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
 from ..kernels.gaussian_optimal import VARIANCE_MAX, VARIANCE_MIN
 from ..kernels.laplace import LN_2, LOGSCALE_MAX, LOGSCALE_MIN
-from .base import Likelihood, named, takes_mask
+from .base import Likelihood, named
 
 
 def _weighted(weight: Any, of_rows: Array, R: int) -> Any:
@@ -47,8 +47,7 @@ class Gaussian(_MeanAndScale):
     name = "gaussian"
     noise = "normal"
 
-    @takes_mask
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.gaussian(nll_rows, d_out, d_params["clamped"], out, X, weight)
 
     def neutral_nll(self):
@@ -75,8 +74,7 @@ class GaussianFixed(Likelihood):
         self.sigma = float(sigma)
         self.name = f"gaussian:{self.sigma!r}"
 
-    @takes_mask
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.gaussian_fixed(nll_rows, d_out, out, X, weight, self.sigma)
 
     def neutral_nll(self):
@@ -111,8 +109,7 @@ class GaussianShared(Likelihood):
     def bind(self, tensors):
         self.logvar = tensors["logvar"]
 
-    @takes_mask
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.gaussian_shared(
             nll_rows, d_out, d_params["logvar"], d_params["clamped"], out, self.logvar, X, weight
         )
@@ -161,11 +158,10 @@ class GaussianOptimal(GaussianShared):
     def statistics(self) -> list[tuple[str, Shape]]:
         return [("squared_error", (1,))]
 
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
-        super().nll_and_grad(nll_rows, d_out, {**d_params, "logvar": self.d_logvar}, out, X, weight, mask)
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+        super().nll_and_grad(nll_rows, d_out, {**d_params, "logvar": self.d_logvar}, out, X, weight)
 
-    @takes_mask
-    def fitted_nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+    def fitted_nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.gaussian_optimal(
             nll_rows, d_out, d_params["squared_error"], d_params["clamped"], out, X, weight
         )
@@ -203,8 +199,7 @@ class Laplace(_MeanAndScale):
     name = "laplace"
     noise = "uniform"
 
-    @takes_mask
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.laplace(nll_rows, d_out, d_params["clamped"], out, X, weight)
 
     def neutral_nll(self):

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import UsageError, UsageWarning
 from ..kernels import continuous_bernoulli
-from .base import Likelihood, blocks, holds_integers, named, takes_mask
+from .base import Likelihood, blocks, holds_integers, named
 
 
 class _Unit(Likelihood):
@@ -58,8 +58,7 @@ class Bernoulli(_Unit):
     def doubtful(self, between, ends):
         return between
 
-    @takes_mask
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.bernoulli(nll_rows, d_out, out, X, weight)
 
     def mean(self, out):
@@ -89,8 +88,7 @@ class ContinuousBernoulli(_Unit):
     def doubtful(self, between, ends):
         return ends and not between
 
-    @takes_mask
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight, mask=None):
+    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.continuous_bernoulli(nll_rows, d_out, out, X, weight)
 
     def mean(self, out):

@@ -137,9 +137,8 @@ class ELBO:
         if weights is not None:
             weight = take("row_weight", nll.shape)
             weight[...] = weights / R
-        nll_and_grad = p.fitted_nll_and_grad if fitted else p.nll_and_grad
         d_params = self.scratch if d_params is None else d_params
-        nll_and_grad(nll.reshape(R), self.d_out, d_params, out, batch.X, weight, *batch.masked)
+        p.over(batch.mask, fitted)(nll.reshape(R), self.d_out, d_params, out, batch.X, weight)
         self.beta, self.free_bits, self.weights = beta, free_bits, weights
         if weights is not None:
             nll, kl = nll * weights, (kl[0] * weights, kl[1])

@@ -83,8 +83,7 @@ class IWAE(ELBO):
     def backward(self) -> Array:
         """The likelihood once more, with the weights (Burda et al. 2016), which its own gradients carry as well."""
         nll, d_out = self.nll.reshape(self.nll.size), self.workspace.take("d_out", self.out.shape)
-        batch = self.batch
-        self.likelihood.nll_and_grad(nll, d_out, self.d_params, self.out, batch.X, self.weight, *batch.masked)
+        self.likelihood.over(self.batch.mask)(nll, d_out, self.d_params, self.out, self.batch.X, self.weight)
         return d_out
 
     def backward_posterior(self, dZ: Array) -> Array:

@@ -79,8 +79,9 @@ class Recorder:
         self._placed(model.posterior, ("forward", "backward"), "posterior", "", None)
         self._placed(model.loss_fn, ("forward",), "objective", equation_of(type(model.loss_fn)), None)
         self._placed(model.loss_fn, ("backward_posterior",), "posterior", equation_of(type(model.loss_fn)), None)
-        method = "fitted_nll_and_grad" if model.likelihood.closed_form else "nll_and_grad"
-        setattr(model.likelihood, method, self._likelihood(model, method, explained))
+        over = model.likelihood.over
+        watched = lambda mask, fitted=False: self._likelihood(model, over(mask, fitted), explained)  # noqa: E731
+        model.likelihood.over = watched  # type: ignore[method-assign]
         backward = model.backward
 
         def watched_backward() -> None:
@@ -126,15 +127,15 @@ class Recorder:
 
         return watched
 
-    def _likelihood(self, model: Model, method: str, equation: str) -> Callable[..., Any]:
-        inner, name = getattr(model.likelihood, method), model.likelihood.name
+    def _likelihood(self, model: Model, inner: Callable[..., None], equation: str) -> Callable[..., Any]:
+        name = model.likelihood.name
         learned = [parameter for parameter, _ in model.likelihood.parameters()]
 
         def nll_and_grad(
-            nll: Array, d_out: Array | None, d_params: dict[str, Array], out: Array, X: Array, w: Any, *mask: Any
+            nll: Array, d_out: Array | None, d_params: dict[str, Array], out: Array, X: Array, w: Any
         ) -> None:
             self.inside, self.counted = True, []
-            seconds = self._timed(lambda: inner(nll, d_out, d_params, out, X, w, *mask))
+            seconds = self._timed(lambda: inner(nll, d_out, d_params, out, X, w))
             self.inside = False
             if self.on:
                 known = [count for count in self.counted if count is not None]

@@ -299,8 +299,7 @@ def likelihood(name: str, weights: str, spread: float = 1.0, in_training: bool =
             buffer.grad[...] = np.nan
             nll, d_out = _poison(backend, (S * n,)), _poison(backend, out.shape)
             given = float(weight.flat[0]) if weights == "mean" else _own(backend, weight.reshape(S, n))
-            nll_and_grad = q.fitted_nll_and_grad if in_training and q.closed_form else q.nll_and_grad
-            nll_and_grad(nll, d_out, d_params, out, X, given, *(() if mask is None else (mask,)))
+            q.over(mask, in_training and q.closed_form)(nll, d_out, d_params, out, X, given)
             return nll, d_out
 
         def forward(inputs: Arrays) -> Arrays:
