@@ -202,21 +202,6 @@ class Model(Reader):
         dZ = self.decoder.backward(d_out, need_dW=need_dW)
         return self.condition.cut(dZ, self.workspace) if self.condition else dZ
 
-    def decode_rows(self, Z: Any, draw: bool = False, first: int = 0, seed: int | None = None) -> Array:
-        """Z (B, L), rows `first` … of the whole → E[x|z] or a draw (B, D), in the model's units."""
-        given = None
-        if isinstance(Z, Given):
-            given, Z = Given(Z.X, *self.beside(Z)), Z.X
-        Z = self.native("Z_given", checks.finite("Z", Z, first, to_host=self.backend.to_host))
-        out = self.decoded(Z, given)
-        if not draw:
-            return self.likelihood.mean(out)
-        noise = self.noise if seed is None else Noise(self.backend, seed)
-        u = self.workspace.take("draw", (1, Z.shape[0], self.features))
-        fill = noise.uniform if self.likelihood.noise == "uniform" else noise.normal
-        fill(u, "prior", noise.rows(first, first + Z.shape[0]), pass_=1)
-        return self.likelihood.draw(out, u[0])
-
     def nll(self, out: Array, X: Any) -> Array:
         """out (S·B, width), X (B, D), or a `Batch` → −ln p(x|z) (S·B,) in evaluation: scratch."""
         return self.nll_and_grad(out, X, 0.0, gradient=not self.likelihood.forward_only)[0]

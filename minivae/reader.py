@@ -24,7 +24,7 @@ from .backend import Array, Backend
 from .buffers import Workspace
 from .errors import UsageError
 from .inputs import NEEDS_CONDITION, Batch, Condition, Given, Inputs, explained
-from .likelihoods.base import Likelihood, blocks
+from .likelihoods.base import Likelihood
 from .units import Checked, binarize_for, columns_for, scale_for
 
 if TYPE_CHECKING:
@@ -156,11 +156,6 @@ class Reader:
         xp = self.backend.xp if self.backend.owns(X) else np
         return xp.where(X == X, X, xp.asarray(self.likelihood.neutral[1]))
 
-    @locked
-    def in_model_units(self, X: Any) -> np.ndarray:
-        """X (N, D) in the data's units → as the encoder takes it, on the host: scaled, and thresholded."""
-        return self.streamed(lambda block, first: self.rows_in("X", block, first).X, self.whole("X", X), device=False)
-
     def in_data_units(self, X: Array) -> Array:
         """X (N, D) in the model's units → in the data's; with a scale, in float64 on the host."""
         return X if self.scale is None else self.scale.undo(self.backend.to_host(X))
@@ -193,15 +188,3 @@ class Reader:
     def at_a_time(self, most: int) -> int:
         """How many rows are dense at a time: at most so many, and no more than have BLOCK_VALUES values."""
         return max(1, min(most, BLOCK_VALUES // max(self.features, self.likelihood.width)))
-
-    def streamed(self, function: Callable[[Any, int], Array], X: Any, device: bool) -> Array:
-        """`function` of (block of rows, number of its first row), its results copied into one array."""
-        result: Any = None
-        for first, block in blocks(X, self.at_a_time(BATCH_ROWS)):
-            part = function(block, first)
-            part = self.backend.asarray(part) if device else self.backend.to_host(part)
-            if result is None:
-                shape = (X.shape[0], part.shape[1])
-                result = self.backend.empty(shape, part.dtype) if device else np.empty(shape, part.dtype)
-            result[first : first + block.shape[0]] = part
-        return result

@@ -15,11 +15,10 @@ import numpy as np
 from . import checks
 from .backend import Array, Backend
 from .console import html_facts
-from .evaluation import bounds, imputation
+from .evaluation import bounds, imputation, passes
 from .export import onnx as onnx_file
 from .export import torch as pytorch
 from .model import Model, locked
-from .noise import Noise
 from .optim import Optimizer
 from .trace import recorder
 from .training import checkpoint
@@ -172,8 +171,7 @@ class VAE(Model):
     @locked
     def encode(self, X: Any, device: bool = False, condition: Any = None) -> tuple[Array, Array]:
         """X (N, D) → mean and logvar of q(z|x), (N, L) each (eq. 15); on the host unless device=True."""
-        X = self.whole("X", self.given(X, condition))
-        H = self.streamed(lambda block, first: self.encoded(self.rows_in("X", block, first)), X, device)
+        H = passes.encode(self, self.given(X, condition), device)
         return H[:, : self.latent_dim], H[:, self.latent_dim :]
 
     @locked
@@ -192,18 +190,12 @@ class VAE(Model):
         In the data's units: with a scale, float64.
         """
         Z = self.given(checks.array("Z", Z, self.latent_dim), condition, exposure)
-        return self.streamed(lambda z, first: self.in_data_units(self.decode_rows(z, draw, first, seed)), Z, device)
+        return passes.decode(self, Z, draw, device, seed)
 
     @locked
     def reconstruct(self, X: Any, device: bool = False, condition: Any = None, exposure: Any = None) -> Array:
         """X (N, D) → E[x|z] at the mean of q(z|x), (N, D), in the data's units; of a table, a table."""
-
-        def there_and_back(block: Any, first: int) -> Array:
-            batch = self.rows_in("X", block, first)
-            Z = self.backend.xp.ascontiguousarray(self.encoded(batch)[:, : self.latent_dim])
-            return self.in_data_units(self.likelihood.mean(self.decoded(Z, batch)))
-
-        rows = self.streamed(there_and_back, self.whole("X", self.given(X, condition, exposure)), device)
+        rows = passes.reconstruct(self, self.given(X, condition, exposure), device)
         return rows if self.schema is None else self.schema.like(X, rows)
 
     @locked
@@ -221,11 +213,7 @@ class VAE(Model):
         condition, exposure   of the rows, or one for all: `vae.sample(8, condition=7)` gives sevens
         The same n rows each time, for one seed: the model's, unless given.
         """
-        n = checks.integer("n", n)
-        noise = self.noise if seed is None else Noise(self.backend, seed)
-        Z = self.backend.empty((1, n, self.latent_dim))
-        noise.normal(Z, "prior", noise.rows(0, n), pass_=0)
-        return self.decode(Z[0], draw, device, seed, condition, exposure)
+        return self.decode(passes.prior(self, n, seed), draw, device, seed, condition, exposure)
 
     @locked
     def log_likelihood(

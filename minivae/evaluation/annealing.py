@@ -32,6 +32,7 @@ from .. import checks
 from ..backend import Array
 from ..model import Model, locked
 from ..units import scale_for
+from . import passes
 from .bounds import TILE_ROWS, log_jacobian, row_jacobian
 from .dealt import by_first, checked, over_rows
 
@@ -126,15 +127,14 @@ def enclose(
     """
     settings = _settings(temperatures, chains, leapfrog)
     scale = vae.scale if scale is None else scale_for(vae, scale)
-    n, jacobian = checks.integer("n", n), log_jacobian(vae, scale)
-    Z = vae.backend.empty((1, n, vae.latent_dim))
-    vae.noise.normal(Z, "prior", vae.noise.rows(0, n), pass_=0)
-    X = vae.decode_rows(Z[0], draw=True)
+    jacobian = log_jacobian(vae, scale)
+    Z = passes.prior(vae, n)
+    X = passes.decoded(vae, Z, draw=True)
 
     def block(part: slice) -> tuple[np.ndarray, ...]:
         path = AnnealedPath(vae, X[part], vae.noise.rows(part.start, part.stop), *settings)
         (lower, below), acceptance = path.log_mean(path.forth()), path.acceptance()
-        upper, above = path.log_mean(-path.back(Z[0, part]))
+        upper, above = path.log_mean(-path.back(Z[part]))
         return lower, below, -upper, above, acceptance
 
     lower, below, upper, above, accepted = over_rows(ranks, n, max(1, TILE_ROWS // chains), block, [()] * 5)

@@ -1,0 +1,82 @@
+"""passes: rows of any number through encoder and decoder, block by block, so that only a block is ever dense.
+
+Shapes: N rows, b in a block, D features, L latent dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import checks
+from ..backend import Array
+from ..inputs import Given
+from ..likelihoods.base import blocks
+from ..model import BATCH_ROWS, Model
+from ..noise import Noise
+
+
+def streamed(vae: Model, function: Callable[[Any, int], Array], X: Any, device: bool) -> Array:
+    """`function` of (block of rows, number of its first row), its results copied into one array."""
+    result: Any = None
+    for first, block in blocks(X, vae.at_a_time(BATCH_ROWS)):
+        part = function(block, first)
+        part = vae.backend.asarray(part) if device else vae.backend.to_host(part)
+        if result is None:
+            shape = (X.shape[0], part.shape[1])
+            result = vae.backend.empty(shape, part.dtype) if device else np.empty(shape, part.dtype)
+        result[first : first + block.shape[0]] = part
+    return result
+
+
+def encode(vae: Model, X: Any, device: bool = False) -> Array:
+    """X (N, D) → H = [μ | ln σ²] (N, 2L)."""
+    X = vae.whole("X", X)
+    return streamed(vae, lambda block, first: vae.encoded(vae.rows_in("X", block, first)), X, device)
+
+
+def in_model_units(vae: Model, X: Any) -> np.ndarray:
+    """X (N, D) in the data's units → as the encoder takes it, on the host: scaled, and thresholded."""
+    return streamed(vae, lambda block, first: vae.rows_in("X", block, first).X, vae.whole("X", X), device=False)
+
+
+def decode(vae: Model, Z: Any, draw: bool, device: bool, seed: int | None) -> Array:
+    """Z (N, L), or `Given` ones → E[x|z], or a draw (N, D), in the data's units."""
+    return streamed(vae, lambda z, first: vae.in_data_units(decoded(vae, z, draw, first, seed)), Z, device)
+
+
+def decoded(vae: Model, Z: Any, draw: bool = False, first: int = 0, seed: int | None = None) -> Array:
+    """Z (b, L), rows `first` … of the whole → E[x|z] or a draw (b, D), in the model's units."""
+    given = None
+    if isinstance(Z, Given):
+        given, Z = Given(Z.X, *vae.beside(Z)), Z.X
+    Z = vae.native("Z_given", checks.finite("Z", Z, first, to_host=vae.backend.to_host))
+    out = vae.decoded(Z, given)
+    if not draw:
+        return vae.likelihood.mean(out)
+    noise = vae.noise if seed is None else Noise(vae.backend, seed)
+    u = vae.workspace.take("draw", (1, Z.shape[0], vae.features))
+    fill = noise.uniform if vae.likelihood.noise == "uniform" else noise.normal
+    fill(u, "prior", noise.rows(first, first + Z.shape[0]), pass_=1)
+    return vae.likelihood.draw(out, u[0])
+
+
+def reconstruct(vae: Model, X: Any, device: bool) -> Array:
+    """X (N, D) → E[x|z] at the mean of q(z|x), (N, D), in the data's units."""
+
+    def there_and_back(block: Any, first: int) -> Array:
+        batch = vae.rows_in("X", block, first)
+        Z = vae.backend.xp.ascontiguousarray(vae.encoded(batch)[:, : vae.latent_dim])
+        return vae.in_data_units(vae.likelihood.mean(vae.decoded(Z, batch)))
+
+    return streamed(vae, there_and_back, vae.whole("X", X), device)
+
+
+def prior(vae: Model, n: int, seed: int | None = None) -> Array:
+    """z ~ N(0, I) (n, L) of the seed, the model's unless given."""
+    noise = vae.noise if seed is None else Noise(vae.backend, seed)
+    Z = vae.backend.empty((1, checks.integer("n", n), vae.latent_dim))
+    noise.normal(Z, "prior", noise.rows(0, n), pass_=0)
+    return Z[0]
