@@ -60,24 +60,10 @@ def instance_of(name: str, value: Any, kind: type, expected: str) -> Any:
     return value
 
 
-BINARIZE = ("none", "threshold", "static", "dynamic")
-SCALES = ("none", "minmax", "maxabs", "standard")
-BINARIZE_OR_AUTO, SCALE_OR_AUTO = ("auto", *BINARIZE), ("auto", *SCALES)  # what `fit`, commands and estimators take
-
-
 def choice(name: str, value: Any, known: tuple[str, ...]) -> str:
     """One of the names `known`."""
     if value not in known:
         raise UsageError(f"{name}={value!r}: expected one of {', '.join(known)}")
-    return value
-
-
-def scale(value: Any, features: int | None = None) -> Any:
-    """A scale from the data's units to the model's with `features` columns."""
-    if not hasattr(value, "log_jacobian"):
-        raise UsageError(f"scale={value!r}: expected a mv.Scale, as mv.Scale.fit('standard', X) makes one")
-    if features is not None and len(value.shift) != features:
-        raise UsageError(f"scale: expected one for {features} features; this one was fitted to {len(value.shift)}")
     return value
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .datasets.scale import Scale
     from .reader import Reader
 
+BINARIZE = ("none", "threshold", "static", "dynamic")
+SCALES = ("none", "minmax", "maxabs", "standard")
+BINARIZE_OR_AUTO, SCALE_OR_AUTO = ("auto", *BINARIZE), ("auto", *SCALES)  # what `fit`, commands and estimators take
 T = TypeVar("T")
 
 
@@ -35,9 +38,21 @@ class Checked(Generic[T]):
         def __get__(self, model: Any, owner: type) -> T: ...
 
 
+def a_scale(value: Any) -> Scale:
+    """A scale from the data's units to the model's."""
+    return checks.has_method("scale", value, "log_jacobian", "a mv.Scale, as mv.Scale.fit('standard', X) makes one")
+
+
 def scale_for(model: Reader, scale: Scale | None) -> Scale | None:
     """The scale, None for the identity; UsageError for one that this model cannot have."""
-    if scale is None or checks.scale(scale, model.features).kind == "none":
+    return None if scale is None else _suited(model, a_scale(scale))
+
+
+def _suited(model: Reader, scale: Scale) -> Scale | None:
+    if len(scale.shift) != model.features:
+        came = f"this one was fitted to {len(scale.shift)}"
+        raise UsageError(f"scale: expected one for {model.features} features; {came}")
+    if scale.kind == "none":
         return None
     kept = model.likelihood.scales
     if kept and not all(k or (a == 0 and f == 1) for k, a, f in zip(kept, scale.shift, scale.factor, strict=True)):
@@ -55,7 +70,7 @@ def scale_for(model: Reader, scale: Scale | None) -> Scale | None:
 
 def binarize_for(model: Reader, how: str) -> str:
     """`how`; UsageError for one that this model cannot have."""
-    if checks.choice("binarize", how, checks.BINARIZE) != "none" and model.missing:
+    if checks.choice("binarize", how, BINARIZE) != "none" and model.missing:
         raise UsageError(f"binarize={how!r} with missing=True: a missing value is neither 0 nor 1; take 'none'")
     return how
 

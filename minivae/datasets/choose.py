@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import checks, likelihoods
 from ..errors import UsageError
+from ..units import BINARIZE_OR_AUTO, SCALE_OR_AUTO
 from .rows import FileRows, every, finite_extent
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ def choose(
         from ..sparse import occurring
 
         X, picture = np.concatenate(occurring(X)), False
-    checks.choice("binarize", binarize, checks.BINARIZE_OR_AUTO)
+    checks.choice("binarize", binarize, BINARIZE_OR_AUTO)
     if isinstance(scale, str):
-        checks.choice("scale", scale, checks.SCALE_OR_AUTO)
+        checks.choice("scale", scale, SCALE_OR_AUTO)
     kind = scale if isinstance(scale, str) else getattr(scale, "kind", "none")
     picture = picture and kind in ("none", "auto")
     reason = "as asked for"

@@ -15,6 +15,7 @@ import numpy as np
 from .. import checks
 from ..console import html_facts
 from ..errors import UsageError
+from ..units import SCALES
 from .rows import Array, blocks, reduced
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Scale:
         Constant columns get factor 1, so they become 0. UsageError for an unknown kind, values that are not finite, or
         columns that span more than float64 can hold.
         """
-        checks.choice("scale", kind, checks.SCALES)
+        checks.choice("scale", kind, SCALES)
         if X.ndim != 2 or 0 in X.shape:
             raise UsageError(f"a scale is fitted to an array (N, D) with N, D ≥ 1, not to one of shape {X.shape}")
         if kind == "none":
@@ -185,7 +186,7 @@ class Scale:
     @classmethod
     def from_arrays(cls, kind: str, arrays: dict[str, Array]) -> Scale:
         """Make the scale of arrays from `to_arrays`; UsageError if they do not describe one."""
-        checks.choice("scale", kind, checks.SCALES)
+        checks.choice("scale", kind, SCALES)
         shift, factor = (np.asarray(arrays.get(key, np.nan), dtype=np.float64) for key in ("shift", "factor"))
         finite = np.isfinite(shift).all() and np.isfinite(factor).all() and (factor > 0).all()
         if shift.ndim != 1 or shift.shape != factor.shape or not finite:

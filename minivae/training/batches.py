@@ -25,7 +25,6 @@ from .values import Values, check_domain, look
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
     from ..distributed.world import World
-    from ..matmul.sparse import Sparse
     from ..sparse import Rows
 
 STATIC_PASS = 0  # of the stream 'binarise'; epochs count from 1
@@ -103,42 +102,49 @@ class Batches:
         """
         rows = index if self.rows is None else self._numbers(index)
         pass_ = STATIC_PASS if stream == "binarise" and self.binarize == "static" else pass_
-        X, found = self._values(index, rows, stream, pass_)
-        if self.by_nonzeros:
-            X = self._with_nonzeros(X, index) if found is None else Batch(X, found)
+        X = None if self.sparse is None else self._stored(self.sparse, index, rows, stream, pass_)
+        if X is None:
+            X = self._dense(index, rows, stream, pass_)
+            X = self._with_nonzeros(X, index) if self.by_nonzeros else X
         given = None if self.given is None else self._beside(self.given, index)
         batch = self.vae.batch(X, given)
         batch.rows, batch.weights = rows, None if self.weights is None else self.weights[index]
         return batch
 
-    def _values(self, index: Array, rows: Array, stream: str, pass_: int) -> tuple[Any, Sparse | None]:
-        """What the likelihood explains of the rows at `index`, and their non-zeros where both come from stored rows."""
-        stored = None if self.sparse is None or self.sparse.held is None else self.sparse
-        training = stream == "binarise"
-        if stored and self.binarize == "none" and training and self.by_nonzeros and self.vae.likelihood.takes_nonzeros:
-            found = stored.listed(index, self.workspace)
-            return found, found
-        if stored and stored.few and self.binarize in ("static", "dynamic") and self.backend.sparse != "no":
-            return stored.drawn(index, self.noise, stream, rows, pass_, self.workspace)
-        X = self._gathered(index)
+    def _dense(self, index: Array, rows: Array, stream: str, pass_: int) -> Array:
+        """The rows at `index` (b,), in the model's units and binarised: (b, D), scratch."""
+        check_still_there(self.X)
+        X = self.workspace.take("batch.X", (index.shape[0], self.X.shape[1]))
+        if self.sparse is None and self.scale is None and not isinstance(self.X, FileRows):
+            self.backend.gather(X, self.X, index)
+        else:
+            self._convert(X, index)
         if self.binarize == "threshold":
             X[...] = X >= 0.5
         elif self.binarize != "none":
             self.noise.binarize(X, stream, rows, pass_)
-        return X, None
+        return X
 
-    def _gathered(self, index: Array) -> Array:
-        """The rows at `index` (b,), in the model's units: (b, D), scratch."""
-        check_still_there(self.X)
-        out = self.workspace.take("batch.X", (index.shape[0], self.X.shape[1]))
+    def _convert(self, out: Array, index: Array) -> None:
+        """out (b, D) ← the rows at `index` (b,) of a sparse matrix, of a file or with a scale, in model units."""
         if self.sparse is not None:
             self.sparse.take(out, index)
-        elif self.scale is None and not isinstance(self.X, FileRows):
-            self.backend.gather(out, self.X, index)
-        else:
-            raw = self.backend.to_host(self.X[index if self.backend.owns(self.X) else self.backend.to_host(index)])
-            self.backend.assign(out, raw if self.scale is None else self.scale.apply(raw, self.backend.dtype))
-        return out
+            return
+        raw = self.backend.to_host(self.X[index if self.backend.owns(self.X) else self.backend.to_host(index)])
+        self.backend.assign(out, raw if self.scale is None else self.scale.apply(raw, self.backend.dtype))
+
+    def _stored(self, sparse: Rows, index: Array, rows: Array, stream: str, pass_: int) -> Any:
+        """The rows at `index` by their stored non-zeros, for the likelihood too where it takes them; None: not held."""
+        if sparse.held is None:
+            return None
+        training, drawn = stream == "binarise", self.binarize in ("static", "dynamic")
+        if self.binarize == "none" and training and self.by_nonzeros and self.vae.likelihood.takes_nonzeros:
+            found = sparse.listed(index, self.workspace)
+            return Batch(found, found)
+        if not (drawn and sparse.few and self.backend.sparse != "no"):
+            return None
+        X, found = sparse.drawn(index, self.noise, stream, rows, pass_, self.workspace)
+        return Batch(X, found) if self.by_nonzeros else X
 
     def _numbers(self, index: Array) -> Array:
         """The numbers (b,) of the rows at `index` in their data set."""

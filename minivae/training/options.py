@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import checks
 from ..errors import UsageError
 from ..optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from ..units import BINARIZE_OR_AUTO, SCALE_OR_AUTO, a_scale
 from .schedules import Beta, Schedule, parse
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _schedule(value: Any) -> Schedule:
 
 
 def _scale(name: str, value: Any) -> Any:
-    return checks.choice(name, value, checks.SCALE_OR_AUTO) if isinstance(value, str) else checks.scale(value)
+    return checks.choice(name, value, SCALE_OR_AUTO) if isinstance(value, str) else a_scale(value)
 
 
 # Each option that has a check → the check, which returns the value as the training takes it.
@@ -86,7 +87,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "epochs": _epochs,
     "batch_size": checks.integer,
     "optimizer": lambda name, x: checks.instance_of(name, x, Optimizer, "an optimizer, such as mv.Adam(1e-3)"),
-    "binarize": lambda name, x: checks.choice(name, x, checks.BINARIZE_OR_AUTO),
+    "binarize": lambda name, x: checks.choice(name, x, BINARIZE_OR_AUTO),
     "patience": checks.integer,
     "clip": lambda name, x: checks.positive(name, x, "a number > 0, the gradient's largest norm"),
     "run": lambda _, x: Path(x),
