@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
@@ -73,7 +73,6 @@ class Backend:
                 f"(--kernels reference), or for the numpy backend"
             )
         self.xp = np if self.name == "numpy" else device.cupy()
-        self.special = import_module("scipy.special" if self.name == "numpy" else "cupyx.scipy.special")
         if self.name == "numpy" and not kernel_files.kept_on_disk():
             environment.warn_of_no_cache()
         self.ops = kernel_files.load(self.name, kernels, self.xp)
@@ -86,6 +85,11 @@ class Backend:
         self.gemm: Any = self.provider.gemm if self.provider else cublas.choose(self.xp, tf32)
         self.sparse = environment.sparse(sparse, self.name == "numpy" and kernels == "fused")
         self.capture = kernels == "fused" and getattr(self.gemm, "capturable", False)
+
+    @cached_property
+    def special(self) -> Any:
+        """scipy.special or its CuPy twin; a training step does without them."""
+        return import_module("scipy.special" if self.name == "numpy" else "cupyx.scipy.special")
 
     def __reduce__(self) -> tuple[Any, ...]:
         gemm = self.provider.name if self.provider else None

@@ -3,6 +3,8 @@
 It loads a function into the module of the name that it was compiled in: a file that minivae has run can be imported.
 """
 
+import contextlib
+import gc
 import importlib
 import os
 import subprocess
@@ -10,6 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from numba import njit
+from numba.core import event
+from numba.core.errors import TypingError
 
 from minivae.bench import race_call
 from minivae.cli import plugin
@@ -112,3 +117,26 @@ def test_a_file_that_bears_the_name_of_another_module_does_not_replace_it(tmp_pa
             run(path)
             assert getattr(sys.modules.get(name), "__file__", None) != str(path)
             forget(path)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("function", [lambda x: x + 1, lambda x: x.unknown], ids=["compiles", "does not"])
+def test_the_collector_rests_while_a_kernel_is_compiled(function, enabled):
+    class Compilation(event.Listener):
+        def on_start(self, event):
+            found.append(gc.isenabled())
+
+        def on_end(self, event):
+            found.append(gc.isenabled())
+
+    importlib.import_module("minivae.kernels._cache")  # which stops it
+    found, listener, before = [], Compilation(), gc.isenabled()
+    event.register("numba:compile", listener)
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with contextlib.suppress(TypingError):
+            njit(function)(1)
+        assert found == [False, False] and gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
+        event.unregister("numba:compile", listener)

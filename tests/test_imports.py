@@ -193,6 +193,11 @@ def test_importing_the_command_line_loads_nothing_heavy():
     assert result.stdout.strip() == "[]", result.stderr
 
 
+def test_training_loads_no_special_functions():
+    code = "import sys, numpy as np, minivae as mv; mv.VAE(4, 2, (3,)).fit(np.eye(4), epochs=1); "
+    assert run(code + "print('scipy.special' in sys.modules)").stdout.strip() == "False"
+
+
 def test_the_theory_is_loaded_when_it_is_asked_for():
     code = "import sys, minivae as mv; a = 'minivae.bayes' in sys.modules; mv.bayes.balance(3, weight=1); "
     assert run(code + "print(a, 'scipy' in sys.modules, 'numba' in sys.modules)").stdout.strip() == "False False False"
