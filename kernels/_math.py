@@ -23,14 +23,15 @@ from ._cache import CACHE
 
 intrinsic: Any = extending.intrinsic  # it takes fewer arguments than the function that it is given
 
-# For the loops of the op files: division as IEEE has it (Numba's default tests every divisor and vectorises nothing),
-# and sums in any order, so that a row's loss is added up in vector lanes. NaN and ±inf keep their meaning.
-LOOP: dict[str, Any] = {
-    "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}, "nogil": True, "no_cfunc_wrapper": True,
-}  # fmt: skip
+# Division as IEEE has it (Numba's default tests every divisor and vectorises nothing), and no arrays made, whose
+# references would be counted.
+_ALL: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
+# For the loops of the op files: sums in any order, so that a row's loss is added up in vector lanes. NaN and ±inf keep
+# their meaning.
+LOOP: dict[str, Any] = {**_ALL, "fastmath": {"reassoc", "contract", "nsz"}, "nogil": True}
 kernel = njit(**LOOP, cache=CACHE)
 # What a loop calls, and Python never.
-_PART: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": True, "no_cpython_wrapper": True}
+_PART: dict[str, Any] = {**_ALL, "no_cpython_wrapper": True}
 # For the formulas of one element: part of the loop, with its flags.
 point = njit(**_PART, fastmath=LOOP["fastmath"], forceinline=True)
 _SCALAR = {**_PART, "fastmath": {"contract"}}
