@@ -49,6 +49,8 @@ def writing(path: str | os.PathLike, replace: bool = True) -> Iterator[IO[bytes]
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno is None:  # NumPy's: "800 requested and 123 written"
+            raise OSError(errno.EIO, f"could not be written whole; is the disk full? ({error})", str(path)) from error
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a full disk does not say what it could not hold
         raise

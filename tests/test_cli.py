@@ -737,6 +737,18 @@ def test_an_output_that_fails_leaves_what_was_there(run, tmp_path, monkeypatch):
     assert (tmp_path / "x.npy").read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["x.npy"]
 
 
+def test_an_array_for_which_there_is_no_room_is_one_clear_line(run, tmp_path):
+    resource = pytest.importorskip("resource")  # not on Windows
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        line = one_line("sample", run, "-n", "64", "-o", tmp_path / "x.npy")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "x.npy: could not be written whole; is the disk full? (" in line
+    assert not list(tmp_path.iterdir())
+
+
 RUN_MISTAKES = {
     "no run": (["evaluate", "no/such/run"], "does not exist"),
     "not a run": (["evaluate", "."], "no config.json"),
