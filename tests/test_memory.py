@@ -136,3 +136,15 @@ def test_importance_sampling_holds_little_however_many_samples_and_rows():
     vae = mv.VAE(784, 20, (50,), backend="numpy")
     X = (np.random.default_rng(0).random((100, 784)) < 0.2).astype(np.float32)
     assert 4 < example["peak_megabytes"](vae, X, 5000) < 64  # TILE_ROWS · 784 outputs are 6
+
+
+def test_training_without_validation_keeps_no_second_copy_of_the_parameters():
+    X, vae = np.eye(4, 4000, dtype=np.float32), mv.VAE(4000, 2, (64,))
+    vae.train_step(X, mv.SGD())  # which allocates the scratch of a step
+    tracemalloc.start()
+    try:
+        vae.fit(X, epochs=1, optimizer=mv.SGD())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < vae.buffer.state.nbytes / 2

@@ -227,7 +227,8 @@ class RunFiles:
             optimizer.state = {slot: vae.backend.zeros(vae.buffer.data.shape) for slot in optimizer.slots}
             for slot, array in optimizer.state.items():
                 vae.backend.assign(array, saved.tensors[f"optimizer.{slot}"])
-        for name, array in {"parameters": vae.buffer.state, "best": training.best}.items():
+        best = {} if at.best_epoch is None else {"best": training.best}
+        for name, array in {"parameters": vae.buffer.state, **best}.items():
             if not finite(vae.backend, array):
                 raise UsageError(f"{self.model} holds NaN or infinite {name}, from which no training goes on")
         for slot, array in optimizer.state.items():  # an infinite moment is sound: its step is 0

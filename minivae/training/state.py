@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..backend import Array
 from ..datasets.choose import choose
 from ..datasets.rows import FileRows
 from ..datasets.scale import Scale
@@ -60,7 +62,6 @@ class State:
         self.steps_per_epoch = -(-len(self.batches) // options.batch_size)
         self.progress = progress_of(options)
         self.first_pass, self.at, self.history = vae.passes, Position(), History()
-        self.best = vae.buffer.state.copy()  # used where there is validation
         self.look_every = LOOK_EVERY[vae.backend.name]
         self.recent = vae.backend.zeros((self.look_every, 3), np.float64)  # Σ loss, Σ nll, Σ kl of each step
 
@@ -85,6 +86,11 @@ class State:
         found = Batches(self.vae, o.validation, o.validation_rows, scale, binarize, "validation", ranks=o.ranks)
         found.by_nonzeros = self.batches.by_nonzeros
         return found
+
+    @cached_property
+    def best(self) -> Array:
+        """The parameters of the best epoch, where validation chooses one."""
+        return self.vae.buffer.state.copy()
 
     def first_bad(self, X: Any) -> tuple[int, str]:
         """The first tensor of this rank's last pass that is not finite (`guard.py`)."""
