@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from .backend import ALIGNMENT, Array, Backend
 
 Shape = tuple[int, ...]
@@ -63,7 +61,7 @@ class Workspace:
 
     def __init__(self, backend: Backend):
         self.backend = backend
-        self._flat: dict[str, Array] = {}
+        self.flat: dict[str, Array] = {}  # the arrays, each as long as it was ever needed
         self._last: dict[str, Array] = {}  # what was handed out last, in its shape
         self.grown = 0  # how often an array was allocated: what was captured before points to memory that is gone
 
@@ -76,20 +74,9 @@ class Workspace:
         if last is not None and last.shape == shape:
             return last
         size = math.prod(shape)
-        flat = self._flat.get(name)
+        flat = self.flat.get(name)
         if flat is None or flat.size < size:
-            flat = self._flat[name] = self.backend.empty(size, dtype)
+            flat = self.flat[name] = self.backend.empty(size, dtype)
             self.grown += 1
         self._last[name] = view = flat[:size].reshape(shape)
         return view
-
-    def poison(self) -> None:
-        """Fill every array of floats with NaN, so that whatever is read before it is written shows."""
-        for flat in self._flat.values():
-            if flat.dtype.kind == "f":
-                flat[...] = float("nan")
-
-    @property
-    def nbytes(self) -> int:
-        """What it holds, in bytes."""
-        return sum(int(np.prod(flat.shape)) * flat.dtype.itemsize for flat in self._flat.values())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .errors import UsageError
+from .hints import way_to_array
 
 ToHost = Callable[[Any], np.ndarray]
 
@@ -71,7 +72,7 @@ def array(name: str, X: Any, width: int, what: str = "rows", sparse: bool = Fals
     """An array (rows, width) of real numbers with at least one row; sparse: scipy.sparse's are arrays too."""
     scipy = hasattr(X, "tocsr")
     if not (hasattr(X, "shape") and hasattr(X, "dtype") and (scipy or hasattr(X, "__getitem__"))) or scipy > sparse:
-        raise UsageError(f"{name}: expected an array ({what}, {width}); got {type(X).__name__}{_way_to_array(X)}")
+        raise UsageError(f"{name}: expected an array ({what}, {width}); got {type(X).__name__}{way_to_array(X)}")
     if isinstance(X, np.ma.MaskedArray):
         raise UsageError(f"{name}: a masked array's missing values cannot be told apart; fill them first")
     if len(X.shape) != 2 or X.shape[1] != width or X.shape[0] == 0:
@@ -79,15 +80,6 @@ def array(name: str, X: Any, width: int, what: str = "rows", sparse: bool = Fals
     if np.dtype(X.dtype).kind not in "biuf":
         raise UsageError(f"{name}: expected real numbers; got dtype {X.dtype}")
     return X
-
-
-def _way_to_array(X: Any) -> str:
-    """How the caller makes an array of X, for a message; "" where there is no known way."""
-    if isinstance(X, (list, tuple)):
-        return "; np.array(…) makes one"
-    return next(
-        (f"; its .{way} is one" for way in ("X", "toarray()", "to_numpy()") if hasattr(X, way.rstrip("()"))), ""
-    )
 
 
 def exactly(name: str, x: Any, shape: tuple[int | str, ...], dtype: Any) -> None:

@@ -1,9 +1,10 @@
-"""hints: how a message ends. What to install, and which name was meant."""
+"""hints: how a message ends. What to install, which name was meant, what makes an array."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 # The packages that an optional part of minivae needs, by the extra of pyproject.toml that lists them.
 EXTRAS = {
@@ -36,3 +37,12 @@ def meant(asked: str, known: Iterable[str] | dict[str, str], form: str = "; {}",
     by_name = {name.lower(): text for name, text in written.items()}
     close = [repr(by_name[name]) for name in get_close_matches(asked.lower(), by_name, n=most)]
     return form.format(f"did you mean {' or '.join(close)}?") if close else ""
+
+
+def way_to_array(X: Any) -> str:
+    """How the caller makes an array of X, for a message; "" where there is no known way."""
+    if isinstance(X, (list, tuple)):
+        return "; np.array(…) makes one"
+    return next(
+        (f"; its .{way} is one" for way in ("X", "toarray()", "to_numpy()") if hasattr(X, way.rstrip("()"))), ""
+    )

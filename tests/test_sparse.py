@@ -215,7 +215,7 @@ def test_a_likelihood_of_counts_by_the_non_zeros_is_the_reference_of_dense_ones(
 def test_a_training_batch_of_counts_is_never_dense(name):
     vae = model(name, "yes")
     vae.fit(sp.csr_array(DATA["counts"]), epochs=1, batch_size=60)
-    assert "batch.X" not in vae.workspace._flat
+    assert "batch.X" not in vae.workspace.flat
 
 
 def damaged(data=(1.0, 2.0), indices=(3, 1), indptr=(0, 2, 2), shape=(2, D)):

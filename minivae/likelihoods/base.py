@@ -16,7 +16,7 @@ import numpy as np
 from .. import checks
 from ..backend import Array, Backend
 from ..buffers import Grads, Shape
-from .masked import over_observed
+from .masked import Maskable
 
 # How each is asked for: name → class, filled by `named`. A letter of ARGUMENTS stands for a number of the caller's.
 LIKELIHOODS: dict[str, type[Likelihood]] = {}
@@ -25,7 +25,7 @@ ARGUMENTS: dict[str, Callable[[str], Any]] = {"σ": float, "K": int}
 BLOCK_ROWS = 4096  # rows of a data set looked at together
 
 
-class Likelihood:
+class Likelihood(Maskable):
     """The protocol. `features` is D."""
 
     name: str  # as it is asked for, such as "gaussian:0.5"
@@ -36,7 +36,6 @@ class Likelihood:
     clamped: Array | None = None  # (1,) int64: how many outputs training steps have clamped since someone set it to 0
     integer = False  # whether it explains integers, which a scale would change
     closed_form = False  # whether training fits something of it in closed form: see `fitted_nll_and_grad`
-    neutral: tuple[float, Any] | None = None  # (raw outputs, x) of a cell whose loss is `neutral_nll()`, for masks
     exposable = False  # whether it explains counts, whose means an exposure multiplies
     scales: tuple[str, ...] | None = None  # of a table's columns: "standard", "magnitude" or ""; None: all alike
     forward_only = False  # whether its `nll_and_grad` takes None for d_out, and then writes nll_rows alone
@@ -124,26 +123,10 @@ class Likelihood:
         mask   (B, D) uint8, 0 where a value is missing, which is then not looked at; None: all are there
         """
         nll_and_grad = self.fitted_nll_and_grad if fitted else self.nll_and_grad
-        return nll_and_grad if mask is None else partial(over_observed, self, nll_and_grad, fitted, mask)
+        return nll_and_grad if mask is None else partial(self.over_observed, nll_and_grad, fitted, mask)
 
     def fit(self, statistics: Mapping[str, Array]) -> None:
         """Set `fitted()` to its best for the rows that the statistics are means over."""
-
-    def neutral_nll(self) -> Any:
-        """−ln p of the neutral cell: a number, or (1,) on the device."""
-        return 0.0
-
-    def neutral_outputs(self, k: int, outputs: float) -> Any:
-        """The k raw outputs of the neutral cell, as a number or (k, 1)."""
-        return outputs
-
-    def leave_out(
-        self, nll_rows: Array, d_out: Any, d_params: Grads, weight: Any, missing: Array, fitted: bool
-    ) -> None:
-        """Take the neutral cells, missing (B,) of each row, out of what `nll_and_grad` has written."""
-        nll = self.neutral_nll()
-        if not isinstance(nll, float) or nll:
-            nll_rows.reshape(-1, missing.size)[...] -= nll * missing
 
     def mean(self, out: Array) -> Array:
         """out (R, width) → E[x|z] (R, D)."""

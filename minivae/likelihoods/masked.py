@@ -11,43 +11,66 @@ Shapes as in `base.py`; mask (B, D) uint8; k = width/D outputs of each feature, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..backend import Array
+from ..backend import Array, Backend
 from ..buffers import Grads
 from ..errors import UsageError
 
-if TYPE_CHECKING:
-    from .base import Likelihood
 
+class Maskable:
+    """What a likelihood says of a missing cell; `Likelihood` builds on it.
 
-def over_observed(
-    p: Likelihood,
-    nll_and_grad: Callable[..., None],
-    fitted: bool,
-    mask: Array,
-    nll_rows: Array,
-    d_out: Array | None,
-    d_params: Grads,
-    out: Array,
-    X: Array,
-    weight: Any,
-) -> None:
-    """`nll_and_grad` of the likelihood p, for the cells that the mask says are there; fitted: it is the fitted one."""
-    if p.neutral is None:
-        raise UsageError(
-            f"likelihood {p.name!r} takes no missing values: its class has no `neutral` cell "
-            "(minivae/likelihoods/base.py); leave such rows out, or fill them"
-        )
-    xp, (B, D) = p.backend.xp, X.shape
-    seen = mask != 0
-    outputs, x = p.neutral
-    blocks = out.reshape(-1, B, out.shape[1] // D, D)
-    hidden = xp.where(seen[:, None], blocks, p.neutral_outputs(blocks.shape[2], outputs)).astype(out.dtype)
-    values = xp.where(seen, X, x).astype(X.dtype)
-    nll_and_grad(nll_rows, d_out, d_params, hidden.reshape(out.shape), values, weight)
-    if d_out is not None:
-        slopes = d_out.reshape(blocks.shape)
-        slopes[...] = xp.where(seen[:, None], slopes, 0)
-    missing = D - seen.sum(axis=1).astype(X.dtype)
-    p.leave_out(nll_rows, d_out, d_params, weight, missing, fitted)
+    neutral   (raw outputs, x) of a cell whose loss is `neutral_nll()`; None: it takes no masks
+    """
+
+    name: str
+    backend: Backend
+    neutral: tuple[float, Any] | None = None
+
+    def neutral_nll(self) -> Any:
+        """−ln p of the neutral cell: a number, or (1,) on the device."""
+        return 0.0
+
+    def neutral_outputs(self, k: int, outputs: float) -> Any:
+        """The k raw outputs of the neutral cell, as a number or (k, 1)."""
+        return outputs
+
+    def leave_out(
+        self, nll_rows: Array, d_out: Any, d_params: Grads, weight: Any, missing: Array, fitted: bool
+    ) -> None:
+        """Take the neutral cells, missing (B,) of each row, out of what `nll_and_grad` has written."""
+        nll = self.neutral_nll()
+        if not isinstance(nll, float) or nll:
+            nll_rows.reshape(-1, missing.size)[...] -= nll * missing
+
+    def over_observed(
+        self,
+        nll_and_grad: Callable[..., None],
+        fitted: bool,
+        mask: Array,
+        nll_rows: Array,
+        d_out: Array | None,
+        d_params: Grads,
+        out: Array,
+        X: Array,
+        weight: Any,
+    ) -> None:
+        """`nll_and_grad` of this likelihood, for the cells that the mask says are there (fitted: the fitted one)."""
+        if self.neutral is None:
+            raise UsageError(
+                f"likelihood {self.name!r} takes no missing values: its class has no `neutral` cell "
+                "(minivae/likelihoods/masked.py); leave such rows out, or fill them"
+            )
+        xp, (B, D) = self.backend.xp, X.shape
+        seen = mask != 0
+        outputs, x = self.neutral
+        blocks = out.reshape(-1, B, out.shape[1] // D, D)
+        hidden = xp.where(seen[:, None], blocks, self.neutral_outputs(blocks.shape[2], outputs)).astype(out.dtype)
+        values = xp.where(seen, X, x).astype(X.dtype)
+        nll_and_grad(nll_rows, d_out, d_params, hidden.reshape(out.shape), values, weight)
+        if d_out is not None:
+            slopes = d_out.reshape(blocks.shape)
+            slopes[...] = xp.where(seen[:, None], slopes, 0)
+        missing = D - seen.sum(axis=1).astype(X.dtype)
+        self.leave_out(nll_rows, d_out, d_params, weight, missing, fitted)

@@ -36,6 +36,13 @@ def _own(backend: Backend, x: np.ndarray) -> Array:
     return backend.xp.asarray(x, None if np.iscomplexobj(x) else backend.dtype).copy()
 
 
+def _make_stale(workspace: Workspace) -> None:
+    """Fill every array of floats with NaN, so that whatever is read before it is written shows."""
+    for flat in workspace.flat.values():
+        if flat.dtype.kind == "f":
+            flat[...] = float("nan")
+
+
 def _poison(backend: Backend, shape: tuple[int, ...], like: Array = None) -> Array:
     """Make a buffer full of NaN, so that an entry that is not written is detected."""
     return backend.xp.full(shape, np.nan, backend.dtype if like is None else like.dtype)
@@ -169,7 +176,7 @@ def _layer_problem(
     names = tuple(buffer.views)
 
     def run(inputs: Arrays) -> Array:
-        workspace.poison()
+        _make_stale(workspace)
         for name, value in zip(names, inputs[-len(names) :], strict=True):
             backend.assign(buffer.views[name], value)
         return module.forward(_own(backend, inputs[0]) if rows is None else rows(workspace))
@@ -242,7 +249,7 @@ def posterior(beta: float, free_bits: float) -> Build:
         eps = rng.normal(size=(S, n, L))
 
         def run(inputs: Arrays) -> tuple[Array, float]:
-            workspace.poison()
+            _make_stale(workspace)
             Z, _, kl_dims = posterior.forward(_own(backend, inputs[0]), _own(backend, eps))
             kl = np.maximum(backend.to_host(kl_dims), free_bits).sum()
             return Z, beta * float(kl)
@@ -369,7 +376,7 @@ def vae(
 
         def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
             put(inputs)
-            model.workspace.poison()
+            _make_stale(model.workspace)
             model.buffer.grad[...] = np.nan
             model.objective_and_grad(X, eps=eps, beta=beta, free_bits=free_bits)
             u = float(upstream[0])
