@@ -1,7 +1,7 @@
 """reader: rows in the data's units → what a pass takes. What a model knows of its data stands here: units and columns.
 
     data's units ─ checks ─ scale ─ threshold ─ `Batch`: X, what the encoder sees, mask, condition, exposure
-    and back: `in_data_units`
+    and back: `in_data_units` of `evaluation/passes.py`
 
 Rows may be an array on the host or the device, memory-mapped, of scipy.sparse (`sparse.py`), or `Given` rows.
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1024  # rows at a time where a method streams over many
 BLOCK_VALUES = 1 << 22  # and no more than have so many values
+NO_LOCK = nullcontext()
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -42,7 +43,7 @@ def locked(call: Callable[P, R]) -> Callable[P, R]:
     @wraps(call)
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:
         model: Any = args[0] if args else kwargs.get("vae")
-        with getattr(model, "lock", nullcontext()):  # the call itself refuses what is not a model
+        with getattr(model, "lock", NO_LOCK):  # the call itself refuses what is not a model
             return call(*args, **kwargs)
 
     return alone
@@ -155,10 +156,6 @@ class Reader:
             return X
         xp = self.backend.xp if self.backend.owns(X) else np
         return xp.where(X == X, X, xp.asarray(self.likelihood.neutral[1]))
-
-    def in_data_units(self, X: Array) -> Array:
-        """X (N, D) in the model's units → in the data's; with a scale, in float64 on the host."""
-        return X if self.scale is None else self.scale.undo(self.backend.to_host(X))
 
     def native(self, name: str, x: Any) -> Array:
         """x as a C-contiguous array of the backend in the model's dtype: itself, or scratch of that name."""

@@ -108,7 +108,7 @@ def test_a_fifth_is_held_out_and_every_row_knows_its_source(tmp_path, rng, N):
 
 
 def test_held_out_rows_are_the_first_of_the_split_permutation(tmp_path, rng):
-    from minivae.noise import permutation
+    from minivae.datasets.order import permutation
 
     path = savez(tmp_path / "x.npz", X=rng.normal(size=(40, 2)), y=np.arange(40))
     d = load(path, seed=11)
@@ -178,7 +178,7 @@ def test_without_holding_out_every_row_is_a_training_row(tmp_path, rng):
 
 
 def test_validation_rows_come_from_the_second_pass_and_index_the_source(tmp_path, rng):
-    from minivae.noise import permutation
+    from minivae.datasets.order import permutation
 
     source = rng.normal(size=(50, 2))
     d = load(savez(tmp_path / "x.npz", X=source, y=np.arange(50)), seed=1)

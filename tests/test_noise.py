@@ -7,9 +7,10 @@ from tolerances import NORMAL_ULPS
 
 from minivae import kernels
 from minivae.backend import Backend
+from minivae.datasets.order import permutation, stable_order
 from minivae.errors import UsageError
 from minivae.kernels.noise import philox_reference
-from minivae.noise import STREAMS, Noise, permutation, stable_order
+from minivae.noise import STREAMS, Noise
 
 FUSED = kernels.load("numpy", "fused", np)
 REFERENCE = kernels.load("numpy", "reference", np)

@@ -63,7 +63,7 @@ DIVERGES = """
 import os, re
 import numpy as np
 import minivae as mv
-from minivae.noise import permutation
+from minivae.datasets.order import permutation
 ranks = mv.ranks(threads=1)
 vae = mv.VAE(12, 3, (8,), likelihood="gaussian:1", backend="numpy")
 X = np.ones((64, 12), np.float32)

@@ -18,7 +18,7 @@ import typer
 from ..console import print_json, stdout
 from ..environment import launched
 from ..errors import UsageError, printable
-from ..evaluation.passes import in_model_units
+from ..evaluation.passes import in_data_units, in_model_units
 from .bench import bench
 from .columns import Ignore, Label, columns, columns_of
 from .compare import compare
@@ -460,7 +460,7 @@ def reconstruct(
     n = n or (24 if out.suffix == ".png" else len(part.X))
     X = part.X[:n]
     limits = None if opened.shape else part.limits()
-    seen = opened.vae.in_data_units(in_model_units(opened.vae, X))
+    seen = in_data_units(opened.vae, in_model_units(opened.vae, X))
     _write_rows(out, force, opened.vae.reconstruct(X), seen, opened, limits)
 
 

@@ -24,7 +24,7 @@ from ..datasets.scale import Scale
 from ..distributed.world import World
 from ..errors import UsageError, UsageWarning
 from ..evaluation.bounds import evaluate
-from ..evaluation.passes import in_model_units
+from ..evaluation.passes import in_data_units, in_model_units
 from ..hints import how_to_install
 from ..inputs import Condition
 from ..matmul import cpu as products
@@ -236,7 +236,7 @@ def draw_pictures(folder: Path, vae: VAE, part: runs.Part, shape: Any, history: 
     X = part.X[:SHOWN]
     limits, names = None if shape is not None else part.limits(), vae.columns
     plots.loss(history, folder / "loss.png")
-    seen = vae.in_data_units(in_model_units(vae, X))
+    seen = in_data_units(vae, in_model_units(vae, X))
     plots.reconstructions(seen, vae.reconstruct(X), shape, folder / "reconstructions.png", limits, names)
     draw = shape is None
     title = "x ~ p(x|z) for z ~ N(0, I): draws" if draw else "E[x|z] for z ~ N(0, I): means, not draws"

@@ -352,7 +352,7 @@ def _split(
 
 def _hold_out(X: Array, held_out: int, seed: int, pass_: int) -> tuple[Selection, Selection]:
     """Choose the rows for training and for testing, ascending: by seed, or one end of a map too large to copy."""
-    from ..noise import permutation  # here: it loads Numba
+    from .order import permutation  # here: it loads Numba
 
     N = len(X)
     if is_mapped(X) and X.nbytes > limits.COPY_LIMIT:

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backend import Array, Backend
+from ..datasets.order import permutation
 from ..errors import UsageError
-from ..noise import permutation
 from . import tree
 from .slices import Slices
 

@@ -42,9 +42,14 @@ def in_model_units(vae: Model, X: Any) -> np.ndarray:
     return streamed(vae, lambda block, first: vae.rows_in("X", block, first).X, vae.whole("X", X), device=False)
 
 
+def in_data_units(vae: Model, X: Array) -> Array:
+    """X (N, D) in the model's units → in the data's; with a scale, in float64 on the host."""
+    return X if vae.scale is None else vae.scale.undo(vae.backend.to_host(X))
+
+
 def decode(vae: Model, Z: Any, draw: bool, device: bool, seed: int | None) -> Array:
     """Z (N, L), or `Given` ones → E[x|z], or a draw (N, D), in the data's units."""
-    return streamed(vae, lambda z, first: vae.in_data_units(decoded(vae, z, draw, first, seed)), Z, device)
+    return streamed(vae, lambda z, first: in_data_units(vae, decoded(vae, z, draw, first, seed)), Z, device)
 
 
 def decoded(vae: Model, Z: Any, draw: bool = False, first: int = 0, seed: int | None = None) -> Array:
@@ -69,7 +74,7 @@ def reconstruct(vae: Model, X: Any, device: bool) -> Array:
     def there_and_back(block: Any, first: int) -> Array:
         batch = vae.rows_in("X", block, first)
         Z = vae.backend.xp.ascontiguousarray(vae.encoded(batch)[:, : vae.latent_dim])
-        return vae.in_data_units(vae.likelihood.mean(vae.decoded(Z, batch)))
+        return in_data_units(vae, vae.likelihood.mean(vae.decoded(Z, batch)))
 
     return streamed(vae, there_and_back, vae.whole("X", X), device)
 

@@ -14,11 +14,11 @@ from .. import checks, likelihoods
 from ..backend import Backend
 from ..datasets.choose import choose
 from ..datasets.columns import Columns
+from ..datasets.order import permutation
 from ..datasets.scale import Scale
 from ..errors import UsageError
 from ..evaluation.bounds import log_likelihood
 from ..evaluation.dealt import row_hashes
-from ..noise import permutation
 from ..optim import Optimizer
 from ..training.history import History
 from ..training.options import make_optimizer

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.order import permutation
 from ..evaluation.bounds import fit_closed_form
 from ..evaluation.dealt import agreeing
 from ..model import Model
-from ..noise import permutation
 from . import cuda_graph
 from .guard import diagnose, warn_of_collapse
 from .history import History, epoch_row
