@@ -70,7 +70,7 @@ def test_importance_sampling_streams_the_same_whatever_the_tile(monkeypatch):
     vae = linear_gaussian()[0]
     X, eps = RNG.normal(size=(9, 5)), RNG.normal(size=(40, 9, 2))
     whole = vae.log_likelihood(X, samples=40, eps=eps)
-    monkeypatch.setattr("minivae.evaluation.bounds.TILE_ROWS", 9)
+    monkeypatch.setattr("minivae.evaluation.tiles.TILE_ROWS", 9)
     monkeypatch.setattr("minivae.evaluation.bounds.IMPORTANCE_ROWS", 2)
     assert_sums(vae.log_likelihood(X, samples=40, eps=eps), whole, of="model")
 

@@ -33,8 +33,9 @@ from ..backend import Array
 from ..model import Model, locked
 from ..units import scale_for
 from . import passes
-from .bounds import TILE_ROWS, log_jacobian, row_jacobian
+from .bounds import log_jacobian, row_jacobian
 from .dealt import by_first, checked, over_rows
+from .tiles import TILE_ROWS
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale

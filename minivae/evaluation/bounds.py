@@ -3,8 +3,7 @@
     ln p(x) ≈ ln (1/K) Σ_k w_k,   ln w_k = ln p(x|z_k) + ln p(z_k) − ln q(z_k|x),   z_k ~ q(z|x)     (eq. 7)
 
 The estimate is below ln p(x) on average, and more samples narrow the gap; K = 1 gives the ELBO on average. Samples are
-processed in tiles: the largest array holds TILE_ROWS rows of the decoder at the most, of wide ones as many as stay in
-the cache, never K × D for a row.
+processed in tiles, as many decoder rows as stay in the cache and never K × D for a row (`tiles.py`).
 
 Results do not depend on the batch size or the backend, because noise is keyed by row. They are nats in the data's
 units: if the data were scaled, densities include the log-Jacobian.
@@ -24,16 +23,14 @@ from ..errors import UsageError
 from ..inputs import Batch
 from ..model import BATCH_ROWS, Model, locked
 from ..training.batches import Batches
+from . import tiles
 from .dealt import checked, over_blocks, over_rows
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
     from ..distributed.world import World
 
-TILE_ROWS = 2048  # decoder rows in memory at a time in importance sampling
 IMPORTANCE_ROWS = 64  # data rows in a tile
-CACHED_VALUES = 600_000  # outputs that stay in the cache until their losses are known: 2.4 MB
-LEAST_ROWS = 256  # of a product that is worth packing W for
 
 
 @dataclass(frozen=True)
@@ -172,10 +169,9 @@ def importance_sampled(vae: Model, X: Array, K: int, rows: Array, eps: Array | N
     """ln p(x) and its standard error for a few rows X (b, D): running Σ w and Σ w², relative to the largest ln w."""
     xp, take, (b, L) = vae.backend.xp, vae.workspace.take, (X.shape[0], vae.latent_dim)
     X = vae.batch(X)
-    H = vae.encoded(X)
+    weigh, most = tiles.weigh(vae, X, vae.encoded(X))
     largest, total, squares = xp.full(b, -np.inf), xp.zeros(b), xp.zeros(b)
-    cached = max(LEAST_ROWS, CACHED_VALUES // vae.likelihood.width)
-    tile = max(1, vae.at_a_time(min(TILE_ROWS, cached)) // b)
+    tile = max(1, most // b)
     for start in range(0, K, tile):
         k = min(tile, K - start)
         if eps is None:
@@ -183,10 +179,7 @@ def importance_sampled(vae: Model, X: Array, K: int, rows: Array, eps: Array | N
             vae.noise.normal(noise, "importance", rows, 0, sample=start)
         else:
             noise = xp.ascontiguousarray(eps[start : start + k])
-        Z, *_ = vae.posterior.forward(H, noise)
-        out = vae.decoded(Z.reshape(k * b, L), X)
-        log_w, *_ = vae.posterior.log_weights(vae.nll(out, X).reshape(k, b), 1.0)
-        vae.backend.ops.log_sum_exp(largest, total, squares, log_w.astype("float64"))
+        vae.backend.ops.log_sum_exp(largest, total, squares, weigh(noise))
     estimate = largest + xp.log(total) - math.log(K)
     if K == 1:
         return estimate, xp.full(b, np.nan)

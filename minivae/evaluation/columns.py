@@ -27,8 +27,9 @@ from ..errors import UsageError
 from ..inputs import Batch
 from ..model import Model, locked
 from ..training.batches import Batches
-from .bounds import IMPORTANCE_ROWS, TILE_ROWS, importance_sampled
+from .bounds import IMPORTANCE_ROWS, importance_sampled
 from .dealt import checked, over_rows
+from .tiles import TILE_ROWS
 
 if TYPE_CHECKING:
     from ..distributed.world import World

@@ -24,7 +24,8 @@ from ..errors import UsageError
 from ..inputs import Given
 from ..model import Model, locked
 from ..training.batches import Batches
-from .bounds import IMPORTANCE_ROWS, TILE_ROWS
+from .bounds import IMPORTANCE_ROWS
+from .tiles import TILE_ROWS
 
 RESAMPLING, DRAWING = 2**20, 2**20 + 1  # passes of the importance stream; pass 0 is ε
 
