@@ -26,6 +26,8 @@ from .memory import check as check_memory
 Array = Any  # an array of the backend's module: numpy.ndarray or cupy.ndarray
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector load
+# Bytes of a huge page, and what an array of a MiB or more is longer by: NumPy asks Linux for huge pages from 4 MiB on.
+HUGE_PAGE, HUGE_ROOM = 2 << 20, 3 << 20
 DTYPES = ("float32", "float64")
 
 
@@ -106,7 +108,7 @@ class Backend:
         return text
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any = None) -> Array:
-        """An uninitialised C-contiguous array that starts on a cache line."""
+        """An uninitialised C-contiguous array that starts on a cache line, and one of a MiB or more on a huge page."""
         dtype = np.dtype(self.dtype if dtype is None else dtype)
         if self.name != "numpy":
             with device.enough_memory(self.xp, shape, dtype):
@@ -114,8 +116,9 @@ class Backend:
         size = math.prod(shape if isinstance(shape, tuple) else (shape,)) * dtype.itemsize
         if size > 2**30:
             check_memory(size)
-        raw = np.empty(size + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
+        alignment, room = (HUGE_PAGE, HUGE_ROOM) if size >= 1 << 20 else (ALIGNMENT, ALIGNMENT)
+        raw = np.empty(size + room, np.uint8)
+        start = -raw.ctypes.data % alignment
         return raw[start : start + size].view(dtype).reshape(shape)
 
     def zeros(self, shape: int | tuple[int, ...], dtype: Any = None) -> Array:

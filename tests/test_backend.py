@@ -268,3 +268,11 @@ def test_a_model_saved_on_the_device_loads_on_the_host(device, tmp_path):
     on_device.save(tmp_path / "m.safetensors")
     loaded = mv.VAE.load(tmp_path / "m.safetensors", backend="numpy")
     np.testing.assert_array_equal(loaded.buffer.data, device.asnumpy(on_device.buffer.data))
+
+
+@pytest.mark.parametrize("size", [2**20, 2**22 + 4])
+def test_a_large_array_starts_on_a_huge_page_and_is_long_enough_for_numpy_to_ask_for_them(size):
+    """NumPy's `_npy_alloc` asks for them from 4 MiB on."""
+    x = Backend("numpy").empty(size // 4)
+    assert x.ctypes.data % 2**21 == 0
+    assert x.base.nbytes >= 2**22 and x.nbytes == size // 4 * 4
