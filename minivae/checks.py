@@ -63,7 +63,7 @@ def instance_of(name: str, value: Any, kind: type, expected: str) -> Any:
 
 def choice(name: str, value: Any, known: tuple[str, ...]) -> str:
     """One of the names `known`."""
-    if value not in known:
+    if not isinstance(value, str) or value not in known:  # an array compares with each
         raise UsageError(f"{name}={value!r}: expected one of {', '.join(known)}")
     return value
 

@@ -249,6 +249,13 @@ MISTAKES = {
     "too few names": (lambda v: setattr(v, "columns", ["a"]), "expected 5 names"),
     "names in one string": (lambda v: setattr(v, "columns", "abcde"), "expected 5 names"),
     "names that are none": (lambda v: setattr(v, "columns", range(5)), "expected 5 names"),
+    "a scale that holds NaN": (lambda v: mv.Scale("standard", np.full(5, np.nan), np.ones(5)), "column 0"),
+    "a scale that divides by 0": (
+        lambda v: mv.Scale("standard", np.zeros(2), np.array([1, 0])),
+        "0 and 0 for column 1",
+    ),
+    "a scale of two widths": (lambda v: mv.Scale("standard", np.zeros(5), np.ones(4)), r"shapes \(5,\) and \(4,\)"),
+    "a scale's arguments exchanged": (lambda v: mv.Scale.fit(X, "standard"), "scale=array.* expected one of none"),
     "the theory's tools": (lambda v: mv.bayes.exact_posterior(v, X), "a model without a scale"),
 }
 

@@ -35,6 +35,17 @@ class Scale:
     shift: Array
     factor: Array
 
+    def __post_init__(self) -> None:
+        checks.choice("scale", self.kind, SCALES)
+        shift, factor = np.asarray(self.shift), np.asarray(self.factor)
+        if shift.ndim != 1 or shift.shape != factor.shape or {shift.dtype.kind, factor.dtype.kind} - set("fiu"):
+            raise UsageError(f"a scale: expected shift and factor (D,); got shapes {shift.shape} and {factor.shape}")
+        sound = np.isfinite(shift) & np.isfinite(factor) & (factor > 0)
+        if not sound.all():
+            d = int(np.argmin(sound))
+            found = f"{shift[d]:g} and {factor[d]:g} for column {d}"
+            raise UsageError(f"a scale: expected shift and factor to be finite, and factor > 0; got {found}")
+
     def __repr__(self) -> str:
         return f"Scale({self.kind!r}, {len(self.shift)} columns)"
 
@@ -186,12 +197,10 @@ class Scale:
     @classmethod
     def from_arrays(cls, kind: str, arrays: dict[str, Array]) -> Scale:
         """Make the scale of arrays from `to_arrays`; UsageError if they do not describe one."""
-        checks.choice("scale", kind, SCALES)
-        shift, factor = (np.asarray(arrays.get(key, np.nan), dtype=np.float64) for key in ("shift", "factor"))
-        finite = np.isfinite(shift).all() and np.isfinite(factor).all() and (factor > 0).all()
-        if shift.ndim != 1 or shift.shape != factor.shape or not finite:
-            raise UsageError("expected a scale's shift and factor (D,), finite and factor > 0; the file is damaged")
-        return cls(kind, shift, factor)
+        try:
+            return cls(kind, *(np.asarray(arrays.get(key, np.nan), dtype=np.float64) for key in ("shift", "factor")))
+        except UsageError as error:
+            raise UsageError(f"{error}; the file is damaged") from None
 
 
 def _ends(block: Array, gaps: bool) -> tuple[Array, Array]:
