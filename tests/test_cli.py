@@ -235,6 +235,12 @@ def test_without_matplotlib_training_says_which_pictures_are_missing(tmp_path):
     assert "pip install matplotlib" in result.stderr
 
 
+def test_without_matplotlib_only_a_command_that_writes_arrays_advises_to(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("minivae.plots.draw.available", lambda: False)
+    assert ".npy or .csv instead of .png" in one_line("sample", run, "-o", tmp_path / "x.png")
+    assert "instead" not in one_line("picture", run, "loss", "-o", tmp_path / "x.png")
+
+
 # ---- resume and interruption ----------------------------------------------------------------------------------------
 
 

@@ -52,9 +52,10 @@ def check_out(path: Path, suffixes: tuple[str, ...], force: bool, flag: str = "-
     if os.path.lexists(path) and not force:  # a broken link counts as existing
         raise UsageError(f"{flag} {path} exists: choose another name, or --force to replace it")
     if path.suffix == ".png":
-        from .. import plots
+        from ..plots import draw
 
-        plots.require()
+        others = [suffix for suffix in suffixes if suffix not in draw.FORMATS]
+        draw.require(f"; or write {' or '.join(others)} instead of .png" if others else "")
 
 
 @contextlib.contextmanager

@@ -38,10 +38,10 @@ def available() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def require() -> None:
-    """Raise a UsageError that says what to install if Matplotlib is missing."""
+def require(otherwise: str = "") -> None:
+    """Raise a UsageError that says what to install, and what else can be done, if Matplotlib is missing."""
     if not available():
-        raise UsageError(f"pictures need Matplotlib: {how_to_install('viz')}, or write .npy instead of .png")
+        raise UsageError(f"pictures need Matplotlib: {how_to_install('viz')}{otherwise}")
 
 
 def new_figure(width: float, height: float, layout: Any = "constrained") -> Any:

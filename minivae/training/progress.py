@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REFRESH_SECONDS = 0.2
 LINES = 20  # about as many epochs are printed, evenly spaced; history.csv has them all
-SLOW_FIRST_STEP = 1.0  # seconds: longer means that kernels were compiled
+SLOW_FIRST_STEP = 1.0  # seconds: longer means, on a quiet machine, that kernels were compiled
 
 
 def progress_of(options: Options) -> Any:
@@ -91,7 +91,7 @@ class Progress:
             self.first_step = False
             if now - self.started > SLOW_FIRST_STEP:
                 self.live.line(
-                    f"[dim]first step after {now - self.started:.1f} s: kernels were compiled, and are cached now[/]",
+                    f"[dim]first step after {now - self.started:.1f} s, which compiles kernels that are not cached[/]",
                     markup=True,
                 )
         if not self.live.shown or now - self.last < REFRESH_SECONDS:
