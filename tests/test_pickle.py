@@ -157,6 +157,16 @@ def test_a_model_of_a_gpu_comes_up_on_the_cpu_with_a_warning(monkeypatch):
     assert_sums(again.buffer.state, expected.buffer.state, of="training")
 
 
+@pytest.mark.parametrize("name", ["columns", "_columns"])  # as pickles of now and of before have it
+def test_a_model_that_is_not_fitted_keeps_the_names_of_its_columns(name):
+    vae = mv.VAE(2, 1, (3,), likelihood="auto", backend="numpy")
+    vae.columns = ["height", "weight"]
+    make, arguments, state = vae.__reduce__()
+    made = make(*arguments)
+    made.__setstate__({name: state["columns"], "schema": state["schema"]})
+    assert made.columns == copy.copy(vae).columns == ("height", "weight")
+
+
 def test_a_likelihood_that_is_not_registered_is_named():
     load([PLUGIN])
     try:

@@ -58,6 +58,25 @@ def test_it_is_the_density_that_scipy_has_and_is_normalised(student_t, kind):
     assert quad(density, -np.inf, np.inf)[0] == pytest.approx(1, abs=1e-9)
 
 
+def test_with_a_neutral_cell_it_takes_masks(student_t):
+    class WithGaps(student_t.StudentT):
+        neutral = 0.0, 0.0  # mean and ln scale, and x at the mean
+
+        def neutral_nll(self):
+            return -float(scipy.stats.t.logpdf(0, 5))
+
+    rng, S, B, D = np.random.default_rng(0), 2, 4, 3
+    likelihood = WithGaps(mv.Backend("numpy", "reference", "float64"), D)
+    out, x, mask = rng.normal(size=(S * B, 2 * D)), rng.normal(size=(B, D)), rng.integers(0, 2, (B, D)).astype(np.uint8)
+    x[mask == 0] = np.nan
+    rows, d_out = np.empty(S * B), np.empty_like(out)
+    likelihood.over(mask)(rows, d_out, likelihood.destinations({}), out, x, 1.0)
+    cells = -scipy.stats.t.logpdf(np.tile(x, (S, 1)), 5, out[:, :D], np.exp(out[:, D:]))
+    np.testing.assert_allclose(rows, np.nansum(cells, axis=1), **SCIPY)
+    hidden = np.tile(np.tile(mask == 0, 2), (S, 1))
+    assert (d_out[hidden] == 0).all() and (d_out[~hidden] != 0).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", kernels.files()["laplace"].OPS["laplace"].cases)
 def test_its_kernel_equals_its_reference(student_t, case, dtype):
