@@ -162,10 +162,7 @@ class Model(Reader):
     ) -> Terms:
         """X (B, D), eps (S, B, L) → the terms (eq. 13); what `backward` needs stays in the workspace.
 
-        X          in the model's units, or a `Batch` of such rows (`inputs.py`)
-        d_params   where the likelihood's own gradients go (`Likelihood.destinations`); None: no `backward` follows, and
-                   no gradient is written where the likelihood can leave it out
-        training   as in `ELBO.forward`; without it, this is evaluation: the model as it stands
+        X   in the model's units, or a `Batch` of such rows (`inputs.py`); d_params and training as in `ELBO.forward`
         """
         S, B, L = eps.shape
         batch = self.batch(X)
