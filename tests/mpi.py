@@ -113,6 +113,12 @@ class Ranks:
                     found[int(folder.name)] = variables
         return found
 
+    def words(self, process):
+        """The command line of a process, b"" where it has ended."""
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{process}/cmdline").read_bytes()
+        return b""
+
     def ranks(self, n, limit=LIMIT):
         """The ids of the n ranks' processes, in order, once all have started."""
         end = time.monotonic() + limit
@@ -173,8 +179,6 @@ class Hosts:
     numbers = itertools.count()
 
     def __init__(self, n, mpi, folder):
-        if mpi.name != "MPICH":
-            pytest.skip("hosts are started by MPICH's launcher")
         for tool in ("ip", "unshare", "tc"):
             if shutil.which(tool) is None:
                 pytest.skip(f"hosts of network namespaces need `{tool}`")
@@ -209,14 +213,13 @@ class Hosts:
         self.launcher.write_text(
             '#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do shift; done\n'
             f"i=$((${{1##*.}} - 1)); shift\nexec ip netns exec {self.name}$i unshare --uts "
-            'sh -c "hostname host$i; exec $*"\n'
+            'sh -c "hostname host$i; $*"\n'
         )
         self.launcher.chmod(0o755)
 
     def started(self, n, *command, stdin=subprocess.DEVNULL, **variables):
         """As `Runtime.started`: the ranks are dealt out to the hosts in turn, and mpiexec runs on host0."""
-        options = ["-localhost", "10.77.0.1", "-launcher", "ssh", "-launcher-exec", str(self.launcher)]
-        options += ["-f", str(self.hosts)]
+        words, own = self._options()
         before = [
             "ip",
             "netns",
@@ -229,7 +232,20 @@ class Hosts:
             'hostname host0; exec "$@"',
             "sh",
         ]
-        return self.mpi.started(n, *command, options=options, before=before, stdin=stdin, UCX_TLS="tcp", **variables)
+        return self.mpi.started(n, *command, options=words, before=before, stdin=stdin, **own, **variables)
+
+    def _options(self):
+        """What this MPI's mpiexec and its library are to be told: launcher, hosts, and TCP by v0 between them."""
+        names, launcher = [f"10.77.0.{i + 1}" for i in range(self.n)], str(self.launcher)
+        if self.mpi.name == "Open MPI":
+            words = ["--prtemca", "plm_ssh_agent", launcher, "--prtemca", "oob_tcp_if_include", "v0"]
+            words += ["--host", ",".join(f"{name}:1" for name in names), "--map-by", "node"]
+            words += ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "v0"]
+            return words, {}
+        words = ["-localhost", names[0], "-launcher", "ssh", "-launcher-exec", launcher]
+        if self.mpi.name == "MPICH":
+            return [*words, "-f", str(self.hosts)], {"UCX_TLS": "tcp"}
+        return [*words, "-hosts", ",".join(names), "-ppn", "1", "-iface", "v0"], {"I_MPI_FABRICS": "ofi", "I_MPI_OFI_PROVIDER": "tcp", "FI_TCP_IFACE": "v0"}
 
     def run(self, n, *command, limit=LIMIT, **variables):
         """As `Runtime.run`."""
@@ -244,6 +260,11 @@ class Hosts:
     def cut(self, i):
         """Take down the link of host i, at the bridge: neither side is told."""
         _ip("-n", f"{self.name}s", "link", "set", f"v{i}", "nomaster")
+
+    def kill(self, i):
+        """Kill all that runs on host i."""
+        for process in _ip("netns", "pids", self.name + str(i)).split():
+            os.kill(int(process), signal.SIGKILL)
 
     def slow(self, megabits):
         """Hold what leaves each host to so many Mbit/s."""

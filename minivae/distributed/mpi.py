@@ -41,7 +41,8 @@ from .world import AgreedError, World
 TIMEOUT = 600.0  # seconds that a rank waits for the others
 LAUNCHERS = ("mpiexec", "mpirun", "prterun", "orterun")  # how names of processes begin
 LAUNCHER_IS_NEAR = 3  # generations: mpiexec, its proxy, perhaps a shell
-INTERRUPTED_AGAIN = 0.5  # seconds between two interruptions
+# MPICH's mpiexec ends at the second Ctrl-C, Open MPI's at the third, and that kills its ranks at the first
+INTERRUPT = "for i in 1 2 3; do kill -INT {} || exit; sleep 0.5; done"
 PATIENCE = 5.0  # seconds that rank 0 has to print what all ranks know
 LOADING = 20.0  # seconds that mpi4py has to be loaded
 _ABOUT = """
@@ -271,7 +272,7 @@ class Watchdog:
 
 
 def _interrupt_launcher() -> None:
-    """Send Ctrl-C twice to the mpiexec of this host that has started this process; nothing where there is none.
+    """Send Ctrl-C three times to the mpiexec of this host that has started this process; nothing where there is none.
 
     It would wait for ever for what it has started on a host that it cannot reach. MPI_Abort waits for it.
     """
@@ -283,9 +284,8 @@ def _interrupt_launcher() -> None:
             return
         if name.startswith(LAUNCHERS):
             with contextlib.suppress(OSError):
-                os.kill(process, signal.SIGINT)
-                time.sleep(INTERRUPTED_AGAIN)
-                os.kill(process, signal.SIGINT)
+                command = ["sh", "-c", INTERRUPT.format(process)]  # a process of its own, which outlives this one
+                subprocess.run(command, stderr=subprocess.DEVNULL, start_new_session=True, check=False)
             return
         process = int(fields.split()[1])  # the parent
 
