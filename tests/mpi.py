@@ -245,7 +245,8 @@ class Hosts:
         words = ["-localhost", names[0], "-launcher", "ssh", "-launcher-exec", launcher]
         if self.mpi.name == "MPICH":
             return [*words, "-f", str(self.hosts)], {"UCX_TLS": "tcp"}
-        return [*words, "-hosts", ",".join(names), "-ppn", "1", "-iface", "v0"], {"I_MPI_FABRICS": "ofi", "I_MPI_OFI_PROVIDER": "tcp", "FI_TCP_IFACE": "v0"}
+        variables = {"I_MPI_FABRICS": "ofi", "I_MPI_OFI_PROVIDER": "tcp", "FI_TCP_IFACE": "v0"}
+        return [*words, "-hosts", ",".join(names), "-ppn", "1", "-iface", "v0"], variables
 
     def run(self, n, *command, limit=LIMIT, **variables):
         """As `Runtime.run`."""

@@ -93,7 +93,8 @@ def share_processors(world: World, threads: int | None) -> int:
         )
     if world.local_rank == 0 and world.local_size * chosen > (cores := os.cpu_count() or 1):
         warnings.warn(
-            f"{world.host}: {world.local_size} ranks of {chosen} threads on {cores} processors wait for one another",
+            f"{world.host}: {world.local_size} ranks wait for one another on {cores} processors (threads of each: "
+            f"{chosen})",
             UsageWarning,
             stacklevel=3,
         )
