@@ -24,7 +24,6 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        from .cli.app import app
         from .console import write_in_any_encoding
         from .environment import launched, launched_rank
         from .errors import UsageError
@@ -36,6 +35,8 @@ def main() -> None:
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         begun = _times_begun()
         try:
+            from .cli.app import app
+
             app()
         except SystemExit as end:  # typer's, which has printed why
             if end.code == 2 and launched() > 1 and _times_begun() == begun:

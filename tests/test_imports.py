@@ -189,7 +189,7 @@ def test_importing_minivae_loads_nothing_heavy():
 
 def test_importing_the_command_line_loads_nothing_heavy():
     heavy = ("numba", "cupy", "scipy", "matplotlib", "safetensors", "msgspec", "numpy")
-    result = run(f"import sys, minivae.cli; print([m for m in {heavy!r} if m in sys.modules])")
+    result = run(f"import sys, minivae.cli.app; print([m for m in {heavy!r} if m in sys.modules])")
     assert result.stdout.strip() == "[]", result.stderr
 
 

@@ -18,7 +18,6 @@ import typer
 from ..console import print_json, stdout
 from ..environment import launched
 from ..errors import UsageError, printable
-from ..evaluation.passes import in_data_units, in_model_units
 from .bench import bench
 from .columns import Ignore, Label, columns, columns_of
 from .compare import compare
@@ -450,6 +449,7 @@ def reconstruct(
 
     Example: minivae reconstruct run -o reconstructions.png
     """
+    from ..evaluation.passes import in_data_units, in_model_units
     from .runs import open_run
 
     check_out(out, (".png", ".npy", ".csv"), force)
