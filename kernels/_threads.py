@@ -29,9 +29,11 @@ from ._math import intrinsic, kernel
 
 LINE = 16  # a share of a flat array is a multiple of this many elements: whole cache lines of float32
 GRAIN = 1 << 14  # elements worth a share: some 10 µs of work, against 1 µs for the hand-over
+BEGIN = 1000  # grains: 10 ms, as long as it takes to load the pool; a third of a second where it has to be compiled
 PER_THREAD = 2  # shares for each thread: more than one, so that little is waited for a thread that starts late
 
 _limit = 1
+_alone = 0  # grains that were computed before the pool began
 _running: _pool.Pool | None = None
 _forked = False
 _starting = threading.Lock()
@@ -122,11 +124,12 @@ def run(kernel, elements, *arguments, grain=GRAIN, per_thread=PER_THREAD, most=N
         return
     shares = _shares(elements, grain, per_thread)
     shares = shares if most is None else min(shares, most)
-    if shares == 1 or _forked:
-        for t in range(shares):
-            kernel(*arguments, t, shares)
-    else:
-        kernel(*arguments, -(_running or _start()).address, shares)
+    pool = None if shares == 1 or _forked else _running or _begun(elements // grain)
+    if pool is not None:
+        kernel(*arguments, -pool.address, shares)
+        return
+    for t in range(shares):
+        kernel(*arguments, t, shares)
 
 
 def _shares(elements, grain=GRAIN, per_thread=PER_THREAD):
@@ -147,8 +150,15 @@ def scratch(name, elements, columns, dtype):
     return found
 
 
+def _begun(grains):
+    """The pool, once the work that it could have shared, with so many grains more, is as long as it takes to begin."""
+    global _alone
+    _alone += grains
+    return _start() if _alone >= BEGIN else None
+
+
 def _start():
-    """The pool, with its threads begun when there is first work for them."""
+    """The pool, with its threads begun."""
     global _running
     with _starting:
         if _running is None:

@@ -108,6 +108,9 @@ drawn = {}  # module → what its RNG has come to when all is imported
 
 
 def pytest_collection_finish(session):
+    from minivae.kernels import _threads
+
+    _threads.BEGIN = 0  # tests of two threads have them from the first work on
     for module in {getattr(item, "module", None) for item in session.items}:
         if isinstance(rng := getattr(module, "RNG", None), np.random.Generator):
             drawn[module] = rng.bit_generator.state

@@ -121,6 +121,7 @@ def test_a_product_neither_heeds_nor_changes_the_threads_of_numpys_blas():
     """k = 500 is more than OpenBLAS adds up at once, and its cut of k depends on its number of threads."""
     script = """
         import hashlib, numpy as np, minivae as mv
+        from minivae.kernels import _threads; _threads.BEGIN = 0
         from threadpoolctl import ThreadpoolController
         backend, rng = mv.Backend("numpy", gemm="numpy"), np.random.default_rng(0)
         blas = ThreadpoolController().select(user_api="blas").lib_controllers
@@ -158,6 +159,7 @@ def test_a_blas_that_cannot_be_copied_is_called_through_numpy(monkeypatch, missi
 TRAIN = """
     import hashlib, os, threading
     import numpy as np, minivae as mv
+    from minivae.kernels import _threads; _threads.BEGIN = 0
 
     SIZES = ((784, 500, 128), (300, 200, 64), (784, 400, 20), (100, 700, 256))
 
@@ -394,6 +396,7 @@ STEP = """
 """
 OPS_ALONE = """
     import numpy as np, minivae as mv
+    from minivae.kernels import _threads; _threads.BEGIN = 0
     for _ in range(2): backend = mv.Backend("numpy")
     out, nll = np.ones((40, 10000), np.float32), np.empty(40, np.float32)
     backend.ops.bernoulli(nll, np.empty_like(out), out, out, 1.0)
@@ -457,6 +460,18 @@ def test_little_work_is_one_share(two_threads):
         seen = np.zeros(4, np.int64)
         _threads.run(_how_many, elements, seen)
         assert seen.tolist() == expected
+
+
+@pytest.mark.filterwarnings("ignore:Cannot cache compiled function")
+@needs_pool
+def test_the_pool_begins_once_there_was_as_much_work_as_that_takes(two_threads, monkeypatch):
+    for name, value in (("_running", None), ("_alone", 0), ("BEGIN", 10)):
+        monkeypatch.setattr(_threads, name, value)
+    for begun in (False, False, True, True):
+        seen = np.zeros(4, np.int64)
+        _threads.run(_how_many, 4 * _threads.GRAIN, seen)
+        assert seen.tolist() == [4] * 4 and (_threads._running is not None) == begun
+    _threads._running.stop()
 
 
 @_threads.shared
