@@ -107,7 +107,8 @@ def _tiles(log_w, eps, H, sigma, condition, X, bias, parameters, layers, routine
             for j in range(L):
                 z[j] = mean[j] + s[j] * e[j]
                 gap += e[j] * e[j] - z[j] * z[j] + logvar[j]
-            z[L:] = beside
+            for j in range(C):  # not z[L:] = beside, for which Numba would make an array
+                z[L + j] = beside[j]
             log_w[start + r] = 0.5 * gap
         for layer in range(n):
             W, b, n_in, n_out = layers[layer]
