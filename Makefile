@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 # That the wheel works is for `make test` alone: from a checkout too it is built from the sdist.
-SDIST_TESTS ?= tests/test_latent.py tests/test_objectives.py tests/test_packaging.py \
+SDIST_TESTS ?= tests/test_latent.py tests/test_old_files.py tests/test_packaging.py \
   --deselect tests/test_packaging.py::test_the_wheel_holds_the_kernels_as_files
 
 .PHONY: demo demo-mpi test test-fast test-all portable verify everything torch asan lint bench smoke package figures notebooks docs docs-test docs-blocks docs-pages clean help
