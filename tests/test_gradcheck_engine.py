@@ -37,13 +37,18 @@ def test_gradients_are_right(target, kind, settings):
 
 
 SEEDS = pytest.mark.parametrize(  # docs/gradients.md records the runs of a thousand
-    "seeds", [pytest.param(range(1, 3), id="1-2"), pytest.param(range(3, 21), id="3-20", marks=pytest.mark.slow)]
+    "seeds",
+    [
+        pytest.param(range(1, 3), id="1-2"),
+        pytest.param(range(3, 7), id="3-6", marks=pytest.mark.slow),
+        pytest.param(range(7, 21), id="7-20", marks=pytest.mark.hours),
+    ],
 )
 
 
 @SEEDS
 @pytest.mark.parametrize("target", [t for t in TARGETS if not t.name.startswith("vae")], ids=lambda t: t.name)
-def test_no_false_alarm_in_20_seeds(target, seeds):
+def test_no_false_alarm_in_any_seed(target, seeds):
     for seed in seeds:  # each kind of kernel has half of them
         settings = Settings(seed=seed, max_entries=32, directions=4)
         result = examine(targets.build(target, KINDS[seed % len(KINDS)], seed), settings)
@@ -52,7 +57,7 @@ def test_no_false_alarm_in_20_seeds(target, seeds):
 
 @SEEDS
 @pytest.mark.parametrize("target", [t for t in TARGETS if t.name.startswith("vae")], ids=lambda t: t.name)
-def test_no_false_alarm_in_20_seeds_of_whole_models(target, seeds):
+def test_no_false_alarm_in_any_seed_of_whole_models(target, seeds):
     for seed in seeds:
         settings = Settings(seed=seed, max_entries=0, directions=1, behaviour=seed <= 5)
         result = examine(targets.build(target, "fused", seed), settings)
