@@ -17,6 +17,7 @@ import json, os, sys
 import numpy as np
 import minivae as mv
 from minivae.distributed import tree
+from minivae.kernels.add_up import BLOCK
 from mpi4py import MPI
 
 whole = mv.ranks(threads=1)
@@ -26,7 +27,7 @@ for size in (3, 2):  # all of them, and two of them
     if whole.rank >= size:
         break
     world = mv.ranks(comm, threads=1)
-    for n in (1, 50, 4 * tree.CHUNK + 33):
+    for n in (1, 50, 100 * BLOCK + 33):
         for dtype in (np.float32, np.float64):
             parts = np.random.default_rng(n).standard_normal((world.size, n)).astype(dtype)
             own = parts[world.rank].copy()
