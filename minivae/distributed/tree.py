@@ -33,13 +33,13 @@ def group_counts(terms: int) -> list[int]:
 
 def add_up(terms: Array) -> Array:
     """terms (n, m) → their sum (m,) in the tree's order: `terms[0]`, overwritten as the others are."""
-    sums = terms
-    while len(sums) % 2 == 0:
-        for i in range(0, len(sums), 2):
-            sums[i] += sums[i + 1]
-        sums = sums[::2]
-    for i in range(1, len(sums)):
-        sums[0] += sums[i]
+    n, step = terms.shape[0], 1
+    while n // step % 2 == 0:
+        for i in range(0, n, 2 * step):
+            terms[i] += terms[i + step]
+        step *= 2
+    for i in range(step, n, step):
+        terms[0] += terms[i]
     return terms[0]
 
 
