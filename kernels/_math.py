@@ -24,7 +24,7 @@ from ._cache import CACHE
 intrinsic: Any = extending.intrinsic  # it takes fewer arguments than the function that it is given
 
 # Division as IEEE has it (Numba's default tests every divisor and vectorises nothing), and no arrays made, whose
-# references would be counted.
+# references would be counted: not even by x[:] = y, which copies where the two might overlap.
 _ALL: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
 # For the loops of the op files: sums in any order, so that a row's loss is added up in vector lanes. NaN and ±inf keep
 # their meaning.
