@@ -118,3 +118,16 @@ def test_an_existing_file_is_kept_and_nan_is_named(run, tmp_path):
     with pytest.raises(UsageError, match="NaN or infinite, the first in row 1, column 2"):
         command("score", run / "run", tmp_path / "nan.npy", "-o", out, "--force")
     assert out.read_text() == "mine"
+
+
+def test_a_model_saved_from_python_is_compared_with_the_rows_that_are_named(run, tmp_path, capsys):
+    vae = open_run(run / "run").vae
+    vae.save(tmp_path / "bare.safetensors")
+    command("score", tmp_path / "bare.safetensors", run / "X.npy", "-o", tmp_path / "s.csv")
+    reference = -vae.log_likelihood(X, 100, rows=row_hashes(X))[0]
+    ranks = [100 * np.mean(reference <= value) for value in reference]
+    assert_sums([float(row["percentile"]) for row in table(tmp_path / "s.csv")], ranks)
+    with pytest.raises(UsageError, match="does not know its data: name them after it"):
+        command("score", tmp_path / "bare.safetensors", "-o", tmp_path / "t.csv")
+    with pytest.raises(UsageError, match="give its run, .*run"):
+        command("score", run / "run/model.safetensors", "-o", tmp_path / "t.csv")

@@ -102,9 +102,19 @@ class Run:
         """
         return self._part(source, split, ranks).given(self.vae)
 
+    def training_part(self, source: str | None, ranks: World | None = None) -> Part:
+        """Return the run's training rows; where it does not know its data, those of `source`, or all its rows."""
+        if self.config["data"] is not None:
+            return self.part(None, "train", ranks)
+        seed = self.config["options"]["seed"]
+        data = self._fitting(load(source, seed, hold_out=False, **self.reading(), ranks=ranks))
+        return split_of(data, "train", {"validation": 0, "seed": seed}).given(self.vae)
+
     def _part(self, source: str | None, split: str | None, ranks: World | None) -> Part:
         options = self.config["options"]
         if source is None and self.config["data"] is None:
+            if self.folder.is_file() and (self.folder.parent / CONFIG_FILE).exists():
+                raise UsageError(f"{self.folder} alone does not know its data: give its run, {self.folder.parent}")
             raise UsageError(f"{self.folder} was saved from Python and does not know its data: name them after it")
         if source is None:
             data = self._fitting(load(self.config["data"], options["seed"], **self.reading(), ranks=ranks))

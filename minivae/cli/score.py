@@ -66,7 +66,7 @@ def score(
         check_options(contamination, threshold)
         opened = open_run(run, backend, kernels)
         part = opened.part(data, split, ranks)
-        columns, figures = scored(opened, part, contamination, threshold, columns_top, importance, ranks)
+        columns, figures = scored(opened, data, part, contamination, threshold, columns_top, importance, ranks)
     write_file(out, force, lambda file: write_rows(file, out.suffix, part, columns), ranks)
     if ranks.rank > 0:  # rank 0 has the figures
         return
@@ -92,6 +92,7 @@ def check_options(contamination: float | None, threshold: float | None) -> None:
 
 def scored(
     run: Any,
+    data: str | None,
     part: Any,
     contamination: float | None,
     threshold: float | None,
@@ -101,6 +102,7 @@ def scored(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The table's columns by name, and the figures of the summary, for a `runs.Run` and a `runs.Part`; on rank 0 alone.
 
+    data    where part is from; None: the run's own data
     ranks   what shares out the work (`distributed/`); None: this process does it all
     """
     import numpy as np
@@ -118,7 +120,7 @@ def scored(
         raise UsageError("--importance 1 has no standard error: expected at least 2 samples")
     if top is not None and not 1 <= checks.integer("--columns-top", top) <= vae.features:
         raise UsageError(f"--columns-top {top}: expected at most {vae.features}, the number of columns")
-    train = run.part(split="train", ranks=ranks).X
+    train = run.training_part(data, ranks).X
     if len(train) > REFERENCE:
         train = chosen(train, np.sort(permutation(vae.seed, len(train), "split", 2)[:REFERENCE]))
     how: dict[str, Any] = {"samples": importance, "ranks": ranks, "everywhere": False}
