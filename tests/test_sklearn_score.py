@@ -129,5 +129,5 @@ def test_a_model_saved_from_python_is_compared_with_the_rows_that_are_named(run,
     assert_sums([float(row["percentile"]) for row in table(tmp_path / "s.csv")], ranks)
     with pytest.raises(UsageError, match="does not know its data: name them after it"):
         command("score", tmp_path / "bare.safetensors", "-o", tmp_path / "t.csv")
-    with pytest.raises(UsageError, match="give its run, .*run"):
+    with pytest.raises(UsageError, match=r"give its run, .*run"):
         command("score", run / "run/model.safetensors", "-o", tmp_path / "t.csv")
