@@ -104,7 +104,7 @@ class Run:
 
     def training_part(self, source: str | None, ranks: World | None = None) -> Part:
         """Return the run's training rows; where it does not know its data, those of `source`, or all its rows."""
-        if self.config["data"] is not None:
+        if source is None or self.config["data"] is not None:
             return self.part(None, "train", ranks)
         seed = self.config["options"]["seed"]
         data = self._fitting(load(source, seed, hold_out=False, **self.reading(), ranks=ranks))
