@@ -27,6 +27,7 @@ def counted(monkeypatch):
     """How often the kernel was taken; its tiles are of 48 rows, so that there are many, and a short one."""
     taken = []
     monkeypatch.setattr(tiles, "TILE_ROWS", 48)
+    monkeypatch.setattr(tiles, "LEAST_SAMPLES", 1)
     monkeypatch.setattr(tiles, "_by_one_kernel", lambda *given: taken.append(1) or REAL(*given))
     return taken
 
@@ -104,6 +105,16 @@ def test_bits_are_the_same_for_any_number_of_threads():
     finally:
         kernels.limit_threads(before)
     assert len(found) == 1
+
+
+def test_few_samples_go_layer_by_layer(counted, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(tiles, "_by_one_kernel", lambda *given: counted.append(1) or REAL(*given))
+    vae = model()
+    vae.log_likelihood(X[:5], tiles.LEAST_SAMPLES - 1)
+    assert not counted
+    vae.log_likelihood(X[:5], tiles.LEAST_SAMPLES)
+    assert counted
 
 
 def test_small_losses_are_not_lost():

@@ -169,7 +169,7 @@ def importance_sampled(vae: Model, X: Array, K: int, rows: Array, eps: Array | N
     """ln p(x) and its standard error for a few rows X (b, D): running Σ w and Σ w², relative to the largest ln w."""
     xp, take, (b, L) = vae.backend.xp, vae.workspace.take, (X.shape[0], vae.latent_dim)
     X = vae.batch(X)
-    weigh, most = tiles.weigh(vae, X, vae.encoded(X))
+    weigh, most = tiles.weigh(vae, X, vae.encoded(X), K)
     largest, total, squares = xp.full(b, -np.inf), xp.zeros(b), xp.zeros(b)
     tile = max(1, most // b)
     for start in range(0, K, tile):

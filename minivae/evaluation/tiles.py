@@ -1,8 +1,8 @@
 """tiles: ln w of importance samples, where one kernel computes it from the noise on, or layer by layer.
 
-One kernel does where the likelihood is Bernoulli: on the CPU, fused, in float32, with no value missing, and with a
-BLAS whose routines can be called by their address (`kernels/_importance_tiles.py`). The layers of the model do
-everything else.
+One kernel does for many samples where the likelihood is Bernoulli: on the CPU, fused, in float32, with no value
+missing, and with a BLAS whose routines can be called by their address (`kernels/_importance_tiles.py`). The layers of
+the model do everything else.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ TILE_ROWS = 2048  # decoder rows in memory at a time
 CACHED_VALUES = 600_000  # outputs that stay in the cache until their losses are known: 2.4 MB
 LEAST_ROWS = 256  # of a product that is worth packing W for
 NOISE_VALUES = 2**20  # of the noise that the kernel is given at a time: 4 MB
+LEAST_SAMPLES = 50  # of a row: fewer make too few tiles for the threads
 
 Weigh = Callable[[Array], Array]
 
 
-def weigh(vae: Model, batch: Batch, H: Array) -> tuple[Weigh, int]:
+def weigh(vae: Model, batch: Batch, H: Array, samples: int) -> tuple[Weigh, int]:
     """Return a function eps (k, b, L) → ln w (k, b) in float64, of rows with H (b, 2L); and how many k·b it takes.
 
     ln w = ln p(x|z) + ln p(z) − ln q(z|x), z = μ + σ ⊙ ε (eq. 7).
+    samples   of each row, in all calls together
     """
     backend, width = vae.backend, vae.likelihood.width
     fused = backend.kernels == "fused" and backend.dtype == np.float32 and hasattr(backend.gemm, "address")
-    if fused and vae.likelihood.name == "bernoulli" and batch.mask is None and LEAST_ROWS * width <= CACHED_VALUES:
+    suits = fused and vae.likelihood.name == "bernoulli" and batch.mask is None
+    if suits and samples >= LEAST_SAMPLES and LEAST_ROWS * width <= CACHED_VALUES:
         rows = min(TILE_ROWS, max(LEAST_ROWS, CACHED_VALUES // 2 // width))  # half of it: each thread has a tile
         return _by_one_kernel(vae, batch, H, rows), max(rows, NOISE_VALUES // vae.latent_dim)
 
