@@ -35,7 +35,7 @@ environment.check_numba()  # before Numba is imported
 
 
 class Backend:
-    """The machinery that a model runs on.
+    """A backend does what a model asks for: products, kernels, arrays, on the CPU or on a GPU.
 
     name     "numpy", "cupy" or "auto". "auto" takes $MINIVAE_BACKEND where that is set; else CuPy where a GPU answers
              and has the kernels asked for; else NumPy

@@ -18,7 +18,7 @@ def _escape(code: int) -> str:
 
 
 class UsageError(ValueError):
-    """A mistake of the caller's. The message says what was expected, what came, and what to do next.
+    """The caller has made a mistake; the message says what was expected, what came, and what to do next.
 
     It is `printable`. The command line prints it without a traceback and exits with status 2.
     """
@@ -32,7 +32,7 @@ class NotFitted(UsageError, AttributeError):
 
 
 class UsageWarning(UserWarning):
-    """Something legal that is probably not what the caller meant. The message is `printable`."""
+    """What was asked for is legal, and probably not what the caller meant. The message is `printable`."""
 
     def __init__(self, message: object = ""):
         super().__init__(printable(message))

@@ -81,7 +81,7 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Gradient descent, with heavy-ball momentum or Nesterov's (`kernels/sgd.py`)."""
+    """SGD steps against the gradient, with heavy-ball momentum or Nesterov's (`kernels/sgd.py`)."""
 
     def __init__(self, lr: float = 1e-2, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0):
         super().__init__(lr, weight_decay)
@@ -96,7 +96,7 @@ class SGD(Optimizer):
 
 
 class Adagrad(Optimizer):
-    """Duchi et al. 2011 (`kernels/adagrad.py`)."""
+    """Adagrad divides a step by the root of Σ gradient² so far (Duchi et al. 2011, `kernels/adagrad.py`)."""
 
     slots = ("squares",)
 
@@ -109,7 +109,7 @@ class Adagrad(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """Tieleman & Hinton 2012 (`kernels/rmsprop.py`)."""
+    """RMSprop divides it by the root of a moving mean of gradient² (Tieleman & Hinton 2012, `kernels/rmsprop.py`)."""
 
     def __init__(
         self, lr: float = 1e-2, rho: float = 0.99, eps: float = 1e-8, momentum: float = 0.0, weight_decay: float = 0.0
@@ -125,7 +125,7 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Kingma & Ba 2015 (`kernels/adam.py`); weight decay is L2, added to the gradient."""
+    """Adam steps by moving means, m/√v (Kingma & Ba 2015, `kernels/adam.py`); weight decay is added to the gradient."""
 
     slots = ("m", "v")
     decoupled = False
@@ -153,7 +153,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    """AdamW is Adam whose weight decay shrinks the parameters themselves (Loshchilov & Hutter 2019)."""
 
     decoupled = True
 
