@@ -21,7 +21,6 @@ from llvmlite import binding, ir
 from numba import config, njit, types
 
 from ._cache import CACHE
-from ._fetch import fetch
 from ._math import LOOP, intrinsic, like
 from ._nonzeros import LOOK, differ, lowest
 from ._threads import PER_THREAD, most, part, run, scratch, share
@@ -29,7 +28,6 @@ from ._threads import PER_THREAD, most, part, run, scratch, share
 BLOCK = 128  # rows of M whose strip stays in the cache; at most 256: a place in it is a byte
 GROUP = 512  # rows of `out` that are computed together: their strip and lists lie in the next cache
 GRAIN = 1 << 17  # additions worth a share
-SOON = 8  # rows of `out` from the one that is written to the one whose memory is asked for
 NARROWEST = 64  # bytes of a strip: 16 floats
 
 _exact = njit(**{**LOOP, "fastmath": False}, cache=CACHE)
@@ -145,10 +143,8 @@ def _gathered(out, all_sums, values, at, bounds, M, width, rows, t, shares):
             for i in range(begin, end):
                 first, last = bounds[0, b, i], bounds[1, b, i]
                 if width > 0:
-                    target, source = to + (i - begin) * pitch, M.ctypes.data + base * step + offset
-                    if whole:
-                        fetch(target + SOON * pitch, width)
-                    _strip(width, zero, target, source, at, values, step, first, last, b == 0)
+                    source = M.ctypes.data + base * step + offset
+                    _strip(width, zero, to + (i - begin) * pitch, source, at, values, step, first, last, b == 0)
                     continue
                 if b == 0:
                     out[i, :] = zero

@@ -16,13 +16,9 @@ import math
 import numpy as np
 
 from . import _cuda
-from ._fetch import fetch
 from ._math import TINY, like
 from ._op import Op, parameters
 from ._threads import LINE, run, share, shared
-
-BLOCK = 64  # parameters that are updated between two requests for memory
-AHEAD = 512  # parameters from those that are updated to those that are asked for; 128 and 1024 are as quick
 
 
 def reference(xp, P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):
@@ -49,21 +45,17 @@ def reference(xp, P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, cor
 def _adam(all_P, all_M, all_V, all_G, step, beta1, rest1, beta2, rest2, eps, l2, decay, root2, t, shares):
     tiny, zero = like(all_P, TINY), like(all_P, 0.0)
     start, stop = share(t, shares, all_P.size, LINE)
-    for first in range(start, stop, BLOCK):
-        block = slice(first, min(first + BLOCK, stop))
-        P, M, V, G = all_P[block], all_M[block], all_V[block], all_G[block]
-        for x in (P, M, V, G):
-            fetch(x.ctypes.data + AHEAD * x.itemsize, BLOCK * x.itemsize)
-        for i in range(P.size):
-            p = P[i]
-            g = G[i] + l2 * p
-            m = beta1 * M[i] + rest1 * g
-            v = beta2 * V[i] + rest2 * (g * g)
-            m = zero if abs(m) < tiny else m
-            v = zero if v < tiny else v
-            M[i] = m
-            V[i] = v
-            P[i] = p - (decay * p + step * m / (math.sqrt(v) * root2 + eps))
+    P, M, V, G = all_P[start:stop], all_M[start:stop], all_V[start:stop], all_G[start:stop]
+    for i in range(P.size):
+        p = P[i]
+        g = G[i] + l2 * p
+        m = beta1 * M[i] + rest1 * g
+        v = beta2 * V[i] + rest2 * (g * g)
+        m = zero if abs(m) < tiny else m
+        v = zero if v < tiny else v
+        M[i] = m
+        V[i] = v
+        P[i] = p - (decay * p + step * m / (math.sqrt(v) * root2 + eps))
 
 
 def fused(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):
