@@ -226,8 +226,8 @@ def test_the_script_of_term_counts_finds_the_same_elbo_by_non_zeros_and_dense(mo
     texts = ["the licence of the software, the the software", "a licence 12 of and for the year", "for the year"] * 20
     monkeypatch.setattr(terms_script, "documents", lambda: texts)
     X = terms_script.terms(5)
-    np.testing.assert_array_equal(X[:3, 0].toarray().ravel(), [4, 1, 1])  # "the", which most documents have
-    assert X.shape == (60, 5) and X[0].sum() == 7
+    np.testing.assert_array_equal(X[:3].toarray()[:, 0], [4, 1, 1])  # "the", which most documents have
+    assert X.shape == (60, 5) and X[:1].sum() == 7
     by_nonzeros, dense = terms_script.compare(X, "negative-binomial", 3, "float64")
     assert_sums(np.array(by_nonzeros[:3]), np.array(dense[:3]), of="training")  # trained apart
     assert_sums(by_nonzeros[1], by_nonzeros[2], of="model")
