@@ -54,19 +54,3 @@ class GaussianPosterior:
         """dH (B, 2L) += the gradient of Σ_b w_b KL_b, weights (B, 1) (eq. 16)."""
         dH[:, : self.L] += weights * self.H[:, : self.L]
         dH[:, self.L :] += 0.5 * weights * (self.sigma * self.sigma - 1)
-
-    def log_weights(self, nll: Array, beta: float) -> tuple[Array, Array, Array]:
-        """nll (S, B) of the samples → ln w (S, B), each sample's weight w_s/(B Σ w) (S, B), ln (1/S) Σ_s w_s (B,).
-
-        ln w_s = −nll_s + β [ln p(z_s) − ln q(z_s|x)] (eq. 12 at S = 1; `kernels/importance.py`).
-        """
-        take, (S, B) = self.workspace.take, nll.shape
-        log_w, weight, bound = take("log_w", (S, B)), take("weight", (S, B)), take("bound", (B,))
-        self.ops.importance_forward(log_w, weight, bound, nll, self.Z, self.eps, self.H, beta)
-        return log_w, weight, bound
-
-    def backward_weights(self, dZ: Array, weight: Array, beta: float) -> Array:
-        """dZ (S·B, L), weights (S, B) → dH (B, 2L), with the gradient of the sampled ln q(z|x) − ln p(z) (eq. 12)."""
-        dH = self.workspace.take("dH", self.H.shape)
-        self.ops.importance_backward(dH, dZ.reshape(self.eps.shape), self.eps, self.sigma, self.Z, weight, beta)
-        return dH

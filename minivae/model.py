@@ -32,12 +32,12 @@ from .latent import GaussianPosterior
 from .layers import MLP, initialise
 from .noise import Noise
 from .objectives import Terms
-from .reader import BATCH_ROWS, Reader, locked
+from .reader import Reader, locked
 
 if TYPE_CHECKING:
     from .optim import Optimizer, Updates
 
-__all__ = ["BATCH_ROWS", "Model", "locked"]
+__all__ = ["Model", "locked"]
 LAID_OUT = ("likelihood", "encoder", "posterior", "decoder", "buffer", "loss_fn", "parameters", "gradients", "inputs")
 
 
@@ -198,21 +198,6 @@ class Model(Reader):
         """d_out (S·B, width), which is overwritten → dZ (S·B, L), and the decoder's gradients unless need_dW=False."""
         dZ = self.decoder.backward(d_out, need_dW=need_dW)
         return self.condition.cut(dZ, self.workspace) if self.condition else dZ
-
-    def nll(self, out: Array, X: Any) -> Array:
-        """out (S·B, width), X (B, D), or a `Batch` → −ln p(x|z) (S·B,) in evaluation: scratch."""
-        return self.nll_and_grad(out, X, 0.0, gradient=not self.likelihood.forward_only)[0]
-
-    def nll_and_grad(self, out: Array, X: Any, weight: Any, gradient: bool = True) -> tuple[Array, Any]:
-        """out (S·B, width), X (B, D), or a `Batch` → −ln p(x|z) (S·B,) and d_out (S·B, width) in evaluation.
-
-        Both are scratch, and nothing else is changed. Arguments as in `Likelihood.nll_and_grad`.
-        """
-        batch = self.batch(X)
-        nll = self.workspace.take("nll", (out.shape[0],))
-        d_out = self.workspace.take("d_out", out.shape) if gradient else None
-        self.likelihood.over(batch.mask)(nll, d_out, self.scratch_d_params, out, batch.X, weight)
-        return nll, d_out
 
     # ---- the objective, and a step down it ----------------------------------------------------------------------
 

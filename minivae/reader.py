@@ -30,8 +30,6 @@ from .units import Checked, binarize_for, columns_for, scale_for
 if TYPE_CHECKING:
     from .layers import MLP
 
-BATCH_ROWS = 1024  # rows at a time where a method streams over many
-BLOCK_VALUES = 1 << 22  # and no more than have so many values
 NO_LOCK = nullcontext()
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -181,7 +179,3 @@ class Reader:
         elif len(shape) != 3 or shape[0] == 0 or shape[1:] != (B, L):
             raise UsageError(f"eps: expected ({B}, {L}), or (S, {B}, {L}) for S samples; got {shape}")
         return self.native("eps", checks.finite("eps", eps) if isinstance(eps, np.ndarray) else eps)
-
-    def at_a_time(self, most: int) -> int:
-        """How many rows are dense at a time: at most so many, and no more than have BLOCK_VALUES values."""
-        return max(1, min(most, BLOCK_VALUES // max(self.features, self.likelihood.width)))

@@ -15,7 +15,7 @@ import numpy as np
 from . import checks
 from .backend import Array, Backend
 from .console import html_facts
-from .evaluation import bounds, imputation, passes
+from .evaluation import bounds, imputation, latents, passes
 from .export import onnx as onnx_file
 from .export import torch as pytorch
 from .model import Model, locked
@@ -171,8 +171,7 @@ class VAE(Model):
     @locked
     def encode(self, X: Any, device: bool = False, condition: Any = None) -> tuple[Array, Array]:
         """X (N, D) → mean and logvar of q(z|x), (N, L) each (eq. 15); on the host unless device=True."""
-        H = passes.encode(self, self.given(X, condition), device)
-        return H[:, : self.latent_dim], H[:, self.latent_dim :]
+        return latents.encode(self, self.given(X, condition), device=device)
 
     @locked
     def decode(

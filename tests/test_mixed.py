@@ -10,6 +10,7 @@ from tolerances import assert_sums
 import minivae as mv
 from minivae.evaluation.bounds import evaluate
 from minivae.evaluation.columns import explain, reconstruction
+from minivae.evaluation.passes import nll_and_grad
 from minivae.likelihoods.mixed import parse, spec_of
 
 RNG = np.random.default_rng(3)
@@ -77,7 +78,7 @@ def test_the_nll_is_the_sum_of_scipys_over_the_observed_cells(gaps, kernels):
     out = RNG.normal(size=(N, vae.likelihood.width))
     expected = cells(vae, out, X / np.array([10, 1, 1, 1, 10, 1, 1, 1, 1]))
     given = (HOLES if gaps else X) / np.array([10, 1, 1, 1, 10, 1, 1, 1, 1])
-    nll, _ = vae.nll_and_grad(out, vae.batch(given), 1.0)
+    nll, _ = nll_and_grad(vae, out, vae.batch(given), 1.0)
     assert_sums(nll, np.where(GAPS & gaps, 0, expected).sum(axis=1), "sums", np.abs(expected).sum(axis=1))
 
 
@@ -95,7 +96,7 @@ def test_the_probabilities_of_one_column_add_up_to_one(kind):
     else:
         classes = {"count": 4000, "poisson": 200, "binary": 2}.get(kind, 5)
         x, dx = np.arange(float(classes)), np.ones(classes)
-    nll, _ = vae.nll_and_grad(np.repeat(out, len(x), axis=0), x.reshape(-1, 1), 1.0)
+    nll, _ = nll_and_grad(vae, np.repeat(out, len(x), axis=0), x.reshape(-1, 1), 1.0)
     assert (np.exp(-nll) * dx).sum() == pytest.approx(1, abs=1e-9)
 
 
@@ -107,7 +108,7 @@ def test_the_ordinal_block_is_statsmodels_ordered_model():
     fitted = ordered(y, z, distr="logit").fit(method="bfgs", disp=False, gtol=1e-10)
     vae = mv.VAE(1, 1, (), likelihood="mixed:ordinal:4=0", backend="numpy", dtype="float64")
     vae.parameters["likelihood.ordinal:4.steps"][...] = fitted.params[1:].reshape(3, 1)
-    nll, d_out = vae.nll_and_grad(z * fitted.params[0], y.reshape(-1, 1).astype(float), 1.0)
+    nll, d_out = nll_and_grad(vae, z * fitted.params[0], y.reshape(-1, 1).astype(float), 1.0)
     assert_sums(nll.sum(), -fitted.llf, "model")
     gradient = [(d_out * z).sum(), *vae.scratch_d_params["ordinal:4.steps"].ravel()]
     assert np.abs(gradient).max() < 1e-3
@@ -121,16 +122,16 @@ def test_what_stands_in_a_missing_cell_changes_no_bit_and_a_mask_of_ones_none(ke
     for under in (0.0, 1e30, np.nan):
         batch = vae.batch(HOLES)
         object.__setattr__(batch, "X", np.where(GAPS, under, X))
-        nll, d_out = vae.nll_and_grad(out, batch, 0.5)
+        nll, d_out = nll_and_grad(vae, out, batch, 0.5)
         found.append((nll.copy(), d_out.copy(), *(d.copy() for d in vae.scratch_d_params.values())))
     for other in found[1:]:
         for ours, theirs in zip(other, found[0], strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    whole, plain = vae.nll_and_grad(out, vae.batch(X), 0.5)[0].copy(), model(kernels=kernels)
+    whole, plain = nll_and_grad(vae, out, vae.batch(X), 0.5)[0].copy(), model(kernels=kernels)
     plain.buffer.state[-vae.buffer.state.size + vae.buffer.offsets["likelihood.count.logtheta"] :] = vae.buffer.state[
         vae.buffer.offsets["likelihood.count.logtheta"] :
     ]
-    np.testing.assert_array_equal(plain.nll_and_grad(out, X, 0.5)[0], whole)
+    np.testing.assert_array_equal(nll_and_grad(plain, out, X, 0.5)[0], whole)
 
 
 def test_ln_p_is_in_the_datas_units_whatever_the_scale():

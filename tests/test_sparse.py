@@ -437,7 +437,7 @@ def test_rows_cross_to_a_device_as_they_are_and_become_dense_there(resident, mon
 
 def test_nothing_larger_than_a_batch_is_dense(monkeypatch):
     """6,000 rows of 1,000 columns are 24 MB; one batch is half an MB."""
-    monkeypatch.setattr("minivae.reader.BLOCK_VALUES", 128_000)
+    monkeypatch.setattr("minivae.evaluation.dealt.BLOCK_VALUES", 128_000)
     N, columns, batch_size = 6_000, 1_000, 128
     rng = np.random.default_rng(0)
     indices = np.sort(rng.integers(0, columns // 10, (N, 10)) + np.arange(0, columns, columns // 10), axis=1)

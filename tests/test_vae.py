@@ -214,7 +214,7 @@ def test_using_the_model_streams_in_batches(monkeypatch):
         "sample": lambda: vae.sample(10, seed=1, draw=True),
     }
     whole = {name: use() for name, use in uses.items()}
-    monkeypatch.setattr("minivae.reader.BATCH_ROWS", 3)
+    monkeypatch.setattr("minivae.evaluation.passes.BATCH_ROWS", 3)
     for name, use in uses.items():
         assert_sums(use(), whole[name], of="sums", err_msg=name)
 

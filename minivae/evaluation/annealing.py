@@ -232,7 +232,7 @@ class AnnealedPath:
         """Compute nll and its gradient at Z (C, b, L)."""
         vae, (C, b, L) = self.vae, Z.shape
         with np.errstate(all="ignore"):  # a diverging trajectory gives NaN or ∞, which `move` rejects
-            nll, d_out = vae.nll_and_grad(vae.decoded(Z.reshape(C * b, L), self.X), self.X, 1.0)
+            nll, d_out = passes.nll_and_grad(vae, vae.decoded(Z.reshape(C * b, L), self.X), self.X, 1.0)
             d_nll = vae.decoded_backward(d_out, need_dW=False)
         return State(Z, nll.reshape(C, b).astype("float64"), d_nll.reshape(C, b, L).copy())
 

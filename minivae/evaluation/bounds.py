@@ -21,10 +21,10 @@ from .. import checks
 from ..backend import Array
 from ..errors import UsageError
 from ..inputs import Batch
-from ..model import BATCH_ROWS, Model, locked
+from ..model import Model, locked
 from ..training.batches import Batches
 from . import tiles
-from .dealt import checked, over_blocks, over_rows
+from .dealt import BATCH_ROWS, at_a_time, checked, over_blocks, over_rows
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -98,7 +98,7 @@ def evaluate_batches(vae: Model, batches: Batches, ranks: World | None = None) -
         return vae.backend.to_host(vae.forward(X, eps, 1.0, 0.0).sums())
 
     sums = np.zeros(3)
-    for found in over_blocks(ranks, len(batches), vae.at_a_time(BATCH_ROWS), block):
+    for found in over_blocks(ranks, len(batches), at_a_time(vae, BATCH_ROWS), block):
         sums += found
     loss, nll, kl = (sums / len(batches)).tolist()
     jacobian = batches.jacobian
@@ -120,7 +120,7 @@ def fit_closed_form(vae: Model, batches: Batches) -> None:
     if vae.likelihood.closed_form:
         rows: Any = 0
         totals = {name: vae.backend.zeros(shape, np.float64) for name, shape in vae.likelihood.statistics()}
-        for _, X, numbers in batches.in_order(vae.at_a_time(BATCH_ROWS)):
+        for _, X, numbers in batches.in_order(at_a_time(vae, BATCH_ROWS)):
             eps = vae.epsilon(None, X.shape[0], "evaluation", numbers, 0)
             vae.forward(X, eps, 1.0, 0.0, training=True)
             for name, total in totals.items():

@@ -29,6 +29,7 @@ from ..model import Model, locked
 from ..training.batches import Batches
 from .bounds import IMPORTANCE_ROWS, importance_sampled
 from .dealt import checked, over_rows
+from .passes import nll_of
 from .tiles import TILE_ROWS
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class ColumnNll:
                 found[column] = nll
         nll = xp.stack(found, axis=1).reshape(-1, b, D).astype("float64")
         nll = nll if mask is None else xp.where(mask != 0, nll, 0)
-        whole = self.vae.nll(out, batch)
+        whole = nll_of(self.vae, out, batch)
         error = xp.abs(nll.sum(axis=2) - whole.reshape(-1, b)) - MOST_ERROR * xp.abs(nll).sum(axis=2)
         if float(self.vae.backend.to_host(error.max())) > 0:
             raise UsageError(

@@ -12,13 +12,15 @@ from zlib import crc32
 
 import numpy as np
 
-from ..model import BATCH_ROWS, Model
+from ..model import Model
 from ..training.batches import Batches
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
     from ..distributed.world import World
 
+BATCH_ROWS = 1024  # rows at a time where a function streams over many
+BLOCK_VALUES = 1 << 22  # and no more than have so many values
 R = TypeVar("R")
 
 
@@ -38,6 +40,11 @@ def checked(
     """Make `Batches` of X, whose values ranks check together, each a share."""
     with agreeing(ranks):
         return Batches(vae, X, rows, scale, binarize, ranks=ranks)
+
+
+def at_a_time(vae: Model, most: int) -> int:
+    """Return how many rows are dense at a time: at most so many, and no more than have BLOCK_VALUES values."""
+    return max(1, min(most, BLOCK_VALUES // max(vae.features, vae.likelihood.width)))
 
 
 def parts(n: int, size: int) -> list[slice]:

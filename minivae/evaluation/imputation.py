@@ -25,6 +25,8 @@ from ..inputs import Given
 from ..model import Model, locked
 from ..training.batches import Batches
 from .bounds import IMPORTANCE_ROWS
+from .dealt import at_a_time
+from .passes import nll_of
 from .tiles import TILE_ROWS
 
 RESAMPLING, DRAWING = 2**20, 2**20 + 1  # passes of the importance stream; pass 0 is ε
@@ -65,14 +67,14 @@ def _block(vae: Model, X: Any, rows: Array, K: int, m: int) -> list[Array]:
     total: Any = 0.0
     largest, mass = xp.full(b, -np.inf), xp.zeros(b)
     best, kept = xp.full((m, b), -np.inf), xp.zeros((m, b, L), vae.backend.dtype)
-    tile = max(1, vae.at_a_time(TILE_ROWS) // b)
+    tile = max(1, at_a_time(vae, TILE_ROWS) // b)
     for start in range(0, K, tile):
         k = min(tile, K - start)
         eps = vae.workspace.take("importance.eps", (k, b, L))
         vae.noise.normal(eps, "importance", rows, 0, sample=start)
         Z, *_ = vae.posterior.forward(H, eps)
         out = vae.decoded(Z.reshape(k * b, L), X)
-        nll = vae.nll(out, X).reshape(k, b)
+        nll = nll_of(vae, out, X).reshape(k, b)
         log_w = 0.5 * (eps * eps - Z * Z).sum(axis=2, dtype="float64") + half_logvar - nll
         if m:
             u = vae.workspace.take("imputation.u", (k, b, m))

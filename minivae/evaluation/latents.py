@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..backend import Array
 from ..errors import UsageError
-from ..model import BATCH_ROWS, Model, locked
-from .dealt import by_first, checked, in_order, over_rows
+from ..model import Model, locked
+from .dealt import BATCH_ROWS, at_a_time, by_first, checked, in_order, over_rows
+from .passes import streamed
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -96,7 +98,7 @@ def usage(
         own.append(np.concatenate((vae.backend.to_host(terms.sums()), dims)))
         return [vae.backend.to_host(vae.posterior.H), vae.backend.to_host(vae.posterior.Z[0])]
 
-    H, Z = over_rows(ranks, N, vae.at_a_time(BATCH_ROWS), block, [(2 * L,), (L,)], everywhere=False)
+    H, Z = over_rows(ranks, N, at_a_time(vae, BATCH_ROWS), block, [(2 * L,), (L,)], everywhere=False)
     sums = np.zeros(3 + L)
     for found in in_order(ranks, own):
         sums += found
@@ -117,17 +119,25 @@ def usage(
 
 
 @locked
-def encode(vae: Model, X: Any, ranks: World | None = None, everywhere: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Compute mean and logvar of q(z|x), (N, L) each, as `vae.encode` does; ranks as in `evaluate`.
+def encode(
+    vae: Model, X: Any, ranks: World | None = None, everywhere: bool = True, device: bool = False
+) -> tuple[Array, Array]:
+    """Compute mean and logvar of q(z|x), (N, L) each; ranks as in `evaluate`.
 
     everywhere   False: rank 0 alone gets all rows, and the others their own
+    device       True: the arrays stay where the model computes; without ranks
     """
     X, L = vae.whole("X", X), vae.latent_dim
 
-    def block(part: slice) -> list[np.ndarray]:
-        return [vae.backend.to_host(vae.encoded(vae.rows_in("X", X[part], part.start)))]
+    def block(rows: Any, first: int) -> Array:
+        return vae.encoded(vae.rows_in("X", rows, first))
 
-    (H,) = over_rows(ranks, X.shape[0], vae.at_a_time(BATCH_ROWS), block, [(2 * L,)], vae.backend.dtype, everywhere)
+    if ranks is None:
+        H = streamed(vae, block, X, device)
+    else:
+        part = lambda rows: [vae.backend.to_host(block(X[rows], rows.start))]  # noqa: E731
+        size = at_a_time(vae, BATCH_ROWS)
+        (H,) = over_rows(ranks, X.shape[0], size, part, [(2 * L,)], vae.backend.dtype, everywhere)
     return H[:, :L], H[:, L:]
 
 

@@ -14,14 +14,15 @@ from .. import checks
 from ..backend import Array
 from ..inputs import Given
 from ..likelihoods.base import blocks
-from ..model import BATCH_ROWS, Model
+from ..model import Model
 from ..noise import Noise
+from .dealt import BATCH_ROWS, at_a_time
 
 
 def streamed(vae: Model, function: Callable[[Any, int], Array], X: Any, device: bool) -> Array:
     """`function` of (block of rows, number of its first row), its results copied into one array."""
     result: Any = None
-    for first, block in blocks(X, vae.at_a_time(BATCH_ROWS)):
+    for first, block in blocks(X, at_a_time(vae, BATCH_ROWS)):
         part = function(block, first)
         part = vae.backend.asarray(part) if device else vae.backend.to_host(part)
         if result is None:
@@ -29,12 +30,6 @@ def streamed(vae: Model, function: Callable[[Any, int], Array], X: Any, device: 
             result = vae.backend.empty(shape, part.dtype) if device else np.empty(shape, part.dtype)
         result[first : first + block.shape[0]] = part
     return result
-
-
-def encode(vae: Model, X: Any, device: bool = False) -> Array:
-    """X (N, D) → H = [μ | ln σ²] (N, 2L)."""
-    X = vae.whole("X", X)
-    return streamed(vae, lambda block, first: vae.encoded(vae.rows_in("X", block, first)), X, device)
 
 
 def in_model_units(vae: Model, X: Any) -> np.ndarray:
@@ -66,6 +61,23 @@ def decoded(vae: Model, Z: Any, draw: bool = False, first: int = 0, seed: int | 
     fill = noise.uniform if vae.likelihood.noise == "uniform" else noise.normal
     fill(u, "prior", noise.rows(first, first + Z.shape[0]), pass_=1)
     return vae.likelihood.draw(out, u[0])
+
+
+def nll_of(vae: Model, out: Array, X: Any) -> Array:
+    """out (S·B, width), X (B, D) in the model's units, or a `Batch` → −ln p(x|z) (S·B,): scratch."""
+    return nll_and_grad(vae, out, X, 0.0, gradient=not vae.likelihood.forward_only)[0]
+
+
+def nll_and_grad(vae: Model, out: Array, X: Any, weight: Any, gradient: bool = True) -> tuple[Array, Any]:
+    """out (S·B, width), X (B, D), or a `Batch` → −ln p(x|z) (S·B,) and d_out (S·B, width) in evaluation.
+
+    Both are scratch, and nothing else is changed. Arguments as in `Likelihood.nll_and_grad`.
+    """
+    batch = vae.batch(X)
+    nll = vae.workspace.take("nll", (out.shape[0],))
+    d_out = vae.workspace.take("d_out", out.shape) if gradient else None
+    vae.likelihood.over(batch.mask)(nll, d_out, vae.scratch_d_params, out, batch.X, weight)
+    return nll, d_out
 
 
 def reconstruct(vae: Model, X: Any, device: bool) -> Array:

@@ -16,6 +16,9 @@ from ..backend import Array
 from ..inputs import Batch
 from ..kernels import _importance_tiles as kernel
 from ..model import Model
+from ..objectives.iwae import log_weights
+from .dealt import at_a_time
+from .passes import nll_of
 
 TILE_ROWS = 2048  # decoder rows in memory at a time
 CACHED_VALUES = 600_000  # outputs that stay in the cache until their losses are known: 2.4 MB
@@ -41,11 +44,11 @@ def weigh(vae: Model, batch: Batch, H: Array, samples: int) -> tuple[Weigh, int]
 
     def by_layers(eps: Array) -> Array:
         (k, b, L), (Z, *_) = eps.shape, vae.posterior.forward(H, eps)
-        nll = vae.nll(vae.decoded(Z.reshape(k * b, L), batch), batch)
-        log_w, *_ = vae.posterior.log_weights(nll.reshape(k, b), 1.0)
+        nll = nll_of(vae, vae.decoded(Z.reshape(k * b, L), batch), batch)
+        log_w, *_ = log_weights(vae.posterior, nll.reshape(k, b), 1.0)
         return log_w.astype("float64")
 
-    return by_layers, vae.at_a_time(min(TILE_ROWS, max(LEAST_ROWS, CACHED_VALUES // width)))
+    return by_layers, at_a_time(vae, min(TILE_ROWS, max(LEAST_ROWS, CACHED_VALUES // width)))
 
 
 def _by_one_kernel(vae: Model, batch: Batch, H: Array, rows: int) -> Weigh:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..backend import Array
 from ..errors import UsageError
+from ..latent import GaussianPosterior
 from .elbo import ELBO, Terms
 
 
@@ -73,7 +74,7 @@ class IWAE(ELBO):
         The weights are known only after every loss, so `backward` computes d_out, and counts what is clamped.
         """
         terms = super().forward(out, batch, kl, beta, 0.0, None, training)
-        log_w, self.weight, bound = self.posterior.log_weights(self.nll, beta)
+        log_w, self.weight, bound = log_weights(self.posterior, self.nll, beta)
         if batch.weights is not None:
             self.weight *= batch.weights
             bound *= batch.weights
@@ -88,4 +89,18 @@ class IWAE(ELBO):
 
     def backward_posterior(self, dZ: Array) -> Array:
         """dZ (S·B, L) → dH (B, 2L), with the gradient of the sampled ln q(z|x)/p(z) (eq. 12)."""
-        return self.posterior.backward_weights(dZ, self.weight, self.beta)
+        q = self.posterior
+        dH = self.workspace.take("dH", q.H.shape)
+        self.backend.ops.importance_backward(dH, dZ.reshape(q.eps.shape), q.eps, q.sigma, q.Z, self.weight, self.beta)
+        return dH
+
+
+def log_weights(posterior: GaussianPosterior, nll: Array, beta: float) -> tuple[Array, Array, Array]:
+    """nll (S, B) of the samples → ln w (S, B), each sample's weight w_s/(B Σ w) (S, B), ln (1/S) Σ_s w_s (B,).
+
+    ln w_s = −nll_s + β [ln p(z_s) − ln q(z_s|x)] (eq. 12 at S = 1; `kernels/importance.py`).
+    """
+    take, (S, B) = posterior.workspace.take, nll.shape
+    log_w, weight, bound = take("log_w", (S, B)), take("weight", (S, B)), take("bound", (B,))
+    posterior.ops.importance_forward(log_w, weight, bound, nll, posterior.Z, posterior.eps, posterior.H, beta)
+    return log_w, weight, bound

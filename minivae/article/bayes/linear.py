@@ -16,6 +16,7 @@ import numpy as np
 
 from ... import checks
 from ...errors import UsageError
+from ...evaluation.passes import nll_of
 from ...vae import VAE
 from .inputs import numbers, same_shape, unscaled
 
@@ -42,7 +43,7 @@ class LinearGaussian:
             )
         # σ follows from the likelihood at x = m: −ln N(0; 0, σ² I) = D/2 ln 2πσ² (eq. 22)
         zeros = vae.backend.zeros((1, D))
-        nll = vae.nll(zeros, zeros)
+        nll = nll_of(vae, zeros, zeros)
         sigma2 = math.exp(2 * float(vae.backend.to_host(nll)[0]) / D) / (2 * math.pi)
         W, b = (vae.backend.to_host(vae.parameters[f"decoder.0.{name}"]) for name in ("W", "b"))
         return cls(W.T, b, sigma2)
