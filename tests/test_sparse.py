@@ -161,7 +161,7 @@ def everything(vae, X, **options):
 @pytest.mark.filterwarnings("ignore::minivae.UsageWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_sparse_rows_give_what_dense_rows_give(name):
-    X = DATA[likelihoods.domain(name)]
+    X = DATA[likelihoods.find(name)[0].domain]
     expected = everything(model(name, "no"), X)
     np.testing.assert_array_equal(everything(model(name, "no"), sp.csr_array(X)), expected)
     for given in (sp.csr_array(X), sp.csr_matrix(X.astype(np.float32)), X):

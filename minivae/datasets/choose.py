@@ -52,7 +52,8 @@ def choose(
         if likelihood == "bernoulli" and kind == "standard":
             likelihood, reason = "gaussian", "standardised values are real numbers"
     if kind == "auto":
-        scale = "none" if picture else choose_scale(likelihoods.domain(likelihood), sparse)
+        found = likelihoods.find(likelihood)
+        scale = "none" if picture else choose_scale(found[0].domain if found else "", sparse)
     if binarize == "auto":
         binarize = choose_binarize(X, picture, ranks) if likelihood == "bernoulli" else "none"
     return Choice(likelihood, reason, scale, binarize)

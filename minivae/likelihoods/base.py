@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from ..backend import Array, Backend
 from ..buffers import Grads, Shape
 from .masked import Maskable
 
-# How each is asked for: name → class, filled by `named`. A letter of ARGUMENTS stands for a number of the caller's.
+# How each is asked for: name → class. A letter of ARGUMENTS stands for a number of the caller's.
 LIKELIHOODS: dict[str, type[Likelihood]] = {}
 ARGUMENTS: dict[str, Callable[[str], Any]] = {"σ": float, "K": int}
 
@@ -41,6 +41,12 @@ class Likelihood(Maskable):
     forward_only = False  # whether its `nll_and_grad` takes None for d_out, and then writes nll_rows alone
     takes_nonzeros = False  # whether its X may be a batch by its non-zeros, on the CPU with the fused kernels
     has_widths = False  # whether it is a density that has, for each feature, a width from the decoder
+
+    def __init_subclass__(cls, form: str = "", **more: Any):
+        """`class Gaussian(Likelihood, form="gaussian:σ")` is a row of LIKELIHOODS."""
+        super().__init_subclass__(**more)
+        if form:
+            LIKELIHOODS[form] = cls
 
     def __init__(self, backend: Backend, features: int):
         self.backend, self.features = backend, features
@@ -91,12 +97,11 @@ class Likelihood(Maskable):
 
     def range(self, X: Any) -> tuple[float, float]:
         """The smallest and the largest value of X (N, D), which are finite."""
-        number = self.backend.to_host
-        ends = np.array([[float(number(end)) for end in (block.min(), block.max())] for _, block in blocks(X)])
-        if not np.isfinite(ends).all():
-            for first, block in blocks(X):
-                checks.finite("X", block, first, to_host=number)
-        return float(ends[:, 0].min()), float(ends[:, 1].max())
+        host, ends = self.backend.to_host, []
+        for first, block in blocks(X):
+            checks.finite("X", block, first, to_host=host)
+            ends += [float(host(block.min())), float(host(block.max()))]
+        return min(ends), max(ends)
 
     def nll_and_grad(self, nll_rows: Array, d_out: Any, d_params: Grads, out: Array, X: Array, weight: Any) -> None:
         """nll_rows (R,) ← −ln p(x|z); d_out (R, width) and d_params ← gradients of Σ_r weight_r nll_r.
@@ -136,30 +141,9 @@ class Likelihood(Maskable):
         """out (S, B, width) of counts: multiply their means by e^{log_exposure (B,)}, in place, where `exposable`."""
         out += log_exposure[:, None]
 
-    def summary(self, out: Array) -> Array:
-        """out (R, width) → (R, M), whose mean over samples `filling` takes: E[x|z], or the probabilities of classes."""
-        return self.mean(out)
-
-    def filling(self, summary: Array) -> Array:
-        """A mean of summaries (R, M) → what stands for a missing x, (R, D): the mean, or the likeliest class."""
-        return summary
-
     def draw(self, out: Array, noise: Array) -> Array:
         """out (R, width), noise (R, D) of the kind `self.noise` → x ~ p(x|z) (R, D)."""
         raise NotImplementedError
-
-
-L = TypeVar("L", bound=Likelihood)
-
-
-def named(form: str) -> Callable[[type[L]], type[L]]:
-    """Decorator: a row of LIKELIHOODS, such as "gaussian:σ"."""
-
-    def add(cls: type[L]) -> type[L]:
-        LIKELIHOODS[form] = cls
-        return cls
-
-    return add
 
 
 def blocks(X: Any, size: int = BLOCK_ROWS) -> Iterator[tuple[int, Any]]:

@@ -15,7 +15,7 @@ from ..buffers import Shape
 from ..errors import UsageError
 from ..kernels.negative_binomial import LOGTHETA_MAX, LOGTHETA_MIN, TABLE_ROWS
 from ..kernels.poisson import LOGRATE_MAX
-from .base import Likelihood, holds_integers, named
+from .base import Likelihood, holds_integers
 
 MOST_CLASSES = 1 << 24  # integers that float32 holds
 
@@ -79,8 +79,7 @@ class Classes(_Integers):
         return summary.reshape(-1, self.classes, self.features).argmax(axis=1)
 
 
-@named("categorical:K")
-class Categorical(Classes):
+class Categorical(Classes, form="categorical:K"):
     """p(x|z) = Π_d ρ_d[x_d], ρ_d = softmax of K logits: each feature one of the classes 0 … K − 1 (`categorical.py`).
 
     The decoder has K·D outputs. E[x|z] is the mean class number, which means something where the classes have an order;
@@ -151,8 +150,7 @@ class _Counts(_Integers):
         raise NotImplementedError
 
 
-@named("poisson")
-class Poisson(_Counts):
+class Poisson(_Counts, form="poisson"):
     """p(x|z) = Π_d e^{−λ_d} λ_d^x_d/x_d!, ln λ from the decoder (`kernels/poisson.py`): counts.
 
     ln λ is clamped to 20 from above; `clamped` counts how often.
@@ -175,8 +173,7 @@ class Poisson(_Counts):
         return x
 
 
-@named("negative-binomial")
-class NegativeBinomial(_Counts):
+class NegativeBinomial(_Counts, form="negative-binomial"):
     """Counts of mean μ and variance μ + μ²/θ: ln μ from the decoder, one learned ln θ a feature, as in scVI
     (`kernels/negative_binomial.py`).
 

@@ -27,6 +27,7 @@ class Maskable:
     name: str
     backend: Backend
     neutral: tuple[float, Any] | None = None
+    mean: Callable[[Array], Array]
 
     def neutral_nll(self) -> Any:
         """−ln p of the neutral cell: a number, or (1,) on the device."""
@@ -35,6 +36,14 @@ class Maskable:
     def neutral_outputs(self, k: int, outputs: float) -> Any:
         """The k raw outputs of the neutral cell, as a number or (k, 1)."""
         return outputs
+
+    def summary(self, out: Array) -> Array:
+        """out (R, width) → (R, M), whose mean over samples `filling` takes: E[x|z], or the probabilities of classes."""
+        return self.mean(out)
+
+    def filling(self, summary: Array) -> Array:
+        """A mean of summaries (R, M) → what stands for a missing x, (R, D): the mean, or the likeliest class."""
+        return summary
 
     def leave_out(
         self, nll_rows: Array, d_out: Any, d_params: Grads, weight: Any, missing: Array, fitted: bool

@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..kernels.gaussian import LN_2PI, LOGVAR_MAX, LOGVAR_MIN
 from ..kernels.gaussian_optimal import VARIANCE_MAX, VARIANCE_MIN
 from ..kernels.laplace import LN_2, LOGSCALE_MAX, LOGSCALE_MIN
-from .base import Likelihood, named
+from .base import Likelihood
 
 
 def _weighted(weight: Any, of_rows: Array, R: int) -> Any:
@@ -37,8 +37,7 @@ class _MeanAndScale(Likelihood):
         return out[:, : self.features]
 
 
-@named("gaussian")
-class Gaussian(_MeanAndScale):
+class Gaussian(_MeanAndScale, form="gaussian"):
     """p(x|z) = N(m, diag e^s), mean and log-variance from the decoder (eq. 20–21, `kernels/gaussian.py`).
 
     s is clamped to [−10, 10]; `clamped` counts how often, until someone sets it back to 0.
@@ -58,8 +57,7 @@ class Gaussian(_MeanAndScale):
         return out[:, :D] + xp.exp(0.5 * xp.clip(out[:, D:], LOGVAR_MIN, LOGVAR_MAX)) * noise
 
 
-@named("gaussian:σ")
-class GaussianFixed(Likelihood):
+class GaussianFixed(Likelihood, form="gaussian:σ"):
     """p(x|z) = N(m, σ² I), σ given: squared error with its balance against the KL (eq. 22, `kernels/gaussian.py`)."""
 
     is_density = True
@@ -87,8 +85,7 @@ class GaussianFixed(Likelihood):
         return out + self.sigma * noise
 
 
-@named("gaussian:shared")
-class GaussianShared(Likelihood):
+class GaussianShared(Likelihood, form="gaussian:shared"):
     """p(x|z) = N(m, σ² I), one σ² = e^s learned with the weights (`kernels/gaussian_shared.py`): pPCA's likelihood.
 
     s is the parameter `likelihood.logvar` (1,), 0 at the start, clamped to [−10, 10]; `clamped` counts the steps in
@@ -133,8 +130,7 @@ class GaussianShared(Likelihood):
         return out + xp.exp(0.5 * xp.clip(self.logvar, LOGVAR_MIN, LOGVAR_MAX)) * noise
 
 
-@named("gaussian:optimal")
-class GaussianOptimal(GaussianShared):
+class GaussianOptimal(GaussianShared, form="gaussian:optimal"):
     """p(x|z) = N(m, σ² I), σ² the mean squared error, never a parameter (Rybkin et al. 2021).
 
     In training it is the batch's own (`kernels/gaussian_optimal.py`): a loss of the batch, and no distribution.
@@ -189,8 +185,7 @@ class GaussianOptimal(GaussianShared):
         self.logvar[...] = xp.log(xp.clip(statistics["squared_error"], VARIANCE_MIN, VARIANCE_MAX))
 
 
-@named("laplace")
-class Laplace(_MeanAndScale):
+class Laplace(_MeanAndScale, form="laplace"):
     """p(x|z) = Π_d e^{−|x_d − m_d|/b_d}/2b_d, mean and ln b from the decoder (`kernels/laplace.py`): absolute error.
 
     ln b is clamped to [−5, 5]; `clamped` counts how often.

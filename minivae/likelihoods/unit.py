@@ -1,4 +1,4 @@
-"""Likelihoods of values in [0, 1]."""
+"""Likelihoods of values in [0, 1]: what they share, and the Bernoulli."""
 
 from __future__ import annotations
 
@@ -6,43 +6,34 @@ import warnings
 from typing import Any
 
 from ..errors import UsageError, UsageWarning
-from ..kernels import continuous_bernoulli
-from .base import Likelihood, blocks, holds_integers, named
+from .base import Likelihood, blocks, holds_integers
 
 
-class _Unit(Likelihood):
-    """Legal values that are not what it is for (`doubtful`) are warned of: `doubt` says why."""
+class Unit(Likelihood):
+    """Of values in [0, 1]. Legal values that it is not for are warned of.
+
+    grey    whether it is for values between 0 and 1, or for 0 and 1 alone
+    doubt   the warning where it is for the other kind
+    """
 
     forward_only = True
+    grey: bool
     doubt: str
 
     def check(self, X: Any) -> None:
         """Values in [0, 1]."""
         low, high = self.range(X)
         if not (low >= 0 and high <= 1):
-            raise UsageError(self._misfit(X, low, high))
-        between, ends, number = False, False, self.backend.to_host
-        for _, block in blocks(X):
-            inside = (block > 0) & (block < 1)
-            between = between or bool(number(inside.any()))
-            ends = ends or not bool(number(inside.all()))
-        if self.doubtful(between, ends):
+            counts = ", 'poisson' if they are counts" if low >= 0 and holds_integers(self.backend, X) else ""
+            raise UsageError(
+                f"likelihood {self.name!r} explains values in [0, 1], and these range from {low:g} to {high:g}: "
+                f"scale them to [0, 1], or take likelihood 'gaussian'{counts}"
+            )
+        if self.grey != any(bool(self.backend.to_host(((x > 0) & (x < 1)).any())) for _, x in blocks(X)):
             warnings.warn(self.doubt, UsageWarning, stacklevel=3)
 
-    def doubtful(self, between: bool, ends: bool) -> bool:
-        """Whether legal values are doubtful: between 0 and 1, at the ends."""
-        raise NotImplementedError
 
-    def _misfit(self, X: Any, low: float, high: float) -> str:
-        counts = ", 'poisson' if they are counts" if low >= 0 and holds_integers(self.backend, X) else ""
-        return (
-            f"likelihood {self.name!r} explains values in [0, 1], and these range from {low:g} to {high:g}: "
-            f"scale them to [0, 1], or take likelihood 'gaussian'{counts}"
-        )
-
-
-@named("bernoulli")
-class Bernoulli(_Unit):
+class Bernoulli(Unit, form="bernoulli"):
     """p(x|z) = Π_d ρ_d^x_d (1 − ρ_d)^(1 − x_d), ρ = sigmoid(logits): 0/1 data (eq. 17–19, `kernels/bernoulli.py`)."""
 
     name = "bernoulli"
@@ -50,13 +41,11 @@ class Bernoulli(_Unit):
     domain = "binary"
     noise = "uniform"
     neutral = -1000.0, 0.0  # every term of its loss is 0: nothing large is added and taken off
+    grey = False
     doubt = (
         "values between 0 and 1 under 'bernoulli': the cross-entropy is then no likelihood, and its nats compare with "
         "nothing; binarize='dynamic' (--binarize dynamic) makes it one, 'continuous-bernoulli' is one"
     )
-
-    def doubtful(self, between, ends):
-        return between
 
     def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
         self.backend.ops.bernoulli(nll_rows, d_out, out, X, weight)
@@ -66,33 +55,3 @@ class Bernoulli(_Unit):
 
     def draw(self, out, noise):
         return (noise < self.mean(out)).astype(out.dtype)
-
-
-@named("continuous-bernoulli")
-class ContinuousBernoulli(_Unit):
-    """p(x|z) = Π_d C(λ_d) λ_d^x_d (1 − λ_d)^(1 − x_d), λ = sigmoid(logits): grey values (`continuous_bernoulli.py`).
-
-    A density on [0, 1]: what the cross-entropy of grey pixels lacks is C (Loaiza-Ganem & Cunningham 2019).
-    """
-
-    name = "continuous-bernoulli"
-    is_density = True
-    domain = "unit"
-    noise = "uniform"
-    neutral = 0.0, 0.5
-    doubt = (
-        "values that are all 0 or 1 under 'continuous-bernoulli': its density has no bound there; take 'bernoulli', "
-        "which gives them probabilities"
-    )
-
-    def doubtful(self, between, ends):
-        return ends and not between
-
-    def nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
-        self.backend.ops.continuous_bernoulli(nll_rows, d_out, out, X, weight)
-
-    def mean(self, out):
-        return continuous_bernoulli.mean(self.backend.xp, out)
-
-    def draw(self, out, noise):
-        return continuous_bernoulli.quantile(self.backend.xp, out, noise)

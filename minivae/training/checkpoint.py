@@ -239,7 +239,7 @@ def _schema(vae: Model, held: Any) -> Columns:
 def shapes(model: dict[str, Any], backend: Backend) -> dict[str, Shape]:
     """The tensors of a model, name → shape, from the arguments of VAE; nothing of their size is allocated."""
     described = msgspec.convert(model, schema.Architecture)
-    if not likelihoods.is_known(described.likelihood):
+    if likelihoods.find(described.likelihood) is None:
         raise UsageError(
             f"no likelihood is called {described.likelihood!r}: register it first, by mv.register_likelihood or "
             "--plugin FILE.py"
