@@ -2,8 +2,9 @@
 
     python scripts/engine_lines.py [--write]
 
-Counted are the mathematics and the public face at the top of `minivae/`, the likelihoods, objectives and kernels that
-the example runs, and the matrix products of the CPU. The tools (training, evaluation, data, command line …) are not.
+Counted are the mathematics and the public face at the top of `minivae/`, the likelihoods, objectives, optimisers and
+kernels that the example runs, and the matrix products of the CPU. The tools (training, evaluation, data, command
+line …) are not.
 `--write` puts the figures into README.md: the total, and the lines of each file of its reading list.
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 
 from step_path import ROOT, own, run_example
 
-ENGINE = ["errors", "checks", "backend", "buffers", "noise", "layers", "latent", "optim", "reader", "model", "vae"]
+ENGINE = ["errors", "checks", "backend", "buffers", "noise", "layers", "latent", "reader", "model", "vae"]
 README = ROOT / "README.md"
 
 
@@ -34,7 +35,8 @@ def used() -> list[Path]:
     kernels = {path for path in files if path.parts[0] == "kernels"}
     while more := {found for path in kernels for found in imports(path)} - kernels:
         kernels |= more
-    chosen = {path for path in files if path.parts[1] in ("likelihoods", "objectives")}
+    chosen = {path for path in files if path.parts[1] in ("likelihoods", "objectives", "optim")}
+    chosen |= {path.parent / "__init__.py" for path in chosen}
     matmul = {Path("minivae/matmul/cpu.py")}
     return sorted({Path(f"minivae/{name}.py") for name in ENGINE} | chosen | matmul | kernels)
 

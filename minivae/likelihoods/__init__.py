@@ -20,11 +20,16 @@ from .base import ARGUMENTS, LIKELIHOODS, Likelihood
 
 # Each class gives itself its row of LIKELIHOODS, in this order.
 from . import unit, continuous_bernoulli, real, counts  # noqa: F401  # isort: skip
-from .mixed import Mixed, name_of  # isort: skip
+from .mixed import Mixed, spec_of  # isort: skip
 from .names import unknown  # isort: skip
 from .registered import OPS, register_likelihood, unregister_likelihood  # isort: skip
 
 __all__ = ["LIKELIHOODS", "Likelihood", "find", "make", "name_of", "register_likelihood", "unregister_likelihood"]
+
+
+def name_of(given: Any) -> Any:
+    """The name of a likelihood: itself, or of the mixed one that a `mv.Columns` describes."""
+    return spec_of(given.blocks()) if hasattr(given, "blocks") else given
 
 
 def find(name: str) -> tuple[Any, tuple[Any, ...]] | None:

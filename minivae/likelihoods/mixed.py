@@ -125,11 +125,6 @@ def spec_of(given: Iterable[Any]) -> str:
     return "mixed:" + ";".join(parts)
 
 
-def name_of(given: Any) -> Any:
-    """The name of a likelihood: itself, or of the mixed one that a `mv.Columns` describes."""
-    return spec_of(given.blocks()) if hasattr(given, "blocks") else given
-
-
 def parse(spec: str, features: int) -> list[Block]:
     """The blocks of a name behind "mixed:"; UsageError unless each of the features is in one of them."""
     if not _SPEC.fullmatch(spec):
