@@ -17,6 +17,7 @@ Shapes: Y, A, dA (B, H); b, db (H,); partial (P·H,). dtype: float32 or float64,
 Source of the stable forms: `_math.py`. At a = 0 relu's gradient is 0, the convention of torch and JAX.
 """
 
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -92,11 +93,12 @@ def backward_reference(xp, dA, db, partial, Y, A, activation):
 
 # ---- fused: one pass forward, one pass backward -----------------------------------------------------------------
 
-f: Any = None  # in each copy of `_forward`, the activation
-slope: Any = None  # in each copy of `_backward`, d f′
+f: Any = None  # in each copy of `forward_loop`, the activation
+slope: Any = None  # in each copy of `backward_loop`, d f′
 
 
-def _forward(Y, A, b, bends, t, shares):
+def forward_loop(Y, A, b, bends, t, shares):
+    """Y ← f(Y + b), the sums kept in A if it is an array; `for_activation` compiles it."""
     start, stop = share(t, shares, Y.shape[0], 1)
     for i in range(start, stop):
         for j in range(Y.shape[1]):
@@ -106,7 +108,7 @@ def _forward(Y, A, b, bends, t, shares):
             Y[i, j] = f(a) if bends else a
 
 
-def _backward(dA, partial, Y, A, bends, t, shares):
+def backward_loop(dA, partial, Y, A, bends, t, shares):
     """partial (P, H). A share is whole blocks of rows, so that the sums do not depend on the number of shares."""
     (B, H), blocks = dA.shape, partial.shape[0]
     first, last = share(t, shares, blocks, 1)
@@ -123,31 +125,24 @@ def _backward(dA, partial, Y, A, bends, t, shares):
                 partial[block, j] += dA[i, j]
 
 
-_FORWARD: dict[str, Any] = {}  # the copies of the loops for the activations that were used
-_BACKWARD: dict[str, Any] = {}
-
-
-def _copy(copies, loop, activation):
-    """The copy of a loop for this activation; that of relu for the identity too, which does not bend."""
+@cache
+def for_activation(activation, loop):
+    """The compiled copy of a loop for this activation; that of relu for the identity too, which does not bend."""
     if activation == "identity":
-        copies[activation] = copies.get("relu") or _copy(copies, loop, "relu")
-    else:
-        _, _, f, slope, _ = _formulas(activation)
-        copies[activation] = shared(specialised(loop, loop, f"{activation}{loop.__name__}", f=f, slope=slope))
-    return copies[activation]
+        return for_activation("relu", loop)
+    _, _, f, slope, _ = _formulas(activation)
+    return shared(specialised(loop, loop, f"{activation}_{loop.__name__}", f=f, slope=slope))
 
 
 def forward(Y, A, b, activation):
     """The fused `forward_reference`."""
-    loop = _FORWARD.get(activation) or _copy(_FORWARD, _forward, activation)
-    run(loop, Y.size, Y, A, b, activation != "identity")
+    run(for_activation(activation, forward_loop), Y.size, Y, A, b, activation != "identity")
 
 
 def backward(dA, db, partial, Y, A, activation):
     """The fused `backward_reference`."""
     B, H = dA.shape
-    loop = _BACKWARD.get(activation) or _copy(_BACKWARD, _backward, activation)
-    db = db.reshape(1, H)
+    loop, db = for_activation(activation, backward_loop), db.reshape(1, H)
     sums = partial[: scratch(B, H)].reshape(-1, H) if B > BLOCK_ROWS else db  # of one block
     run(loop, dA.size, dA, sums, Y, A, activation != "identity")
     if B > BLOCK_ROWS:

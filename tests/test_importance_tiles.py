@@ -1,4 +1,4 @@
-"""ln w of importance samples by one kernel (`kernels/_importance_tiles.py`), against SciPy and plain NumPy."""
+"""ln w of importance samples by one kernel (`evaluation/importance_kernel.py`), against SciPy and plain NumPy."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from tolerances import assert_sums
 
 import minivae as mv
 from minivae import kernels
-from minivae.evaluation import tiles
-from minivae.kernels import _importance_tiles, _threads
+from minivae.evaluation import importance_kernel, tiles
+from minivae.kernels import _threads
 
 K, N, D, L = 30, 70, 37, 5  # two blocks of rows, and D is no multiple of anything
 ACTIVATIONS = {"relu": lambda a: np.maximum(a, 0), "silu": lambda a: a * special.expit(a)}
@@ -139,10 +139,10 @@ def test_nan_in_the_decoder_shows():
 @pytest.mark.parametrize(
     "function, oracle, low, high, ulps",
     [
-        (_importance_tiles.exp_negative, np.exp, -87.2, 0, 2),
-        (_importance_tiles.exp_negative, np.exp, -1e-3, 0, 2),
-        (_importance_tiles.log1p, np.log1p, 0, 15, 3),
-        (_importance_tiles.log1p, np.log1p, 0, 1e-3, 3),
+        (importance_kernel.exp_negative, np.exp, -87.2, 0, 2),
+        (importance_kernel.exp_negative, np.exp, -1e-3, 0, 2),
+        (importance_kernel.log1p, np.log1p, 0, 15, 3),
+        (importance_kernel.log1p, np.log1p, 0, 1e-3, 3),
     ],
     ids=["exp", "exp near 0", "log1p", "log1p near 0"],
 )
@@ -158,7 +158,7 @@ def test_the_loss_is_of_vectors():
 
     @njit
     def alone(logits, b, x):
-        return _importance_tiles._nll(logits, b, x)
+        return importance_kernel._nll(logits, b, x)
 
     row = np.zeros(128, np.float32)
     alone(row, row, row)

@@ -29,9 +29,9 @@ def loops(module):
     Other tests of this process may have had it compiled for arrays with strides, which are not of vectors: left out.
     """
     named = dict(vars(module))
-    for name, value in vars(module).items():
-        if isinstance(value, dict) and name.isupper():  # loops by the name of what they are specialised for
-            named |= {f"{name}[{key}]": loop for key, loop in value.items()}
+    for activation in getattr(module, "ACTIVATIONS", ()):
+        for loop in (module.forward_loop, module.backward_loop):
+            named[f"{loop.__name__}[{activation}]"] = module.for_activation(activation, loop)
     found = {}
     for name, value in named.items():
         function = getattr(value, "loop", value)  # of a launcher

@@ -1,7 +1,7 @@
 """tiles: ln w of importance samples, where one kernel computes it from the noise on, or layer by layer.
 
 One kernel does for many samples where the likelihood is Bernoulli: on the CPU, fused, in float32, with no value
-missing, and with a BLAS whose routines can be called by their address (`kernels/_importance_tiles.py`). The layers of
+missing, and with a BLAS whose routines can be called by their address (`importance_kernel.py`). The layers of
 the model do everything else.
 """
 
@@ -14,9 +14,9 @@ import numpy as np
 
 from ..backend import Array
 from ..inputs import Batch
-from ..kernels import _importance_tiles as kernel
 from ..model import Model
 from ..objectives.iwae import log_weights
+from . import importance_kernel as kernel
 from .dealt import at_a_time
 from .passes import nll_of
 

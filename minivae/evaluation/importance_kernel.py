@@ -1,4 +1,4 @@
-"""_importance_tiles: ln w of importance samples under a Bernoulli decoder, forward only (eq. 7).
+"""ln w of importance samples under a Bernoulli decoder, forward only (eq. 7), as one compiled kernel.
 
     z = μ + σ ⊙ ε;   ℓ = decoder(z);   ln w = ln p(x|z) + ½ Σ_l (ε² − z² + ln σ²)
 
@@ -15,16 +15,17 @@ p starts at 0 and takes each e by p ← p + e + p e: nothing cancels, so small e
 Shapes: R = S·B rows, sample by sample; L latent dimensions, D features. dtype: float32.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from . import dense
-from ._gemm import AS_IT_IS, ROW_MAJOR
-from ._math import bits, inlined, point, polynomial, scalar
-from ._pool import call
-from ._specialise import specialised
-from ._threads import PER_THREAD, most, run, share, shared
+from ..kernels import dense
+from ..kernels._gemm import AS_IT_IS, ROW_MAJOR
+from ..kernels._math import bits, inlined, point, polynomial, scalar
+from ..kernels._pool import call
+from ..kernels._specialise import specialised
+from ..kernels._threads import PER_THREAD, most, run, share, shared
 
 STREAMS = 4  # logits whose loss has one logarithm
 LANES = 16  # of the widest vectors: a stream is a multiple of it
@@ -87,7 +88,7 @@ def _nll(logits, b, x):
     return total
 
 
-activate: Any = None  # in each copy of `_tiles`, the loop of `dense.py` for the activation
+activate: Any = None  # in each copy of `_tiles`, `dense.forward_loop` for the activation
 
 
 def _tiles(log_w, eps, H, sigma, condition, X, bias, parameters, layers, routine, bends, rows, half, work, t, shares):
@@ -127,7 +128,11 @@ def _tiles(log_w, eps, H, sigma, condition, X, bias, parameters, layers, routine
             log_w[start + r] -= _nll(logits[r], bias, X[(start + r) % B])
 
 
-_TILES: dict[str, Any] = {}  # the copies of the loop for the activations that were used
+@cache
+def tiles(activation):
+    """The copy of `_tiles` for hidden layers of this activation."""
+    activate = dense.for_activation(activation, dense.forward_loop)
+    return shared(specialised(_tiles, _tiles, f"{activation}_tiles", activate=activate))
 
 
 def filled_up(x, fill):
@@ -151,11 +156,7 @@ def log_weights(log_w, eps, H, sigma, condition, X, bias, parameters, layers, ro
     rows          of a tile
     take          take(shape) makes scratch that starts on a cache line
     """
-    loop = _TILES.get(activation)
-    if loop is None:
-        forward = dense._FORWARD.get(activation) or dense._copy(dense._FORWARD, dense._forward, activation)
-        loop = _TILES[activation] = shared(specialised(_tiles, _tiles, f"{activation}_tiles", activate=forward))
     half = rows * -(-int(layers[:, 2].max()) // LANES) * LANES  # floats of a hidden layer's outputs
     work = take((PER_THREAD * most(), 2 * half + rows * X.shape[1]))
     given = log_w, eps, H, sigma, condition, X, bias, parameters, layers, routine, activation != "identity"
-    run(loop, eps.shape[0] * X.shape[1], *given, rows, half, work, most=len(work))
+    run(tiles(activation), eps.shape[0] * X.shape[1], *given, rows, half, work, most=len(work))
