@@ -7,27 +7,22 @@ error that says what to install, and `auto` shows what it chose (`str(backend)`)
 
 from __future__ import annotations
 
-import math
-import os
 import warnings
+from contextlib import suppress
 from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from . import device, environment
+from . import device, environment, memory
 from . import kernels as kernel_files
 from .errors import UsageError, UsageWarning
 from .matmul import cpu as products
 from .matmul import gpu as cublas
-from .memory import check as check_memory
 
 Array = Any  # an array of the backend's module: numpy.ndarray or cupy.ndarray
 
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector load
-# Bytes of a huge page, and what an array of a MiB or more is longer by: NumPy asks Linux for huge pages from 4 MiB on.
-HUGE_PAGE, HUGE_ROOM = 2 << 20, 3 << 20
 DTYPES = ("float32", "float64")
 
 
@@ -68,23 +63,18 @@ class Backend:
             raise UsageError(f"kernels={kernels!r}: expected 'fused' or 'reference'")
         self.dtype = _dtype(dtype)
         self.kernels, self.tf32 = kernels, bool(tf32)
-        self.name = _choose(name, kernels)
-        if kernels not in kernel_files.AVAILABLE[self.name]:
-            raise UsageError(
-                f"backend {self.name!r} has no {kernels} kernels yet: ask for kernels='reference' "
-                f"(--kernels reference), or for the numpy backend"
-            )
-        self.xp = np if self.name == "numpy" else device.cupy()
-        if self.name == "numpy" and not kernel_files.kept_on_disk():
+        self.name = environment.backend(name)
+        if self.name == "auto":
+            self.name = "cupy" if device.answers() else "numpy"
+        self.xp: Any = np if self.name == "numpy" else device.cupy()
+        self.provider = products.choose(gemm) if self.name == "numpy" else None
+        if self.provider is None and gemm not in (None, "auto"):
+            raise UsageError(f"gemm={gemm!r} chooses a library for the CPU: leave it out with the cupy backend")
+        if self.provider and not kernel_files.kept_on_disk():
             environment.warn_of_no_cache()
-        self.ops = kernel_files.load(self.name, kernels, self.xp)
-        self.provider, self.threads = None, 1
-        if self.name == "numpy":
-            self.provider = products.choose(gemm)
-            self.threads = threads()
-        elif gemm not in (None, "auto"):
-            raise UsageError(f"gemm={gemm!r} chooses a library for the CPU: leave it out with the {self.name} backend")
         self.gemm: Any = self.provider.gemm if self.provider else cublas.choose(self.xp, tf32)
+        self.threads = threads() if self.provider else 1
+        self.ops = kernel_files.load(self.name, kernels, self.xp)
         self.sparse = environment.sparse(sparse, self.name == "numpy" and kernels == "fused")
         self.capture = kernels == "fused" and getattr(self.gemm, "capturable", False)
 
@@ -110,16 +100,7 @@ class Backend:
     def empty(self, shape: int | tuple[int, ...], dtype: Any = None) -> Array:
         """An uninitialised C-contiguous array that starts on a cache line, and one of a MiB or more on a huge page."""
         dtype = np.dtype(self.dtype if dtype is None else dtype)
-        if self.name != "numpy":
-            with device.enough_memory(self.xp, shape, dtype):
-                return self.xp.empty(shape, dtype)  # CuPy aligns to 512 bytes
-        size = math.prod(shape if isinstance(shape, tuple) else (shape,)) * dtype.itemsize
-        if size > 2**30:
-            check_memory(size)
-        alignment, room = (HUGE_PAGE, HUGE_ROOM) if size >= 1 << 20 else (ALIGNMENT, ALIGNMENT)
-        raw = np.empty(size + room, np.uint8)
-        start = -raw.ctypes.data % alignment
-        return raw[start : start + size].view(dtype).reshape(shape)
+        return memory.empty(shape, dtype) if self.name == "numpy" else device.empty(self.xp, shape, dtype)
 
     def zeros(self, shape: int | tuple[int, ...], dtype: Any = None) -> Array:
         """`empty`, filled with 0."""
@@ -135,9 +116,7 @@ class Backend:
         """x as an array of this backend: copied to the device where there is one."""
         if self.name == "numpy" or self.owns(x):
             return self.xp.asarray(x, dtype)
-        x = np.asarray(x, dtype)
-        with device.enough_memory(self.xp, x.shape, x.dtype):
-            return self.xp.asarray(x)
+        return device.asarray(self.xp, np.asarray(x, dtype))
 
     def to_host(self, x: Array) -> np.ndarray:
         """x as a NumPy array: the one way back from a device. It waits for the device."""
@@ -149,25 +128,20 @@ class Backend:
 
     def gather(self, out: Array, X: Any, rows: Array) -> None:
         """out ← X[rows], converted to out's dtype; X (N, D) on the device, on the host or memory-mapped."""
-        if isinstance(X, np.ndarray):
-            rows = self.to_host(rows)
-            if self.name == "numpy" and X.dtype == out.dtype:
-                np.take(X, rows, axis=0, out=out, mode="clip")  # mode="raise" would go through a buffer
-            else:
-                self.assign(out, X[rows])
-        else:
+        if not isinstance(X, np.ndarray):
             self.ops.gather(out, X, rows)
+        elif self.name == "numpy" and X.dtype == out.dtype:
+            np.take(X, rows, axis=0, out=out, mode="clip")  # mode="raise" would go through a buffer
+        else:
+            self.assign(out, X[self.to_host(rows)])
 
 
 def _dtype(dtype: Any) -> np.dtype:
     """float32 or float64 in the machine's byte order; UsageError for anything else."""
-    try:
-        found = np.dtype(dtype)
-    except (TypeError, ValueError, SyntaxError):  # NumPy parses "f4,," as Python
-        found = None
-    if found is None or found not in [np.dtype(name) for name in DTYPES]:
-        raise UsageError(f"dtype={dtype!r}: expected {' or '.join(DTYPES)}")
-    return found
+    with suppress(TypeError, ValueError, SyntaxError):  # NumPy parses "f4,," as Python
+        if np.dtype(dtype) in map(np.dtype, DTYPES):
+            return np.dtype(dtype)
+    raise UsageError(f"dtype={dtype!r}: expected {' or '.join(DTYPES)}")
 
 
 def resolve(backend: str | Backend, kernels: str | None, dtype: Any) -> Backend:
@@ -195,12 +169,3 @@ def restored(name: str, kernels: str, dtype: str, gemm: str | None, tf32: bool, 
 def threads() -> int:
     """The number of threads that kernels and products of this process use: chosen at the first call, then the same."""
     return kernel_files.limit_threads(environment.threads())
-
-
-def _choose(name: str, kernels: str) -> str:
-    asked = None if name == "auto" else name
-    known = (*kernel_files.AVAILABLE, "auto")
-    name, _ = environment.chosen("backend", asked, "MINIVAE_BACKEND", os.environ.get("MINIVAE_BACKEND"), known)
-    if name == "auto":
-        return "cupy" if kernels in kernel_files.AVAILABLE["cupy"] and device.answers() else "numpy"
-    return name

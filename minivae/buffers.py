@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .backend import ALIGNMENT, Array, Backend
+from .backend import Array, Backend
+from .memory import ALIGNMENT
 
 Shape = tuple[int, ...]
 Grads = dict[str, Array]  # name → where its gradient goes

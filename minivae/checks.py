@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .errors import UsageError
-from .hints import way_to_array
+from .hints import place, way_to_array
 
 ToHost = Callable[[Any], np.ndarray]
 
@@ -110,40 +110,13 @@ def finite(
     return x
 
 
-def _name_the_first(name: str, x: Any, first: int, columns: Sequence[str] | None, missing: bool | None) -> None:
+def _name_the_first(name: str, x: Any, first: int, columns: Any, missing: bool | None) -> None:
     """Raise UsageError where a value of x (…, rows, columns) is not finite."""
     bad = np.isinf(x) if missing else ~np.isfinite(x)
     if bad.any():
-        *before, row, column = (int(index[0]) for index in bad.nonzero())
-        where = "".join(f"sample {sample}, " for sample in before) + f"row {first + row}, column {column}"
-        where += f" ({columns[column]})" if columns else ""
         kind = "infinite" if missing else "NaN or infinite"
         way = ", or let NaN be missing: mv.VAE(missing=True)" if missing is False else ""
         raise UsageError(
-            f"{name}: {int(bad.sum())} of {x.size} values are {kind}, the first in {where}: leave such rows out, or "
-            f"fill them{way}"
+            f"{name}: {int(bad.sum())} of {x.size} values are {kind}, the first in {place(bad, first, columns)}: leave "
+            f"such rows out, or fill them{way}"
         )
-
-
-def weights(name: str, values: Any, n: int) -> Any:
-    """Real weights (n,) of rows, finite and ≥ 0, at least one of them above 0; values are checked on the host only."""
-    _of_rows(name, values, n, "biuf", f"an array ({n},) of numbers, one for each row")
-    if isinstance(values, np.ndarray) and not (np.isfinite(values).all() and values.min() >= 0 and values.max() > 0):
-        raise UsageError(f"{name}: expected finite numbers ≥ 0, at least one of them > 0")
-    return values
-
-
-def row_numbers(name: str, rows: Any, n: int) -> Any:
-    """An integer array (n,) of row numbers, each below 2³²; values are checked only if they are on the host."""
-    _of_rows(name, rows, n, "iu", f"an integer array ({n},), one number for each row")
-    if isinstance(rows, np.ndarray) and n and (rows.min() < 0 or rows.max() >= 2**32):
-        raise UsageError(f"{name}: expected numbers from 0 to 2³² − 1; they range from {rows.min()} to {rows.max()}")
-    return rows
-
-
-def _of_rows(name: str, values: Any, n: int, kinds: str, expected: str) -> None:
-    """UsageError unless it is an array (n,) whose dtype is of one of these kinds."""
-    shape, dtype = tuple(getattr(values, "shape", ())), getattr(values, "dtype", None)
-    if shape != (n,) or getattr(dtype, "kind", " ") not in kinds:
-        came = type(values).__name__ if dtype is None else f"{dtype} {shape}"
-        raise UsageError(f"{name}: expected {expected}; got {came}")

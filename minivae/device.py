@@ -74,3 +74,15 @@ def enough_memory(cupy: Any, shape: Any, dtype: Any) -> Iterator[None]:
             "MiB are free): take a smaller batch_size (--batch-size), fewer samples or narrower layers; data "
             "that do not fit stay on the host as a memory-mapped .npy file"
         ) from None
+
+
+def empty(cupy: Any, shape: Any, dtype: Any) -> Any:
+    """An uninitialised array on the device; CuPy aligns it to 512 bytes."""
+    with enough_memory(cupy, shape, dtype):
+        return cupy.empty(shape, dtype)
+
+
+def asarray(cupy: Any, x: np.ndarray) -> Any:
+    """x, copied to the device."""
+    with enough_memory(cupy, x.shape, x.dtype):
+        return cupy.asarray(x)

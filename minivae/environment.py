@@ -11,6 +11,7 @@ from functools import cache
 from .errors import UsageError, UsageWarning
 
 MOST_THREADS = 1024
+BACKENDS, GEMM = ("numpy", "cupy", "auto"), ("numpy", "mkl", "auto")
 SPARSE = ("auto", "yes", "no")
 
 # name → what it sets, and what holds where it is not set
@@ -149,6 +150,17 @@ def chosen(what: str, asked: str | None, variable: str, value: str | None, known
     if name not in known:
         raise UsageError(f"{what}={name!r}{source}: expected one of {', '.join(known)}")
     return name, source
+
+
+def backend(asked: str) -> str:
+    """`Backend(name)`: "numpy", "cupy" or "auto", which takes $MINIVAE_BACKEND where that is set."""
+    given = None if asked == "auto" else asked
+    return chosen("backend", given, "MINIVAE_BACKEND", os.environ.get("MINIVAE_BACKEND"), BACKENDS)[0]
+
+
+def gemm(asked: str | None) -> str:
+    """`Backend(gemm=)`: "numpy", "mkl" or "auto"; None takes $MINIVAE_GEMM, else "auto"."""
+    return chosen("gemm", asked, "MINIVAE_GEMM", os.environ.get("MINIVAE_GEMM"), GEMM)[0]
 
 
 def sparse(asked: str | None, able: bool) -> str:

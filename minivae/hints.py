@@ -1,8 +1,8 @@
-"""hints: how a message ends. What to install, which name was meant, what makes an array."""
+"""hints: how a message ends. What to install, which name was meant, what makes an array, where a value is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -37,6 +37,13 @@ def meant(asked: str, known: Iterable[str] | dict[str, str], form: str = "; {}",
     by_name = {name.lower(): text for name, text in written.items()}
     close = [repr(by_name[name]) for name in get_close_matches(asked.lower(), by_name, n=most)]
     return form.format(f"did you mean {' or '.join(close)}?") if close else ""
+
+
+def place(found: Any, first: int = 0, columns: Sequence[str] | None = None) -> str:
+    """Where the first True of found (…, rows, columns) is; first: the number of its first row."""
+    *before, row, column = (int(index[0]) for index in found.nonzero())
+    where = "".join(f"sample {sample}, " for sample in before) + f"row {first + row}, column {column}"
+    return where + (f" ({columns[column]})" if columns else "")
 
 
 def way_to_array(X: Any) -> str:

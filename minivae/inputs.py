@@ -215,6 +215,30 @@ def exposures(given: Any, n: int) -> Array:
     return np.broadcast_to(np.log(values.astype(np.float64)), (n,))
 
 
+def row_weights(name: str, values: Any, n: int) -> Any:
+    """Real weights (n,) of rows, finite and ≥ 0, at least one of them above 0; values are checked on the host only."""
+    _of_rows(name, values, n, "biuf", f"an array ({n},) of numbers, one for each row")
+    if isinstance(values, np.ndarray) and not (np.isfinite(values).all() and values.min() >= 0 and values.max() > 0):
+        raise UsageError(f"{name}: expected finite numbers ≥ 0, at least one of them > 0")
+    return values
+
+
+def row_numbers(name: str, rows: Any, n: int) -> Any:
+    """An integer array (n,) of row numbers, each below 2³²; values are checked only if they are on the host."""
+    _of_rows(name, rows, n, "iu", f"an integer array ({n},), one number for each row")
+    if isinstance(rows, np.ndarray) and n and (rows.min() < 0 or rows.max() >= 2**32):
+        raise UsageError(f"{name}: expected numbers from 0 to 2³² − 1; they range from {rows.min()} to {rows.max()}")
+    return rows
+
+
+def _of_rows(name: str, values: Any, n: int, kinds: str, expected: str) -> None:
+    """UsageError unless it is an array (n,) whose dtype is of one of these kinds."""
+    shape, dtype = tuple(getattr(values, "shape", ())), getattr(values, "dtype", None)
+    if shape != (n,) or getattr(dtype, "kind", " ") not in kinds:
+        came = type(values).__name__ if dtype is None else f"{dtype} {shape}"
+        raise UsageError(f"{name}: expected {expected}; got {came}")
+
+
 @dataclass(frozen=True)
 class Encoding:
     """One way in which columns enter the encoder: kind as in ENCODINGS, K classes (0: none), the columns it is for.

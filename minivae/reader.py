@@ -23,7 +23,7 @@ from . import checks
 from .backend import Array, Backend
 from .buffers import Workspace
 from .errors import UsageError
-from .inputs import NEEDS_CONDITION, Batch, Condition, Given, Inputs, explained
+from .inputs import NEEDS_CONDITION, Batch, Condition, Given, Inputs, explained, row_numbers, row_weights
 from .likelihoods.base import Likelihood
 from .units import Checked, binarize_for, columns_for, scale_for
 
@@ -165,11 +165,11 @@ class Reader:
 
     def weights_in(self, weights: Any, B: int) -> Array | None:
         """Weights of B rows, checked → as the backend's array (B,) of the model's dtype; None stays None."""
-        return None if weights is None else self.native("weights", checks.weights("weights", weights, B))
+        return None if weights is None else self.native("weights", row_weights("weights", weights, B))
 
     def numbers_in(self, rows: Any, B: int) -> Array | None:
         """The numbers of B rows, checked → as the backend's array (B,); None stays None."""
-        return None if rows is None else self.backend.asarray(checks.row_numbers("rows", rows, B))
+        return None if rows is None else self.backend.asarray(row_numbers("rows", rows, B))
 
     def eps_in(self, eps: Any, B: int, L: int) -> Array:
         """The caller's noise (B, L), or (S, B, L), checked → (S, B, L) as the backend's array of the model's dtype."""

@@ -14,14 +14,13 @@ import os
 import shutil
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from .. import environment
 from . import mkl
-
-PROVIDERS = ("numpy", "mkl", "auto")
 
 
 class Provider:
@@ -34,7 +33,7 @@ class Provider:
 
 def choose(name: str | None) -> Provider:
     """The provider called `name`; None: $MINIVAE_GEMM, or "auto": MKL on Intel's processors, if installed."""
-    name, _ = environment.chosen("gemm", name, "MINIVAE_GEMM", os.environ.get("MINIVAE_GEMM"), PROVIDERS)
+    name = environment.gemm(name)
     if name == "auto":
         from ..kernels import _pool
 
@@ -53,17 +52,14 @@ def _numpy() -> Provider:
     from ..kernels import _gemm, _pool
 
     library = numpy_blas()
-    if library is None:
-        return Provider("numpy", "NumPy's BLAS", _dot, own_threads=True)
-    version = f"NumPy's {library.internal_api} {library.version}"
-    copy = _private_copy(library) if _pool.AVAILABLE else None
-    for prefix in ("", "scipy_"):
-        for suffix in ("", "64_", "_64"):
-            names = [f"{prefix}{name}{suffix}" for name in ("openblas_set_num_threads", "cblas_sgemm", "cblas_dgemm")]
-            if copy is not None and all(hasattr(copy, symbol) for symbol in names):
-                set_threads, sgemm, dgemm = (getattr(copy, symbol) for symbol in names)
-                set_threads(1)
-                return Provider("numpy", version, _gemm.Gemm(sgemm, dgemm))
+    version = f"NumPy's {library.internal_api} {library.version}" if library else "NumPy's BLAS"
+    copy = _private_copy(library) if library and _pool.AVAILABLE else None
+    for prefix, suffix in product(("", "scipy_"), ("", "64_", "_64")):
+        names = [f"{prefix}{name}{suffix}" for name in ("openblas_set_num_threads", "cblas_sgemm", "cblas_dgemm")]
+        if all(hasattr(copy, symbol) for symbol in names):
+            set_threads, sgemm, dgemm = (getattr(copy, symbol) for symbol in names)
+            set_threads(1)
+            return Provider("numpy", version, _gemm.Gemm(sgemm, dgemm))
     return Provider("numpy", version, _dot, own_threads=True)
 
 

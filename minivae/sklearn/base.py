@@ -19,6 +19,7 @@ from ..datasets.scale import Scale
 from ..errors import UsageError
 from ..evaluation.bounds import log_likelihood
 from ..evaluation.dealt import row_hashes
+from ..inputs import row_weights
 from ..optim import Optimizer
 from ..training.history import History
 from ..training.options import make_optimizer
@@ -152,7 +153,7 @@ class Estimator(BaseEstimator):
         if sample_weight is None:
             return None
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
-        return checks.weights("sample_weight", weights, len(X))
+        return row_weights("sample_weight", weights, len(X))
 
     def _split(self, n: int) -> tuple[np.ndarray, np.ndarray | None]:
         """The numbers of the rows that train and, where `validation` is above 0, of those held out."""

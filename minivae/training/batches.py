@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import checks
 from ..backend import Array
 from ..datasets.rows import FileRows, check_still_there, chosen
-from ..inputs import Batch, Given, explained
+from ..inputs import Batch, Given, explained, row_weights
 from ..model import Model
 from ..units import binarize_for, scale_for
 from .values import Values, check_domain, look
@@ -84,7 +83,7 @@ class Batches:
         return Given(given.X, *(None if x is None else self.backend.asarray(x, self.backend.dtype) for x in sides))
 
     def _of_mean_1(self, weights: Any) -> Array:
-        given = np.asarray(self.backend.to_host(checks.weights("weights", weights, len(self))), np.float64)
+        given = np.asarray(self.backend.to_host(row_weights("weights", weights, len(self))), np.float64)
         return self.backend.asarray((given / given.mean()).astype(self.backend.dtype))
 
     def __len__(self) -> int:
