@@ -4,10 +4,11 @@ The text of the .cuh files and of the .cu file, joined, is compiled by CuPy (NVR
 no #include, because CuPy's cache on disk looks at the source alone. What is launched is sized from the device: grids
 stride over what they do not cover, so an array of any length is served by as many blocks as the device holds at once.
 
-Arguments are CuPy arrays, and plain numbers in the types that the kernels declare: `int` for a Python int, `double` for
-a float, and NumPy's own for the rest. `number` and `row_weight` are the structs of `_numbers.cuh`.
+A kernel's declaration says what it takes, and is read for that: arrays are checked against it, and numbers converted.
+`number` and `row_weight` are the structs of `_numbers.cuh`.
 """
 
+import re
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -41,6 +42,14 @@ def options(dtype_name):
 
 
 @cache
+def declared(file, name):
+    """The types of a kernel's parameters, without const and __restrict__: "real*", "long long", "row_weight" …"""
+    (text,) = re.findall(rf"__global__ void {name}\(([^)]*)\)", re.sub("//.*", "", source(file)))
+    words = (re.sub(r"\bconst\b|\b__restrict__\b", "", parameter).split() for parameter in text.split(","))
+    return tuple(" ".join(of_one[:-1]) for of_one in words)
+
+
+@cache
 def _kernel(module, file, name, dtype_name):
     return _compiled(module, file, dtype_name).get_function(name)
 
@@ -58,65 +67,81 @@ def cupy():
     return import_module("cupy")
 
 
-def launch(file, name, dtype, shape, *arguments):
-    """Run the kernel `name` of `<file>.cu` on CuPy's current stream; shape: (grid, block)."""
-    kernel = _kernel(cupy(), file, name, np.dtype(dtype).name)
-    kernel(*shape, tuple(_argument(x, cupy().ndarray) for x in arguments))
+def launch(file, name, shape, *arguments):
+    """Run the kernel `name` of `<file>.cu` on CuPy's current stream.
+
+    shape      (grid, block)
+    arguments  for its parameters: CuPy arrays, None for a null pointer, and numbers. The first array declared as real*
+               gives the dtype that the kernel is compiled for
+    TypeError for an array of another dtype than declared, ValueError for one that is not C-contiguous.
+    """
+    types = declared(file, name)
+    real = next((x.dtype for t, x in zip(types, arguments, strict=True) if t == "real*" and x is not None), SINGLE)
+    given = tuple(argument(x, t, real) for t, x in zip(types, arguments, strict=True))
+    _kernel(cupy(), file, name, real.name)(*shape, given)
 
 
-def _argument(x, device_array):
-    """An argument as the kernel declares it. (CuPy would make a Python int 64 bits wide.)"""
-    if isinstance(x, device_array):
-        if not x.flags.c_contiguous:
-            raise ValueError(f"a CUDA kernel was given an array {x.shape} that is not C-contiguous")
-        return x
+SINGLE = np.dtype("float32")
+ARRAYS = {
+    "float*": "float32", "double*": "float64", "int*": "int32", "long long*": "int64", "counter*": "int64",
+    "unsigned*": "uint32", "unsigned char*": "uint8",
+}  # fmt: skip
+NUMBERS = {"int": np.int32, "unsigned": np.uint32, "long long": np.int64, "counter": np.uint64, "double": np.float64}
+
+
+def argument(x, declared_type, real):
+    """x as CuPy takes it for a parameter of this type. (It would make a Python int 64 bits wide.)"""
+    if declared_type.endswith("*"):
+        return _array(x, real if declared_type == "real*" else ARRAYS[declared_type])
+    if declared_type == "number":  # or a device array of one float64 that will hold it
+        in_memory = isinstance(x, cupy().ndarray)
+        return np.array((_array(x, "float64").data.ptr, 0) if in_memory else (0, x), _NUMBER)
+    if declared_type == "row_weight":  # a number, or a device array (R,) or (S, B)
+        of_each = getattr(x, "ndim", 0)
+        return np.array((_array(x, real).data.ptr, 0) if of_each else (0, x), _ROW_WEIGHT[real.name])
+    return (real.type if declared_type == "real" else NUMBERS[declared_type])(x)
+
+
+def _array(x, dtype):
+    """An array as a pointer: a kernel would read one of another dtype as if it were of this."""
     if x is None:
         return NULL
-    if isinstance(x, (bool, int)):
-        return np.int32(x)  # OverflowError where it does not fit: no kernel counts further
-    return np.float64(x) if isinstance(x, float) else x
+    if x.dtype != dtype:
+        raise TypeError(f"a CUDA kernel for {dtype} was given an array of {x.dtype}")
+    if not x.flags.c_contiguous:
+        raise ValueError(f"a CUDA kernel was given an array {x.shape} that is not C-contiguous")
+    return x
 
 
-def check(dtype, *arrays):
-    """Every array (or None) is of this dtype: a kernel would read others as if they were."""
-    for x in arrays:
-        if x is not None and x.dtype != dtype:
-            raise TypeError(f"a CUDA kernel for {np.dtype(dtype).name} was given an array of {x.dtype}")
+# ---- launchers of many ops ------------------------------------------------------------------------------------------
+
+
+def optimiser(name):
+    """The launcher of an optimiser's kernel, `name` of `<name>.cu`: arguments as its reference.
+
+    Its numbers that are declared as `number`, which change from step to step, may be device arrays of one float64.
+    """
+
+    def launch_it(P, *others):
+        launch(name, name, flat(P.size, P.dtype), P, *others, P.size)
+
+    return launch_it
+
+
+def likelihood(file, name):
+    """The launcher of a likelihood's kernel, `name` of `<file>.cu`: arguments as its reference."""
+
+    def launch_it(nll_rows, *others):
+        X = others[declared(file, name).index("row_weight") - 2]  # which stands before the weight
+        R, (B, D) = nll_rows.size, X.shape
+        launch(file, name, rows(R, D), nll_rows, *others, R, B, D)
+
+    return launch_it
 
 
 def empty(n, dtype):
     """A device array (n,) for scratch that the caller did not bring."""
     return cupy().empty(n, dtype)
-
-
-def number(x):
-    """A number, or a device array of one float64 that will hold it, as the kernels' `number`."""
-    if isinstance(x, cupy().ndarray):
-        check("float64", x)
-        return np.array((x.data.ptr, 0), _NUMBER)
-    return np.array((0, x), _NUMBER)
-
-
-def row_weight(weight, dtype):
-    """A number, or a device array (R,) or (S, B), as the kernels' `row_weight`."""
-    if getattr(weight, "ndim", 0):
-        check(dtype, weight)
-        return np.array((weight.data.ptr, 0), _ROW_WEIGHT[np.dtype(dtype).name])
-    return np.array((0, weight), _ROW_WEIGHT[np.dtype(dtype).name])
-
-
-def begin(file, nll_rows, d_out, d_own, clamped, table, out, own, X, weight, *sizes):
-    """The first launch of a likelihood with a tensor of its own: `<file>_features`, which fills its table.
-
-    d_own, own   the tensor (…, D) and its gradient;  sizes: what the kernel takes beside D
-    Returns clamped, None where no gradient is written, and the weight as the kernels take them, and R, B, D.
-    """
-    check(X.dtype, nll_rows, d_out, d_own, out, own)
-    check("float64", table)
-    check("int64", clamped)
-    clamped, (B, D) = None if d_out is None else clamped, X.shape
-    launch(file, f"{file}_features", X.dtype, flat(D), table, clamped, own, *sizes, D)
-    return clamped, row_weight(weight, X.dtype), out.shape[0], B, D
 
 
 # ---- the shape of a launch ------------------------------------------------------------------------------------------

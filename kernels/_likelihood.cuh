@@ -44,7 +44,7 @@ __device__ void rows_of_one_output(
         nll = row_sum(nll);
         if (threadIdx.x == 0) nll_rows[r] = real(factor * nll + constant);
     }
-    if (clamped) add_clamped(clamped, outside);
+    if (d_out && clamped) add_clamped(clamped, outside);
 }
 
 // Rows of 2D outputs: the first of every feature, then the second.
@@ -75,5 +75,5 @@ __device__ void rows_of_two_outputs(
         nll = row_sum(nll);
         if (threadIdx.x == 0) nll_rows[r] = nll;
     }
-    if (clamped) add_clamped(clamped, outside);
+    if (d_out && clamped) add_clamped(clamped, outside);
 }

@@ -1,8 +1,8 @@
 """_likelihood: the loops over rows and features, for likelihoods that are a sum of one formula over the features.
 
 The file of such a likelihood has a *point*, a compiled function of one feature: raw output and x → the loss and its
-slope. `one_output` makes a fused kernel of it, or `two_clamped_outputs` (`_two_outputs.py`); `cuda` launches the kernel
-in its `.cu`, where `_likelihood.cuh` has the same loops.
+slope. `one_output` makes a fused kernel of it, or `two_clamped_outputs` (`_two_outputs.py`). `_likelihood.cuh` has the
+same loops for its `.cu`.
 
 Shapes: rows R = S·B, sample by sample; out, d_out (R, D); X (B, D), row r of `out` belongs to row r mod B of X;
 nll_rows (R,); weight a number, or (R,) or (S, B). Nats. dtype: float32 or float64, all the same, C-contiguous. A point
@@ -14,7 +14,6 @@ compiler then drops from the point.
 
 from typing import Any
 
-from . import _cuda
 from ._math import like
 from ._rows import as_vector
 from ._specialise import specialised
@@ -59,22 +58,3 @@ def one_output(point):
 
     vars(fused)["loop"] = loop  # for tests, which look at the code that it runs
     return fused
-
-
-def cuda(file, name):
-    """The launcher of the kernel `name` of `<file>.cu`; arguments as its reference, `numbers` behind the weight."""
-
-    def launch(nll_rows, d_out, *others):
-        *counter, out, X, weight = others[: 3 + (others[0].dtype == "int64")]
-        numbers = [X.dtype.type(x) for x in others[3 + len(counter) :]]
-        _cuda.check(X.dtype, nll_rows, d_out, out)
-        _cuda.check("int64", *counter)
-        if d_out is None:
-            counter = [None for _ in counter]
-        R, (B, D) = out.shape[0], X.shape
-        weight = _cuda.row_weight(weight, X.dtype)
-        _cuda.launch(
-            file, name, X.dtype, _cuda.rows(R, D), nll_rows, d_out, *counter, out, X, weight, *numbers, R, B, D
-        )
-
-    return launch

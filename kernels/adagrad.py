@@ -45,15 +45,7 @@ def fused(P, A, G, lr, eps, weight_decay):
     run(_adagrad, P.size, P, A, G, number(lr), number(eps), number(weight_decay))
 
 
-# ---- CUDA -----------------------------------------------------------------------------------------------------------
-
-
-def cuda(P, A, G, lr, eps, weight_decay):
-    """The kernel of `adagrad.cu`; arguments as `reference`. lr may be a device array of one float64."""
-    _cuda.check(P.dtype, A, G)
-    n = np.int64(P.size)
-    numbers = (_cuda.number(lr), float(eps), float(weight_decay))
-    _cuda.launch("adagrad", "adagrad", P.dtype, _cuda.flat(n, P.dtype), P, A, G, *numbers, n)
+cuda = _cuda.optimiser("adagrad")
 
 
 def example(rng, dtype, S, B, D, case):

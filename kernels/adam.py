@@ -69,18 +69,7 @@ def fused(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2
     run(_adam, P.size, P, M, V, G, *numbers)
 
 
-# ---- CUDA -----------------------------------------------------------------------------------------------------------
-
-
-def cuda(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):
-    """The kernel of `adam.cu`; arguments as `reference`. lr, decay and the corrections, which change from step to step,
-    may be device arrays of one float64.
-    """
-    _cuda.check(P.dtype, M, V, G)
-    n, constants = np.int64(P.size), (float(beta1), float(beta2), float(eps), float(l2))
-    changing = (_cuda.number(decay), _cuda.number(correction1), _cuda.number(correction2))
-    shape = _cuda.flat(n, P.dtype)
-    _cuda.launch("adam", "adam", P.dtype, shape, P, M, V, G, _cuda.number(lr), *constants, *changing, n)
+cuda = _cuda.optimiser("adam")
 
 
 def example(rng, dtype, S, B, D, case):

@@ -11,7 +11,7 @@ Shapes: rows R = S·B, sample by sample; logits, d_logits (R, D); X (B, D), row 
 X; nll_rows (R,); weight a number, or (R,) or (S, B). dtype: float32 or float64, all the same, C-contiguous.
 """
 
-from . import _likelihood
+from . import _cuda
 from ._likelihood import one_output
 from ._math import exp_negative, like, log1p_unit, point
 from ._op import WEIGHTS, Op, normal, poison, row_weight, uniform
@@ -49,7 +49,7 @@ def _bernoulli(l, x):
 
 
 fused = one_output(_bernoulli)
-cuda = _likelihood.cuda("bernoulli", "bernoulli")
+cuda = _cuda.likelihood("bernoulli", "bernoulli")
 
 
 def example(rng, dtype, S, B, D, case):

@@ -96,11 +96,10 @@ def fused(nll_rows, d_logits, logits, X, weight):
 
 def cuda(nll_rows, d_logits, logits, X, weight):
     """The kernel of `categorical.cu`; arguments as `reference`."""
-    _cuda.check(X.dtype, nll_rows, d_logits, logits)
     R, (B, D) = logits.shape[0], X.shape
     _cuda.launch(
-        "categorical", "categorical", X.dtype, _cuda.rows(R, D),
-        nll_rows, d_logits, logits, X, _cuda.row_weight(weight, X.dtype), R, B, D, logits.shape[1] // D,
+        "categorical", "categorical", _cuda.rows(R, D), nll_rows, d_logits, logits, X, weight, R, B, D,
+        logits.shape[1] // D,
     )  # fmt: skip
 
 

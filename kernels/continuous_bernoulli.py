@@ -23,7 +23,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from . import _likelihood
+from . import _cuda
 from ._likelihood import one_output
 from ._math import expm1_negative, inlined, like, log, point, polynomial
 from ._op import WEIGHTS, Op, normal, poison, row_weight, uniform
@@ -105,7 +105,7 @@ def _continuous_bernoulli(l, x):
 
 
 fused = one_output(_continuous_bernoulli)
-cuda = _likelihood.cuda("continuous_bernoulli", "continuous_bernoulli")
+cuda = _cuda.likelihood("continuous_bernoulli", "continuous_bernoulli")
 
 
 def example(rng, dtype, S, B, D, case):

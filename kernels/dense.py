@@ -157,20 +157,18 @@ PART_ROWS, PARTS = 256, 128  # rows that a part of db's sum has at the least; an
 
 def cuda_forward(Y, A, b, activation):
     """The kernel of `dense.cu`; arguments as `forward_reference`."""
-    _cuda.check(Y.dtype, A, b)
     B, H = Y.shape
-    _cuda.launch("dense", "dense_forward", Y.dtype, _cuda.rows(B, H), Y, A, b, ACTIVATIONS.index(activation), B, H)
+    _cuda.launch("dense", "dense_forward", _cuda.rows(B, H), Y, A, b, ACTIVATIONS.index(activation), B, H)
 
 
 def cuda_backward(dA, db, partial, Y, A, activation):
     """The kernels of `dense.cu`; arguments as `backward_reference`, partial (P·H,): rows are added up in P parts."""
-    _cuda.check(dA.dtype, db, partial, Y, A)
     B, H = dA.shape
     parts = max(1, min(partial.size // H, -(-B // PART_ROWS), PARTS))
     sums, f = (db if parts == 1 else partial), ACTIVATIONS.index(activation)
-    _cuda.launch("dense", "dense_backward", dA.dtype, _cuda.strips(H, parts, dA.dtype), dA, sums, Y, A, f, B, H)
+    _cuda.launch("dense", "dense_backward", _cuda.strips(H, parts, dA.dtype), dA, sums, Y, A, f, B, H)
     if parts > 1:
-        _cuda.launch("dense", "dense_add_partial", dA.dtype, _cuda.strips(H, 1, dA.dtype), db, partial, parts, H)
+        _cuda.launch("dense", "dense_add_partial", _cuda.strips(H, 1, dA.dtype), db, partial, parts, H)
 
 
 def forward_example(rng, dtype, S, B, D, case):

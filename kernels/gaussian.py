@@ -19,7 +19,7 @@ Nats. dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 
 import math
 
-from . import _likelihood
+from . import _cuda
 from ._likelihood import one_output
 from ._math import exp, like, point
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
@@ -99,8 +99,8 @@ def _squared(m, x):
 
 
 fused = two_clamped_outputs(_gaussian, 0.5 * LN_2PI)
-cuda = _likelihood.cuda("gaussian", "gaussian")
-_fixed_fused, _fixed_cuda = one_output(_squared), _likelihood.cuda("gaussian", "gaussian_fixed")
+cuda = _cuda.likelihood("gaussian", "gaussian")
+_fixed_fused, _fixed_cuda = one_output(_squared), _cuda.likelihood("gaussian", "gaussian_fixed")
 
 
 def _numbers(features, sigma):

@@ -122,18 +122,14 @@ def fused(nll_rows, d_mean, squared_error, clamped, mean, X, weight):
 
 def cuda(nll_rows, d_mean, squared_error, clamped, mean, X, weight):
     """The kernels of `gaussian_optimal.cu`; arguments as `reference`."""
-    _cuda.check(X.dtype, nll_rows, d_mean, mean)
-    _cuda.check("float64", squared_error)
-    _cuda.check("int64", clamped)
     R, (B, D) = mean.shape[0], X.shape
     (blocks,), block = _cuda.rows(R, D)
-    partial, weight = _cuda.empty(2 * blocks, "float64"), _cuda.row_weight(weight, X.dtype)
+    partial = _cuda.empty(2 * blocks, "float64")
     _cuda.launch(
-        "gaussian_optimal", "gaussian_optimal_errors", X.dtype, ((blocks,), block),
-        nll_rows, partial, mean, X, weight, R, B, D,
-    )  # fmt: skip
+        "gaussian_optimal", "gaussian_optimal_errors", ((blocks,), block), nll_rows, partial, mean, X, weight, R, B, D
+    )
     _cuda.launch(
-        "gaussian_optimal", "gaussian_optimal", X.dtype, ((blocks,), block),
+        "gaussian_optimal", "gaussian_optimal", ((blocks,), block),
         nll_rows, d_mean, squared_error, clamped, partial, mean, X, weight, blocks, R, B, D,
     )  # fmt: skip
 

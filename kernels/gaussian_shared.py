@@ -108,21 +108,17 @@ def fused(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
 
 def cuda(nll_rows, d_mean, d_logvar, clamped, mean, logvar, X, weight):
     """The kernels of `gaussian_shared.cu`; arguments as `reference`."""
-    _cuda.check(X.dtype, nll_rows, d_mean, d_logvar, mean, logvar)
-    _cuda.check("int64", clamped)
     R, (B, D) = mean.shape[0], X.shape
     (blocks,), block = _cuda.rows(R, D)
     partial = _cuda.empty(blocks, "float64")  # what the rows of each block say of ln σ²
     _cuda.launch(
-        "gaussian_shared", "gaussian_shared", X.dtype, ((blocks,), block),
-        nll_rows, d_mean, partial, mean, logvar, X, _cuda.row_weight(weight, X.dtype), R, B, D,
+        "gaussian_shared", "gaussian_shared", ((blocks,), block),
+        nll_rows, d_mean, partial, mean, logvar, X, weight, R, B, D,
     )  # fmt: skip
     if d_mean is None:
         return
     one_block = (1,), (_cuda.THREADS,)
-    _cuda.launch(
-        "gaussian_shared", "gaussian_shared_logvar", X.dtype, one_block, d_logvar, clamped, partial, logvar, blocks
-    )
+    _cuda.launch("gaussian_shared", "gaussian_shared_logvar", one_block, d_logvar, clamped, partial, logvar, blocks)
 
 
 def example(rng, dtype, S, B, D, case):

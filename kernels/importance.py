@@ -115,21 +115,19 @@ def backward(dH, dZ, eps, sigma, Z, weight, beta):
 
 def cuda_forward(log_w, weight, bound, nll, Z, eps, H, beta):
     """The kernel of `importance.cu`; arguments as `forward_reference`. beta may be a device array of one float64."""
-    _cuda.check(H.dtype, log_w, weight, bound, nll, Z, eps)
     S, B, L = Z.shape
     _cuda.launch(
-        "importance", "importance_forward", H.dtype, _cuda.warps(B),
-        log_w, weight, bound, nll, Z, eps, H, _cuda.number(beta), S, B, L,
+        "importance", "importance_forward", _cuda.warps(B),
+        log_w, weight, bound, nll, Z, eps, H, beta, S, B, L,
     )  # fmt: skip
 
 
 def cuda_backward(dH, dZ, eps, sigma, Z, weight, beta):
     """The kernel of `importance.cu`; arguments as `backward_reference`. beta may be a device array of one float64."""
-    _cuda.check(dH.dtype, dZ, eps, sigma, Z, weight)
     S, B, L = dZ.shape
     _cuda.launch(
-        "importance", "importance_backward", dH.dtype, _cuda.rows(B, L),
-        dH, dZ, eps, sigma, Z, weight, _cuda.number(beta), S, B, L,
+        "importance", "importance_backward", _cuda.rows(B, L),
+        dH, dZ, eps, sigma, Z, weight, beta, S, B, L,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ dtype: float32 or float64, all the same but `clamped`, C-contiguous.
 
 import math
 
-from . import _likelihood
+from . import _cuda
 from ._math import exp, like, point
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column
@@ -69,7 +69,7 @@ def _laplace(m, s, x):
 
 
 fused = two_clamped_outputs(_laplace, LN_2)
-cuda = _likelihood.cuda("laplace", "laplace")
+cuda = _cuda.likelihood("laplace", "laplace")
 
 
 def example(rng, dtype, S, B, D, case):

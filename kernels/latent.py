@@ -98,21 +98,16 @@ def backward(dH, dZ, eps, sigma, H, kl_weight):
 
 def cuda_forward(Z, sigma, kl_rows, kl_dims, H, eps):
     """The kernel of `latent.cu`; arguments as `forward_reference`."""
-    _cuda.check(H.dtype, Z, sigma, kl_rows, kl_dims, eps)
-    S, B, L = Z.shape
-    dim_blocks = min(L, _cuda.blocks_at_once())
+    (S, B, L), dim_blocks = Z.shape, min(Z.shape[2], _cuda.blocks_at_once())
     (row_blocks,), block = _cuda.warps(B)
-    _cuda.launch(
-        "latent", "latent_forward", H.dtype, ((dim_blocks + row_blocks,), block),
-        Z, sigma, kl_rows, kl_dims, H, eps, S, B, L, dim_blocks,
-    )  # fmt: skip
+    shape = (dim_blocks + row_blocks,), block
+    _cuda.launch("latent", "latent_forward", shape, Z, sigma, kl_rows, kl_dims, H, eps, S, B, L, dim_blocks)
 
 
 def cuda_backward(dH, dZ, eps, sigma, H, kl_weight):
     """The kernel of `latent.cu`; arguments as `backward_reference`."""
-    _cuda.check(H.dtype, dH, dZ, eps, sigma, kl_weight)
     S, B, L = dZ.shape
-    _cuda.launch("latent", "latent_backward", H.dtype, _cuda.rows(B, L), dH, dZ, eps, sigma, H, kl_weight, S, B, L)
+    _cuda.launch("latent", "latent_backward", _cuda.rows(B, L), dH, dZ, eps, sigma, H, kl_weight, S, B, L)
 
 
 def forward_example(rng, dtype, S, B, D, case):

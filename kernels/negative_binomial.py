@@ -213,18 +213,17 @@ def fused(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X,
 
 def cuda(nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight):
     """The kernels of `negative_binomial.cu`; arguments as `reference`."""
-    given = (nll_rows, d_logmean, d_logtheta, clamped, table, logmean, logtheta, X, weight)
-    clamped, weight, R, B, D = _cuda.begin("negative_binomial", *given)
+    R, (B, D), gradient = logmean.shape[0], X.shape, d_logmean is not None
+    clamped, file = clamped if gradient else None, "negative_binomial"
+    _cuda.launch(file, "negative_binomial_features", _cuda.flat(D), table, clamped, logtheta, D)
     _cuda.launch(
-        "negative_binomial", "negative_binomial", X.dtype, _cuda.rows(R, D),
-        nll_rows, d_logmean, clamped, table, logmean, X, weight, R, B, D,
-    )  # fmt: skip
-    if d_logmean is None:
-        return
-    _cuda.launch(
-        "negative_binomial", "negative_binomial_logtheta", X.dtype, _cuda.columns(D),
-        d_logtheta, table, logmean, logtheta, X, weight, R, B, D,
-    )  # fmt: skip
+        file, "negative_binomial", _cuda.rows(R, D), nll_rows, d_logmean, clamped, table, logmean, X, weight, R, B, D
+    )
+    if gradient:
+        _cuda.launch(
+            file, "negative_binomial_logtheta", _cuda.columns(D),
+            d_logtheta, table, logmean, logtheta, X, weight, R, B, D,
+        )  # fmt: skip
 
 
 def example(rng, dtype, S, B, D, case):

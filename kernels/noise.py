@@ -217,19 +217,12 @@ def _fused(kind):
 def _cuda_launcher(name):
     """The launcher of one kernel of `noise.cu`."""
 
-    def launch(out, rows, stream, sample, pass_, seed):
-        samples = () if name == "binarize" else (out.shape[0],)
-        B, D = out.shape[-2:]
-        counters = out.size // D * -(-D // 4)
+    def launch(out, rows, *where):
+        counters = out.size // out.shape[-1] * -(-out.shape[-1] // 4)
         if counters >= 2**32:
             raise ValueError(f"{name}: {out.shape} needs {counters} blocks of noise; a kernel counts to 2³² − 1")
-        if rows.dtype != np.int64:
-            rows = rows.astype("int64")
-        if name == "bits":
-            _cuda.check("uint32", out)
-        real = "float32" if name == "bits" else out.dtype
-        where = (np.uint32(stream), np.uint32(sample), _cuda.number(pass_), np.uint64(seed))
-        _cuda.launch("noise", name, real, _cuda.flat(counters), out, rows, *where, *samples, B, D)
+        rows = rows if rows.dtype == np.int64 else rows.astype("int64")
+        _cuda.launch("noise", name, _cuda.flat(counters), out, rows, *where, *out.shape)
 
     return launch
 

@@ -9,8 +9,6 @@ Source: Pascanu, Mikolov & Bengio 2013; the 10⁻⁶ is torch.nn.utils.clip_grad
 
 import math
 
-import numpy as np
-
 from . import _cuda
 from ._math import kernel, like
 from ._op import Op, normal, poison
@@ -47,12 +45,10 @@ def fused(G, norm, max_norm):
 
 def cuda(G, norm, max_norm):
     """The kernels of `norm.cu`; arguments as `reference`. max_norm may be a device array of one float64."""
-    _cuda.check("float64", norm)
-    n = np.int64(G.size)
-    (blocks,), block = _cuda.flat(n, G.dtype)
+    n, ((blocks,), block) = G.size, _cuda.flat(G.size, G.dtype)
     partial = _cuda.empty(blocks, "float64")  # the squares that each block adds up
-    _cuda.launch("norm", "squares", G.dtype, ((blocks,), block), partial, G, n)
-    _cuda.launch("norm", "clip_norm", G.dtype, ((blocks,), block), G, norm, _cuda.number(max_norm), partial, blocks, n)
+    _cuda.launch("norm", "squares", ((blocks,), block), partial, G, n)
+    _cuda.launch("norm", "clip_norm", ((blocks,), block), G, norm, max_norm, partial, blocks, n)
 
 
 def example(rng, dtype, S, B, D, case):

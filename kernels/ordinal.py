@@ -171,16 +171,12 @@ def fused(nll_rows, d_eta, d_steps, clamped, table, eta, steps, X, weight):
 
 def cuda(nll_rows, d_eta, d_steps, clamped, table, eta, steps, X, weight):
     """The kernels of `ordinal.cu`; arguments as `reference`."""
-    K = steps.shape[0] + 1
-    given = (nll_rows, d_eta, d_steps, clamped, table, eta, steps, X, weight)
-    _, weight, R, B, D = _cuda.begin("ordinal", *given, K)
-    _cuda.launch(
-        "ordinal", "ordinal", X.dtype, _cuda.rows(R, D), nll_rows, d_eta, table, eta, X, weight, R, B, D, K
-    )  # fmt: skip
-    if d_eta is None:
-        return
-    _cuda.launch("ordinal", "ordinal_sums", X.dtype, _cuda.columns(K * D), table, eta, X, weight, R, B, D, K)
-    _cuda.launch("ordinal", "ordinal_steps", X.dtype, _cuda.flat(D), d_steps, table, steps, K, D)
+    R, (B, D), K, gradient = eta.shape[0], X.shape, steps.shape[0] + 1, d_eta is not None
+    _cuda.launch("ordinal", "ordinal_features", _cuda.flat(D), table, clamped if gradient else None, steps, K, D)
+    _cuda.launch("ordinal", "ordinal", _cuda.rows(R, D), nll_rows, d_eta, table, eta, X, weight, R, B, D, K)
+    if gradient:
+        _cuda.launch("ordinal", "ordinal_sums", _cuda.columns(K * D), table, eta, X, weight, R, B, D, K)
+        _cuda.launch("ordinal", "ordinal_steps", _cuda.flat(D), d_steps, table, steps, K, D)
 
 
 def example(rng, dtype, S, B, D, case):

@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from . import _likelihood
+from . import _cuda
 from ._counts import GATHERED, entry, in_line, is_array, left_out, listed, prepared
 from ._math import exp
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
@@ -125,7 +125,7 @@ def fused(nll_rows, d_lograte, clamped, lograte, X, weight):
     )  # fmt: skip
 
 
-cuda = _likelihood.cuda("poisson", "poisson")
+cuda = _cuda.likelihood("poisson", "poisson")
 
 
 def counts(rng, dtype, B, D, case):

@@ -76,15 +76,7 @@ def fused(P, A, V, G, lr, rho, eps, momentum, weight_decay):
         run(_momentum, P.size, P, A, V, G, *numbers)
 
 
-# ---- CUDA -----------------------------------------------------------------------------------------------------------
-
-
-def cuda(P, A, V, G, lr, rho, eps, momentum, weight_decay):
-    """The kernel of `rmsprop.cu`; arguments as `reference`. lr may be a device array of one float64."""
-    _cuda.check(P.dtype, A, V, G)
-    n = np.int64(P.size)
-    numbers = (_cuda.number(lr), float(rho), float(eps), float(momentum), float(weight_decay))
-    _cuda.launch("rmsprop", "rmsprop", P.dtype, _cuda.flat(n, P.dtype), P, A, V, G, *numbers, n)
+cuda = _cuda.optimiser("rmsprop")
 
 
 def example(rng, dtype, S, B, D, case):

@@ -6,8 +6,6 @@ Shapes: P, V, G (n,). Without momentum V is None. dtype: float32 or float64, all
 Source: Sutskever et al. 2013, in the form of torch.optim.SGD (dampening 0).
 """
 
-import numpy as np
-
 from . import _cuda
 from ._math import TINY, like
 from ._op import Op, parameters
@@ -61,15 +59,7 @@ def fused(P, V, G, lr, momentum, nesterov, weight_decay):
         run(_momentum, P.size, P, V, G, *numbers)
 
 
-# ---- CUDA -----------------------------------------------------------------------------------------------------------
-
-
-def cuda(P, V, G, lr, momentum, nesterov, weight_decay):
-    """The kernel of `sgd.cu`; arguments as `reference`. lr may be a device array of one float64."""
-    _cuda.check(P.dtype, V, G)
-    n = np.int64(P.size)
-    numbers = (_cuda.number(lr), float(momentum), nesterov, float(weight_decay))
-    _cuda.launch("sgd", "sgd", P.dtype, _cuda.flat(n, P.dtype), P, V, G, *numbers, n)
+cuda = _cuda.optimiser("sgd")
 
 
 def example(rng, dtype, S, B, D, case):

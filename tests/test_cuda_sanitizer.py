@@ -24,7 +24,7 @@ code = _cuda.source("bernoulli")
 assert old in code
 flat = [np.zeros(n + shift, np.float32)[shift:] for n in (3, 3 * D, 3 * D, 3 * D)]
 nll, d, logits, X = (standin.DeviceArray(x) for x in flat)
-weight = _cuda.row_weight(1.0, np.float32)
+weight = _cuda.argument(1.0, "row_weight", np.dtype("float32"))
 kernel = hostcuda.RawModule(code.replace(old, new), _cuda.options("float32")).get_function("bernoulli")
 kernel((2,), (32, 2), (nll, d, logits, X, weight, np.int32(3), np.int32(3), np.int32(D)))
 print("done", nll._value)
