@@ -6,7 +6,7 @@
     𝓛 = E_x[ E_{z~q(z|x)}[−ln p(x|z)] + β KL(q(z|x) ‖ p(z)) ]                          (eq. 13; β = 1)
 
 or the importance-weighted bound: `objectives/` has both. There is no graph and no tape: what `backward` needs,
-`forward` leaves in the workspace. Rows come in through `reader.py`; training, files and evaluation stand above, in
+`forward` leaves in the workspace. Rows come in through `inputs.py`; training, files and evaluation stand above, in
 `vae.py`.
 
 The letters are those of Kingma & Welling (2014): encoder q(z|x), decoder p(x|z), prior p(z). The article that
@@ -18,36 +18,64 @@ means over rows. `logvar` = ln σ².
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import wraps
+from threading import RLock
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from . import checks, likelihoods, objectives
 from .backend import Array, Backend, resolve
-from .buffers import Grads, ParameterBuffer
+from .buffers import Grads, ParameterBuffer, Workspace
+from .conditions import Condition, Given, row_numbers, row_weights
 from .errors import NotFitted, UsageError
-from .inputs import Batch, Given
+from .inputs import Batch, filled, native, noise_in, rows_in
 from .inputs import make as make_inputs
 from .latent import GaussianPosterior
 from .layers import MLP, initialise
 from .noise import Noise
 from .objectives import Terms
-from .reader import Reader, locked
+from .units import Checked, binarize_for, columns_for, scale_for
 
 if TYPE_CHECKING:
     from .optim import Optimizer, Updates
 
-__all__ = ["Model", "locked"]
+P = ParamSpec("P")
+R = TypeVar("R")
 LAID_OUT = ("likelihood", "encoder", "posterior", "decoder", "buffer", "loss_fn", "parameters", "gradients", "inputs")
 
 
-class Model(Reader):
+def locked(call: Callable[P, R]) -> Callable[P, R]:
+    """Let one thread at a time into a method of a model, or a function whose first argument is one."""
+
+    @wraps(call)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        model: Any = args[0] if args else kwargs.get("vae")
+        with getattr(model, "lock", nullcontext()):  # the call itself refuses what is not a model
+            return call(*args, **kwargs)
+
+    return alone
+
+
+class Model:
     """A variational auto-encoder's mathematics: MLP encoder and decoder, Gaussian posterior, prior N(0, I).
 
     The arguments are described in `VAE`, the class for users. What computes takes a Model.
 
     `parameters` and `gradients` map names to views of the flat buffers: "encoder.0.W" (D, H), "encoder.0.b" …
     """
+
+    scale = Checked(scale_for)
+    """The map from the data's units to those of encoder and decoder; None: they are the same. `fit` sets it."""
+    binarize = Checked(binarize_for)
+    """How rows become 0 or 1 after scaling: "none", "threshold", "static" or "dynamic". `fit(binarize=)` sets it.
+
+    Evaluation binarises alike, by the evaluation stream; a single pass, as `encode`, applies "threshold" alone.
+    """
+    columns = Checked(columns_for)
+    """The names of the D columns, for messages and the model's file; None where they have none."""
 
     def __init__(
         self,
@@ -68,17 +96,23 @@ class Model(Reader):
         missing: bool = False,
         condition: Any = None,
     ):
-        schema = likelihood if hasattr(likelihood, "blocks") else None
-        super().__init__(resolve(backend, kernels, dtype), features, inputs, missing, condition, schema)
+        self.backend = resolve(backend, kernels, dtype)
+        self.workspace, self.lock = Workspace(self.backend), RLock()  # every public call holds the lock
+        self.features = checks.integer("features", features)
+        self.missing, self.condition = checks.boolean("missing", missing), Condition.of(condition)
+        self.schema: Any = likelihood if hasattr(likelihood, "blocks") else None  # a table's `mv.Columns`
+        self.scale, self.binarize, self.columns = None, "none", getattr(self.schema, "names", None)
         self.latent_dim, self.samples = checks.integer("latent_dim", latent_dim), checks.integer("samples", samples)
         if isinstance(hidden, (str, int)) or not hasattr(hidden, "__iter__"):
             raise UsageError(f"hidden={hidden!r}: expected a tuple of widths, as in (500,), or () for a linear model")
         self.hidden = tuple(checks.integer(f"hidden[{i}]", width) for i, width in enumerate(hidden))
         likelihood = likelihoods.name_of(likelihood)
         names = {"activation": activation, "likelihood": likelihood, "objective": objective, "init": init}
+        names["inputs"] = inputs
         for name, text in names.items():
             checks.instance_of(name, text, str, "its name")
-        self.activation, self.init, self.loss_class = activation, init, objectives.find(objective)
+        self.activation, self.init, self.input_kind = activation, init, inputs
+        self.loss_class = objectives.find(objective)
         self.antithetic = checks.boolean("antithetic", antithetic)
         if self.antithetic and samples % 2:
             raise UsageError(
@@ -155,17 +189,26 @@ class Model(Reader):
             "seed": self.seed, "init": self.init, **more,
         }  # fmt: skip
 
+    def given(self, X: Any, condition: Any = None, exposure: Any = None) -> Any:
+        """X (N, D), or Z (N, L), with what is given of its rows, to be taken wherever X is: `validation=`, `evaluate` …
+
+        X           also a table of the model's `schema`, which has its condition among its columns
+        condition   (N,) or (N, columns) as the model was made with, or one for all rows
+        exposure    (N,) > 0, or one: the means of counts are multiplied by it
+        """
+        plain = condition is None and exposure is None and self.schema is None
+        return X if plain else Given.of(self, X, condition, exposure)
+
     # ---- forward and backward -----------------------------------------------------------------------------------
 
     def forward(
-        self, X: Any, eps: Array, beta: float, free_bits: float, d_params: Grads | None = None, training: bool = False
+        self, batch: Batch, eps: Array, beta: float, free_bits: float, d_params: Grads | None = None, training=False
     ) -> Terms:
-        """X (B, D), eps (S, B, L) → the terms (eq. 13); what `backward` needs stays in the workspace.
+        """Rows X (B, D), eps (S, B, L) → the terms (eq. 13); what `backward` needs stays in the workspace.
 
-        X   in the model's units, or a `Batch` of such rows (`inputs.py`); d_params and training as in `ELBO.forward`
+        batch   in the model's units (`inputs.py`); d_params and training as in `ELBO.forward`
         """
         S, B, L = eps.shape
-        batch = self.batch(X)
         H = self.encoder.forward(batch.x_in)  # [μ | ln σ²] (eq. 15)
         Z, kl_rows, kl_dims = self.posterior.forward(H, eps)
         out = self.decoded(Z.reshape(S * B, L), batch)
@@ -178,9 +221,9 @@ class Model(Reader):
         dH = self.loss_fn.backward_posterior(dZ)
         self.encoder.backward(dH, need_dX=False)  # (eq. 15)
 
-    def encoded(self, X: Any) -> Array:
-        """X (B, D), or a `Batch` → H = [μ | ln σ²] (B, 2L), a view of the workspace (eq. 15)."""
-        return self.encoder.forward(self.batch(X).x_in)
+    def encoded(self, batch: Batch) -> Array:
+        """Rows X (B, D) → H = [μ | ln σ²] (B, 2L), a view of the workspace (eq. 15)."""
+        return self.encoder.forward(batch.x_in)
 
     def decoded(self, Z: Array, beside: Batch | Given | None = None) -> Array:
         """Z (S·B, L) → out (S·B, width), a view of the workspace (eq. 17, 20).
@@ -222,7 +265,8 @@ class Model(Reader):
         Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain. Under
         'gaussian:optimal' σ² is this batch's own, as in training; `evaluate` takes the model's.
         """
-        return self._pass(self.given(X, condition, exposure), eps, beta, free_bits, weights)
+        batch = self._checked(self.given(X, condition, exposure), beta, free_bits, weights)
+        return self._pass(batch, eps, beta, free_bits)
 
     @locked
     def objective_and_grad(
@@ -236,22 +280,25 @@ class Model(Reader):
         exposure: Any = None,
     ) -> Terms:
         """`objective`, and `gradients` overwritten with the gradient of its loss (eq. 13, 24)."""
-        return self._pass(self.given(X, condition, exposure), eps, beta, free_bits, weights, self.uncounted_d_params)
+        batch = self._checked(self.given(X, condition, exposure), beta, free_bits, weights)
+        return self._pass(batch, eps, beta, free_bits, self.uncounted_d_params)
 
-    def _pass(
-        self, X: Any, eps: Any, beta: float, free_bits: float, weights: Any, d_params: Grads | None = None
-    ) -> Terms:
-        """Check, then forward and, where gradients have somewhere to go, backward."""
-        batch = self.rows_in("X", X)
-        B = batch.X.shape[0]
-        self.likelihood.check(self.filled(batch.X))
-        self.loss_fn.check(beta, free_bits, weights is not None)
-        batch.weights = self.weights_in(weights, B)
-        eps = self.epsilon(eps, B, "evaluation", None, 0)
+    def _pass(self, batch: Batch, eps: Any, beta: float, free_bits: float, d_params: Grads | None = None) -> Terms:
+        """Forward and, where gradients have somewhere to go, backward, for rows in the likelihood's domain."""
+        self.likelihood.check(filled(self, batch.X))
+        eps = self.epsilon(eps, batch.X.shape[0], "evaluation", None, 0)
         terms = self.forward(batch, eps, beta, free_bits, d_params, training=True)
         if d_params is not None:
             self.backward()
         return terms.copy()
+
+    def _checked(self, X: Any, beta: float, free_bits: float, weights: Any, look: bool = True) -> Batch:
+        """X (B, D) in the data's units, with the weights of its rows → the batch; look: whether values are checked."""
+        batch = rows_in(self, "X", X, look=look)
+        self.loss_fn.check(beta, free_bits, weights is not None)
+        if weights is not None:
+            batch.weights = native(self, "weights", row_weights("weights", weights, batch.X.shape[0]))
+        return batch
 
     @locked
     def train_step(
@@ -279,12 +326,12 @@ class Model(Reader):
         weights  (B,) of the rows, as in `objective`
         Returns terms of the scaled data that are views, valid until the next call of the model, by any thread.
         """
-        batch = self.rows_in("X", self.given(X, condition, exposure), look=self.backend.name == "numpy")
-        self.loss_fn.check(beta, free_bits, weights is not None)
+        look = self.backend.name == "numpy"
+        batch = self._checked(self.given(X, condition, exposure), beta, free_bits, weights, look)
         checks.has_method("optimizer", optimizer, "update", "an optimizer, such as mv.Adam(1e-3)")
+        if rows is not None:
+            batch.rows = self.backend.asarray(row_numbers("rows", rows, batch.X.shape[0]))
         number = self.passes + 1 if pass_ is None else pass_
-        B = batch.X.shape[0]
-        batch.rows, batch.weights = self.numbers_in(rows, B), self.weights_in(weights, B)
         terms = self.step(batch, optimizer, beta, free_bits, clip, number, eps)
         if pass_ is None:
             self.passes = number
@@ -312,7 +359,7 @@ class Model(Reader):
     def epsilon(self, eps: Any, B: int, stream: str, rows: Array | None, pass_: int) -> Array:
         """The noise (S, B, L): the caller's, or drawn for the rows of these numbers (B,), None: 0 … B − 1."""
         if eps is not None:
-            return self.eps_in(eps, B, self.latent_dim)
+            return noise_in(self, eps, B)
         out = self.workspace.take("eps", (self.samples, B, self.latent_dim))
         drawn = out[: self.samples // 2] if self.antithetic else out
         self.noise.normal(drawn, stream, self.noise.rows(0, B) if rows is None else rows, pass_)

@@ -26,7 +26,7 @@ from .noise import STREAMS, Noise
 
 if TYPE_CHECKING:
     from .datasets.scale import Scale
-    from .reader import Reader
+    from .model import Model
 
 DEVICE_BYTES = 2**31  # larger rows stay on the host and go to a device batch by batch
 BLOCK_VALUES = 1 << 22  # of rows that are looked at densely
@@ -59,7 +59,7 @@ def canonical(name: str, X: Any, features: int, first: int = 0) -> Any:
     return plain
 
 
-def whole(vae: Reader, name: str, X: Any) -> Any:
+def whole(vae: Model, name: str, X: Any) -> Any:
     """`canonical` rows for a model; UsageError for one of tables, which looks at each column."""
     if not vae.undecided and vae.likelihood.scales:
         raise UsageError(
@@ -175,8 +175,8 @@ def with_nonzeros(X: Array, workspace: Workspace, rows: Rows | None = None, inde
     return Batch(X, Sparse.of(X, workspace.take))
 
 
-def rows_in(vae: Reader, name: str, X: Any, first: int) -> Any:
-    """`Reader.rows_in` for rows X (B, D) of scipy.sparse: dense, and beside that by its non-zeros where that pays."""
+def rows_in(vae: Model, name: str, X: Any, first: int) -> Any:
+    """`inputs.rows_in` for rows X (B, D) of scipy.sparse: dense, and beside that by its non-zeros where that pays."""
     X = canonical(name, X, vae.features, first)
     out, index = vae.workspace.take(name, X.shape), vae.backend.asarray(np.arange(X.shape[0]))
     rows = Rows(vae.backend, X, vae.scale)
@@ -189,7 +189,7 @@ def rows_in(vae: Reader, name: str, X: Any, first: int) -> Any:
     return with_nonzeros(out, vae.workspace, None if binary else rows, index)
 
 
-def by_nonzeros(vae: Reader, density: float, dense: bool = False) -> bool:
+def by_nonzeros(vae: Model, density: float, dense: bool = False) -> bool:
     """Whether the encoder's first layer takes batches of this density by their non-zeros.
 
     dense   whether the rows are an array, whose non-zeros have to be found

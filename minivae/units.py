@@ -13,7 +13,7 @@ from .errors import UsageError
 
 if TYPE_CHECKING:
     from .datasets.scale import Scale
-    from .reader import Reader
+    from .model import Model
 
 BINARIZE = ("none", "threshold", "static", "dynamic")
 SCALES = ("none", "minmax", "maxabs", "standard")
@@ -43,12 +43,12 @@ def a_scale(value: Any) -> Scale:
     return checks.has_method("scale", value, "log_jacobian", "a mv.Scale, as mv.Scale.fit('standard', X) makes one")
 
 
-def scale_for(model: Reader, scale: Scale | None) -> Scale | None:
+def scale_for(model: Model, scale: Scale | None) -> Scale | None:
     """The scale, None for the identity; UsageError for one that this model cannot have."""
     return None if scale is None else _suited(model, a_scale(scale))
 
 
-def _suited(model: Reader, scale: Scale) -> Scale | None:
+def _suited(model: Model, scale: Scale) -> Scale | None:
     if len(scale.shift) != model.features:
         came = f"this one was fitted to {len(scale.shift)}"
         raise UsageError(f"scale: expected one for {model.features} features; {came}")
@@ -68,14 +68,14 @@ def _suited(model: Reader, scale: Scale) -> Scale | None:
     return scale
 
 
-def binarize_for(model: Reader, how: str) -> str:
+def binarize_for(model: Model, how: str) -> str:
     """`how`; UsageError for one that this model cannot have."""
     if checks.choice("binarize", how, BINARIZE) != "none" and model.missing:
         raise UsageError(f"binarize={how!r} with missing=True: a missing value is neither 0 nor 1; take 'none'")
     return how
 
 
-def columns_for(model: Reader, names: Sequence[str] | None) -> tuple[str, ...] | None:
+def columns_for(model: Model, names: Sequence[str] | None) -> tuple[str, ...] | None:
     """The names as a tuple; UsageError unless there is one for each feature."""
     listed = None if names is None or isinstance(names, str) or not hasattr(names, "__iter__") else tuple(names)
     if names is not None and (listed is None or len(listed) != model.features or {*map(type, listed)} - {str}):

@@ -260,7 +260,7 @@ class VAE(Model):
 
         print(vae.trace(X)) is a table; .steps and ["encoder.0.Y"] are its parts. The model is left as it is.
         """
-        return recorder.trace(self, self.rows_in("X", self.given(X, condition, exposure)), eps, beta, free_bits)
+        return recorder.trace(self, self.given(X, condition, exposure), eps, beta, free_bits)
 
     @locked
     def to_onnx(self, path: str | os.PathLike, part: str = "both", opset: int = onnx_file.OPSET) -> None:

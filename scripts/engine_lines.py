@@ -19,7 +19,7 @@ from typing import Any
 
 from step_path import ROOT, own, run_example
 
-ENGINE = ["errors", "checks", "backend", "buffers", "noise", "layers", "latent", "reader", "model", "vae"]
+ENGINE = ["errors", "checks", "backend", "buffers", "noise", "layers", "latent", "model", "vae"]
 README = ROOT / "README.md"
 
 

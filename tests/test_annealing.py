@@ -14,6 +14,7 @@ import minivae as mv
 from minivae.errors import UsageError
 from minivae.evaluation.annealing import BACK, FORTH, PILOT, AnnealedPath, annealed, enclose, schedule
 from minivae.evaluation.bounds import log_likelihood
+from minivae.inputs import as_batch, native
 
 SIGMA = 0.7
 
@@ -26,7 +27,7 @@ def exact_model(**more):
 
 
 def path_of(vae, X, T=20, C=8, leapfrog=5):
-    return AnnealedPath(vae, vae.native("X", X), vae.noise.rows(0, len(X)), T, C, leapfrog)
+    return AnnealedPath(vae, as_batch(vae, native(vae, "X", X)), vae.noise.rows(0, len(X)), T, C, leapfrog)
 
 
 def test_ais_and_importance_sampling_find_the_exact_marginal_within_their_errors():

@@ -10,9 +10,9 @@ from scipy.stats import multivariate_normal, poisson
 from tolerances import assert_close, assert_sums
 
 import minivae as mv
+from minivae.conditions import Condition
 from minivae.evaluation.annealing import annealed
 from minivae.evaluation.bounds import evaluate
-from minivae.inputs import Condition
 
 RNG = np.random.default_rng(4)
 N, D, L = 60, 6, 2

@@ -17,7 +17,7 @@ FLOORS = [
     {"matmul"},
     {"backend"},
     {"buffers", "noise"},
-    {"layers", "latent", "likelihoods", "inputs", "units", "reader", "sparse"},
+    {"layers", "latent", "likelihoods", "conditions", "inputs", "units", "sparse"},
     {"objectives"},
     {"optim", "model"},
     {"datasets", "distributed"},
@@ -78,7 +78,7 @@ LAZY = {  # who may import minivae inside a function, and why
     "distributed": "one process alone cuts nothing into shards",
     "datasets": "reading a file loads no Numba",
     "gradcheck": "your code is checked without loading the engine, and its process is started before NumPy is loaded",
-    "reader": "products by the non-zeros are loaded with the first sparse rows",
+    "inputs": "products by the non-zeros are loaded with the first sparse rows",
     "training": "products by the non-zeros are loaded with the first sparse rows",
     "matmul": "Numba is loaded with the first product",
     "testing": "pytest collects without loading NumPy",
@@ -90,7 +90,7 @@ def test_imports_stand_at_the_top_but_where_they_are_lazy_on_purpose(room, parts
     functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
     inside = [node for f in functions for node in ast.walk(f) if isinstance(node, ast.ImportFrom) and node.level]
     assert room in LAZY or parts[-1] == "__init__" or not inside, ast.unparse(inside[0])
-    if room in ("reader", "training"):
+    if room in ("inputs", "training"):
         assert {node.module for node in inside} <= {"sparse"}, path
 
 

@@ -10,7 +10,7 @@ from tolerances import assert_close, assert_sums
 
 import minivae as mv
 from minivae.evaluation.passes import nll_and_grad
-from minivae.inputs import Batch
+from minivae.inputs import Batch, as_batch
 
 RNG = np.random.default_rng(5)
 COUNTS = RNG.poisson(3.0, (40, 6)).astype(float)
@@ -40,7 +40,7 @@ def test_the_encoder_sees_the_transform_and_the_decoder_explains_the_rows(inputs
     eps = RNG.normal(size=(40, 2))
     assert_close(vae.objective(X, eps).kl_rows, 0.5 * (mean**2 + np.exp(logvar) - logvar - 1).sum(axis=1), "float64", 4)
     out = vae.decoder.forward(mean + np.exp(0.5 * logvar) * eps)
-    nll, _ = nll_and_grad(vae, out.copy(), X, 1.0)
+    nll, _ = nll_and_grad(vae, out.copy(), as_batch(vae, X), 1.0)
     assert_sums(vae.objective(X, eps).nll_rows, nll, "sums")
 
 
@@ -63,8 +63,8 @@ def test_an_x_in_of_the_callers_own_is_what_the_encoder_sees():
     vae, X = model("poisson", "auto"), COUNTS
     eps, other = RNG.normal(size=(1, 40, 2)), np.log1p(COUNTS)
     seen = vae.forward(Batch(X, other), eps, 1.0, 0.0).copy()
-    assert_close(seen.kl_rows, vae.forward(other, eps, 1.0, 0.0).copy().kl_rows, "float64")
-    assert seen.nll != vae.forward(other, eps, 1.0, 0.0).nll
+    assert_close(seen.kl_rows, vae.forward(as_batch(vae, other), eps, 1.0, 0.0).copy().kl_rows, "float64")
+    assert seen.nll != vae.forward(as_batch(vae, other), eps, 1.0, 0.0).nll
 
 
 @pytest.mark.parametrize("inputs", SEEN)

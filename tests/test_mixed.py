@@ -11,6 +11,7 @@ import minivae as mv
 from minivae.evaluation.bounds import evaluate
 from minivae.evaluation.columns import explain, reconstruction
 from minivae.evaluation.passes import nll_and_grad
+from minivae.inputs import as_batch
 from minivae.likelihoods.mixed import parse, spec_of
 
 RNG = np.random.default_rng(3)
@@ -78,7 +79,7 @@ def test_the_nll_is_the_sum_of_scipys_over_the_observed_cells(gaps, kernels):
     out = RNG.normal(size=(N, vae.likelihood.width))
     expected = cells(vae, out, X / np.array([10, 1, 1, 1, 10, 1, 1, 1, 1]))
     given = (HOLES if gaps else X) / np.array([10, 1, 1, 1, 10, 1, 1, 1, 1])
-    nll, _ = nll_and_grad(vae, out, vae.batch(given), 1.0)
+    nll, _ = nll_and_grad(vae, out, as_batch(vae, given), 1.0)
     assert_sums(nll, np.where(GAPS & gaps, 0, expected).sum(axis=1), "sums", np.abs(expected).sum(axis=1))
 
 
@@ -96,7 +97,7 @@ def test_the_probabilities_of_one_column_add_up_to_one(kind):
     else:
         classes = {"count": 4000, "poisson": 200, "binary": 2}.get(kind, 5)
         x, dx = np.arange(float(classes)), np.ones(classes)
-    nll, _ = nll_and_grad(vae, np.repeat(out, len(x), axis=0), x.reshape(-1, 1), 1.0)
+    nll, _ = nll_and_grad(vae, np.repeat(out, len(x), axis=0), as_batch(vae, x.reshape(-1, 1)), 1.0)
     assert (np.exp(-nll) * dx).sum() == pytest.approx(1, abs=1e-9)
 
 
@@ -108,7 +109,7 @@ def test_the_ordinal_block_is_statsmodels_ordered_model():
     fitted = ordered(y, z, distr="logit").fit(method="bfgs", disp=False, gtol=1e-10)
     vae = mv.VAE(1, 1, (), likelihood="mixed:ordinal:4=0", backend="numpy", dtype="float64")
     vae.parameters["likelihood.ordinal:4.steps"][...] = fitted.params[1:].reshape(3, 1)
-    nll, d_out = nll_and_grad(vae, z * fitted.params[0], y.reshape(-1, 1).astype(float), 1.0)
+    nll, d_out = nll_and_grad(vae, z * fitted.params[0], as_batch(vae, y.reshape(-1, 1).astype(float)), 1.0)
     assert_sums(nll.sum(), -fitted.llf, "model")
     gradient = [(d_out * z).sum(), *vae.scratch_d_params["ordinal:4.steps"].ravel()]
     assert np.abs(gradient).max() < 1e-3
@@ -120,18 +121,18 @@ def test_what_stands_in_a_missing_cell_changes_no_bit_and_a_mask_of_ones_none(ke
     fill(vae)
     out, found = RNG.normal(size=(S * N, vae.likelihood.width)), []
     for under in (0.0, 1e30, np.nan):
-        batch = vae.batch(HOLES)
-        object.__setattr__(batch, "X", np.where(GAPS, under, X))
-        nll, d_out = nll_and_grad(vae, out, batch, 0.5)
+        rows = as_batch(vae, HOLES)
+        object.__setattr__(rows, "X", np.where(GAPS, under, X))
+        nll, d_out = nll_and_grad(vae, out, rows, 0.5)
         found.append((nll.copy(), d_out.copy(), *(d.copy() for d in vae.scratch_d_params.values())))
     for other in found[1:]:
         for ours, theirs in zip(other, found[0], strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    whole, plain = nll_and_grad(vae, out, vae.batch(X), 0.5)[0].copy(), model(kernels=kernels)
+    whole, plain = nll_and_grad(vae, out, as_batch(vae, X), 0.5)[0].copy(), model(kernels=kernels)
     plain.buffer.state[-vae.buffer.state.size + vae.buffer.offsets["likelihood.count.logtheta"] :] = vae.buffer.state[
         vae.buffer.offsets["likelihood.count.logtheta"] :
     ]
-    np.testing.assert_array_equal(nll_and_grad(plain, out, X, 0.5)[0], whole)
+    np.testing.assert_array_equal(nll_and_grad(plain, out, as_batch(plain, X), 0.5)[0], whole)
 
 
 def test_ln_p_is_in_the_datas_units_whatever_the_scale():

@@ -6,6 +6,7 @@ from tolerances import assert_sums
 
 import minivae as mv
 from minivae import backend, kernels
+from minivae.inputs import as_batch
 from minivae.kernels import _sparse
 from minivae.matmul.one_hot import Layout, OneHot
 
@@ -74,7 +75,7 @@ def test_a_table_trains_as_with_dense_columns(missing):
         given = vae.given(rows, labels)
         history = vae.fit(given, epochs=2, batch_size=30, validation=vae.given(rows[:20], 1), progress=False)
         traced = vae.trace(given)
-        assert hasattr(vae.batch(rows, vae.given(rows, labels)).x_in, "times") == (sparse == "auto")
+        assert hasattr(as_batch(vae, rows, vae.given(rows, labels)).x_in, "times") == (sparse == "auto")
         found.append([history["loss"], history["val_elbo"], vae.buffer.data.copy(), traced["x_in"].ravel(),
                       traced.terms.loss, vae.encode(rows, condition=0)[0]])  # fmt: skip
     for ours, theirs in zip(*found, strict=True):

@@ -378,7 +378,6 @@ def trace(
 
     Example: minivae trace run -n 128
     """
-    from ..inputs import Batch
     from ..trace.recorder import trace as trace_pass
     from ..training.batches import Batches
     from .runs import open_run
@@ -386,7 +385,6 @@ def trace(
     opened = open_run(run, backend, kernels)
     part, options = opened.part(data, split).first(n), opened.config["options"]
     _, X, _ = next(Batches(opened.vae, part.X, part.rows).in_order(len(part.X)))  # in the model's units
-    X = X if isinstance(X, Batch) else X.copy()
     traced = trace_pass(opened.vae, X, beta=options.get("beta", 1.0), free_bits=options.get("free_bits", 0.0))
     if as_json:
         print_json({"part": part.name, **traced.to_dict()})

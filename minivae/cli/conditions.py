@@ -9,7 +9,7 @@ import typer
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..inputs import Condition
+    from ..conditions import Condition
 
 Names = Annotated[
     list[str] | None,

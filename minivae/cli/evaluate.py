@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from .. import checks
+from ..conditions import explained
 from ..datasets.rows import reduced
 from ..errors import UsageError, printable
 from ..evaluation.annealing import annealed, enclose
@@ -18,7 +19,6 @@ from ..evaluation.bounds import evaluate, log_likelihood
 from ..evaluation.columns import reconstruction
 from ..evaluation.dealt import by_first
 from ..evaluation.latents import ACTIVE, COLLAPSED, usage
-from ..inputs import explained
 from .columns import columns_of
 from .runs import Part, Run
 

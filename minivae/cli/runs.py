@@ -22,13 +22,13 @@ from msgspec import Meta
 
 from .. import checks
 from ..backend import Backend
+from ..conditions import explained
 from ..datasets.columns import Columns
 from ..datasets.load import Dataset, at_rows, load
 from ..datasets.named import NAMED
 from ..datasets.rows import chosen, reduced
 from ..disk import LOCK_FILE, TEMPORARY, write_whole
 from ..errors import UsageError, UsageWarning
-from ..inputs import explained
 from ..training import checkpoint as files
 from ..training import schema
 from ..training.checkpoint import MODEL_FILE

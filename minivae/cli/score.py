@@ -108,12 +108,12 @@ def scored(
     import numpy as np
 
     from .. import checks
+    from ..conditions import explained
     from ..datasets.order import permutation
     from ..datasets.rows import chosen
     from ..evaluation.bounds import log_likelihood
     from ..evaluation.columns import explain
     from ..evaluation.dealt import hashes
-    from ..inputs import explained
 
     vae, N = run.vae, len(part.X)
     if checks.integer("--importance", importance) < 2:

@@ -17,6 +17,7 @@ from typing import Any
 
 from .. import __version__, environment, likelihoods, plots
 from ..backend import Backend
+from ..conditions import Condition
 from ..datasets.choose import choose
 from ..datasets.columns import Columns
 from ..datasets.load import Dataset, load
@@ -26,7 +27,6 @@ from ..errors import UsageError, UsageWarning
 from ..evaluation.bounds import evaluate
 from ..evaluation.passes import in_data_units, in_model_units
 from ..hints import how_to_install
-from ..inputs import Condition
 from ..matmul import cpu as products
 from ..training.batches import Batches
 from ..training.guard import LARGE

@@ -30,6 +30,7 @@ import numpy as np
 
 from .. import checks
 from ..backend import Array
+from ..inputs import Batch, as_batch
 from ..model import Model, locked
 from ..units import scale_for
 from . import passes
@@ -133,7 +134,7 @@ def enclose(
     X = passes.decoded(vae, Z, draw=True)
 
     def block(part: slice) -> tuple[np.ndarray, ...]:
-        path = AnnealedPath(vae, X[part], vae.noise.rows(part.start, part.stop), *settings)
+        path = AnnealedPath(vae, as_batch(vae, X[part]), vae.noise.rows(part.start, part.stop), *settings)
         (lower, below), acceptance = path.log_mean(path.forth()), path.acceptance()
         upper, above = path.log_mean(-path.back(Z[part]))
         return lower, below, -upper, above, acceptance
@@ -168,8 +169,8 @@ class State:
 class AnnealedPath:
     """The annealing path of a few rows X (b, D), with row numbers `rows` (b,), and the chains that follow it."""
 
-    def __init__(self, vae: Model, X: Array, rows: Array, T: int, C: int, leapfrog: int):
-        self.vae, self.X, self.rows, self.C, self.leapfrog = vae, vae.batch(X), rows, C, leapfrog
+    def __init__(self, vae: Model, X: Batch, rows: Array, T: int, C: int, leapfrog: int):
+        self.vae, self.X, self.rows, self.C, self.leapfrog = vae, X, rows, C, leapfrog
         self.xp, self.tau = vae.backend.xp, schedule(T).tolist()
         self.accepted = self.xp.zeros(X.shape[0])
         self.steps = self._pilot()

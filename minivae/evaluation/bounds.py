@@ -20,7 +20,7 @@ import numpy as np
 from .. import checks
 from ..backend import Array
 from ..errors import UsageError
-from ..inputs import Batch
+from ..inputs import Batch, native
 from ..model import Model, locked
 from ..training.batches import Batches
 from . import tiles
@@ -157,7 +157,7 @@ def log_likelihood(
 
     def block(part: slice) -> list[np.ndarray]:
         batch, numbers = batches.at(part)
-        own = None if eps is None else vae.native("importance.given", checks.finite("eps", eps[:, part], to_host=host))
+        own = None if eps is None else native(vae, "importance.given", checks.finite("eps", eps[:, part], to_host=host))
         estimate, se = importance_sampled(vae, batch, samples, numbers, own)
         return [host(estimate) - row_jacobian(vae, batches.scale, batch), host(se)]
 
@@ -165,10 +165,9 @@ def log_likelihood(
     return log_px, error
 
 
-def importance_sampled(vae: Model, X: Array, K: int, rows: Array, eps: Array | None) -> tuple[Array, Array]:
+def importance_sampled(vae: Model, X: Batch, K: int, rows: Array, eps: Array | None) -> tuple[Array, Array]:
     """ln p(x) and its standard error for a few rows X (b, D): running Σ w and Σ w², relative to the largest ln w."""
     xp, take, (b, L) = vae.backend.xp, vae.workspace.take, (X.shape[0], vae.latent_dim)
-    X = vae.batch(X)
     weigh, most = tiles.weigh(vae, X, vae.encoded(X), K)
     largest, total, squares = xp.full(b, -np.inf), xp.zeros(b), xp.zeros(b)
     tile = max(1, most // b)

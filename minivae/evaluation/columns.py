@@ -24,7 +24,7 @@ import numpy as np
 from .. import likelihoods
 from ..backend import Array
 from ..errors import UsageError
-from ..inputs import Batch
+from ..inputs import Batch, filled
 from ..model import Model, locked
 from ..training.batches import Batches
 from .bounds import IMPORTANCE_ROWS, importance_sampled
@@ -87,7 +87,7 @@ def reconstruction(vae: Model, X: Any, rows: Any = None) -> np.ndarray:
         return total / count + (0 if scale is None else np.log(scale.factor))
 
 
-def _shares(vae: Model, split: ColumnNll, X: Array, rows: Array) -> Array:
+def _shares(vae: Model, split: ColumnNll, X: Batch, rows: Array) -> Array:
     """The integral over t of E[−ln p(x_d|z)], (b, D) float64."""
     xp, (b, L), k = vae.backend.xp, (X.shape[0], vae.latent_dim), TILE_ROWS // IMPORTANCE_ROWS
     H = vae.encoded(X)
@@ -134,7 +134,7 @@ class ColumnNll:
 
     def __call__(self, out: Array, batch: Batch) -> Array:
         """out (k·b, width), X (b, D) of the batch → (k, b, D) float64; 0 where a value is missing."""
-        xp, x, mask, R = self.vae.backend.xp, self.vae.filled(batch.X), batch.mask, out.shape[0]
+        xp, x, mask, R = self.vae.backend.xp, filled(self.vae, batch.X), batch.mask, out.shape[0]
         (b, D), found = x.shape, [None] * x.shape[1]
         for parts, apart, columns, place in self.blocks:
             n, own = len(columns), out[:, place].reshape(R, -1, len(columns))

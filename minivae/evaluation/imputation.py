@@ -20,8 +20,9 @@ import numpy as np
 
 from .. import checks
 from ..backend import Array
+from ..conditions import Given
 from ..errors import UsageError
-from ..inputs import Given
+from ..inputs import Batch
 from ..model import Model, locked
 from ..training.batches import Batches
 from .bounds import IMPORTANCE_ROWS
@@ -58,10 +59,9 @@ def impute(vae: Model, X: Any, draws: int | None = None, samples: int = 1000, ro
     return filled if m else filled[0]
 
 
-def _block(vae: Model, X: Any, rows: Array, K: int, m: int) -> list[Array]:
+def _block(vae: Model, X: Batch, rows: Array, K: int, m: int) -> list[Array]:
     """The fillings of a few rows in the model's units: one of means and modes, or m draws, (b, D) each."""
     xp, (b, L) = vae.backend.xp, (X.shape[0], vae.latent_dim)
-    X = vae.batch(X)
     H = vae.encoded(X).copy()
     half_logvar = 0.5 * H[:, L:].sum(axis=1, dtype="float64")
     total: Any = 0.0

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..backend import Array
 from ..errors import UsageError
+from ..inputs import rows_in, whole
 from ..model import Model, locked
 from .dealt import BATCH_ROWS, at_a_time, by_first, checked, in_order, over_rows
 from .passes import streamed
@@ -127,10 +128,10 @@ def encode(
     everywhere   False: rank 0 alone gets all rows, and the others their own
     device       True: the arrays stay where the model computes; without ranks
     """
-    X, L = vae.whole("X", X), vae.latent_dim
+    X, L = whole(vae, "X", X), vae.latent_dim
 
     def block(rows: Any, first: int) -> Array:
-        return vae.encoded(vae.rows_in("X", rows, first))
+        return vae.encoded(rows_in(vae, "X", rows, first))
 
     if ranks is None:
         H = streamed(vae, block, X, device)

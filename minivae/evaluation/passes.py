@@ -12,7 +12,8 @@ import numpy as np
 
 from .. import checks
 from ..backend import Array
-from ..inputs import Given
+from ..conditions import Given
+from ..inputs import Batch, native, on_backend, rows_in, whole
 from ..likelihoods.base import blocks
 from ..model import Model
 from ..noise import Noise
@@ -34,7 +35,7 @@ def streamed(vae: Model, function: Callable[[Any, int], Array], X: Any, device: 
 
 def in_model_units(vae: Model, X: Any) -> np.ndarray:
     """X (N, D) in the data's units → as the encoder takes it, on the host: scaled, and thresholded."""
-    return streamed(vae, lambda block, first: vae.rows_in("X", block, first).X, vae.whole("X", X), device=False)
+    return streamed(vae, lambda block, first: rows_in(vae, "X", block, first).X, whole(vae, "X", X), device=False)
 
 
 def in_data_units(vae: Model, X: Array) -> Array:
@@ -51,8 +52,8 @@ def decoded(vae: Model, Z: Any, draw: bool = False, first: int = 0, seed: int | 
     """Z (b, L), rows `first` … of the whole → E[x|z] or a draw (b, D), in the model's units."""
     given = None
     if isinstance(Z, Given):
-        given, Z = Given(Z.X, *vae.beside(Z)), Z.X
-    Z = vae.native("Z_given", checks.finite("Z", Z, first, to_host=vae.backend.to_host))
+        given, Z = Given(Z.X, *on_backend(vae, Z)), Z.X
+    Z = native(vae, "Z_given", checks.finite("Z", Z, first, to_host=vae.backend.to_host))
     out = vae.decoded(Z, given)
     if not draw:
         return vae.likelihood.mean(out)
@@ -63,17 +64,16 @@ def decoded(vae: Model, Z: Any, draw: bool = False, first: int = 0, seed: int | 
     return vae.likelihood.draw(out, u[0])
 
 
-def nll_of(vae: Model, out: Array, X: Any) -> Array:
-    """out (S·B, width), X (B, D) in the model's units, or a `Batch` → −ln p(x|z) (S·B,): scratch."""
-    return nll_and_grad(vae, out, X, 0.0, gradient=not vae.likelihood.forward_only)[0]
+def nll_of(vae: Model, out: Array, batch: Batch) -> Array:
+    """out (S·B, width), rows X (B, D) → −ln p(x|z) (S·B,): scratch."""
+    return nll_and_grad(vae, out, batch, 0.0, gradient=not vae.likelihood.forward_only)[0]
 
 
-def nll_and_grad(vae: Model, out: Array, X: Any, weight: Any, gradient: bool = True) -> tuple[Array, Any]:
-    """out (S·B, width), X (B, D), or a `Batch` → −ln p(x|z) (S·B,) and d_out (S·B, width) in evaluation.
+def nll_and_grad(vae: Model, out: Array, batch: Batch, weight: Any, gradient: bool = True) -> tuple[Array, Any]:
+    """out (S·B, width), rows X (B, D) → −ln p(x|z) (S·B,) and d_out (S·B, width) in evaluation.
 
     Both are scratch, and nothing else is changed. Arguments as in `Likelihood.nll_and_grad`.
     """
-    batch = vae.batch(X)
     nll = vae.workspace.take("nll", (out.shape[0],))
     d_out = vae.workspace.take("d_out", out.shape) if gradient else None
     vae.likelihood.over(batch.mask)(nll, d_out, vae.scratch_d_params, out, batch.X, weight)
@@ -84,11 +84,11 @@ def reconstruct(vae: Model, X: Any, device: bool) -> Array:
     """X (N, D) → E[x|z] at the mean of q(z|x), (N, D), in the data's units."""
 
     def there_and_back(block: Any, first: int) -> Array:
-        batch = vae.rows_in("X", block, first)
+        batch = rows_in(vae, "X", block, first)
         Z = vae.backend.xp.ascontiguousarray(vae.encoded(batch)[:, : vae.latent_dim])
         return in_data_units(vae, vae.likelihood.mean(vae.decoded(Z, batch)))
 
-    return streamed(vae, there_and_back, vae.whole("X", X), device)
+    return streamed(vae, there_and_back, whole(vae, "X", X), device)
 
 
 def prior(vae: Model, n: int, seed: int | None = None) -> Array:

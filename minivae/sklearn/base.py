@@ -12,6 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .. import checks, likelihoods
 from ..backend import Backend
+from ..conditions import row_weights
 from ..datasets.choose import choose
 from ..datasets.columns import Columns
 from ..datasets.order import permutation
@@ -19,7 +20,6 @@ from ..datasets.scale import Scale
 from ..errors import UsageError
 from ..evaluation.bounds import log_likelihood
 from ..evaluation.dealt import row_hashes
-from ..inputs import row_weights
 from ..optim import Optimizer
 from ..training.history import History
 from ..training.options import make_optimizer

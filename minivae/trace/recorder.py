@@ -22,22 +22,23 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, Backend
-from ..inputs import Batch
+from ..inputs import rows_in
 from ..model import Model
 from .result import Held, Step, Trace
 from .steps import STEPS, Kind, equation_of, flops, product
 
 
-def trace(vae: Model, X: Batch, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
-    """Record the steps of `vae.objective_and_grad` for rows X (B, D) in the model's units: `VAE.trace`."""
+def trace(vae: Model, X: Any, eps: Any = None, beta: float = 1.0, free_bits: float = 0.0) -> Trace:
+    """Record the steps of `vae.objective_and_grad` for rows X (B, D) in the data's units: `VAE.trace`."""
+    batch = rows_in(vae, "X", X)
     recorder = Recorder(vae.backend)
     watched = recorder.watched_copy(vae)
-    if hasattr(X.x_in, "gemm"):
-        X.x_in.gemm = recorder._watched("gemm", X.x_in.gemm)
+    if hasattr(batch.x_in, "gemm"):
+        batch.x_in.gemm = recorder._watched("gemm", batch.x_in.gemm)
     with np.errstate(all="ignore"):  # the parameters may hold NaN: a trace is how to find it
-        watched.objective_and_grad(X, eps, beta, free_bits)
+        watched.objective_and_grad(batch, eps, beta, free_bits)
         recorder.on = True
-        terms = watched.objective_and_grad(X, eps, beta, free_bits)
+        terms = watched.objective_and_grad(batch, eps, beta, free_bits)
         recorder.on = False
         host = vae.backend.to_host
         seen = "X" if vae.inputs is None else "x_in"

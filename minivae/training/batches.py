@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backend import Array
+from ..conditions import Given, explained, row_numbers, row_weights
 from ..datasets.rows import FileRows, check_still_there, chosen
-from ..inputs import Batch, Given, explained, row_weights
+from ..inputs import Batch, as_batch, filled, whole
 from ..model import Model
 from ..units import binarize_for, scale_for
 from .values import Values, check_domain, look
@@ -58,10 +59,10 @@ class Batches:
     ):
         self.name, self.ranks = name, ranks
         self.vae, self.backend, self.noise, self.workspace = vae, vae.backend, vae.noise, vae.workspace
-        whole = vae.whole(name, X)
-        self.given = self._at_hand(whole) if isinstance(whole, Given) else None
-        self.X = X = explained(whole)
-        self.rows = vae.numbers_in(rows, len(self))
+        found = whole(vae, name, X)
+        self.given = self._at_hand(found) if isinstance(found, Given) else None
+        self.X = X = explained(found)
+        self.rows = None if rows is None else self.backend.asarray(row_numbers("rows", rows, len(self)))
         self.binarize = vae.binarize if binarize is None else binarize_for(vae, binarize)
         self.weights = None if weights is None else self._of_mean_1(weights)
         self.scale = vae.scale if scale is None else scale_for(vae, scale)
@@ -106,9 +107,9 @@ class Batches:
             X = self._dense(index, rows, stream, pass_)
             X = self._with_nonzeros(X, index) if self.by_nonzeros else X
         given = None if self.given is None else self._beside(self.given, index)
-        batch = self.vae.batch(X, given)
-        batch.rows, batch.weights = rows, None if self.weights is None else self.weights[index]
-        return batch
+        found = as_batch(self.vae, X, given)
+        found.rows, found.weights = rows, None if self.weights is None else self.weights[index]
+        return found
 
     def _dense(self, index: Array, rows: Array, stream: str, pass_: int) -> Array:
         """The rows at `index` (b,), in the model's units and binarised: (b, D), scratch."""
@@ -208,7 +209,7 @@ class Batches:
         if self.sparse is not None:
             yield from self.sparse.occurring()
         elif self.vae.missing:
-            yield from (self.vae.filled(self.X[start : start + CHECK_ROWS]) for start in self._starts())
+            yield from (filled(self.vae, self.X[start : start + CHECK_ROWS]) for start in self._starts())
         elif starts := self._starts():
             yield chosen(self.X, slice(starts[0], starts[-1] + CHECK_ROWS))
 

@@ -25,11 +25,11 @@ import numpy as np
 from .. import __version__, likelihoods
 from ..backend import Backend, resolve
 from ..buffers import Shape, Workspace
+from ..conditions import Condition
 from ..datasets.columns import Columns
 from ..datasets.scale import Scale
 from ..disk import write_whole
 from ..errors import UsageError, UsageWarning
-from ..inputs import Condition
 from ..inputs import make as make_inputs
 from ..layers import MLP
 from ..model import Model

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backend import Array
+from ..conditions import explained
 from ..datasets.choose import choose
 from ..datasets.rows import FileRows
 from ..datasets.scale import Scale
 from ..evaluation.bounds import evaluate_batches
-from ..inputs import explained
+from ..inputs import whole
 from ..model import Model
 from ..optim import Optimizer
 from .batches import Batches
@@ -68,7 +69,7 @@ class State:
     def _choose(self, X: Any, scale: Scale | str | None, binarize: str, picture: bool) -> tuple[Scale | None, str]:
         """Choose what is "auto", by the rows, and fit the scale to them → scale and binarize."""
         vae, ranks = self.vae, self.options.ranks
-        host = explained(vae.whole("X", X))
+        host = explained(whole(vae, "X", X))
         as_is = hasattr(host, "tocsr") or (isinstance(host, FileRows) and not vae.missing)
         host = host if as_is else vae.backend.to_host(host)
         seen = observed_value(host) if vae.missing and not as_is else host

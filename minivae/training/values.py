@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import checks
 from ..errors import UsageError
+from ..inputs import filled
 from ..model import Model
 
 if TYPE_CHECKING:
@@ -52,10 +53,10 @@ class Columns:
             self.least = np.fmin(self.least, np.fmin.reduce(block, axis=0))
             self.most = np.fmax(self.most, np.fmax.reduce(block, axis=0))
         if self.tabular:  # each column has a domain of its own
-            self.vae.likelihood.check(self.vae.filled(block))
+            self.vae.likelihood.check(filled(self.vae, block))
         if self.vae.missing:
             self.missing += (block != block).sum(axis=0)
-        return self.vae.filled(block)
+        return filled(self.vae, block)
 
     @property
     def constant(self) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 from ... import checks
 from ...errors import UsageError
 from ...evaluation.passes import nll_of
+from ...inputs import as_batch
 from ...vae import VAE
 from .inputs import numbers, same_shape, unscaled
 
@@ -43,7 +44,7 @@ class LinearGaussian:
             )
         # σ follows from the likelihood at x = m: −ln N(0; 0, σ² I) = D/2 ln 2πσ² (eq. 22)
         zeros = vae.backend.zeros((1, D))
-        nll = nll_of(vae, zeros, zeros)
+        nll = nll_of(vae, zeros, as_batch(vae, zeros))
         sigma2 = math.exp(2 * float(vae.backend.to_host(nll)[0]) / D) / (2 * math.pi)
         W, b = (vae.backend.to_host(vae.parameters[f"decoder.0.{name}"]) for name in ("W", "b"))
         return cls(W.T, b, sigma2)

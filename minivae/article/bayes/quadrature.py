@@ -20,6 +20,7 @@ from ... import checks
 from ...backend import Backend
 from ...errors import UsageError
 from ...evaluation.passes import nll_and_grad, nll_of
+from ...inputs import as_batch
 from ...training.checkpoint import Checkpoint, build, tensors_of
 from ...vae import VAE
 from .inputs import unscaled
@@ -96,7 +97,7 @@ class ExactModel:
             out = self.vae.decoder.forward(part)
             log_prior = -0.5 * (part**2).sum(axis=1) - 0.5 * self.latent_dim * math.log(2 * math.pi)
             for n in range(X.shape[0]):
-                nll = nll_of(self.vae, out, X[n : n + 1])
+                nll = nll_of(self.vae, out, as_batch(self.vae, X[n : n + 1]))
                 result[n, start : start + part.shape[0]] = log_prior - nll
         return result
 
@@ -128,6 +129,6 @@ class ExactModel:
         """X (n, D), Z (K, n, L) → Σ_k w_k nll (n,), and its gradient with respect to each z (K, n, L)."""
         K, n, L = Z.shape
         out = self.vae.decoder.forward(np.ascontiguousarray(Z).reshape(K * n, L))
-        nll, d_out = nll_and_grad(self.vae, out, X, np.repeat(weights, n).reshape(K, n))
+        nll, d_out = nll_and_grad(self.vae, out, as_batch(self.vae, X), np.repeat(weights, n).reshape(K, n))
         dZ = self.vae.decoder.backward(d_out)
         return weights @ nll.reshape(K, n), np.asarray(dZ).reshape(K, n, L)

@@ -12,6 +12,7 @@ from ...gradcheck.compare import examine_all
 from ...gradcheck.ours.builds import S, vae
 from ...gradcheck.ours.targets import Target, build, likelihood_names, select
 from ...gradcheck.problem import Settings
+from ...inputs import as_batch
 from ...objectives import OBJECTIVES
 from ...vae import VAE
 from .. import bayes
@@ -27,7 +28,7 @@ def _nll(name: str, out: np.ndarray, X: np.ndarray) -> np.ndarray:
 
 
 def _nll_of(vae: VAE, out: np.ndarray, X: np.ndarray) -> np.ndarray:
-    nll = nll_of(vae, np.ascontiguousarray(out), np.ascontiguousarray(X))
+    nll = nll_of(vae, np.ascontiguousarray(out), as_batch(vae, np.ascontiguousarray(X)))
     return nll.copy()
 
 
