@@ -32,8 +32,8 @@ environment.check_numba()  # before Numba is imported
 class Backend:
     """A backend does what a model asks for: products, kernels, arrays, on the CPU or on a GPU.
 
-    name     "numpy", "cupy" or "auto". "auto" takes $MINIVAE_BACKEND where that is set; else CuPy where a GPU answers
-             and has the kernels asked for; else NumPy
+    name     "numpy", "cupy" or "auto". "auto" takes $MINIVAE_BACKEND where that is set; else CuPy where a GPU answers;
+             else NumPy
     kernels  "fused" (hand-written kernels, one pass over memory) or "reference" (plain array code, the specification)
     dtype    "float32" or "float64"
     gemm     whose matrix products, on the CPU: "numpy" (the BLAS that NumPy has), "mkl" (extra `mkl`) or "auto" (MKL

@@ -8,6 +8,7 @@ checkpoint is one array and a table, and the gradient check perturbs `data[i]` a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from .backend import Array, Backend
@@ -27,21 +28,19 @@ class ParameterBuffer:
     `state` is `data` followed by the fitted tensors, whose views are `fitted[name]`.
     """
 
-    def __init__(self, backend: Backend, specs: list[tuple[str, Shape]], fitted: list[tuple[str, Shape]] | None = None):
+    def __init__(self, backend: Backend, specs: list[tuple[str, Shape]], fitted: Sequence[tuple[str, Shape]] = ()):
         step = ALIGNMENT // backend.dtype.itemsize
         self.shapes: dict[str, Shape] = {}
         self.offsets: dict[str, int] = {}
-        fitted = fitted or []
-        size = trained = 0
-        for name, shape in specs + fitted:
+        size = 0
+        for name, shape in [*specs, *fitted]:
             if name in self.shapes:
                 raise ValueError(f"two tensors are named {name!r}")
             self.shapes[name], self.offsets[name] = tuple(shape), size
             size += -(-math.prod(shape) // step) * step
-            trained = size if len(self.shapes) <= len(specs) else trained
         self.state = backend.zeros(size)
-        self.data = self.state[:trained]
-        self.grad = backend.zeros(trained)
+        self.data = self.state[: self.offsets[fitted[0][0]] if fitted else size]
+        self.grad = backend.zeros(self.data.size)
         self.views = {name: self.view(self.data, name) for name, _ in specs}
         self.grads = {name: self.view(self.grad, name) for name, _ in specs}
         self.fitted = {name: self.view(self.state, name) for name, _ in fitted}
@@ -63,7 +62,7 @@ class Workspace:
     def __init__(self, backend: Backend):
         self.backend = backend
         self.flat: dict[str, Array] = {}  # the arrays, each as long as it was ever needed
-        self._last: dict[str, Array] = {}  # what was handed out last, in its shape
+        self.views: dict[str, Array] = {}  # what was handed out last of each, in its shape
         self.grown = 0  # how often an array was allocated: what was captured before points to memory that is gone
 
     def take(self, name: str, shape: Shape, dtype: Any = None) -> Array:
@@ -71,13 +70,11 @@ class Workspace:
 
         A larger shape than ever before reallocates it. dtype: the backend's, unless given (always the same for a name).
         """
-        last = self._last.get(name)
-        if last is not None and last.shape == shape:
-            return last
-        size = math.prod(shape)
-        flat = self.flat.get(name)
-        if flat is None or flat.size < size:
-            flat = self.flat[name] = self.backend.empty(size, dtype)
-            self.grown += 1
-        self._last[name] = view = flat[:size].reshape(shape)
+        view = self.views.get(name)
+        if view is None or view.shape != shape:
+            size = math.prod(shape)
+            if name not in self.flat or self.flat[name].size < size:
+                self.flat[name] = self.backend.empty(size, dtype)
+                self.grown += 1
+            view = self.views[name] = self.flat[name][:size].reshape(shape)
         return view

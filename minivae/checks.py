@@ -11,8 +11,6 @@ import numpy as np
 from .errors import UsageError
 from .hints import place, way_to_array
 
-ToHost = Callable[[Any], np.ndarray]
-
 
 def integer(name: str, value: Any, least: int = 1) -> int:
     """An integer ≥ `least`, Python's or NumPy's; bool is not one."""
@@ -91,10 +89,8 @@ def exactly(name: str, x: Any, shape: tuple[int | str, ...], dtype: Any) -> None
         raise UsageError(f"{name}: expected {np.dtype(dtype)} ({', '.join(map(str, shape))}); got {came}")
 
 
-def finite(
-    name: str, x: Any, first: int = 0, columns: Any = None, to_host: ToHost = np.asarray, missing: bool | None = None
-) -> Any:
-    """An array without NaN and infinities; `to_host` copies it to the host.
+def finite(name: str, x: Any, first: int = 0, columns: Any = None, missing: bool | None = None) -> Any:
+    """An array without NaN and infinities, on the host or on a device.
 
     first, columns   the number of its first row and the names of its columns, for the message
     missing          whether NaN is allowed, for cells that are missing; None: they cannot be missing
@@ -102,12 +98,16 @@ def finite(
     if np.dtype(x.dtype).kind != "f":
         return x
     if missing:
-        sound = not np.isinf(to_host(x)).any()
+        sound = not np.isinf(_on_host(x)).any()
     else:  # a sum is one pass over x, and allocates nothing, unlike isfinite; einsum's takes half as long as sum's
-        sound = math.isfinite(np.einsum("i->", x.reshape(-1)) if isinstance(x, np.ndarray) else to_host(x.sum()))
+        sound = math.isfinite(np.einsum("i->", x.reshape(-1)) if isinstance(x, np.ndarray) else _on_host(x.sum()))
     if not sound:
-        _name_the_first(name, to_host(x), first, columns, missing)  # unless the sum alone was infinite
+        _name_the_first(name, _on_host(x), first, columns, missing)  # unless the sum alone was infinite
     return x
+
+
+def _on_host(x: Any) -> np.ndarray:
+    return x.get() if hasattr(x, "get") else np.asarray(x)
 
 
 def _name_the_first(name: str, x: Any, first: int, columns: Any, missing: bool | None) -> None:

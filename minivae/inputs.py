@@ -215,7 +215,7 @@ def rows_in(vae: Model, name: str, X: Any, first: int = 0, look: bool = True) ->
         X = with_nonzeros(X, vae.workspace)
         look = look and not (X.X is whole and X.x_in.values is None)  # all that is not 0 was found to be 1
     if look:
-        checks.finite(name, whole, first, vae.columns, vae.backend.to_host, vae.missing)
+        checks.finite(name, whole, first, vae.columns, vae.missing)
     return as_batch(vae, X, given)
 
 

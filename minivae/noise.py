@@ -23,12 +23,8 @@ import numpy as np
 from .backend import Array, Backend
 from .errors import UsageError
 
-STREAMS = {
-    name: number
-    for number, name in enumerate(
-        ("init", "split", "shuffle", "binarise", "posterior", "prior", "evaluation", "importance", "AIS")
-    )
-}
+NAMES = ("init", "split", "shuffle", "binarise", "posterior", "prior", "evaluation", "importance", "AIS")
+STREAMS = {name: number for number, name in enumerate(NAMES)}
 
 
 def check_seed(seed: int) -> int:

@@ -157,7 +157,7 @@ def log_likelihood(
 
     def block(part: slice) -> list[np.ndarray]:
         batch, numbers = batches.at(part)
-        own = None if eps is None else native(vae, "importance.given", checks.finite("eps", eps[:, part], to_host=host))
+        own = None if eps is None else native(vae, "importance.given", checks.finite("eps", eps[:, part]))
         estimate, se = importance_sampled(vae, batch, samples, numbers, own)
         return [host(estimate) - row_jacobian(vae, batches.scale, batch), host(se)]
 

@@ -53,7 +53,7 @@ def decoded(vae: Model, Z: Any, draw: bool = False, first: int = 0, seed: int | 
     given = None
     if isinstance(Z, Given):
         given, Z = Given(Z.X, *on_backend(vae, Z)), Z.X
-    Z = native(vae, "Z_given", checks.finite("Z", Z, first, to_host=vae.backend.to_host))
+    Z = native(vae, "Z_given", checks.finite("Z", Z, first))
     out = vae.decoded(Z, given)
     if not draw:
         return vae.likelihood.mean(out)

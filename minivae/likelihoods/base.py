@@ -99,7 +99,7 @@ class Likelihood(Maskable):
         """The smallest and the largest value of X (N, D), which are finite."""
         host, ends = self.backend.to_host, []
         for first, block in blocks(X):
-            checks.finite("X", block, first, to_host=host)
+            checks.finite("X", block, first)
             ends += [float(host(block.min())), float(host(block.max()))]
         return min(ends), max(ends)
 

@@ -69,9 +69,7 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """For `pickle` and `copy`: all of it, moments on the host. A copy serves the model that it updates first."""
-        held = {
-            name: moments.get() if hasattr(moments, "get") else moments.copy() for name, moments in self.state.items()
-        }
+        held = {name: getattr(moments, "get", moments.copy)() for name, moments in self.state.items()}  # CuPy's `get`
         return {**vars(self), "_serves": None, "state": held}
 
 

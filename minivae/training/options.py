@@ -11,7 +11,7 @@ from .. import checks
 from ..errors import UsageError
 from ..optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from ..units import BINARIZE_OR_AUTO, SCALE_OR_AUTO, a_scale
-from .schedules import Beta, Schedule, parse
+from .schedules import PLAIN, Beta, Schedule, parse
 
 if TYPE_CHECKING:
     from ..datasets.scale import Scale
@@ -74,7 +74,7 @@ def _callback(name: str, value: Any) -> Any:
 
 def _schedule(value: Any) -> Schedule:
     if isinstance(value, str):
-        value = Schedule(value) if value in ("constant", "cosine") else parse(value)
+        value = PLAIN.get(value) or parse(value)
     return checks.instance_of("schedule", value, Schedule, "a schedule's name, or a mv.Schedule")
 
 

@@ -50,6 +50,9 @@ class Schedule:
         return ramp * self.gamma ** sum(t >= milestone for milestone in self.milestones)
 
 
+PLAIN = {name: Schedule(name) for name in ("constant", "cosine")}
+
+
 def parse(text: str) -> Schedule:
     """A Schedule from its name: "constant", "cosine", "milestones:30,60", "milestones:30,60:0.5", "warmup:2",
     "warmup:2+cosine".
