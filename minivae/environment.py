@@ -39,6 +39,7 @@ READ = {
     "SLURM_NTASKS": "set by srun: how many processes it has started",
     "SLURM_PROCID": "set by srun: the number of this process",
     "SLURM_STEP_ID": "set by srun: without it, SLURM_NTASKS is a batch script's",
+    "TMPDIR": "the folder for the file that ranks of a host share rows by (`docs/distributed.md`); unset: the system's",
     "XDG_CACHE_HOME": "the folder for downloads is minivae/ in it; unset: ~/.cache",
 }
 

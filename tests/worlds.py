@@ -14,10 +14,11 @@ PATIENCE = 300  # seconds that a thread waits for the others before the test fai
 class Threads(World):
     """One of `size` threads that share `slots` and meet at `barrier`."""
 
-    def __init__(self, rank, size, barrier, slots, shards=None):
+    def __init__(self, rank, size, barrier, slots, shards=None, hosts=1):
         super().__init__(shards)
         self.rank, self.size, self.host = rank, size, f"host{rank}"
-        self.local_rank, self.local_size = rank, size
+        self.local_size = size // hosts
+        self.local_rank = rank % self.local_size
         self.barrier, self.slots, self.calls = barrier, slots, 0
 
     def _gathered(self, value):
@@ -27,6 +28,9 @@ class Threads(World):
         values = copy.deepcopy(self.slots)  # as messages between processes are
         self.barrier.wait()
         return values
+
+    def from_neighbour(self, value):
+        return self._gathered(value)[self.rank - self.local_rank]
 
     def numbers(self, x):
         return np.stack(self._gathered(x.copy()))
@@ -44,14 +48,17 @@ class Threads(World):
         return whole if everywhere or self.rank == 0 else part
 
 
-def together(size, function, shards=None):
-    """[function(world) for each of `size` ranks], run together; the first exception, if any, is raised."""
+def together(size, function, shards=None, hosts=1):
+    """[function(world) for each of `size` ranks], run together; the first exception, if any, is raised.
+
+    hosts   that the ranks are dealt out to, as many to each
+    """
     barrier, slots = threading.Barrier(size, timeout=PATIENCE), [None] * size
     results, errors = [None] * size, []
 
     def run(rank):
         try:
-            results[rank] = function(Threads(rank, size, barrier, slots, shards))
+            results[rank] = function(Threads(rank, size, barrier, slots, shards, hosts))
         except BaseException as error:
             errors.append((rank, error))
             if not getattr(error, "agreed", False):  # as the hook does for processes

@@ -191,7 +191,7 @@ def _read_npz(path: Path) -> Parts:
             ignored = [name for name, info in members.items() if info not in wanted.values()]
             if ignored:
                 message = f"{path}: ignored {_some(ignored)}; only arrays named {known} are read"
-                warnings.warn(message, UsageWarning, stacklevel=4)
+                warnings.warn(message, UsageWarning, stacklevel=5)
             _check_members(archive, path, wanted)
             arrays = {}
             for name, info in wanted.items():

@@ -27,7 +27,7 @@ from .formats import parts_of
 from .named import NAMED, expand, read_named
 from .rows import Array, FileRows, blocks, check_still_there, chosen, extent, finite_extent, is_mapped
 from .table import is_table
-from .tabular import Reading, read_rows
+from .tabular import Reading, Rows, read_rows
 
 if TYPE_CHECKING:
     from ..distributed.world import World
@@ -214,36 +214,80 @@ def load(
     its first or last fifth, as the seed says, and both parts stay views of the map: shuffle such a file beforehand.
     hold_out=False leaves every row in X.
 
-    ranks   each checks a share of the rows of a .npy file, and reads others only where they are asked for: X and X_test
-            are then `FileRows`. None: this process checks all
+    ranks   a file that can be mapped (.npy, IDX that is not packed) is: each rank checks a share of the rows, and reads
+            others only where they are asked for. Any other is read by one rank of each host, and what it has read is
+            mapped by all of its ranks. Dense X and X_test are then `FileRows`. None: this process reads and checks all
 
     What a file declares is compared with its size and with $MINIVAE_MAX_BYTES (unset: half of the memory) before
     anything is allocated. UsageError, in one line that names the file, for whatever cannot be read as that.
     """
-    if isinstance(source, str) and source in NAMED:
-        _no_table(source, label, ignore, columns)
-        parts, where, why = read_named(source)
-        return _given_labels(_assemble(source, where, parts, seed, why, hold_out, ranks=ranks), where, condition)
-    if (h5ad := _h5ad(source)) is not None:
-        from .sparse_files import read_h5ad  # here: it loads SciPy
+    how = Reading(columns, label, ignore, fit, unseen, mixed, condition, gaps)
+    if ranks is None or ranks.size == 1:
+        return _find(source, how).dataset(seed, hold_out, ranks)
 
-        _no_table(source, None, ignore, columns)
-        path = existing_file(h5ad[0])
-        name = path.name if h5ad[1] == "X" else f"{path.name}:{h5ad[1]}"
-        data = _assemble(name, str(path), read_h5ad(path, h5ad[1], label)[0], seed, "", hold_out)
-        return _given_labels(data, str(path), condition)
-    path = existing_file(source)
-    if is_table(path):
-        table = read_rows(path, Reading(columns, label, ignore, fit, unseen, mixed, condition, gaps))
-        parts = {"X": table.X} if table.y is None else {"X": table.X, "y": table.y}
-        data = _assemble(path.name, str(path), parts, seed, "", hold_out, gaps=table.checked)
+    def read() -> Dataset | None:
+        found = _find(source, how)
+        return None if found.mapped else found.dataset(seed, hold_out)
+
+    data = ranks.once_a_host(read)
+    if data is None:
+        return _find(source, how).dataset(seed, hold_out, ranks)
+    X, X_test = (FileRows(part, part.dtype) if isinstance(part, np.ndarray) else part for part in (data.X, data.X_test))
+    return replace(data, X=X, X_test=X_test)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The arrays of a source, as they are read: its name, where they are, and why those of 3 dimensions are pictures.
+
+    table   what else is known of a table's rows
+    condition   as in `load`, where the source is no table
+    """
+
+    name: str
+    where: str
+    parts: dict[str, Array]
+    why: str = ""
+    table: Rows | None = None
+    condition: Sequence[Any] = ()
+
+    @property
+    def mapped(self) -> bool:
+        """Whether rows are read where they are asked for alone, so that every rank may open the file."""
+        return all(isinstance(self.parts[key], np.memmap) for key in ("X", "X_test") if key in self.parts)
+
+    def dataset(self, seed: int, hold_out: bool, ranks: World | None = None) -> Dataset:
+        """The Dataset of these arrays, as `load` describes it."""
+        gaps = self.table is not None and self.table.checked
+        data = _assemble(self.name, self.where, self.parts, seed, self.why, hold_out, gaps, ranks)
+        if (table := self.table) is None:
+            return _given_labels(data, self.where, self.condition)
         held, held_test = at_rows(table.condition, data.rows), at_rows(table.condition, data.rows_test)
         facts: dict[str, Any] = {"names": table.names, "columns": table.columns, "schema": table.schema}
         return replace(data, condition=held, condition_test=held_test, **facts)
-    _no_table(path, label, ignore, columns)
+
+
+def _find(source: str | os.PathLike[str], how: Reading) -> _Found:
+    """Read or map the arrays of a named set or a file."""
+    if isinstance(source, str) and source in NAMED:
+        _no_table(source, how.label, how.ignore, how.columns)
+        parts, where, why = read_named(source)
+        return _Found(source, where, parts, why, condition=how.condition)
+    if (h5ad := _h5ad(source)) is not None:
+        from .sparse_files import read_h5ad  # here: it loads SciPy
+
+        _no_table(source, None, how.ignore, how.columns)
+        path = existing_file(h5ad[0])
+        name = path.name if h5ad[1] == "X" else f"{path.name}:{h5ad[1]}"
+        return _Found(name, str(path), read_h5ad(path, h5ad[1], how.label)[0], condition=how.condition)
+    path = existing_file(source)
+    if is_table(path):
+        table = read_rows(path, how)
+        parts = {"X": table.X} if table.y is None else {"X": table.X, "y": table.y}
+        return _Found(path.name, str(path), parts, table=table)
+    _no_table(path, how.label, how.ignore, how.columns)
     parts, why = parts_of(path)
-    data = _assemble(path.name, str(path), parts, seed, why, hold_out, ranks=ranks)
-    return _given_labels(data, str(path), condition)
+    return _Found(path.name, str(path), parts, why, condition=how.condition)
 
 
 def _h5ad(source: Any) -> tuple[str, str] | None:

@@ -80,13 +80,25 @@ class FileRows:
     file      (M, …), the mapped array
     dtype     of the values; divide: they are divided by 255
     index     (N,), the rows of the file that these are; None: all
+    columns   (D,), the columns of the file that these are; None: all
+    missing   what stands in the place of NaN; None: NaN
     """
 
     ndim = 2
 
-    def __init__(self, file: Array, dtype: np.dtype, divide: bool = False, index: Array | None = None):
+    def __init__(
+        self,
+        file: Array,
+        dtype: np.dtype,
+        divide: bool = False,
+        index: Array | None = None,
+        columns: Sequence[int] | None = None,
+        missing: Any = None,
+    ):
         self.file, self.dtype, self.divide, self.index = file, np.dtype(dtype), divide, index
-        self.shape = (len(file) if index is None else len(index), math.prod(file.shape[1:]))
+        self.columns, self.missing = columns, missing
+        width = math.prod(file.shape[1:]) if columns is None else len(columns)
+        self.shape = (len(file) if index is None else len(index), width)
         self.size = math.prod(self.shape)
         self.nbytes = self.size * self.dtype.itemsize
 
@@ -97,17 +109,24 @@ class FileRows:
         check_still_there(self.file)
         values = np.asarray(self.file[rows if self.index is None else self.index[rows]])
         values = np.divide(values, 255, dtype=self.dtype) if self.divide else values.astype(self.dtype, copy=False)
-        return values.reshape(len(values), self.shape[1])
+        values = values.reshape(len(values), math.prod(self.file.shape[1:]))
+        if self.columns is not None:
+            values = values[:, self.columns]
+        return values if self.missing is None else np.where(values == values, values, self.missing)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.asarray(self[:], dtype)
 
+    def but(self, **changes: Any) -> FileRows:
+        """The same rows with other columns, or another value for missing cells."""
+        own = {name: getattr(self, name) for name in ("file", "dtype", "divide", "index", "columns", "missing")}
+        return FileRows(**own | changes)
+
     def chosen(self, rows: slice | Array) -> FileRows:
         """These rows of these rows, none of which is read."""
         if self.index is None and isinstance(rows, slice):
-            return FileRows(self.file[rows], self.dtype, self.divide)
-        index = rows if self.index is None else self.index[rows]
-        return FileRows(self.file, self.dtype, self.divide, index)  # type: ignore[arg-type]
+            return self.but(file=self.file[rows])
+        return self.but(index=rows if self.index is None else self.index[rows])
 
 
 def chosen(X: Any, rows: slice | Array) -> Any:
@@ -118,7 +137,7 @@ def chosen(X: Any, rows: slice | Array) -> Any:
 def is_mapped(X: Any) -> bool:
     """Whether X is a mapped file's array as it is stored there, of which a contiguous part is a view."""
     if isinstance(X, FileRows):
-        stored = X.index is None and not X.divide and X.dtype == X.file.dtype
+        stored = isinstance(X.file, np.memmap) and X.index is None and not X.divide and X.dtype == X.file.dtype
         return stored and (X.file.ndim == 2 or X.file.flags.c_contiguous)
     return isinstance(X, np.memmap)
 

@@ -16,7 +16,7 @@ from .. import checks
 from ..console import html_facts
 from ..errors import UsageError
 from ..units import SCALES
-from .rows import Array, blocks, reduced
+from .rows import Array, FileRows, blocks, reduced
 
 if TYPE_CHECKING:
     from ..distributed.world import World
@@ -144,7 +144,8 @@ class Scale:
         shift, factor = np.zeros(X.shape[1]), np.ones(X.shape[1])
         real = [d for d, column in enumerate(columns) if column == "standard"]
         if real:
-            one = cls.fit(kind, np.asarray(X[:, real]), weights, missing, ranks=ranks)
+            some = X.but(columns=real) if isinstance(X, FileRows) else np.asarray(X[:, real])
+            one = cls.fit(kind, some, weights, missing, ranks=ranks)
             shift[real], factor[real] = one.shift, one.factor
         for d in (d for d, column in enumerate(columns) if column == "magnitude"):
 

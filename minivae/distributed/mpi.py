@@ -44,6 +44,7 @@ LAUNCHER_IS_NEAR = 3  # generations: mpiexec, its proxy, perhaps a shell
 # MPICH's mpiexec ends at the second Ctrl-C, Open MPI's at the third, and that kills its ranks at the first
 INTERRUPT = "for i in 1 2 3; do kill -INT {} || exit; sleep 0.5; done"
 PATIENCE = 5.0  # seconds that rank 0 has to print what all ranks know
+LEAST_PAUSE, MOST_PAUSE = 1e-4, 0.02  # seconds between two looks at whether the ranks of a host are ready
 LOADING = 20.0  # seconds that mpi4py has to be loaded
 _ABOUT = """
 import mpi4py
@@ -159,6 +160,11 @@ def _world(comm: Any, launched: int, shards: int | None) -> MPIWorld:
     return world
 
 
+def of_this_host(comm: Any, MPI: Any) -> Any:
+    """The communicator of the ranks that share this host's memory."""
+    return comm.Split_type(MPI.COMM_TYPE_SHARED)
+
+
 class MPIWorld(World):
     """The ranks of an mpi4py communicator."""
 
@@ -166,9 +172,8 @@ class MPIWorld(World):
         self.shards = shards
         self.comm, self.MPI = comm.Dup(), MPI
         self.rank, self.size, self.host = comm.rank, comm.size, MPI.Get_processor_name()
-        local = comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self.local_rank, self.local_size = local.rank, local.size
-        local.Free()
+        self.neighbours = of_this_host(comm, MPI)
+        self.local_rank, self.local_size = self.neighbours.rank, self.neighbours.size
         self.parts = np.empty(0, np.uint8)
         self.watchdog = Watchdog(self, _timeout())
 
@@ -178,6 +183,13 @@ class MPIWorld(World):
     def _gathered(self, value: Any) -> list[Any]:
         with self.waiting():
             return self.comm.allgather(value)
+
+    def from_neighbour(self, value: Any) -> Any:
+        here, pause = self.neighbours.Ibarrier(), LEAST_PAUSE
+        while not here.Test():  # MPI's own waiting would take a core of the rank that works
+            time.sleep(pause)
+            pause = min(2 * pause, MOST_PAUSE)
+        return self.neighbours.bcast(value)
 
     def numbers(self, x: np.ndarray) -> np.ndarray:
         out = np.empty((self.size, x.size))

@@ -7,6 +7,7 @@ results are the same on every rank, to the bit, for every P.
     blocks   for world.map: work that is dealt out, its results in order
     errors   with world.agreeing(): a mistake that one rank meets is the same UsageError on all
     files    world.first(read): rank 0 reads, all get what it read; rank 0 alone writes
+    data     world.once_a_host(read): a rank of each host reads, and the arrays are mapped by all ranks of that host
     sums     world.sum(x): in the order of `tree.py`; its two halves, with something done to slices between them
 """
 
@@ -69,6 +70,10 @@ class World:
     def _gathered(self, value: Any) -> list[Any]:
         """Every rank's value, in order of ranks."""
         return [value]
+
+    def from_neighbour(self, value: T) -> T:
+        """The value of the first rank of this host. Its ranks wait for one another, however long, and leave the CPU."""
+        return value
 
     def numbers(self, x: np.ndarray) -> np.ndarray:
         """x (k,) float64 of every rank → (P, k)."""
@@ -133,6 +138,20 @@ class World:
             result = function() if self.rank == 0 else None
         return self.all(result)[0]  # type: ignore[return-value]
 
+    def once_a_host(self, function: Callable[[], T]) -> T:
+        """function() of the first rank of each host, which alone calls it; the ranks of the host get its result.
+
+        Its arrays are mapped by all of them, read-only, from one file (`mapped.py`). Raises AgreedError where it fails
+        on a host, with the name of the first such rank unless it fails on all hosts alike.
+        """
+        if self.size == 1:
+            return function()
+        self.all(None)  # a rank that has failed before says so here: its neighbours must not wait for it
+        with self.agreeing():
+            from .mapped import shared
+
+            return shared(self, function)
+
     @contextlib.contextmanager
     def agreeing(self, named: bool = True) -> Iterator[None]:
         """Around what may fail on one rank: if it fails on any, all raise the same AgreedError, which names the rank.
@@ -146,7 +165,7 @@ class World:
         except (UsageError, OSError, MemoryError) as error:
             if self.size == 1:
                 raise
-            self.all(_Problem(_text(error), f"rank {self.rank} ({self.host}): " if named else ""))
+            self.all(_Problem(text_of(error), f"rank {self.rank} ({self.host}): " if named else ""))
         else:
             self.all(None)
 
@@ -190,7 +209,7 @@ def _either(numbers: Sequence[int]) -> str:
     return texts[0] if len(texts) == 1 else ", ".join(texts[:-1]) + " or " + texts[-1]
 
 
-def _text(error: Exception) -> str:
+def text_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'file'}: {error.strerror}"
     return str(error) or type(error).__name__

@@ -11,7 +11,7 @@ import numpy as np
 from ..backend import Array
 from ..conditions import explained
 from ..datasets.choose import choose
-from ..datasets.rows import FileRows
+from ..datasets.rows import FileRows, blocks
 from ..datasets.scale import Scale
 from ..evaluation.bounds import evaluate_batches
 from ..inputs import whole
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 LOOK_EVERY = {"numpy": 1, "cupy": 100}  # steps between two looks at the losses: on a device each look is a wait
 
 
-def observed_value(X: np.ndarray) -> np.ndarray:
+def observed_value(X: Any) -> Any:
     """X with one of its observed values in every missing cell: what likelihood and scale are chosen for."""
+    if isinstance(X, FileRows):
+        each = (block[block == block] for block in (X[rows] for rows in blocks(X)))
+        return X.but(missing=next((values[0] for values in each if len(values)), None))
     seen = X == X
     return X if seen.all() or not seen.any() else np.where(seen, X, X[seen][0])
 
@@ -70,9 +73,9 @@ class State:
         """Choose what is "auto", by the rows, and fit the scale to them → scale and binarize."""
         vae, ranks = self.vae, self.options.ranks
         host = explained(whole(vae, "X", X))
-        as_is = hasattr(host, "tocsr") or (isinstance(host, FileRows) and not vae.missing)
-        host = host if as_is else vae.backend.to_host(host)
-        seen = observed_value(host) if vae.missing and not as_is else host
+        sparse = hasattr(host, "tocsr")
+        host = host if sparse or isinstance(host, FileRows) else vae.backend.to_host(host)
+        seen = observed_value(host) if vae.missing and not sparse else host
         found = choose(seen, vae.config()["likelihood"], scale, binarize, picture, ranks)
         if vae.undecided:
             vae.lay_out(found.likelihood)
