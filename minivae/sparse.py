@@ -26,6 +26,7 @@ from .noise import STREAMS, Noise
 
 if TYPE_CHECKING:
     from .datasets.scale import Scale
+    from .distributed.world import World
     from .model import Model
 
 DEVICE_BYTES = 2**31  # larger rows stay on the host and go to a device batch by batch
@@ -94,19 +95,25 @@ class Rows:
     """N rows of a canonical CSR matrix, in the model's units, that batches are taken from.
 
     Where no scale moves them the stored values are the backend's, in its dtype, on the device where there is one.
+
+    ranks   those of a host share the values where these are of another dtype; None: this process has its own
     """
 
-    def __init__(self, backend: Backend, X: Any, scale: Scale | None):
+    def __init__(self, backend: Backend, X: Any, scale: Scale | None, ranks: World | None = None):
         self.backend, self.X, self.scale = backend, X, scale
         self.ones = X.nnz == 0 or X.data.min() == X.data.max() == 1
         self.few = X.nnz <= MOST_DRAWN * math.prod(X.shape)
         self.held: tuple[Array, Array, Array] | None = None
         if scale is None and (backend.name == "numpy" or 16 * X.nnz < DEVICE_BYTES):
-            self.held = self._arrays(X)
+            values = X.data
+            if ranks is not None and backend.name == "numpy" and values.dtype != backend.dtype:
+                values = ranks.once_a_host(lambda: X.data.astype(backend.dtype))
+            self.held = self._arrays(X, values)
 
-    def _arrays(self, X: Any) -> tuple[Array, Array, Array]:
-        """Values, columns and starts as the backend's arrays."""
-        given = ((X.data, self.backend.dtype), (X.indices, np.int32), (X.indptr, np.int64))
+    def _arrays(self, X: Any, values: Any = None) -> tuple[Array, Array, Array]:
+        """Values, columns and starts as the backend's arrays; values=None: those of X."""
+        values = X.data if values is None else values
+        given = ((values, self.backend.dtype), (X.indices, np.int32), (X.indptr, np.int64))
         values, columns, starts = (self.backend.asarray(np.asarray(x, dtype)) for x, dtype in given)
         return values, columns, starts
 

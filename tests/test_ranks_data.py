@@ -1,19 +1,28 @@
 """Data of ranks: each reads a share of a file, and all find what one process finds, to the bit."""
 
+import gzip
 import hashlib
+import os
+import subprocess
+from functools import partial
 
 import numpy as np
 import pytest
 from mpi import runtime
+from scipy import sparse
 from tolerances import assert_sums
 from worlds import together
 
 import minivae as mv
+from minivae import likelihoods
 from minivae.cli import runs
-from minivae.datasets import limits, rows
+from minivae.conditions import Condition
+from minivae.datasets import limits, load, rows
 from minivae.datasets.choose import choose
 from minivae.datasets.load import Dataset
+from minivae.distributed.world import World
 from minivae.errors import UsageError
+from minivae.training.batches import Batches
 
 RNG = np.random.default_rng(0)
 N = 1003
@@ -207,3 +216,238 @@ def test_a_rank_reads_its_part_of_a_file_alone(kind, tmp_path):
         read, rows_here = ([int(line[i]) for line in lines] for i in (2, 3))
         assert len(lines) == P and min(read) > 0 and max(read) < MIB / P + 20, read
         assert rows_here[0] > sum(rows_here[1:]) > 0  # rank 0 alone has the codes of all rows
+
+
+# ---- files that cannot be mapped as they are ------------------------------------------------------------------------
+
+COUNTS = sparse.csr_array(np.where(RNG.random((N, 9)) < 0.2, RNG.integers(1, 5, (N, 9)), 0).astype(np.float64))
+
+
+def write_csv(path):
+    np.savetxt(path, FILES["float64"], delimiter=",", header=",".join("abcdefg"), comments="")
+
+
+def write_table(path):
+    """Text, numbers, gaps, a label and a condition."""
+    kinds, numbers = np.array(["red", "green", "blue"]), np.round(FILES["float64"], 3).astype(str)
+    numbers[::7, 1] = ""
+    cells = zip(kinds[RNG.integers(0, 3, N)], *numbers[:, :4].T, kinds[RNG.integers(0, 2, N)], strict=True)
+    path.write_text("kind,a,b,c,d,sort\n" + "".join(",".join(row) + "\n" for row in cells))
+
+
+def write_npz(path):
+    np.savez_compressed(path, X=FILES["bytes"], y=np.arange(N) % 7)
+
+
+def write_packed(path):
+    header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in FILES["bytes"].shape)
+    path.write_bytes(gzip.compress(header + FILES["bytes"].tobytes()))
+
+
+def write_h5ad(path):
+    with pytest.importorskip("h5py").File(path, "w") as file:
+        X = file.create_group("X")
+        X.attrs.update({"encoding-type": "csr_matrix", "shape": COUNTS.shape})
+        for name in ("data", "indices", "indptr"):
+            X[name] = getattr(COUNTS.power(2), name)
+        file.create_group("obs")["sort"] = np.arange(N) % 3
+
+
+OTHERS = {
+    "x.csv": (write_csv, {}),
+    "table.csv": (write_table, {"label": "sort", "condition": ["kind"]}),
+    "x.npz": (write_npz, {}),
+    "idx.gz": (write_packed, {}),
+    "csr.npz": (lambda path: sparse.save_npz(path, COUNTS), {}),
+    "x.h5ad": (write_h5ad, {"label": "sort"}),
+}
+
+
+def found(path, ranks, how):
+    """All that a file is made into."""
+    data = mv.load(path, ranks=ranks, **how)
+    kept, X_val, y_val, rows_val = data.split_validation(0.3, seed=1)
+    arrays = [data.rows, data.rows_test, y_val, rows_val, *(data.condition or {}).values()]
+    dense = [part.toarray() if hasattr(part, "tocsr") else part for part in (data.X, data.X_test, kept.X, X_val)]
+    return (
+        *(data.sha256(ranks), data.find_gaps(ranks), data.name, data.shape, data.reason, data.names),
+        repr(data.schema and data.schema.to_builtins()),
+        [a if a is None else (np.asarray(a).dtype.str, np.asarray(a).tobytes()) for a in arrays + dense],
+    )
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_that_cannot_be_mapped_is_read_once_a_host(name, tmp_path, monkeypatch):
+    (write, how), path, folder = OTHERS[name], tmp_path / name, tmp_path / "temporary"
+    write(path)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(
+        limits, "COPY_LIMIT", 1000
+    )  # of maps of the user's own files: rows are held out as by one process
+    alone, reads, read = found(path, None, how), [], load._find
+    monkeypatch.setattr(load, "_find", lambda *given: reads.append(given) or read(*given))
+    for hosts in (1, 2, 4):
+        reads.clear()
+        assert together(4, lambda ranks: found(path, ranks, how), hosts=hosts) == [alone] * 4
+        assert len(reads) == hosts and not list(folder.iterdir())
+
+
+def test_what_ranks_of_a_host_share_is_mapped_and_cannot_be_written():
+    def shared(ranks):
+        x, nothing, text = ranks.once_a_host(lambda: (np.arange(6.0).reshape(2, 3).T, np.empty((0, 3)), ["a"]))
+        assert nothing.shape == (0, 3) and text == ["a"]
+        with pytest.raises(ValueError, match="read-only"):
+            x[0] = 1
+        return x.tolist()
+
+    assert together(2, shared) == [[[0, 3], [1, 4], [2, 5]]] * 2
+
+
+def test_what_is_made_of_the_rows_is_shared_too(tmp_path):
+    """Rows of a sparse matrix that are chosen, its values in another dtype, and conditions as a model takes them."""
+    sparse.save_npz(tmp_path / "x.npz", COUNTS)
+    write_table(tmp_path / "x.csv")
+    options = {"validation": 0.2, "seed": 0}
+
+    def made(ranks):
+        data = mv.load(tmp_path / "x.npz", ranks=ranks)
+        part = runs.split_of(data, "train", options, ranks)
+        vae = mv.VAE(9, 2, (4,), likelihood="poisson", backend=mv.Backend("numpy", dtype="float32"))
+        values = Batches(vae, part.X, ranks=ranks).sparse.held[0]
+        table = mv.load(tmp_path / "x.csv", condition=["kind"], ignore=["sort"], ranks=ranks)
+        likelihood, condition = likelihoods.name_of(table.columns), Condition.of(table.condition)
+        vae = mv.VAE(4, 2, (4,), likelihood=likelihood, missing=True, condition=condition, backend="numpy")
+        given = runs.split_of(table, "train", options, ranks).given(vae, ranks)
+        return [part.X.data, part.X.indices, part.X.indptr, values, given.X.condition]
+
+    alone = made(World())
+    assert alone[3].dtype == np.float32 and alone[4].shape[1] == 3
+    for arrays in together(2, made):
+        for array, one in zip(arrays, alone, strict=True):
+            np.testing.assert_array_equal(array, one, strict=True)
+            assert one.flags.writeable and not array.flags.writeable
+
+
+def test_a_mistake_in_such_a_file_is_one_error_of_all(tmp_path):
+    """It names the rank where one host alone has it, or where a rank fails before the others come to read."""
+    (tmp_path / "x.npz").write_bytes(b"no archive")
+
+    def text(ranks, function=None):
+        with pytest.raises(UsageError) as caught, ranks.agreeing():
+            function(ranks) if function else mv.load(tmp_path / "x.npz", ranks=ranks)
+        return str(caught.value)
+
+    def on_one_host(ranks):
+        ranks.once_a_host(lambda: mv.load(tmp_path / "none.npz") if ranks.rank == 2 else 1)
+
+    def before(ranks):
+        if ranks.rank == 2:
+            raise UsageError("it has no GPU")
+        ranks.once_a_host(lambda: 1)
+
+    alone = text(World())
+    assert "expected a .npz file" in alone
+    for hosts in (1, 2):
+        assert together(4, text, hosts=hosts) == [alone] * 4
+    missing = f"rank 2 (host2): there is no file {tmp_path / 'none.npz'}"
+    assert all(one.startswith(missing) for one in together(4, partial(text, function=on_one_host), hosts=2))
+    assert together(4, partial(text, function=before), hosts=2) == ["rank 2 (host2): it has no GPU"] * 4
+
+
+@pytest.mark.parametrize("kind", ("no folder", "full", "read-only"))
+def test_no_room_for_the_temporary_file(kind, tmp_path, monkeypatch):
+    write_csv(tmp_path / "x.csv")
+    folder = tmp_path / "temporary"
+    if kind != "no folder":
+        folder.mkdir()
+        options = "size=16k" if kind == "full" else "ro"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("a small file system needs root")
+    monkeypatch.setenv("TMPDIR", str(folder))
+
+    def read(ranks):
+        with pytest.raises(UsageError) as caught:
+            mv.load(tmp_path / "x.csv", ranks=ranks)
+        return str(caught.value)
+
+    try:
+        texts = together(2, read)
+        assert kind == "no folder" or not list(folder.iterdir())
+    finally:
+        if kind != "no folder":
+            subprocess.run(["umount", str(folder)], check=True)
+    why = {"no folder": "No such file", "full": "No space left", "read-only": "Read-only file system"}[kind]
+    assert texts[0] == texts[1] and texts[0].startswith(f"{folder}: the ranks of host0") and why in texts[0]
+    bytes_ = int(texts[0].partition(" bytes")[0].split()[-1].replace(",", ""))
+    rows_alone = N * (7 * 8 + 8)  # X and the numbers of its rows
+    assert rows_alone <= bytes_ < rows_alone + 4096 and "set TMPDIR" in texts[0]
+
+
+# argv: what, a large file, and others to train on
+ONCE = r"""
+import hashlib, os, re, sys
+opened = []
+sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
+import numpy as np
+import minivae as mv
+from minivae import likelihoods
+from minivae.distributed import mpi
+if sys.argv[1] == "two hosts":
+    mpi.of_this_host = lambda comm, MPI: comm.Split(comm.rank // 2)
+ranks = mv.ranks(shards=4, threads=1)
+
+def trained(path):
+    data = mv.load(path, ranks=ranks)
+    likelihood = likelihoods.name_of(data.columns) if data.columns else "auto"
+    vae = mv.VAE(data.features, 2, (4,), backend="numpy", likelihood=likelihood, missing=data.find_gaps(ranks))
+    train, X_val, _, rows_val = data.split_validation(0.2, 0)
+    vae.fit(train, 2, 256, validation=X_val, validation_rows=rows_val, scale="auto", ranks=ranks, progress=False)
+    vae.log_likelihood(data.X_test, 3, ranks=ranks)
+    return hashlib.sha256(vae.buffer.state).hexdigest()
+
+def kib(name, text):
+    return sum(int(size) for size in re.findall(name + r": +(\d+)", text))
+
+def private():
+    return kib("Anonymous", open("/proc/self/smaps_rollup").read())
+
+found = [trained(path) for path in sys.argv[3:]]
+before = private()
+data = mv.load(sys.argv[2], ranks=ranks)
+train = data.split_validation(0.2, 0)[0]
+data.sha256(ranks)
+more, X = private() - before, (data.X.nbytes + data.X_test.nbytes) >> 10
+mapped = "".join(re.findall(r"/rows \(deleted\)\n(?:[A-Z].*\n)*", open("/proc/self/smaps").read()))
+reads = [any(path in name for name in opened) for path in sys.argv[2:] if not path.endswith("h5ad")]  # HDF5 tells none
+assert len(set(reads)) == 1
+facts = ranks.rank, reads[0], more / X, kib("Size", mapped) / X, *found
+os.write(1, (" ".join(map(str, facts)) + "\n").encode())
+"""
+
+
+def told(output):
+    return [line.split() for line in sorted(output.splitlines())]
+
+
+@pytest.mark.parametrize("P", (2, pytest.param(4, marks=pytest.mark.slow)))
+def test_one_rank_of_a_host_reads_and_no_rank_has_a_copy(P, tmp_path):
+    """Four ranks are on two hosts, as far as they know."""
+    mpi, large = runtime(), tmp_path / "large.npz"
+    np.savez(large, X=np.random.default_rng(0).random((1 << 17, 64), np.float32))
+    paths = [tmp_path / name for name in OTHERS if name != "idx.gz"]
+    for path in paths:
+        OTHERS[path.name][0](path)
+    alone = subprocess.run([mpi.bin / "python", "-c", ONCE, "", large, *paths], capture_output=True, text=True,
+                           env=mpi.environment(), timeout=300)  # fmt: skip
+    ended = mpi.run(P, "-c", ONCE, "two hosts" if P == 4 else "", large, *paths)
+    assert ended.returncode == 0, ended.stderr
+    digests = told(alone.stdout)[0][4:]
+    assert len(set(digests)) == len(paths)
+    lines = told(ended.stdout)
+    assert [line[4:] for line in lines] == [digests] * P
+    assert [line[1] for line in lines] == [str(rank % 2 == 0) for rank in range(P)]
+    for line in lines:
+        more, mapped = map(float, line[2:4])
+        assert more < 0.5 and 1 <= mapped < 1.2, line

@@ -22,7 +22,7 @@ from msgspec import Meta
 
 from .. import checks
 from ..backend import Backend
-from ..conditions import explained
+from ..conditions import Given, explained
 from ..datasets.columns import Columns
 from ..datasets.load import Dataset, at_rows, load
 from ..datasets.named import NAMED
@@ -67,9 +67,12 @@ class Part:
                 lambda a, b: (np.fmin(a[0], b[0]), np.fmax(a[1], b[1])),
             )
 
-    def given(self, vae: VAE) -> Part:
-        """These rows as the model takes them, with its condition beside them."""
-        return replace(self, X=vae.given(self.X, self.condition))
+    def given(self, vae: VAE, ranks: World | None = None) -> Part:
+        """These rows as the model takes them, with its condition beside them, which the ranks of a host share."""
+        if ranks is None or self.condition is None:
+            return replace(self, X=vae.given(self.X, self.condition))
+        encoded = ranks.once_a_host(lambda: vae.given(self.X, self.condition).condition)
+        return replace(self, X=Given(self.X, encoded, None))
 
     def first(self, n: int | None) -> Part:
         """Return the first n rows; None: all."""
@@ -100,7 +103,7 @@ class Run:
         split   "train", "validation" or "test". None: the test part, or every row of other data without one
         ranks   as in `load`: each checks a share of the rows
         """
-        return self._part(source, split, ranks).given(self.vae)
+        return self._part(source, split, ranks).given(self.vae, ranks)
 
     def training_part(self, source: str | None, ranks: World | None = None) -> Part:
         """Return the run's training rows; where it does not know its data, those of `source`, or all its rows."""
@@ -108,7 +111,7 @@ class Run:
             return self.part(None, "train", ranks)
         seed = self.config["options"]["seed"]
         data = self._fitting(load(source, seed, hold_out=False, **self.reading(), ranks=ranks))
-        return split_of(data, "train", {"validation": 0, "seed": seed}).given(self.vae)
+        return split_of(data, "train", {"validation": 0, "seed": seed}, ranks).given(self.vae, ranks)
 
     def _part(self, source: str | None, split: str | None, ranks: World | None) -> Part:
         options = self.config["options"]
@@ -121,13 +124,14 @@ class Run:
             if not is_digest_of(data, self.config.get("sha256"), ranks):
                 message = f"{self.config['data']} has changed since {self.folder} was trained on it"
                 warnings.warn(message, UsageWarning, stacklevel=2)
-            return split_of(data, split or "test", options)
+            return split_of(data, split or "test", options, ranks)
         if split is not None:
-            return split_of(self._fitting(load(source, options["seed"], **self.reading(), ranks=ranks)), split, options)
+            data = self._fitting(load(source, options["seed"], **self.reading(), ranks=ranks))
+            return split_of(data, split, options, ranks)
         data = self._fitting(load(source, options["seed"], hold_out=False, **self.reading(), ranks=ranks))
         if data.X_test is None:
             return Part(data.X, data.y, data.rows, f"whole of {data.name}", data.condition)
-        return split_of(data, "test", options)
+        return split_of(data, "test", options, ranks)
 
     def reading(self) -> dict[str, Any]:
         """How `load` reads a table for this model: the columns that it was trained on, in any order."""
@@ -166,8 +170,13 @@ def columns_of(config: dict[str, Any]) -> dict[str, Any]:
     return {"columns": list(names)} if names else {"mixed": False}
 
 
-def split_of(data: Dataset, split: str, options: dict[str, Any]) -> Part:
-    """Return one part of a data set; the run's options define the validation part."""
+def split_of(data: Dataset, split: str, options: dict[str, Any], ranks: World | None = None) -> Part:
+    """Return one part of a data set; the run's options define the validation part.
+
+    ranks   those of a host share what is a copy: the chosen rows of a sparse matrix
+    """
+    if ranks is not None and hasattr(data.X, "tocsr") and options["validation"] and split != "test":
+        return ranks.once_a_host(lambda: split_of(data, split, options))
     fraction, seed = options["validation"], options["seed"]
     if split not in SPLITS:
         raise UsageError(f"split={split!r}: expected one of {', '.join(SPLITS)}")

@@ -85,13 +85,13 @@ class Session:
         backend = Backend(o["backend"], o["kernels"], o["dtype"], tf32=o["tf32"])
 
         data = self.load(resume)
-        part = runs.split_of(data, "train", o)
-        held = runs.split_of(data, "validation", o) if o["validation"] else None
+        part = runs.split_of(data, "train", o, self.ranks)
+        held = runs.split_of(data, "validation", o, self.ranks) if o["validation"] else None
         likelihood, kinds = o["likelihood"], ""
         if data.columns is not None:
             likelihood = likelihoods.name_of(data.columns)
             kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(c.kind for c in data.columns.features).items())
-        missing = data.names is not None and (o["unseen"] == "missing" or data.has_gaps)
+        missing = data.names is not None and (o["unseen"] == "missing" or data.find_gaps(self.ranks))
         chosen = choose(
             observed_value(part.X) if missing else part.X,
             likelihood,
@@ -116,15 +116,17 @@ class Session:
         scale = Scale.fit(chosen.scale, part.X, None, missing, vae.likelihood.scales, self.ranks)
         training_options = Options(
             o["epochs"], o["batch_size"], optimizer,
-            validation=None if held is None else held.given(vae).X, validation_rows=None if held is None else held.rows,
+            validation=None if held is None else held.given(vae, self.ranks).X,
+            validation_rows=None if held is None else held.rows,
             beta=beta, free_bits=o["free_bits"], binarize=chosen.binarize, scale=scale, schedule=schedule,
             patience=o["patience"], clip=o["clip"], rows=part.rows,
             run=self.folder, resume=resume, progress=Progress(), save_seconds=_save_seconds(),
             ranks=self.ranks, order=o["order"],
         )  # fmt: skip
-        training = Training(vae, part.given(vae).X, training_options)
+        training = Training(vae, part.given(vae, self.ranks).X, training_options)
         if data.X_test is not None:  # so that an error in the test rows is found before training
-            Batches(vae, vae.given(data.X_test, data.condition_test), name="test rows", ranks=self.ranks)
+            test = runs.split_of(data, "test", o).given(vae, self.ranks)
+            Batches(vae, test.X, name="test rows", ranks=self.ranks)
         if vae.likelihood.is_density and scale.kind == "none" and data.columns is None:
             self.advise(*training.batches.range)
         return training, data, reason
@@ -217,7 +219,8 @@ class Session:
             say(f"stopped     no better validation {vae.loss_fn.name.upper()} for {self.options['patience']} epochs")
         if history.best_epoch is not None:
             say(f"best        epoch {history.best_epoch} on the validation rows: the model has its parameters")
-        shown = runs.split_of(data, "test" if data.X_test is not None else "train", self.options).given(vae)
+        split = "test" if data.X_test is not None else "train"
+        shown = runs.split_of(data, split, self.options, self.ranks).given(vae, self.ranks)
         if data.X_test is not None:
             result = evaluate(vae, shown.X, rows=shown.rows, ranks=self.ranks)
             iwae = "" if result.iwae is None else f"iwae {result.iwae:.3f}  "

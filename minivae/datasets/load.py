@@ -25,7 +25,7 @@ from . import limits
 from .columns import Columns
 from .formats import parts_of
 from .named import NAMED, expand, read_named
-from .rows import Array, FileRows, blocks, check_still_there, chosen, extent, finite_extent, is_mapped
+from .rows import Array, FileRows, blocks, check_still_there, chosen, every, extent, finite_extent, is_mapped
 from .table import is_table
 from .tabular import Reading, Rows, read_rows
 
@@ -76,10 +76,12 @@ class Dataset:
     @property
     def has_gaps(self) -> bool:
         """Whether a cell of a table is missing: NaN in X or X_test."""
-        held = [part for part in (self.X, self.X_test) if part is not None]
-        return self.names is not None and any(
-            bool(np.isnan(part[rows]).any()) for part in held for rows in blocks(part)
-        )
+        return self.find_gaps()
+
+    def find_gaps(self, ranks: World | None = None) -> bool:
+        """`has_gaps`, for which each rank looks at a share of the rows."""
+        held = [part for part in (self.X, self.X_test) if part is not None and self.names is not None]
+        return not all(every(part, lambda block: block == block, ranks) for part in held)
 
     def all_conditions(self) -> dict[str, Array] | None:
         """What the model is given of all rows, of the training part and of the test part."""
@@ -123,8 +125,9 @@ class Dataset:
                 continue
             digest.update(f"{key} {part.dtype.str} {part.shape}\n".encode())
             if hasattr(part, "tocsr"):  # int64: SciPy may hold the same indices in either width
-                for array in (part.data, part.indices.astype(np.int64), part.indptr.astype(np.int64)):
-                    digest.update(array.tobytes())
+                for array, dtype in ((part.data, part.dtype), (part.indices, np.int64), (part.indptr, np.int64)):
+                    for rows in blocks(array):
+                        digest.update(array[rows].astype(dtype).tobytes())
             elif whole:
                 for rows in blocks(part):
                     digest.update(part[rows].tobytes())

@@ -16,7 +16,7 @@ from .. import checks
 from ..console import html_facts
 from ..errors import UsageError
 from ..units import SCALES
-from .rows import Array, FileRows, blocks, reduced
+from .rows import Array, FileRows, blocks, chosen, reduced, spans
 
 if TYPE_CHECKING:
     from ..distributed.world import World
@@ -85,11 +85,11 @@ class Scale:
         if columns is not None:
             return cls._fit_table(kind, X, weights, missing, columns, ranks)
         if weights is not None and not (weights > 0).all():
-            X, weights = X[weights > 0], weights[weights > 0]
+            X, weights = chosen(X, np.flatnonzero(weights > 0)), weights[weights > 0]
         sparse = hasattr(X, "tocsr")
         gaps = missing and X.dtype.kind == "f" and not sparse  # NaN is left out
         if sparse:
-            low, high = X.min(axis=0).toarray().ravel(), X.max(axis=0).toarray().ravel()
+            low, high = _sparse_ends(X, ranks)
         else:
             low, high = reduced(X, lambda rows: _ends(X[rows], gaps), lambda a, b: _joined_ends(a, b, gaps), ranks)
             if gaps and np.isnan(low).any():
@@ -208,6 +208,23 @@ def _ends(block: Array, gaps: bool) -> tuple[Array, Array]:
     """The smallest and the largest value of each column; with gaps those of its cells that are not NaN, if any."""
     smaller, larger = (np.fmin, np.fmax) if gaps else (np.minimum, np.maximum)
     return smaller.reduce(block, axis=0), larger.reduce(block, axis=0)
+
+
+def _sparse_ends(X: Any, ranks: World | None) -> tuple[Array, Array]:
+    """The smallest and the largest value of each column of a CSR matrix, whose other values are 0, without a copy of
+    it: ranks look at a share of its entries each."""
+    D = X.shape[1]
+    low, high, there = np.full(D, np.inf), np.full(D, -np.inf), np.zeros(D, np.int64)
+    parts = spans(X.data)
+    for entries in parts if ranks is None else ranks.mine(parts):
+        columns, values = X.indices[entries], X.data[entries]
+        np.minimum.at(low, columns, values)
+        np.maximum.at(high, columns, values)
+        there += np.bincount(columns, minlength=D)
+    found = [(low, high, there)] if ranks is None else ranks.all((low, high, there))
+    lows, highs, counts = (np.stack(each) for each in zip(*found, strict=True))
+    low, high, full = lows.min(axis=0), highs.max(axis=0), counts.sum(axis=0) == X.shape[0]
+    return np.where(full, low, np.minimum(low, 0)), np.where(full, high, np.maximum(high, 0))
 
 
 def _joined_ends(a: tuple[Array, Array], b: tuple[Array, Array], gaps: bool) -> tuple[Array, Array]:

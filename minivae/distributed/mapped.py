@@ -90,7 +90,7 @@ def _told(function: Callable[[], Any], file: IO[bytes] | None, shelf: str, probl
         arrays = [part.raw() for part in parts]
         extents, end = [], 0
         for array in arrays:
-            start = -(-end // ALIGNED) * ALIGNED
+            start = -(-end // ALIGNED) * ALIGNED if array.nbytes else end
             end = start + array.nbytes
             extents.append((start, end))
         try:

@@ -67,16 +67,23 @@ class Batches:
         self.weights = None if weights is None else self._of_mean_1(weights)
         self.scale = vae.scale if scale is None else scale_for(vae, scale)
         self.sparse = self._sparse_rows() if hasattr(X, "tocsr") else None
-        if self.sparse is None and self.scale is None and type(X) is np.ndarray and X.nbytes <= DEVICE_BYTES:
+        if self.sparse is None and self.scale is None and self._fits(X):
             self.X = self.backend.asarray(X)  # once, where there is a device
         self._check(vae)
         self.by_nonzeros = self._by_nonzeros(vae)
+
+    def _fits(self, X: Any) -> bool:
+        """Whether these rows are an array that may go to the device whole; a mapped file's rows stay where they are."""
+        read = type(X) is np.ndarray
+        if isinstance(X, FileRows):
+            read = self.backend.name != "numpy" and not isinstance(X.file, np.memmap)
+        return read and X.nbytes <= DEVICE_BYTES
 
     def _sparse_rows(self) -> Rows:
         """Rows of scipy.sparse."""
         from ..sparse import Rows
 
-        return Rows(self.backend, self.X, self.scale)
+        return Rows(self.backend, self.X, self.scale, self.ranks)
 
     def _at_hand(self, given: Given) -> Given:
         """Conditions and exposures of all rows, where the model computes and in its dtype."""
