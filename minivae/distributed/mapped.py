@@ -4,7 +4,7 @@ The file lies in a new folder of the temporary ones ($TMPDIR), which its owner a
 ranks open it, and then its name is deleted: whatever happens to them, nothing is left once they have ended.
 
 Arrays are written one after the other as pickle hands them out (protocol 5, PEP 574); the rest of the value, which is
-small, goes to the other ranks by MPI.
+small, goes to the other ranks by MPI, whose messages are pickled anyway. Nothing is unpickled from the file.
 """
 
 from __future__ import annotations
