@@ -114,9 +114,7 @@ class Backend:
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         """x as an array of this backend: copied to the device where there is one."""
-        if self.name == "numpy" or self.owns(x):
-            return self.xp.asarray(x, dtype)
-        return device.asarray(self.xp, np.asarray(x, dtype))
+        return np.asarray(x, dtype) if self.name == "numpy" else device.asarray(self.xp, x, dtype)
 
     def to_host(self, x: Array) -> np.ndarray:
         """x as a NumPy array: the one way back from a device. It waits for the device."""

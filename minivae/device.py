@@ -82,7 +82,10 @@ def empty(cupy: Any, shape: Any, dtype: Any) -> Any:
         return cupy.empty(shape, dtype)
 
 
-def asarray(cupy: Any, x: np.ndarray) -> Any:
-    """x, copied to the device."""
+def asarray(cupy: Any, x: Any, dtype: Any = None) -> Any:
+    """x as an array on the device: converted first and then copied there, unless it is there."""
+    if isinstance(x, cupy.ndarray):
+        return cupy.asarray(x, dtype)
+    x = np.asarray(x, dtype)
     with enough_memory(cupy, x.shape, x.dtype):
         return cupy.asarray(x)

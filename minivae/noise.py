@@ -46,13 +46,10 @@ class Noise:
     def __init__(self, backend: Backend, seed: int):
         self.backend = backend
         self.seed = check_seed(seed)
-        self._arange = backend.xp.arange(0)
 
     def rows(self, start: int, stop: int) -> Array:
-        """The row numbers start … stop − 1, from an array that is kept."""
-        if self._arange.size < stop:
-            self._arange = self.backend.xp.arange(stop)
-        return self._arange[start:stop]
+        """The row numbers start … stop − 1."""
+        return self.backend.xp.arange(start, stop)
 
     def normal(self, out: Array, stream: str, rows: Array, pass_: int, sample: int = 0) -> None:
         """out (S, B, D) ← standard normals."""

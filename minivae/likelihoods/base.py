@@ -35,7 +35,9 @@ class Likelihood(Maskable):
     clamps = False  # whether it clamps outputs of the decoder
     clamped: Array | None = None  # (1,) int64: how many outputs training steps have clamped since someone set it to 0
     integer = False  # whether it explains integers, which a scale would change
-    closed_form = False  # whether training fits something of it in closed form: see `fitted_nll_and_grad`
+    closed_form = False  # whether training fits something of it in closed form, by the next two: see `GaussianOptimal`
+    fitted_nll_and_grad: Callable[..., None]
+    fit: Callable[[Mapping[str, Array]], None]
     exposable = False  # whether it explains counts, whose means an exposure multiplies
     scales: tuple[str, ...] | None = None  # of a table's columns: "standard", "magnitude" or ""; None: all alike
     forward_only = False  # whether its `nll_and_grad` takes None for d_out, and then writes nll_rows alone
@@ -113,15 +115,6 @@ class Likelihood(Maskable):
         """
         raise NotImplementedError
 
-    def fitted_nll_and_grad(
-        self, nll_rows: Array, d_out: Any, d_params: Grads, out: Array, X: Array, weight: Any
-    ) -> None:
-        """The same for a training step where `closed_form`: with `fitted()` at its best for this batch.
-
-        What `fit` needs to know of the batch goes to d_params, under the names of `statistics()`.
-        """
-        raise NotImplementedError
-
     def over(self, mask: Array | None, fitted: bool = False) -> Callable[..., None]:
         """`nll_and_grad`, or where fitted `fitted_nll_and_grad`, of the cells that are there.
 
@@ -129,9 +122,6 @@ class Likelihood(Maskable):
         """
         nll_and_grad = self.fitted_nll_and_grad if fitted else self.nll_and_grad
         return nll_and_grad if mask is None else partial(self.over_observed, nll_and_grad, fitted, mask)
-
-    def fit(self, statistics: Mapping[str, Array]) -> None:
-        """Set `fitted()` to its best for the rows that the statistics are means over."""
 
     def mean(self, out: Array) -> Array:
         """out (R, width) → E[x|z] (R, D)."""

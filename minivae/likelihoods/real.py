@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ..backend import Array, Backend
@@ -158,6 +159,10 @@ class GaussianOptimal(GaussianShared, form="gaussian:optimal"):
         super().nll_and_grad(nll_rows, d_out, {**d_params, "logvar": self.d_logvar}, out, X, weight)
 
     def fitted_nll_and_grad(self, nll_rows, d_out, d_params, out, X, weight):
+        """`nll_and_grad` for a training step, with `fitted()` at its best for this batch.
+
+        What `fit` needs to know of the batch goes to d_params, under the names of `statistics()`.
+        """
         self.backend.ops.gaussian_optimal(
             nll_rows, d_out, d_params["squared_error"], d_params["clamped"], out, X, weight
         )
@@ -180,7 +185,8 @@ class GaussianOptimal(GaussianShared, form="gaussian:optimal"):
         nll -= missing * (constant + 0.5 * xp.log(after / before))
         d_out *= ratio.astype(d_out.dtype)
 
-    def fit(self, statistics):
+    def fit(self, statistics: Mapping[str, Array]) -> None:
+        """Set `fitted()` to its best for the rows that the statistics are means over."""
         xp = self.backend.xp
         self.logvar[...] = xp.log(xp.clip(statistics["squared_error"], VARIANCE_MIN, VARIANCE_MAX))
 
