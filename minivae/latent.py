@@ -37,10 +37,9 @@ class GaussianPosterior:
         A dimension whose mean KL is at most `free_bits` adds none (Kingma et al. 2016, appendix C.8).
         weights   (B,) of the rows' KL; dZ has them already
         """
-        B = self.H.shape[0]
-        if dZ.shape != self.eps.shape:
-            checks.exactly("dZ", dZ, (self.eps.shape[0] * B, self.L), self.dtype)
-        kl_weight = self.workspace.take("kl_weight", (self.L,))
+        S, B, L = self.eps.shape
+        checks.exactly("dZ", dZ, (S * B, L), self.dtype)
+        kl_weight = self.workspace.take("kl_weight", (L,))
         kl_weight[...] = beta / B if weights is None else 0  # for `_add_weighted`
         if free_bits > 0:
             kl_weight *= self.kl_dims > free_bits

@@ -116,18 +116,13 @@ def initialise(buffer: ParameterBuffer, noise: Noise, init: str) -> None:
     """
     kind, std = _parse_init(init)
     for number, (name, W) in enumerate(buffer.views.items()):
-        if not name.endswith(".W"):
-            continue
-        n_in, n_out = W.shape
-        out = W.reshape(1, n_in, n_out)
-        rows = noise.rows(0, n_in)
-        if kind == "glorot":
-            noise.uniform(out, "init", rows, pass_=number)
-            W -= 0.5
-            W *= 2 * math.sqrt(6 / (n_in + n_out))
-        else:
-            noise.normal(out, "init", rows, pass_=number)
-            W *= math.sqrt(2 / n_in) if kind == "he" else std
+        if name.endswith(".W"):
+            n_in, n_out = W.shape
+            draw = noise.uniform if kind == "glorot" else noise.normal
+            draw(W.reshape(1, n_in, n_out), "init", noise.rows(0, n_in), pass_=number)
+            if kind == "glorot":
+                W -= 0.5
+            W *= {"glorot": 2 * math.sqrt(6 / (n_in + n_out)), "he": math.sqrt(2 / n_in), "normal": std}[kind]
 
 
 def _parse_init(init: str) -> tuple[str, float]:

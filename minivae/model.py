@@ -63,8 +63,6 @@ class Model:
     """A variational auto-encoder's mathematics: MLP encoder and decoder, Gaussian posterior, prior N(0, I).
 
     The arguments are described in `VAE`, the class for users. What computes takes a Model.
-
-    `parameters` and `gradients` map names to views of the flat buffers: "encoder.0.W" (D, H), "encoder.0.b" …
     """
 
     scale = Checked(scale_for)
@@ -107,13 +105,11 @@ class Model:
             raise UsageError(f"hidden={hidden!r}: expected a tuple of widths, as in (500,), or () for a linear model")
         self.hidden = tuple(checks.integer(f"hidden[{i}]", width) for i, width in enumerate(hidden))
         likelihood = likelihoods.name_of(likelihood)
-        names = {"activation": activation, "likelihood": likelihood, "objective": objective, "init": init}
-        names["inputs"] = inputs
-        for name, text in names.items():
+        texts = {"activation": activation, "likelihood": likelihood, "objective": objective, "init": init}
+        for name, text in {**texts, "inputs": inputs}.items():
             checks.instance_of(name, text, str, "its name")
         self.activation, self.init, self.input_kind = activation, init, inputs
-        self.loss_class = objectives.find(objective)
-        self.antithetic = checks.boolean("antithetic", antithetic)
+        self.loss_class, self.antithetic = objectives.find(objective), checks.boolean("antithetic", antithetic)
         if self.antithetic and samples % 2:
             raise UsageError(
                 f"samples={samples} with antithetic=True: expected an even number, for they come in pairs ε and −ε"
@@ -202,17 +198,17 @@ class Model:
     # ---- forward and backward -----------------------------------------------------------------------------------
 
     def forward(
-        self, batch: Batch, eps: Array, beta: float, free_bits: float, d_params: Grads | None = None, training=False
+        self, X: Batch, eps: Array, beta: float, free_bits: float, d_params: Grads | None = None, training: bool = False
     ) -> Terms:
         """Rows X (B, D), eps (S, B, L) → the terms (eq. 13); what `backward` needs stays in the workspace.
 
-        batch   in the model's units (`inputs.py`); d_params and training as in `ELBO.forward`
+        X   in the model's units (`inputs.py`); d_params and training as in `ELBO.forward`
         """
         S, B, L = eps.shape
-        H = self.encoder.forward(batch.x_in)  # [μ | ln σ²] (eq. 15)
+        H = self.encoder.forward(X.x_in)  # [μ | ln σ²] (eq. 15)
         Z, kl_rows, kl_dims = self.posterior.forward(H, eps)
-        out = self.decoded(Z.reshape(S * B, L), batch)
-        return self.loss_fn.forward(out, batch, (kl_rows, kl_dims), beta, free_bits, d_params, training)
+        out = self.decoded(Z.reshape(S * B, L), X)
+        return self.loss_fn.forward(out, X, (kl_rows, kl_dims), beta, free_bits, d_params, training)
 
     def backward(self) -> None:
         """Write the loss's gradient with respect to every parameter (eq. 13, 24), from what `forward` left."""
@@ -221,9 +217,9 @@ class Model:
         dH = self.loss_fn.backward_posterior(dZ)
         self.encoder.backward(dH, need_dX=False)  # (eq. 15)
 
-    def encoded(self, batch: Batch) -> Array:
+    def encoded(self, X: Batch) -> Array:
         """Rows X (B, D) → H = [μ | ln σ²] (B, 2L), a view of the workspace (eq. 15)."""
-        return self.encoder.forward(batch.x_in)
+        return self.encoder.forward(X.x_in)
 
     def decoded(self, Z: Array, beside: Batch | Given | None = None) -> Array:
         """Z (S·B, L) → out (S·B, width), a view of the workspace (eq. 17, 20).
@@ -265,8 +261,7 @@ class Model:
         Changes no state. Raises UsageError for a wrong shape or a value outside the likelihood's domain. Under
         'gaussian:optimal' σ² is this batch's own, as in training; `evaluate` takes the model's.
         """
-        batch = self._checked(self.given(X, condition, exposure), beta, free_bits, weights)
-        return self._pass(batch, eps, beta, free_bits)
+        return self._pass(self.given(X, condition, exposure), eps, beta, free_bits, weights)
 
     @locked
     def objective_and_grad(
@@ -280,11 +275,13 @@ class Model:
         exposure: Any = None,
     ) -> Terms:
         """`objective`, and `gradients` overwritten with the gradient of its loss (eq. 13, 24)."""
-        batch = self._checked(self.given(X, condition, exposure), beta, free_bits, weights)
-        return self._pass(batch, eps, beta, free_bits, self.uncounted_d_params)
+        return self._pass(self.given(X, condition, exposure), eps, beta, free_bits, weights, self.uncounted_d_params)
 
-    def _pass(self, batch: Batch, eps: Any, beta: float, free_bits: float, d_params: Grads | None = None) -> Terms:
-        """Forward and, where gradients have somewhere to go, backward, for rows in the likelihood's domain."""
+    def _pass(
+        self, X: Any, eps: Any, beta: float, free_bits: float, weights: Any, d_params: Grads | None = None
+    ) -> Terms:
+        """Check, then forward and, where gradients have somewhere to go, backward."""
+        batch = self._checked(X, beta, free_bits, weights)
         self.likelihood.check(filled(self, batch.X))
         eps = self.epsilon(eps, batch.X.shape[0], "evaluation", None, 0)
         terms = self.forward(batch, eps, beta, free_bits, d_params, training=True)
@@ -317,13 +314,12 @@ class Model:
     ) -> Terms:
         """Noise, forward, backward, update: what `fit` repeats (eq. 24 for one sample).
 
-        X        (B, D) in the data's units; the values are taken to lie in the likelihood's domain (`fit` and
-                 `objective` check), and on a device to be finite, for looking would wait
-        rows     (B,) the rows' numbers in the data set, which choose their noise; None means 0 … B − 1
-        eps      (B, L) or (S, B, L): the noise itself, instead
-        clip     the gradient's largest global norm
-        pass_    the pass over the data, which chooses the noise too; None counts this model's own calls
-        weights  (B,) of the rows, as in `objective`
+        X      (B, D) in the data's units; the values are taken to lie in the likelihood's domain (`fit` and `objective`
+               check), and on a device to be finite, for looking would wait
+        rows   (B,) the rows' numbers in the data set, which choose their noise; None means 0 … B − 1
+        eps, beta, free_bits, weights, condition, exposure   as in `objective`; eps: the noise itself
+        clip   the gradient's largest global norm
+        pass_  the pass over the data, which chooses the noise too; None counts this model's own calls
         Returns terms of the scaled data that are views, valid until the next call of the model, by any thread.
         """
         look = self.backend.name == "numpy"

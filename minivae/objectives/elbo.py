@@ -65,22 +65,17 @@ class Terms:
 
     @property
     def loss(self) -> float:
-        if self.free_bits > 0:
-            kl = float(np.maximum(self.kl_dims, self.free_bits).sum(dtype=np.float64))
-        else:
-            kl = self.kl
-        return self.nll + self.beta * kl
+        free = self.free_bits > 0
+        kl = np.maximum(self.kl_dims, self.free_bits).sum(dtype=np.float64) if free else self.kl
+        return self.nll + self.beta * float(kl)
 
     def sums(self) -> Array:
         """(3,) float64 on the device, sums over rows of loss, nll and kl, for whoever adds up without waiting."""
+        xp, B = self._backend.xp, self._kl_rows.shape[0]
         nll, kl = self._nll.mean(axis=0).sum(dtype="float64"), self._kl_rows.sum(dtype="float64")
-        return self._backend.xp.stack((self._loss_sum(nll, kl), nll, kl))
-
-    def _loss_sum(self, nll: Array, kl: Array) -> Array:
-        if self.free_bits > 0:
-            counted = self._backend.xp.maximum(self._kl_dims, self.free_bits).sum(dtype="float64")
-            kl = self._kl_rows.shape[0] * counted
-        return nll + self.beta * kl
+        free = self.free_bits > 0
+        counted = B * xp.maximum(self._kl_dims, self.free_bits).sum(dtype="float64") if free else kl
+        return xp.stack((nll + self.beta * counted, nll, kl))
 
     def __repr__(self) -> str:
         name = type(self).__name__
@@ -95,24 +90,19 @@ class ELBO:
     def __init__(self, likelihood: Likelihood, posterior: GaussianPosterior, scratch: Grads):
         self.backend, self.workspace = likelihood.backend, posterior.workspace
         self.likelihood, self.posterior, self.scratch = likelihood, posterior, scratch
-        self.fits()
-
-    def fits(self) -> None:
-        """Raise UsageError for a likelihood that this objective has no meaning for."""
 
     def check(self, beta: float, free_bits: float, weighted: bool = False) -> None:
         """Raise UsageError for a β, free bits or weights that mean nothing here; a β on a device is not looked at."""
         if not self.backend.owns(beta):
             checks.not_negative("beta", beta)
         checks.not_negative("free_bits", free_bits, "a number ≥ 0, nats for each latent dimension")
-        what, name = "", self.likelihood.name
         if weighted and free_bits > 0:
-            what = f"free_bits={free_bits:g} with weights of rows: they hold a batch's plain mean KL; leave one out"
-        elif weighted and self.likelihood.closed_form:
-            what = f"likelihood {name!r} with weights of rows: its σ² is fitted to all rows of a batch alike; take "
-            what += "'gaussian:shared', or leave the weights out"
-        if what:
-            raise UsageError(what)
+            raise UsageError(f"{free_bits=:g} with weights of rows: they hold a batch's plain mean KL; leave one out")
+        if weighted and self.likelihood.closed_form:
+            raise UsageError(
+                f"likelihood {self.likelihood.name!r} with weights of rows: its σ² is fitted to all rows of a batch "
+                "alike; take 'gaussian:shared', or leave the weights out"
+            )
 
     def is_bound(self, beta: float, samples: int) -> bool:
         """Whether −loss is at most ln p(x) on average."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..backend import Array
+from ..buffers import Grads
 from ..errors import UsageError
 from ..latent import GaussianPosterior
+from ..likelihoods import Likelihood
 from .elbo import ELBO, Terms
 
 
@@ -37,8 +39,10 @@ class WeightedTerms(Terms):
     def loss(self) -> float:
         return -float(self.bound_rows.mean(dtype=np.float64))
 
-    def _loss_sum(self, nll: Array, kl: Array) -> Array:
-        return -self._bound.sum(dtype="float64")
+    def sums(self) -> Array:
+        sums = super().sums()
+        sums[0] = -self._bound.sum(dtype="float64")
+        return sums
 
 
 class IWAE(ELBO):
@@ -50,10 +54,11 @@ class IWAE(ELBO):
 
     name = "iwae"
 
-    def fits(self) -> None:
-        if self.likelihood.closed_form:
+    def __init__(self, likelihood: Likelihood, posterior: GaussianPosterior, scratch: Grads):
+        super().__init__(likelihood, posterior, scratch)
+        if likelihood.closed_form:
             raise UsageError(
-                f"likelihood {self.likelihood.name!r} with objective 'iwae': its σ² is fitted to all samples of a "
+                f"likelihood {likelihood.name!r} with objective 'iwae': its σ² is fitted to all samples of a "
                 "batch alike, and this objective weighs them; take 'gaussian:shared', or objective 'elbo'"
             )
 

@@ -260,7 +260,7 @@ def posterior(beta: float, free_bits: float) -> Build:
 
         def backward(inputs: Arrays, upstream: Arrays) -> list[np.ndarray | None]:
             run(inputs)
-            dZ = _own(backend, upstream[0])
+            dZ = _own(backend, upstream[0]).reshape(S * n, L)
             return [backend.to_host(posterior.backward(dZ, beta, free_bits)).copy()]
 
         scale = np.tile(np.linspace(0.2, 1.2, L), 2)  # some dimensions below the free bits, some above
