@@ -21,7 +21,7 @@ from minivae.cli.evaluate import write_rows
 from minivae.cli.runs import Part
 from minivae.errors import UsageError, UsageWarning, printable
 from minivae.training.options import Options
-from minivae.training.progress import progress_of
+from minivae.training.progress import Compilation, progress_of
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = "\x1b]0;gone\x07\x1b[31m\r\n\u202e\x9b\udcff$\\frac{$"
@@ -141,7 +141,7 @@ def test_no_file_takes_the_number_of_a_closed_standard_stream():
 
 def test_a_training_without_standard_error_shows_no_progress(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
-    assert progress_of(Options()) is None
+    assert isinstance(progress_of(Options()), Compilation)
 
 
 def test_characters_that_an_encoding_lacks_have_a_name_in_ascii():

@@ -79,8 +79,7 @@ class Training(State):
             self._look(X, len(plan))
             seconds = time.perf_counter() - start
             at.seconds, rate = before + seconds, (min(at.step * size, N) - first) / seconds
-            if self.progress:
-                self.progress.step(self, beta, rate)
+            self.progress.step(self, beta, rate)
             if at.step < self.steps_per_epoch:
                 self._stop_or_save()
         self._close_epoch(beta, rate)
@@ -122,8 +121,7 @@ class Training(State):
         if self.files:
             self.files.append(row)
         at.epoch, at.step, at.sums, at.bound = at.epoch + 1, 0, [0.0, 0.0, 0.0], True
-        if self.progress:
-            self.progress.epoch(self, row)
+        self.progress.epoch(self, row)
         if self.options.callback is not None:
             self.options.callback(row)
         if self.shards:

@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from numba.core import event
@@ -26,42 +26,47 @@ SLOW_FIRST_STEP = 1.0  # seconds: longer means, on a quiet machine, that kernels
 
 
 def progress_of(options: Options) -> Any:
-    """What shows the progress: the user's own, lines on a terminal, or nothing. Rank 0 speaks for all."""
+    """What shows the progress: the user's own, lines on a terminal, or a word on compilation. Rank 0 speaks for all."""
     if options.ranks is not None and options.ranks.rank > 0:
-        return None
+        return Silent()
     terminal = sys.stderr is not None and sys.stderr.isatty()  # None: it is closed, or a program without a console
     wanted = options.progress is True or (options.progress is None and (terminal or in_notebook()))
-    return Progress() if wanted else options.progress
+    return Progress() if wanted else options.progress or Compilation()
 
 
 @contextmanager
 def shown(training: State) -> Iterator[None]:
     """Show the progress of a training meanwhile, and give its optimiser its own learning rate back."""
-    progress, ranks = training.progress, training.options.ranks
-    if progress:
-        progress.start(training)
-    try:
-        with nullcontext() if progress or (ranks is not None and ranks.rank > 0) else telling_of_compilation():
-            yield
-    finally:
-        training.optimizer.lr = training.lr
-        if progress:
-            progress.stop()
-
-
-@contextmanager
-def telling_of_compilation() -> Iterator[None]:
-    """Log one line, to the logger "minivae", when the first kernel is compiled; where all are cached there is none."""
-    listener = _Compilation()
-    event.register("numba:compile", listener)
+    training.progress.start(training)
     try:
         yield
     finally:
-        event.unregister("numba:compile", listener)
+        training.optimizer.lr = training.lr
+        training.progress.stop()
 
 
-class _Compilation(event.Listener):
+class Silent:
+    """What the loop calls: start, step, epoch, stop. It shows nothing."""
+
+    def start(self, training: State) -> None: ...
+
+    def step(self, training: State, beta: float, rate: float) -> None: ...
+
+    def epoch(self, training: State, row: dict[str, Any]) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Compilation(Silent, event.Listener):
+    """One line, logged to "minivae", when the first kernel is compiled; where all are cached there is none."""
+
     said = False
+
+    def start(self, training: State) -> None:
+        event.register("numba:compile", self)
+
+    def stop(self) -> None:
+        event.unregister("numba:compile", self)
 
     def on_start(self, event: Any) -> None:
         if not self.said:
@@ -75,8 +80,8 @@ class _Compilation(event.Listener):
         pass
 
 
-class Progress:
-    """Lines for the loop to call: start, step, epoch, stop."""
+class Progress(Silent):
+    """Lines on the terminal, or in a notebook."""
 
     def __init__(self) -> None:
         self.live = Live()
