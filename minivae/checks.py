@@ -95,14 +95,11 @@ def finite(name: str, x: Any, first: int = 0, columns: Any = None, missing: bool
     first, columns   the number of its first row and the names of its columns, for the message
     missing          whether NaN is allowed, for cells that are missing; None: they cannot be missing
     """
-    if np.dtype(x.dtype).kind != "f":
-        return x
-    if missing:
-        sound = not np.isinf(_on_host(x)).any()
-    else:  # a sum is one pass over x, and allocates nothing, unlike isfinite; einsum's takes half as long as sum's
-        sound = math.isfinite(np.einsum("i->", x.reshape(-1)) if isinstance(x, np.ndarray) else _on_host(x.sum()))
-    if not sound:
-        _name_the_first(name, _on_host(x), first, columns, missing)  # unless the sum alone was infinite
+    if np.dtype(x.dtype).kind == "f":
+        # a sum is one pass over x, and allocates nothing, unlike isfinite; einsum's takes half as long as sum's
+        total = np.einsum("i->", x.reshape(-1)) if isinstance(x, np.ndarray) else _on_host(x.sum())
+        if not math.isfinite(total):
+            _name_the_first(name, _on_host(x), first, columns, missing)
     return x
 
 
@@ -111,7 +108,7 @@ def _on_host(x: Any) -> np.ndarray:
 
 
 def _name_the_first(name: str, x: Any, first: int, columns: Any, missing: bool | None) -> None:
-    """Raise UsageError where a value of x (…, rows, columns) is not finite."""
+    """Raise UsageError where a value of x (…, rows, columns) is not finite, and not only their sum."""
     bad = np.isinf(x) if missing else ~np.isfinite(x)
     if bad.any():
         kind = "infinite" if missing else "NaN or infinite"

@@ -229,9 +229,8 @@ class Batches:
         """Look at the values once, and keep what is known of them (`values.py`)."""
         found = look(vae, self)
         self.range = (found.low, found.high)  # of the values, in the model's units
-        self.density = 1.0  # the share of non-zeros in a batch
-        if found.nonzeros:
-            self.density = sum(found.nonzeros) / (len(self) * self.X.shape[1])
+        size = len(self) * self.X.shape[1]
+        self.density = sum(found.nonzeros) / size if found.nonzeros else 1.0  # the share of non-zeros in a batch
         self.constant = () if found.columns is None else found.columns.constant
         self.jacobian = 0.0 if self.scale is None else self._jacobian(self.scale, found)
         check_domain(vae, self, found)

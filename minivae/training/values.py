@@ -70,15 +70,13 @@ def look(vae: Model, batches: Batches) -> Values:
     if dense and (vae.missing or vae.likelihood.has_widths or vae.likelihood.scales):
         found.columns = Columns(vae)
     wanted = vae.backend.sparse == "yes" or not dense or (vae.backend.sparse == "auto" and _wide(vae))
-    if wanted:
-        found.nonzeros.append(0.0)
+    found.nonzeros += [0.0] * wanted
     for start, block in batches.sparse.blocks() if batches.sparse is not None else batches.blocks():
         checks.finite(batches.name, block, start, vae.columns, missing=vae.missing)
         if found.columns is not None:
             block = found.columns.look(block)
         found.low, found.high = min(found.low, float(block.min())), max(found.high, float(block.max()))
-        if scale is not None:
-            found.between = found.between or bool(((block > 0) & (block < 1)).any())
+        found.between = found.between or (scale is not None and bool(((block > 0) & (block < 1)).any()))
         if wanted:
             found.nonzeros.append(_expected(block, batches.binarize))
     return found if batches.ranks is None or not dense else _joined(found, batches.ranks)
