@@ -240,7 +240,7 @@ def test_a_signal_to_mpiexec_stops_all_at_the_same_step(signum, folder, run, tmp
         ended = ranks.wait()
     if mpi.name != "Open MPI":  # which kills them 0.25 s later
         assert ended.returncode in (130, 128 + signum), ended.stderr
-        assert ended.stderr.count("is saved; go on with: minivae train") == 1, ended.stderr
+        assert ended.stderr.count("is saved; go on with: mpiexec -n 2 minivae train") == 1, ended.stderr
         assert "Traceback" not in ended.stderr
     epochs = len((tmp_path / "r" / "history.csv").read_text().splitlines()) - 1
     resumed = mpi.run(2, *line[:-1], epochs + 1, "--resume")
@@ -360,3 +360,29 @@ def test_the_launcher_of_another_mpi_is_refused():
         command, env=os.environ | {"OMPI_COMM_WORLD_SIZE": "2"}, capture_output=True, text=True, timeout=600
     )
     assert found.returncode == 1 and "this mpiexec belongs to another MPI" in found.stderr.splitlines()[-1]
+
+
+ALONE = """
+import os, sys
+import numpy as np
+import minivae as mv
+from minivae.distributed.world import World
+X = np.eye(8, dtype=np.float32)
+for rank in ("1", "0"):
+    os.environ["PMI_RANK"] = rank
+    for ranks in (World(), None, None):
+        print(rank, ranks, file=sys.stderr)
+        mv.VAE(8, 1, (2,), backend="numpy").fit(X, 1, 8, ranks=ranks, progress=False)
+assert "mpi4py" not in sys.modules
+"""
+
+
+def test_a_script_that_trains_in_each_process_alone_is_told_so_once():
+    """By the first of them, and where `fit` has no ranks."""
+    told = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=600,
+                          env=os.environ | {"PMI_SIZE": "3"})  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    lines = [line for line in told.stderr.splitlines() if "compiling kernels" not in line]
+    said = "3 processes were started, and each of them trains alone, on all rows: to share out one training, give "
+    assert lines[5:] == [f"{said}fit(..., ranks=mv.ranks())", "0 None"], told.stderr
+    assert [line[:1] for line in lines[:5]] == ["1", "1", "1", "0", "0"]

@@ -23,6 +23,7 @@ from minivae.datasets.load import Dataset
 from minivae.distributed.world import World
 from minivae.errors import UsageError
 from minivae.training.batches import Batches
+from minivae.training.state import observed_value
 
 RNG = np.random.default_rng(0)
 N = 1003
@@ -287,6 +288,7 @@ def test_a_file_that_cannot_be_mapped_is_read_once_a_host(name, tmp_path, monkey
     )  # of maps of the user's own files: rows are held out as by one process
     alone, reads, read = found(path, None, how), [], load._find
     monkeypatch.setattr(load, "_find", lambda *given: reads.append(given) or read(*given))
+    assert alone[1] == (name == "table.csv")  # whether cells are missing
     for hosts in (1, 2, 4):
         reads.clear()
         assert together(4, lambda ranks: found(path, ranks, how), hosts=hosts) == [alone] * 4
@@ -302,6 +304,14 @@ def test_what_ranks_of_a_host_share_is_mapped_and_cannot_be_written():
         return x.tolist()
 
     assert together(2, shared) == [[[0, 3], [1, 4], [2, 5]]] * 2
+
+
+@pytest.mark.parametrize("missing", ([], [0], range(N)))
+def test_a_value_stands_for_missing_cells_as_in_an_array(missing):
+    X = FILES["counts"].astype(np.float32)
+    X[missing] = np.nan
+    seen = observed_value(rows.FileRows(X, X.dtype))
+    np.testing.assert_array_equal(np.asarray(seen), observed_value(X), strict=True)
 
 
 def test_what_is_made_of_the_rows_is_shared_too(tmp_path):

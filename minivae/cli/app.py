@@ -284,7 +284,8 @@ def train(
     except (KeyboardInterrupt, Terminated) as error:
         if not getattr(error, "agreed", False):
             mpi.end_all("interrupted", 130)
-        again = shlex.join(["minivae", "train", data, "--out", str(session.folder), "--resume"])
+        launcher = ["mpiexec", "-n", str(ranks.size)] if ranks.size > 1 else []
+        again = shlex.join([*launcher, "minivae", "train", data, "--out", str(session.folder), "--resume"])
         hint = f"{session.folder} is saved; go on with: {again}" if session.begun else "training had not begun"
         _say_error(printable(f"minivae: interrupted; {hint}"))
         raise typer.Exit(error.status if isinstance(error, Terminated) else 130) from None

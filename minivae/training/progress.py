@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from numba.core import event
 
 from ..console import Live, in_notebook
+from ..environment import launched, launched_rank
 
 if TYPE_CHECKING:
     from .options import Options
@@ -37,12 +39,24 @@ def progress_of(options: Options) -> Any:
 @contextmanager
 def shown(training: State) -> Iterator[None]:
     """Show the progress of a training meanwhile, and give its optimiser its own learning rate back."""
+    if training.options.ranks is None and launched() > 1:
+        _tell_of_training_alone(launched(), launched_rank())
     training.progress.start(training)
     try:
         yield
     finally:
         training.optimizer.lr = training.lr
         training.progress.stop()
+
+
+@cache
+def _tell_of_training_alone(processes: int, rank: int) -> None:
+    """Say, in the first of the processes that a launcher has started, that each trains for itself; not in tests."""
+    if rank == 0 and "pytest" not in sys.modules:
+        logging.getLogger("minivae").warning(
+            f"{processes} processes were started, and each of them trains alone, on all rows: to share out one "
+            "training, give fit(..., ranks=mv.ranks())"
+        )
 
 
 class Silent:
