@@ -76,8 +76,7 @@ class MLP:
     """
 
     def __init__(self, backend: Backend, workspace: Workspace, name: str, widths: list[int], activation: str):
-        if activation not in ACTIVATIONS:
-            raise UsageError(f"activation={activation!r}: expected one of {', '.join(ACTIVATIONS)}")
+        checks.choice("activation", activation, ACTIVATIONS)
         last = len(widths) - 2
         self.layers = [
             Dense(backend, workspace, f"{name}.{i}", n_in, n_out, activation if i < last else "identity")
@@ -127,11 +126,9 @@ def initialise(buffer: ParameterBuffer, noise: Noise, init: str) -> None:
 
 def _parse_init(init: str) -> tuple[str, float]:
     kind, _, std = init.partition(":")
-    if kind in ("glorot", "he") and not std:
-        return kind, 0.0
     try:
-        if kind == "normal" and 0 <= float(std) < math.inf:
-            return kind, float(std)
+        if (kind in ("glorot", "he") and not std) or (kind == "normal" and 0 <= float(std) < math.inf):
+            return kind, float(std or 0)
     except ValueError:
         pass
     raise UsageError(f"init={init!r}: expected 'glorot', 'he' or 'normal:s' with a number s ≥ 0, such as 'normal:0.01'")

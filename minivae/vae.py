@@ -194,8 +194,7 @@ class VAE(Model):
     @locked
     def reconstruct(self, X: Any, device: bool = False, condition: Any = None, exposure: Any = None) -> Array:
         """X (N, D) → E[x|z] at the mean of q(z|x), (N, D), in the data's units; of a table, a table."""
-        rows = passes.reconstruct(self, self.given(X, condition, exposure), device)
-        return rows if self.schema is None else self.schema.like(X, rows)
+        return passes.reconstruct(self, X, device, condition, exposure)
 
     @locked
     def sample(
@@ -243,8 +242,7 @@ class VAE(Model):
         By importance sampling with K = samples (`evaluation/imputation.py`); float64, in the data's units. A table
         of the model's `schema` comes back as one, filled; m draws of it are a list of m.
         """
-        filled = imputation.impute(self, self.given(X, condition, exposure), draws, samples, rows)
-        return filled if self.schema is None else self.schema.like(X, filled)
+        return imputation.impute(self, X, draws, samples, rows, condition, exposure)
 
     @locked
     def trace(

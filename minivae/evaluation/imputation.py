@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import checks
 from ..backend import Array
-from ..conditions import Given
+from ..conditions import explained
 from ..errors import UsageError
 from ..inputs import Batch
 from ..model import Model, locked
@@ -34,18 +34,29 @@ RESAMPLING, DRAWING = 2**20, 2**20 + 1  # passes of the importance stream; pass 
 
 
 @locked
-def impute(vae: Model, X: Any, draws: int | None = None, samples: int = 1000, rows: Any = None) -> np.ndarray:
+def impute(
+    vae: Model,
+    X: Any,
+    draws: int | None = None,
+    samples: int = 1000,
+    rows: Any = None,
+    condition: Any = None,
+    exposure: Any = None,
+) -> Any:
     """X (N, D) with every NaN filled, float64 on the host, in the data's units; observed cells come back as they came.
 
     draws     None: the conditional mean of a number, the likeliest class: (N, D); m: proper draws, (m, N, D)
     samples   K of each row
     rows      (N,) the rows' numbers, which choose their noise; None means 0 … N − 1
+    condition, exposure   as in `Model.given`
+    A table of the model's `schema` comes back as one, m draws of it as a list of m.
     """
     if not vae.missing:
         raise UsageError("impute: this model takes no missing cells; make it with mv.VAE(missing=True)")
     samples, m = checks.integer("samples", samples), 0 if draws is None else checks.integer("draws", draws)
-    batches = Batches(vae, X, rows)
-    host = np.asarray(vae.backend.to_host(X.X if isinstance(X, Given) else X), np.float64)
+    given = vae.given(X, condition, exposure)
+    batches = Batches(vae, given, rows)
+    host = np.asarray(vae.backend.to_host(explained(given)), np.float64)
     filled = np.repeat(host[None], m or 1, axis=0)
     for part, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
         gaps = np.isnan(host[part])
@@ -56,7 +67,8 @@ def impute(vae: Model, X: Any, draws: int | None = None, samples: int = 1000, ro
                 values = vae.backend.to_host(x).astype(np.float64)
                 values = values if scale is None else scale.undo(values)
                 of_draw[part] = np.where(gaps, values, host[part])
-    return filled if m else filled[0]
+    filled = filled if m else filled[0]
+    return filled if vae.schema is None else vae.schema.like(X, filled)
 
 
 def _block(vae: Model, X: Batch, rows: Array, K: int, m: int) -> list[Array]:

@@ -80,15 +80,16 @@ def nll_and_grad(vae: Model, out: Array, batch: Batch, weight: Any, gradient: bo
     return nll, d_out
 
 
-def reconstruct(vae: Model, X: Any, device: bool) -> Array:
-    """X (N, D) → E[x|z] at the mean of q(z|x), (N, D), in the data's units."""
+def reconstruct(vae: Model, X: Any, device: bool, condition: Any = None, exposure: Any = None) -> Any:
+    """X (N, D) → E[x|z] at the mean of q(z|x), (N, D), in the data's units; of a table, a table."""
 
     def there_and_back(block: Any, first: int) -> Array:
         batch = rows_in(vae, "X", block, first)
         Z = vae.backend.xp.ascontiguousarray(vae.encoded(batch)[:, : vae.latent_dim])
         return in_data_units(vae, vae.likelihood.mean(vae.decoded(Z, batch)))
 
-    return streamed(vae, there_and_back, whole(vae, "X", X), device)
+    found = streamed(vae, there_and_back, whole(vae, "X", vae.given(X, condition, exposure)), device)
+    return found if vae.schema is None else vae.schema.like(X, found)
 
 
 def prior(vae: Model, n: int, seed: int | None = None) -> Array:

@@ -11,7 +11,7 @@ Shapes: S samples, B rows, L latent dimensions; out (S·B, width). Nats.
 
 from __future__ import annotations
 
-from ..errors import UsageError
+from .. import checks
 from .elbo import ELBO, Terms
 from .iwae import IWAE, WeightedTerms
 
@@ -23,6 +23,4 @@ OBJECTIVES: dict[str, type[ELBO]] = {"elbo": ELBO, "iwae": IWAE}
 
 def find(name: str) -> type[ELBO]:
     """The objective called `name`."""
-    if name not in OBJECTIVES:
-        raise UsageError(f"objective={name!r}: expected one of {', '.join(OBJECTIVES)}")
-    return OBJECTIVES[name]
+    return OBJECTIVES[checks.choice("objective", name, tuple(OBJECTIVES))]
