@@ -22,12 +22,9 @@ class Adam(Optimizer):
         self.eps = checks.positive("eps", eps)
 
     def numbers(self) -> dict[str, Any]:
-        return {
-            "lr": self.lr,
-            "decay": self.lr * self.weight_decay if self.decoupled else 0.0,
-            "correction1": 1 - self.beta1**self.steps,
-            "correction2": 1 - self.beta2**self.steps,
-        }
+        decay = self.lr * self.weight_decay if self.decoupled else 0.0
+        first, second = 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
+        return {"lr": self.lr, "decay": decay, "correction1": first, "correction2": second}
 
     def _apply(self, P, G, state, ops, lr, decay, correction1, correction2):
         l2 = 0.0 if self.decoupled else self.weight_decay
