@@ -77,7 +77,7 @@ class MLP:
 
     def __init__(self, backend: Backend, workspace: Workspace, name: str, widths: list[int], activation: str):
         checks.choice("activation", activation, ACTIVATIONS)
-        last = len(widths) - 2
+        last, self.dtype = len(widths) - 2, backend.dtype
         self.layers = [
             Dense(backend, workspace, f"{name}.{i}", n_in, n_out, activation if i < last else "identity")
             for i, (n_in, n_out) in enumerate(pairwise(widths))
@@ -92,16 +92,14 @@ class MLP:
 
     def forward(self, X: Array) -> Array:
         """X (B, n_in) → Y (B, n_out): a view of the workspace, which the next call overwrites."""
-        first = self.layers[0]
-        checks.exactly("X", X, ("B", first.n_in), first.W.dtype)
+        checks.exactly("X", X, ("B", self.layers[0].n_in), self.dtype)
         for layer in self.layers:
             X = layer.forward(X)
         return X
 
     def backward(self, dY: Array | None, need_dX: bool = True, need_dW: bool = True) -> Array | None:
         """dY (B, n_out), which is overwritten → dX (B, n_in), a view that the next call overwrites."""
-        last = self.layers[-1]
-        checks.exactly("dY", dY, last.Y.shape, last.W.dtype)
+        checks.exactly("dY", dY, self.layers[-1].Y.shape, self.dtype)
         for layer in reversed(self.layers):
             dY = layer.backward(dY, need_dX or layer is not self.layers[0], need_dW)
         return dY

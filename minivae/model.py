@@ -122,17 +122,16 @@ class Model:
 
     def lay_out(self, likelihood: str) -> None:
         """Make encoder, decoder and objective for this likelihood, and fresh parameters."""
-        features, latent_dim, activation = self.features, self.latent_dim, self.activation
-        self.likelihood = likelihoods.make(likelihood, self.backend, features)
+        self.likelihood = likelihoods.make(likelihood, self.backend, self.features)
         if self.missing and self.likelihood.neutral is None:
             raise UsageError(f"likelihood {self.likelihood.name!r} takes no missing values: leave missing=True out")
         suited, joined = self.likelihood.encodings(), self.condition.width if self.condition else 0
-        self.inputs = make_inputs(self.input_kind, features, self.missing, suited, self.condition)
-        widths = [self.inputs.width if self.inputs else features, *self.hidden, 2 * latent_dim]
-        reversed_widths = [latent_dim + joined, *reversed(self.hidden), self.likelihood.width]
-        self.encoder = MLP(self.backend, self.workspace, "encoder", widths, activation)
-        self.posterior = GaussianPosterior(self.backend, self.workspace, latent_dim)
-        self.decoder = MLP(self.backend, self.workspace, "decoder", reversed_widths, activation)
+        self.inputs = make_inputs(self.input_kind, self.features, self.missing, suited, self.condition)
+        widths = [self.inputs.width if self.inputs else self.features, *self.hidden, 2 * self.latent_dim]
+        reversed_widths = [self.latent_dim + joined, *reversed(self.hidden), self.likelihood.width]
+        self.encoder = MLP(self.backend, self.workspace, "encoder", widths, self.activation)
+        self.posterior = GaussianPosterior(self.backend, self.workspace, self.latent_dim)
+        self.decoder = MLP(self.backend, self.workspace, "decoder", reversed_widths, self.activation)
 
         own = [(f"likelihood.{name}", shape) for name, shape in self.likelihood.parameters()]
         fitted = [(f"likelihood.{name}", shape) for name, shape in self.likelihood.fitted()]
@@ -176,8 +175,7 @@ class Model:
         """The arguments that build this model again, as JSON knows them: all but the backend."""
         plain = self.input_kind in ("auto", "same") and not self.missing
         more: dict[str, Any] = {} if plain else {"inputs": self.input_kind, "missing": self.missing}
-        if self.condition:
-            more["condition"] = self.condition.config()
+        more |= {"condition": self.condition.config()} if self.condition else {}
         return {
             "features": self.features, "latent_dim": self.latent_dim, "hidden": list(self.hidden),
             "activation": self.activation, "likelihood": "auto" if self.undecided else self.likelihood.name,
@@ -216,10 +214,6 @@ class Model:
         dZ = self.decoded_backward(d_out)
         dH = self.loss_fn.backward_posterior(dZ)
         self.encoder.backward(dH, need_dX=False)  # (eq. 15)
-
-    def encoded(self, X: Batch) -> Array:
-        """Rows X (B, D) → H = [μ | ln σ²] (B, 2L), a view of the workspace (eq. 15)."""
-        return self.encoder.forward(X.x_in)
 
     def decoded(self, Z: Array, beside: Batch | Given | None = None) -> Array:
         """Z (S·B, L) → out (S·B, width), a view of the workspace (eq. 17, 20).

@@ -168,7 +168,7 @@ def log_likelihood(
 def importance_sampled(vae: Model, X: Batch, K: int, rows: Array, eps: Array | None) -> tuple[Array, Array]:
     """ln p(x) and its standard error for a few rows X (b, D): running Σ w and Σ w², relative to the largest ln w."""
     xp, take, (b, L) = vae.backend.xp, vae.workspace.take, (X.shape[0], vae.latent_dim)
-    weigh, most = tiles.weigh(vae, X, vae.encoded(X), K)
+    weigh, most = tiles.weigh(vae, X, vae.encoder.forward(X.x_in), K)
     largest, total, squares = xp.full(b, -np.inf), xp.zeros(b), xp.zeros(b)
     tile = max(1, most // b)
     for start in range(0, K, tile):

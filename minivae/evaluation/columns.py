@@ -77,7 +77,8 @@ def reconstruction(vae: Model, X: Any, rows: Any = None) -> np.ndarray:
     batches, split = Batches(vae, X, rows), ColumnNll(vae)
     total, count = np.zeros(vae.features), np.zeros(vae.features)
     for _, batch, numbers in batches.in_order(IMPORTANCE_ROWS):
-        Z, *_ = vae.posterior.forward(vae.encoded(batch), vae.epsilon(None, batch.shape[0], "evaluation", numbers, 0))
+        H, eps = vae.encoder.forward(batch.x_in), vae.epsilon(None, batch.shape[0], "evaluation", numbers, 0)
+        Z, *_ = vae.posterior.forward(H, eps)
         nll = split(vae.decoded(Z.reshape(-1, vae.latent_dim), batch), batch).mean(axis=0)
         mask = batch.mask
         total += vae.backend.to_host(nll.sum(axis=0))
@@ -90,7 +91,7 @@ def reconstruction(vae: Model, X: Any, rows: Any = None) -> np.ndarray:
 def _shares(vae: Model, split: ColumnNll, X: Batch, rows: Array) -> Array:
     """The integral over t of E[−ln p(x_d|z)], (b, D) float64."""
     xp, (b, L), k = vae.backend.xp, (X.shape[0], vae.latent_dim), TILE_ROWS // IMPORTANCE_ROWS
-    H = vae.encoded(X)
+    H = vae.encoder.forward(X.x_in)
     mean, precision = H[:, :L].copy(), xp.exp(-H[:, L:])
     eps, shares = vae.workspace.take("importance.eps", (k, b, L)), xp.zeros((b, vae.features))
     points, weights = np.polynomial.legendre.leggauss(NODES)

@@ -74,7 +74,7 @@ def impute(
 def _block(vae: Model, X: Batch, rows: Array, K: int, m: int) -> list[Array]:
     """The fillings of a few rows in the model's units: one of means and modes, or m draws, (b, D) each."""
     xp, (b, L) = vae.backend.xp, (X.shape[0], vae.latent_dim)
-    H = vae.encoded(X).copy()
+    H = vae.encoder.forward(X.x_in).copy()
     half_logvar = 0.5 * H[:, L:].sum(axis=1, dtype="float64")
     total: Any = 0.0
     largest, mass = xp.full(b, -np.inf), xp.zeros(b)

@@ -123,7 +123,7 @@ def usage(
 def encode(
     vae: Model, X: Any, ranks: World | None = None, everywhere: bool = True, device: bool = False
 ) -> tuple[Array, Array]:
-    """Compute mean and logvar of q(z|x), (N, L) each; ranks as in `evaluate`.
+    """Compute mean and logvar of q(z|x), (N, L) each (eq. 15); ranks as in `evaluate`.
 
     everywhere   False: rank 0 alone gets all rows, and the others their own
     device       True: the arrays stay where the model computes; without ranks
@@ -131,7 +131,7 @@ def encode(
     X, L = whole(vae, "X", X), vae.latent_dim
 
     def block(rows: Any, first: int) -> Array:
-        return vae.encoded(rows_in(vae, "X", rows, first))
+        return vae.encoder.forward(rows_in(vae, "X", rows, first).x_in)
 
     if ranks is None:
         H = streamed(vae, block, X, device)

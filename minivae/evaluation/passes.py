@@ -85,7 +85,7 @@ def reconstruct(vae: Model, X: Any, device: bool, condition: Any = None, exposur
 
     def there_and_back(block: Any, first: int) -> Array:
         batch = rows_in(vae, "X", block, first)
-        Z = vae.backend.xp.ascontiguousarray(vae.encoded(batch)[:, : vae.latent_dim])
+        Z = vae.backend.xp.ascontiguousarray(vae.encoder.forward(batch.x_in)[:, : vae.latent_dim])
         return in_data_units(vae, vae.likelihood.mean(vae.decoded(Z, batch)))
 
     found = streamed(vae, there_and_back, whole(vae, "X", vae.given(X, condition, exposure)), device)

@@ -18,7 +18,7 @@ MODEL = (
         "its logvar = ln σ² from x; in general this is not the exact posterior of eq. 14.",
         gradient="dH = [ dμ | d ln σ² ] comes from eq. 16 and 23; the encoder's layers\npass it on: dW = Xᵀ dY, "
         "db = Σ dY, dX = dY Wᵀ",
-        forward=("model:Model.forward", "model:Model.encoded"),
+        forward=("model:Model.forward", "evaluation.latents:encode"),
         backward=("model:Model.backward",),
         test="tests/test_latent.py::test_reparameterised_samples_have_the_posteriors_moments",
         toy=toys.encoder,
