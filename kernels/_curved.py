@@ -3,7 +3,7 @@
 That file has their equations, and imports this one when one of them is used.
 """
 
-from ._math import exp_negative, expm1_negative, inlined, like, log1p_unit, point
+from ._math import exp_negative, expm1_negative, like, log1p_unit, point, scalar
 
 
 def _sigmoid_reference(xp, A):
@@ -16,7 +16,7 @@ def _silu_slope_reference(xp, Y, A):
     return s + Y * (1 - s)
 
 
-@inlined
+@scalar
 def tanh(a):
     """−m/(2 + m) with m = e^{−2|a|} − 1, and the sign of a."""
     m = expm1_negative(like(a, -2.0) * abs(a))
@@ -29,7 +29,7 @@ def _tanh_slope(d, y, a):
     return d * (like(y, 1.0) - y * y)
 
 
-@inlined
+@scalar
 def sigmoid(a):
     """1/(1 + e^{−a}), the same as e^{a}/(1 + e^{a}): whichever has no overflow."""
     one = like(a, 1.0)
@@ -42,7 +42,7 @@ def _sigmoid_slope(d, y, a):
     return d * (y * (like(y, 1.0) - y))
 
 
-@inlined
+@scalar
 def softplus(a):
     """ln(1 + e^{a}) = max(a, 0) + ln(1 + e^{−|a|})."""
     positive = like(a, 0.0) if a < 0 else a  # NaN stays NaN

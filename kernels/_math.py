@@ -30,14 +30,11 @@ _ALL: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": True, "_nrt"
 # their meaning.
 LOOP: dict[str, Any] = {**_ALL, "fastmath": {"reassoc", "contract", "nsz"}, "nogil": True}
 kernel = njit(**LOOP, cache=CACHE)
-# What a loop calls, and Python never.
-_PART: dict[str, Any] = {**_ALL, "no_cpython_wrapper": True}
+# What a loop calls, and Python never: inlined, since no loop with a call in it is vectorised.
+_PART: dict[str, Any] = {**_ALL, "no_cpython_wrapper": True, "forceinline": True}
 # For the formulas of one element: part of the loop, with its flags.
-point = njit(**_PART, fastmath=LOOP["fastmath"], forceinline=True)
-_SCALAR = {**_PART, "fastmath": {"contract"}}
-scalar = njit(**_SCALAR)
-# Too long for LLVM to inline by itself, and with a call in it no loop is vectorised.
-inlined = njit(**_SCALAR, forceinline=True)
+point = njit(**_PART, fastmath=LOOP["fastmath"])
+scalar = njit(**_PART, fastmath={"contract"})
 
 TINY = 1.2e-38  # just above the smallest normal float32: what optimisers flush their moments at
 
@@ -134,7 +131,7 @@ def _functions(real, integer, mantissa, bias, lowest, highest, ln2, root_half, t
         q = s * s
         return two * (s + s * q * polynomial(q, log1p_series))
 
-    @inlined
+    @scalar
     def log(x):
         i = bits(real(x))
         k = (i - root_half) >> mantissa
@@ -170,20 +167,12 @@ def _by_dtype(single, double):
 exp, exp_negative, expm1_negative, log1p_unit, log = (_by_dtype(*pair) for pair in zip(_SINGLE, _DOUBLE, strict=True))
 
 
-def like(x, value):
+@intrinsic
+def like(context, x, value):
     """`value` in x's dtype: a bare 0.5 beside a float32 would make the whole expression float64."""
-    return x.dtype.type(value)
+    dtype = getattr(x, "dtype", x)
 
+    def generate(context, builder, signature, values):
+        return context.cast(builder, values[1], value, dtype)
 
-@extending.type_callable(like)
-def _like_type(context):
-    def typed(x, value):
-        dtype = getattr(x, "dtype", x)
-        return dtype if dtype in (types.float32, types.float64) else None
-
-    return typed
-
-
-@extending.lower_builtin(like, types.Any, types.Any)
-def _like_cast(context, builder, signature, arguments):
-    return context.cast(builder, arguments[1], signature.args[1], signature.return_type)
+    return dtype(x, value), generate

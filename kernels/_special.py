@@ -15,7 +15,7 @@ from importlib import import_module
 
 import numpy as np
 
-from ._math import inlined, log, polynomial
+from ._math import log, polynomial, scalar
 
 
 def special(xp):
@@ -33,7 +33,7 @@ _LGAMMA = (-3617 / 122400, 1 / 156, -691 / 360360, 1 / 1188, -1 / 1680, 1 / 1260
 _DIGAMMA = (3617 / 8160, -1 / 12, 691 / 32760, -1 / 132, 1 / 240, -1 / 252, 1 / 120, -1 / 12)
 
 
-@inlined
+@scalar
 def stirling(y):
     """(ln Γ(y), ψ(y)) for y ≥ 8."""
     log_y, r = log(y), 1.0 / y
@@ -42,7 +42,7 @@ def stirling(y):
     return (y - 0.5) * log_y - y + _HALF_LN_2PI + lgamma * r, log_y - 0.5 * r + digamma * q
 
 
-@inlined
+@scalar
 def log_factorial(x):
     """ln x! for a whole x ≥ 0."""
     n = x if x < 255.0 else 255.0  # NaN takes the last, and the series below
@@ -51,13 +51,13 @@ def log_factorial(x):
     return small if x < 256.0 else large
 
 
-@inlined
+@scalar
 def small_log_factorial(x):
     """ln x! for a whole x from 0 to 255."""
     return _TABLE[np.uint32(x)]
 
 
-@inlined
+@scalar
 def log_rising(x, theta, lgamma_8, digamma_8):
     """(ln Γ(x+θ) − ln Γ(θ), its derivative by θ) for a whole x ≥ 0 and θ > 0; the last two are stirling(θ + 8)."""
     product, slope = 1.0, 0.0

@@ -25,7 +25,7 @@ import numpy as np
 
 from . import _cuda
 from ._likelihood import one_output
-from ._math import expm1_negative, inlined, like, log, point, polynomial
+from ._math import expm1_negative, like, log, point, polynomial, scalar
 from ._op import WEIGHTS, Op, normal, poison, row_weight, uniform
 from ._rows import as_column
 
@@ -85,7 +85,7 @@ def reference(xp, nll_rows, d_logits, logits, X, weight):
     d_logits.reshape(-1, B, D)[...] = as_column(weight, B) * (mean(xp, logits) - X)
 
 
-@inlined
+@scalar
 def _series(q):
     """g/a = c₁ + c₂ q + … + c₁₇ q¹⁶ at q = a²."""
     return polynomial(q, _HIGHEST_FIRST)
