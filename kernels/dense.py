@@ -93,12 +93,11 @@ def backward_reference(xp, dA, db, partial, Y, A, activation):
 
 # ---- fused: one pass forward, one pass backward -----------------------------------------------------------------
 
-f: Any = None  # in each copy of `forward_loop`, the activation
-slope: Any = None  # in each copy of `backward_loop`, d f′
+f: Any = None  # in each copy of `_forward`, the activation
+slope: Any = None  # in each copy of `_backward`, d f′
 
 
-def forward_loop(Y, A, b, bends, t, shares):
-    """Y ← f(Y + b), the sums kept in A if it is an array; `for_activation` compiles it."""
+def _forward(Y, A, b, bends, t, shares):
     start, stop = share(t, shares, Y.shape[0], 1)
     for i in range(start, stop):
         for j in range(Y.shape[1]):
@@ -108,7 +107,7 @@ def forward_loop(Y, A, b, bends, t, shares):
             Y[i, j] = f(a) if bends else a
 
 
-def backward_loop(dA, partial, Y, A, bends, t, shares):
+def _backward(dA, partial, Y, A, bends, t, shares):
     """partial (P, H). A share is whole blocks of rows, so that the sums do not depend on the number of shares."""
     (B, H), blocks = dA.shape, partial.shape[0]
     first, last = share(t, shares, blocks, 1)
@@ -126,23 +125,24 @@ def backward_loop(dA, partial, Y, A, bends, t, shares):
 
 
 @cache
-def for_activation(activation, loop):
-    """The compiled copy of a loop for this activation; that of relu for the identity too, which does not bend."""
+def loops(activation):
+    """The copies of both loops for this activation; those of relu for the identity too, which does not bend."""
     if activation == "identity":
-        return for_activation("relu", loop)
+        return loops("relu")
     _, _, f, slope, _ = _formulas(activation)
-    return shared(specialised(loop, loop, f"{activation}_{loop.__name__}", f=f, slope=slope))
+    both = [specialised(loop, loop, f"{activation}{loop.__name__}", f=f, slope=slope) for loop in (_forward, _backward)]
+    return tuple(map(shared, both))
 
 
 def forward(Y, A, b, activation):
     """The fused `forward_reference`."""
-    run(for_activation(activation, forward_loop), Y.size, Y, A, b, activation != "identity")
+    run(loops(activation)[0], Y.size, Y, A, b, activation != "identity")
 
 
 def backward(dA, db, partial, Y, A, activation):
     """The fused `backward_reference`."""
     B, H = dA.shape
-    loop, db = for_activation(activation, backward_loop), db.reshape(1, H)
+    loop, db = loops(activation)[1], db.reshape(1, H)
     sums = partial[: scratch(B, H)].reshape(-1, H) if B > BLOCK_ROWS else db  # of one block
     run(loop, dA.size, dA, sums, Y, A, activation != "identity")
     if B > BLOCK_ROWS:

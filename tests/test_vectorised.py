@@ -30,8 +30,7 @@ def loops(module):
     """
     named = dict(vars(module))
     for activation in getattr(module, "ACTIVATIONS", ()):
-        for loop in (module.forward_loop, module.backward_loop):
-            named[f"{loop.__name__}[{activation}]"] = module.for_activation(activation, loop)
+        named |= {loop.__name__: loop for loop in module.loops(activation)}
     found = {}
     for name, value in named.items():
         function = getattr(value, "loop", value)  # of a launcher

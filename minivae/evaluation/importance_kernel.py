@@ -22,7 +22,7 @@ import numpy as np
 
 from ..kernels import dense
 from ..kernels._gemm import AS_IT_IS, ROW_MAJOR
-from ..kernels._math import bits, inlined, point, polynomial, scalar
+from ..kernels._math import bits, point, polynomial, scalar
 from ..kernels._pool import call
 from ..kernels._specialise import specialised
 from ..kernels._threads import PER_THREAD, most, run, share, shared
@@ -51,7 +51,7 @@ def exp_negative(x):
     return bits(np.int32(bits(polynomial(r, _EXP)) + np.int32(bits(rounded) << _MANTISSA)))
 
 
-@inlined
+@scalar
 def log1p(p):
     """ln(1 + p) for p ≥ 0, to 3 ulp: `_math.log` of 1 + p, and of p itself where that is not rounded off."""
     i = bits(_ONE + p)
@@ -88,7 +88,7 @@ def _nll(logits, b, x):
     return total
 
 
-activate: Any = None  # in each copy of `_tiles`, `dense.forward_loop` for the activation
+activate: Any = None  # in each copy of `_tiles`, the forward loop of `dense.py` for the activation
 
 
 def _tiles(log_w, eps, H, sigma, condition, X, bias, parameters, layers, routine, bends, rows, half, work, t, shares):
@@ -131,8 +131,8 @@ def _tiles(log_w, eps, H, sigma, condition, X, bias, parameters, layers, routine
 @cache
 def tiles(activation):
     """The copy of `_tiles` for hidden layers of this activation."""
-    activate = dense.for_activation(activation, dense.forward_loop)
-    return shared(specialised(_tiles, _tiles, f"{activation}_tiles", activate=activate))
+    forward, _ = dense.loops(activation)
+    return shared(specialised(_tiles, _tiles, f"{activation}_tiles", activate=forward))
 
 
 def filled_up(x, fill):
