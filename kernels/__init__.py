@@ -17,6 +17,7 @@ if __name__ != "minivae.kernels":
     )
 
 import warnings
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
@@ -28,18 +29,10 @@ from ._op import Op
 # The op files: those whose names begin with _ hold what they share.
 FILES = tuple(sorted(found.name for found in iter_modules(__path__) if not found.name.startswith("_")))
 
-# Which kinds of kernel each array module has.
-AVAILABLE = {"numpy": ("reference", "fused"), "cupy": ("reference", "fused")}
-
 
 def limit_threads(threads: int) -> int:
     """Let the fused kernels and products use up to so many cores; how many they will use (`_threads.py`)."""
     return import_module(f"{__name__}._threads").limit(threads)
-
-
-def most_threads() -> int:
-    """How many cores the fused kernels use at the most, now."""
-    return import_module(f"{__name__}._threads").most()
 
 
 def kept_on_disk() -> bool:
@@ -80,28 +73,26 @@ def op_names() -> tuple[str, ...]:
 def load(backend: str, kind: str, xp: Any) -> SimpleNamespace:
     """The ops of one array module and kind as attributes: `load("numpy", "fused", np).bernoulli(…)`.
 
-    backend: "numpy" or "cupy"; kind: one of AVAILABLE[backend]; xp: the array module the references are bound to.
+    backend: "numpy" or "cupy"; kind: "reference" or "fused"; xp: the array module the references are bound to.
     """
-    if kind not in AVAILABLE[backend]:
-        raise ValueError(f"kernels={kind!r}: {backend} has {' and '.join(AVAILABLE[backend])}")
+    if kind not in ("reference", "fused"):
+        raise ValueError(f"kernels={kind!r}: expected 'reference' or 'fused'")
     table = {}
     for name, op in ops().items():
         reference = partial(op.reference, xp)
         fused = op.fused if backend == "numpy" else op.cuda
-        table[name] = reference if kind == "reference" else fused or _Instead(name, backend, reference)
+        table[name] = reference if kind == "reference" else fused or _instead(name, backend, reference)
     return SimpleNamespace(**table)
 
 
-class _Instead:
+def _instead(name: str, backend: str, reference: Callable[..., None]) -> Callable[..., None]:
     """The reference in the place of a kernel that an op does not have. The first call says so."""
+    kernel = "Numba" if backend == "numpy" else "CUDA"
+    notices = [f"the op {name!r} has no {kernel} kernel: its reference runs instead, more slowly"]
 
-    def __init__(self, name: str, backend: str, reference: Any):
-        kernel = "Numba" if backend == "numpy" else "CUDA"
-        self.notice: str | None = f"the op {name!r} has no {kernel} kernel: its reference runs instead, more slowly"
-        self.reference = reference
+    def call(*arguments: Any) -> None:
+        if notices:
+            warnings.warn(notices.pop(), stacklevel=2)
+        reference(*arguments)
 
-    def __call__(self, *arguments: Any) -> None:
-        if self.notice:
-            warnings.warn(self.notice, stacklevel=2)
-            self.notice = None
-        self.reference(*arguments)
+    return call

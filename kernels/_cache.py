@@ -8,14 +8,10 @@ from numba import njit
 from numba.core import event
 
 
-def _nothing():
-    pass
-
-
 def _writable():
     """Numba looks for a folder when a function is decorated, and raises RuntimeError where it may write to none."""
     try:
-        njit(cache=True)(_nothing)
+        njit(cache=True)(_writable)
     except RuntimeError:
         return False
     return True
@@ -28,19 +24,16 @@ class _Uncollected(event.Listener):
     """No garbage collection while a thread compiles: the many objects that live meanwhile cost a tenth of the time."""
 
     def __init__(self) -> None:
-        self.holders, self.enabled, self.lock = 0, False, threading.RLock()
+        self.before, self.lock = list[bool](), threading.RLock()  # whether it was on when each of them began
 
     def on_start(self, event: Any) -> None:
         with self.lock:
-            if self.holders == 0:
-                self.enabled = gc.isenabled()
-                gc.disable()
-            self.holders += 1
+            self.before.append(gc.isenabled())
+            gc.disable()
 
     def on_end(self, event: Any) -> None:
         with self.lock:
-            self.holders -= 1
-            if self.holders == 0 and self.enabled:
+            if self.before.pop():  # the last to end has what the first found
                 gc.enable()
 
 

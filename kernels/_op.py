@@ -12,10 +12,6 @@ from typing import Any
 import numpy as np
 
 
-def _one(*_: Any) -> float:
-    return 1.0
-
-
 @dataclass(frozen=True)
 class Op:
     """One op: three implementations with the same arguments, and what is known about it.
@@ -46,7 +42,7 @@ class Op:
     scratch: tuple[str, ...] = ()
     double: tuple[str, ...] = ()
     cases: tuple[str, ...] = ("",)
-    scale: Callable[..., float] = _one
+    scale: Callable[..., float] = lambda *_: 1.0
     flops: Callable[..., int] | None = None
     moved: Callable[..., int] | None = None
 

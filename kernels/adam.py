@@ -60,13 +60,11 @@ def _adam(all_P, all_M, all_V, all_G, step, beta1, rest1, beta2, rest2, eps, l2,
 
 def fused(P, M, V, G, lr, beta1, beta2, eps, l2, decay, correction1, correction2):
     """The fused `reference`."""
-    n = P.dtype.type
     step, root2 = lr / correction1, 1 / math.sqrt(correction2)
     # 1 − β is taken in float64: 1 − 0.999 in float32 has lost three digits, and inside the kernel (1 − β) g² may be
     # computed as g² − β g², which loses them again.
-    rest1, rest2 = n(1 - beta1), n(1 - beta2)
-    numbers = (n(step), n(beta1), rest1, n(beta2), rest2, n(eps), n(l2), n(decay), n(root2))
-    run(_adam, P.size, P, M, V, G, *numbers)
+    numbers = step, beta1, 1 - beta1, beta2, 1 - beta2, eps, l2, decay, root2
+    run(_adam, P.size, P, M, V, G, *map(P.dtype.type, numbers))
 
 
 cuda = _cuda.optimiser("adam")

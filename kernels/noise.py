@@ -242,21 +242,17 @@ def binarize_example(rng, dtype, S, B, D, case):
     return uniform(rng, dtype, B, D), *example(rng, dtype, S, B, D, case)[1:]
 
 
+def _op(name, reference, kind, example, operations, **arguments):
+    """An op of one of the kinds; operations: floating-point operations for each number."""
+    return Op(
+        reference, _fused(kind), _cuda_launcher(name), example,
+        flops=lambda numbers, *_: operations * numbers.size, **arguments,
+    )  # fmt: skip
+
+
 OPS = {
-    "bits": Op(
-        bits_reference, _fused(WORDS), _cuda_launcher("bits"), bits_example,
-        outputs=("out",), flops=lambda out, *_: 26 * out.size,
-    ),
-    "uniform": Op(
-        uniform_reference, _fused(UNIFORM), _cuda_launcher("uniform"), example,
-        outputs=("out",), flops=lambda out, *_: 27 * out.size,
-    ),
-    "normal": Op(
-        normal_reference, _fused(NORMAL), _cuda_launcher("normal"), example,
-        outputs=("out",), flops=lambda out, *_: 31 * out.size,
-    ),
-    "binarize": Op(
-        binarize_reference, _fused(DRAWN), _cuda_launcher("binarize"), binarize_example,
-        outputs=(), updated=("X",), flops=lambda X, *_: 27 * X.size,
-    ),
-}  # fmt: skip
+    "bits": _op("bits", bits_reference, WORDS, bits_example, 26, outputs=("out",)),
+    "uniform": _op("uniform", uniform_reference, UNIFORM, example, 27, outputs=("out",)),
+    "normal": _op("normal", normal_reference, NORMAL, example, 31, outputs=("out",)),
+    "binarize": _op("binarize", binarize_reference, DRAWN, binarize_example, 27, outputs=(), updated=("X",)),
+}
