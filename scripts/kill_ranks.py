@@ -1,12 +1,12 @@
 """Kill a random rank at a random time, resume, and so on: does the training end with the bytes of a quiet one?
 
-    python scripts/kill_ranks.py [--kills 30] [--ranks 4] [--seed 0]
+    python scripts/kill_ranks.py [--kills 30] [--ranks 4] [--seed 0] [--format csv]
 
 1,000 steps (100 epochs) by `minivae train` under mpiexec, saved after every step. A rank is killed at any moment from
 the start of its process on, within three times the seconds of the quiet run: while it imports, loads, trains, writes or
 draws. Runs that end before enough kills have
 come are compared as well, and a new one begins. The quiet run is one process with as many shards. Status 1 if bytes
-differ.
+differ, or if a temporary file is left behind: by --format csv and npz the ranks share one, by npy they map the rows.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from mpi import runtime
 
+HEADER = ",".join(f"column{d}" for d in range(12))
+WRITE = {
+    "npy": np.save,
+    "npz": lambda path, X: np.savez(path, X=X),
+    "csv": lambda path, X: np.savetxt(path, X, delimiter=",", header=HEADER, comments=""),
+}
 OPTIONS = ["--epochs", "100", "--batch-size", "64", "--latent", "3", "--hidden", "16", "--validation", "0.2"]
 OPTIONS += ["--likelihood", "bernoulli", "--scale", "none", "--binarize", "dynamic", "--threads", "1"]
 
@@ -35,14 +41,18 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--format", choices=WRITE, default="npy")
     given = parser.parse_args()
     chance, P = random.Random(given.seed), given.ranks
     os.environ["MINIVAE_SAVE_SECONDS"], os.environ["MINIVAE_THREADS"] = "0", "1"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        np.save(folder / "rows.npy", np.random.default_rng(0).random((1000, 12)).astype(np.float32))
+        temporary, rows = folder / "temporary", folder / f"rows.{given.format}"
+        temporary.mkdir()
+        os.environ["TMPDIR"] = str(temporary)
+        WRITE[given.format](rows, np.random.default_rng(0).random((1000, 12)).astype(np.float32))
         quiet = folder / "quiet"
-        command = [sys.executable, *train(folder, quiet, "--shards", str(P))]
+        command = [sys.executable, *train(rows, quiet, "--shards", str(P))]
         begun = time.monotonic()
         subprocess.run(command, check=True, env=runtime().environment(), capture_output=True)
         life = 3 * (time.monotonic() - begun)
@@ -50,7 +60,7 @@ def main() -> None:
         while kills < given.kills:
             run, runs = folder / f"run{runs}", runs + 1
             while True:
-                line = train(folder, run, "--resume") if (run / "model.safetensors").exists() else train(folder, run)
+                line = train(rows, run, "--resume") if (run / "model.safetensors").exists() else train(rows, run)
                 if not (run / "model.safetensors").exists() and run.exists():
                     line.append("--force")  # it was killed before it had written a checkpoint
                 start = time.monotonic()
@@ -74,14 +84,16 @@ def main() -> None:
             equal += same
             print(f"run {runs}: {kills} kills so far, {'the bytes of' if same else 'OTHER BYTES than'} the quiet run",
                   flush=True)  # fmt: skip
+        left = sorted(path.name for path in temporary.glob("minivae*"))
+        print(f"left behind: {left}" if left else "no temporary file is left behind")
         print(
             f"{kills} kills of {P} ranks, after epochs {where}; {equal} of {runs} runs end with the quiet run's bytes"
         )
-        sys.exit(equal < runs)
+        sys.exit(equal < runs or bool(left))
 
 
-def train(folder: Path, run: Path, *more: str) -> list[str]:
-    return ["-m", "minivae", "train", str(folder / "rows.npy"), "--out", str(run), *OPTIONS, *more]
+def train(rows: Path, run: Path, *more: str) -> list[str]:
+    return ["-m", "minivae", "train", str(rows), "--out", str(run), *OPTIONS, *more]
 
 
 def rank_processes(ranks: object) -> list[int]:

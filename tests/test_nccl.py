@@ -150,13 +150,14 @@ def test_nccl_is_called_in_this_order(gpus):
 ROWS = (np.random.default_rng(0).random((27, 8)) < 0.4).astype(np.float32)  # the last batch has 3 rows for 4 shards
 
 
-def train(world, run=None, **options):
+def train(world, run=None, file=None, **options):
     """A training of this rank → the digest of its parameters and its history without times; and how it ran."""
     before = standin.here.launches
     vae = mv.VAE(8, 3, (6,), "silu", backend="cupy", seed=4)
     options = {"epochs": 2, "batch_size": 12, "clip": 1.0, "binarize": "dynamic", "validation": ROWS[:20]} | options
     options |= {"beta": mv.Beta(0.7, warmup=2), "schedule": "warmup:1+cosine", "optimizer": mv.AdamW(0.01)}
-    history = vae.fit(ROWS, ranks=world, run=run, progress=False, **options)
+    rows = ROWS if file is None else mv.load(file, hold_out=False, ranks=world).X
+    history = vae.fit(rows, ranks=world, run=run, progress=False, **options)
     told = [{k: v for k, v in row.items() if k not in ("seconds", "rows_per_second")} for row in history.rows]
     digest = hashlib.sha256(vae.backend.to_host(vae.buffer.state)).hexdigest()
     return (digest, told), standin.here.launches - before
@@ -182,6 +183,19 @@ def test_captured_steps_have_the_bits_of_the_way_by_the_host_and_of_one_rank(gpu
         by_host = on_gpus(2, lambda world: train(world, tmp_path / "host"), shards=4)
     assert by_host[0] == (results[0][0], 0)
     assert set(files.values()) == {(tmp_path / "host" / "model.safetensors").read_bytes()}
+
+
+@needs_compiler
+def test_rows_that_a_host_shares_are_taken_to_the_gpus_whole(gpus, looks, tmp_path):
+    """So steps are captured as those of an array are; a file that is mapped as it lies stays on the host."""
+    np.savez(tmp_path / "x.npz", X=ROWS)
+    np.save(tmp_path / "x.npy", ROWS)
+    given, shared, mapped = (
+        on_gpus(2, lambda world, file=file: train(world, file=file), shards=2)
+        for file in (None, tmp_path / "x.npz", tmp_path / "x.npy")
+    )
+    assert shared == given and given[0][1] > 0
+    assert [(told, 0) for told, _ in given] == mapped
 
 
 @needs_compiler

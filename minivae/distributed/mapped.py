@@ -59,7 +59,10 @@ def shared(world: World, function: Callable[[], T]) -> T:
         small, extents, error_text = world.from_neighbour(told)
         if error_text or (extents and file is None):
             raise UsageError(error_text or f"{path}: {problem}")
-        return pickle.loads(small, buffers=_mapped(file, extents))
+        try:
+            return pickle.loads(small, buffers=_mapped(file, extents))
+        except OSError as error:
+            raise UsageError(f"{place}: files there cannot be mapped ({error}): set TMPDIR to another folder") from None
 
 
 def _new_file() -> tuple[IO[bytes] | None, str, str, str]:
