@@ -79,7 +79,10 @@ class Step:
         from minivae.vae import VAE
 
         self.fit, self.step = VAE.fit.__code__, VAE.step.__code__
-        gemm: Any = Backend("numpy").gemm
+        backend = Backend("numpy")
+        # The ops that are compiled functions themselves; by id, since a code's hash may change when it runs.
+        self.ops = {id(op.py_func.__code__): op for op in vars(backend.ops).values() if isinstance(op, Dispatcher)}
+        gemm: Any = backend.gemm
         self.gemm = gemm.__code__ if inspect.isfunction(gemm) else type(gemm).__call__.__code__
         self.inside, self.compiling = False, 0
         self.chain: list[str] = []  # from fit to the first matrix product
@@ -95,7 +98,7 @@ class Step:
             self.inside = self.inside or code is self.fit
             if self.inside and not self.compiling and own(code):
                 self.codes[code] = None
-                self.roots += kernels_of(frame)
+                self.roots += [self.ops[id(code)]] if id(code) in self.ops else kernels_of(frame)
                 if code is self.gemm and not self.chain:
                     self.chain = list(reversed([f.f_code.co_qualname for f in callers(frame, self.fit)]))
         elif event == "return" and code is self.step:
@@ -160,9 +163,10 @@ def main() -> None:
     python = [code for code in seen.codes if code not in seen.kernels]  # Numba tells of a kernel's calls too
     depth, ways = len(seen.chain), {"": named(python), "kernels: ": named(seen.kernels)}
     if options.list:
-        for code, count in (pair for table in ways.values() for pair in table.items()):
-            print(f"{count:5}  {own(code)}:{code.co_firstlineno} {code.co_qualname}")
-        print()
+        for table in ways.values():
+            for code, count in table.items():
+                print(f"{count:5}  {own(code)}:{code.co_firstlineno} {code.co_qualname}")
+            print()
     print(f"depth      {depth}: {' → '.join(seen.chain)}")
     for title, table in ways.items():
         print(f"{title}functions  {len(table)}, in {len({code.co_filename for code in table})} files")
