@@ -342,6 +342,8 @@ def test_what_is_made_of_the_rows_is_shared_too(tmp_path):
 def test_a_mistake_in_such_a_file_is_one_error_of_all(tmp_path):
     """It names the rank where one host alone has it, or where a rank fails before the others come to read."""
     (tmp_path / "x.npz").write_bytes(b"no archive")
+    np.save(tmp_path / "x.npy", FILES["real"])
+    np.savez(tmp_path / "other.npz", FILES["real"])
 
     def text(ranks, function=None):
         with pytest.raises(UsageError) as caught, ranks.agreeing():
@@ -356,12 +358,18 @@ def test_a_mistake_in_such_a_file_is_one_error_of_all(tmp_path):
             raise UsageError("it has no GPU")
         ranks.once_a_host(lambda: 1)
 
+    def other_files(ranks):
+        path = tmp_path / ("x.npy" if ranks.rank < 2 else "other.npz")
+        mv.load(path, ranks=ranks)
+
     alone = text(World())
     assert "expected a .npz file" in alone
     for hosts in (1, 2):
         assert together(4, text, hosts=hosts) == [alone] * 4
     missing = f"rank 2 (host2): there is no file {tmp_path / 'none.npz'}"
     assert all(one.startswith(missing) for one in together(4, partial(text, function=on_one_host), hosts=2))
+    for one in together(4, partial(text, function=other_files), hosts=2):
+        assert one.startswith("rank 2 (host2) has a file that must be read as its data, and rank 0 (host0) a file that")
     assert together(4, partial(text, function=before), hosts=2) == ["rank 2 (host2): it has no GPU"] * 4
 
 

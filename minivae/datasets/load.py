@@ -233,6 +233,8 @@ def load(
         return None if found.mapped else found.dataset(seed, hold_out)
 
     data = ranks.once_a_host(read)
+    kind = "a file that can be mapped" if data is None else "a file that must be read"
+    ranks.same("its data", kind, "have the same file on every host")
     if data is None:
         return _find(source, how).dataset(seed, hold_out, ranks)
     X, X_test = (FileRows(part, part.dtype) if isinstance(part, np.ndarray) else part for part in (data.X, data.X_test))
