@@ -28,7 +28,7 @@ import numpy as np
 
 from . import checks, likelihoods, objectives
 from .backend import Array, Backend, resolve
-from .buffers import Grads, ParameterBuffer, Workspace
+from .buffers import Grads, ParameterBuffer, Shape, Workspace
 from .conditions import Condition, Given, row_numbers, row_weights
 from .errors import NotFitted, UsageError
 from .inputs import Batch, filled, native, noise_in, rows_in
@@ -120,28 +120,30 @@ class Model:
         if not self.undecided:
             self.lay_out(likelihood)
 
-    def lay_out(self, likelihood: str) -> None:
-        """Make encoder, decoder and objective for this likelihood, and fresh parameters."""
-        self.likelihood = likelihoods.make(likelihood, self.backend, self.features)
-        if self.missing and self.likelihood.neutral is None:
-            raise UsageError(f"likelihood {self.likelihood.name!r} takes no missing values: leave missing=True out")
-        suited, joined = self.likelihood.encodings(), self.condition.width if self.condition else 0
-        self.inputs = make_inputs(self.input_kind, self.features, self.missing, suited, self.condition)
+    def networks(self, likelihood: str) -> tuple[list[tuple[str, Shape]], list[tuple[str, Shape]]]:
+        """Make encoder, posterior and decoder, without numbers → (name, shape) of what is learned, and is fitted."""
+        p = self.likelihood = likelihoods.make(likelihood, self.backend, self.features)
+        if self.missing and p.neutral is None:
+            raise UsageError(f"likelihood {p.name!r} takes no missing values: leave missing=True out")
+        self.inputs = make_inputs(self.input_kind, self.features, self.missing, p.encodings(), self.condition)
+        joined = self.condition.width if self.condition else 0
         widths = [self.inputs.width if self.inputs else self.features, *self.hidden, 2 * self.latent_dim]
-        reversed_widths = [self.latent_dim + joined, *reversed(self.hidden), self.likelihood.width]
+        reversed_widths = [self.latent_dim + joined, *reversed(self.hidden), p.width]
         self.encoder = MLP(self.backend, self.workspace, "encoder", widths, self.activation)
         self.posterior = GaussianPosterior(self.backend, self.workspace, self.latent_dim)
         self.decoder = MLP(self.backend, self.workspace, "decoder", reversed_widths, self.activation)
+        own, fitted = ([(f"likelihood.{name}", shape) for name, shape in of] for of in (p.parameters(), p.fitted()))
+        return self.encoder.parameters() + self.decoder.parameters() + own, fitted
 
-        own = [(f"likelihood.{name}", shape) for name, shape in self.likelihood.parameters()]
-        fitted = [(f"likelihood.{name}", shape) for name, shape in self.likelihood.fitted()]
-        self.buffer = ParameterBuffer(self.backend, self.encoder.parameters() + self.decoder.parameters() + own, fitted)
+    def lay_out(self, likelihood: str) -> None:
+        """Make networks and objective for this likelihood, and fresh parameters."""
+        self.buffer = ParameterBuffer(self.backend, *self.networks(likelihood))
         self.encoder.bind(self.buffer)
         self.decoder.bind(self.buffer)
-        views = {**self.buffer.views, **self.buffer.fitted}
-        self.likelihood.bind({name.partition(".")[2]: views[name] for name, _ in own + fitted})
-        grads = {name.partition(".")[2]: self.buffer.grads[name] for name, _ in own}
-        scratch = {name: self.backend.zeros(grad.shape) for name, grad in grads.items()}
+        views, own = {**self.buffer.views, **self.buffer.fitted}, self.likelihood.parameters()
+        self.likelihood.bind({name: views[f"likelihood.{name}"] for name, _ in own + self.likelihood.fitted()})
+        grads = {name: self.buffer.grads[f"likelihood.{name}"] for name, _ in own}
+        scratch = {name: self.backend.zeros(shape) for name, shape in own}
         self.d_params = self.likelihood.destinations(grads, counted=True)  # what a training step writes
         self.uncounted_d_params = self.likelihood.destinations(grads)  # what objective_and_grad writes
         self.scratch_d_params = self.likelihood.destinations(scratch)  # what everything else writes

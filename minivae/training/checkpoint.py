@@ -24,14 +24,11 @@ import numpy as np
 
 from .. import __version__, likelihoods
 from ..backend import Backend, resolve
-from ..buffers import Shape, Workspace
-from ..conditions import Condition
+from ..buffers import Shape
 from ..datasets.columns import Columns
 from ..datasets.scale import Scale
 from ..disk import write_whole
 from ..errors import UsageError, UsageWarning
-from ..inputs import make as make_inputs
-from ..layers import MLP
 from ..model import Model
 from . import schema
 
@@ -244,15 +241,12 @@ def shapes(model: dict[str, Any], backend: Backend) -> dict[str, Shape]:
             f"no likelihood is called {described.likelihood!r}: register it first, by mv.register_likelihood or "
             "--plugin FILE.py"
         )
-    likelihood = likelihoods.make(described.likelihood, backend, described.features)
-    condition = Condition.of(model.get("condition"))
-    inputs = make_inputs(described.inputs, described.features, described.missing, likelihood.encodings(), condition)
-    widths = [inputs.width if inputs else described.features, *described.hidden, 2 * described.latent_dim]
-    back = [described.latent_dim + (condition.width if condition else 0), *reversed(described.hidden), likelihood.width]
-    layers = {"encoder": widths, "decoder": back}
-    parts = [MLP(backend, Workspace(backend), name, layers[name], described.activation) for name in layers]
-    own = [(f"likelihood.{name}", shape) for name, shape in likelihood.parameters() + likelihood.fitted()]
-    return dict([*parts[0].parameters(), *parts[1].parameters(), *own])
+    vae = Model(
+        described.features, described.latent_dim, tuple(described.hidden), described.activation, "auto",
+        backend=backend, inputs=described.inputs, missing=described.missing, condition=model.get("condition"),
+    )  # fmt: skip
+    learned, fitted = vae.networks(described.likelihood)
+    return dict(learned + fitted)
 
 
 def load_model(cls: type[M], path: str | os.PathLike, backend: Any, kernels: str | None, dtype: Any, which: str) -> M:
