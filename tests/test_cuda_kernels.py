@@ -270,6 +270,13 @@ def test_another_dtype_than_the_kernel_s_is_refused():
         CUDA.dense_forward(x, None, standin.DeviceArray(np.zeros(3, np.float32)), "relu")
 
 
+@pytest.mark.parametrize("weight, error", [(np.ones(6), TypeError), (np.ones((3, 4), np.float32)[:, ::2], ValueError)])
+def test_row_weights_that_the_kernel_would_misread_are_refused(weight, error):
+    nll, d, logits, X, _ = (on_device(x, 0) for x in ops.example("bernoulli", "row weights", "float32", (3, 2, 5)))
+    with pytest.raises(error, match=r"float32 was given an array of float64|not C-contiguous"):
+        CUDA.bernoulli(nll, d, logits, X, standin.DeviceArray(weight))
+
+
 def test_an_array_that_is_not_contiguous_is_refused():
     x = standin.DeviceArray(np.zeros((4, 6))[:, ::2])
     with pytest.raises(ValueError, match="not C-contiguous"):
