@@ -30,7 +30,7 @@ from ..kernels.laplace import LOGSCALE_MAX, LOGSCALE_MIN
 from ..kernels.negative_binomial import LOGTHETA_MAX, LOGTHETA_MIN
 from ..kernels.poisson import LOGRATE_MAX
 from ..layers import MLP
-from ..likelihoods import continuous_bernoulli, real, unit
+from ..likelihoods import real, unit
 from ..likelihoods.counts import Categorical, NegativeBinomial, Poisson
 from ..model import Model
 
@@ -233,7 +233,7 @@ def _at_most(graph: Graph, name: str, out: str) -> str:
 
 HEADS: dict[type, Callable[[Graph, Any, str], str]] = {
     unit.Bernoulli: _bernoulli,
-    continuous_bernoulli.ContinuousBernoulli: _continuous_bernoulli,
+    unit.ContinuousBernoulli: _continuous_bernoulli,
     real.Gaussian: _gaussian,
     real.GaussianFixed: _gaussian_fixed,
     real.GaussianShared: _gaussian_shared,

@@ -29,7 +29,7 @@ from ..kernels.laplace import LOGSCALE_MAX, LOGSCALE_MIN
 from ..kernels.negative_binomial import LOGTHETA_MAX, LOGTHETA_MIN
 from ..kernels.poisson import LOGRATE_MAX
 from ..layers import MLP
-from ..likelihoods import continuous_bernoulli, real, unit
+from ..likelihoods import real, unit
 from ..likelihoods.counts import Categorical, NegativeBinomial, Poisson
 from ..model import Model
 
@@ -230,7 +230,7 @@ def _negative_binomial(module: VAE, out: Tensor) -> Any:
 
 LIKELIHOODS: dict[type, Callable[[VAE, Tensor], Any]] = {
     unit.Bernoulli: _bernoulli,
-    continuous_bernoulli.ContinuousBernoulli: lambda module, out: ContinuousBernoulli(out),
+    unit.ContinuousBernoulli: lambda module, out: ContinuousBernoulli(out),
     real.Gaussian: _gaussian,
     real.GaussianFixed: _gaussian_fixed,
     real.GaussianShared: _gaussian_shared,

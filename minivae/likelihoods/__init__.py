@@ -4,7 +4,8 @@ A likelihood is the protocol of `Likelihood`: how many outputs the decoder needs
 negative log-likelihood with its gradient (a fused op of `kernels/`), its mean, and how to draw from it. A new one is a
 file in `kernels/` and a class here; tests, gradient checks and benchmarks walk the table of them, LIKELIHOODS.
 
-Reading order: base (the protocol), unit (values in [0, 1]), real (real numbers), counts (classes and counts).
+Reading order: base (the protocol), bernoulli and its like (values in [0, 1]), real (real numbers), counts (classes and
+counts).
 
 Shapes: R = S·B rows, sample by sample; D features; out (R, width); X (B, D). Nats, every constant kept.
 """
@@ -19,7 +20,7 @@ from ..errors import UsageError
 from .base import ARGUMENTS, LIKELIHOODS, Likelihood
 
 # Each class gives itself its row of LIKELIHOODS, in this order.
-from . import unit, continuous_bernoulli, real, counts  # noqa: F401  # isort: skip
+from . import unit, real, counts  # noqa: F401  # isort: skip
 from .mixed import Mixed, spec_of  # isort: skip
 from .names import unknown  # isort: skip
 from .registered import OPS, register_likelihood, unregister_likelihood  # isort: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..kernels import continuous_bernoulli
-from .unit import Unit
+from .bernoulli import Unit
 
 
 class ContinuousBernoulli(Unit, form="continuous-bernoulli"):

@@ -28,10 +28,10 @@ from ..buffers import Shape
 from ..errors import UsageError
 from ..kernels.gaussian import LOGVAR_MAX, LOGVAR_MIN
 from .base import Likelihood, blocks
+from .bernoulli import Bernoulli
 from .counts import Categorical, NegativeBinomial, Poisson
 from .ordinal import Ordinal
 from .real import Gaussian
-from .unit import Bernoulli
 
 
 class LogNormal(Gaussian):

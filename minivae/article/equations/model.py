@@ -50,7 +50,7 @@ p(x|z) =  ⎨                    ρ = sigmoid(logit) = 1 / (1 + e^(−logit))
         words="A value that is 0 or 1, as a pixel of a binary image. The decoder computes a logit, any real number, "
         "and the sigmoid turns it into a probability.",
         gradient="d logit = w (ρ − x)",
-        forward=("likelihoods.unit:Bernoulli.mean", BERNOULLI),
+        forward=("likelihoods.bernoulli:Bernoulli.mean", BERNOULLI),
         backward=(BERNOULLI,),
         test="tests/test_likelihoods.py::test_draws_have_the_mean_and_the_spread_of_scipys_distribution",
         toy=toys.probability,
@@ -65,7 +65,7 @@ p(x|z) =   Π   ρₖ(z)^xₖ (1 − ρₖ(z))^(1−xₖ)
           k=1""",
         words="Given z, the features of x are independent Bernoulli variables: the decoder for 0/1 data.",
         gradient="that of its logarithm: eq. 19",
-        forward=("likelihoods.unit:Bernoulli", BERNOULLI),
+        forward=("likelihoods.bernoulli:Bernoulli", BERNOULLI),
         backward=(BERNOULLI,),
         test=NLL,
         toy=toys.bernoulli,
