@@ -121,7 +121,7 @@ class Model:
             self.lay_out(likelihood)
 
     def networks(self, likelihood: str) -> tuple[list[tuple[str, Shape]], list[tuple[str, Shape]]]:
-        """Make encoder, posterior and decoder, without numbers → (name, shape) of what is learned, and is fitted."""
+        """Make encoder, posterior and decoder, with no memory yet → (name, shape) of what is learned and fitted."""
         p = self.likelihood = likelihoods.make(likelihood, self.backend, self.features)
         if self.missing and p.neutral is None:
             raise UsageError(f"likelihood {p.name!r} takes no missing values: leave missing=True out")
