@@ -125,6 +125,14 @@ def test_arrays_start_on_a_cache_line(shape):
         assert Backend("numpy").empty(shape, dtype).ctypes.data % 64 == 0
 
 
+def test_an_array_for_the_device_has_the_dtype_that_was_asked_for(device):
+    backend = Backend("cupy")
+    for given in ([1, 2], np.array([1.0, 2.0]), backend.asarray(np.array([1, 2]))):
+        x = backend.asarray(given, "float32")
+        assert backend.owns(x) and x.dtype == "float32" and backend.to_host(x).tolist() == [1, 2]
+    assert backend.asarray(np.array([1, 2])).dtype == "int64"
+
+
 def test_the_stand_in_refuses_what_a_device_array_refuses():
     x = standin.module().asarray(np.ones(3))
     for implicit in (float, int, bool, np.asarray, np.sqrt, list, len):

@@ -11,7 +11,7 @@ from minivae import kernels
 from minivae.backend import Backend
 from minivae.errors import UsageError
 from minivae.training import schedules
-from minivae.training.options import OPTIMIZERS, make_optimizer
+from minivae.training.options import OPTIMIZERS, Options, make_optimizer
 
 N = 1009
 STEPS = 25
@@ -177,7 +177,7 @@ def torch_factors(make, epochs):
     ],
 )
 def test_schedule_matches_torch(text, make):
-    schedule = schedules.parse(text)
+    schedule = Options(schedule=text).schedule
     assert_sums([schedule.factor(t, 12) for t in range(12)], torch_factors(make, 12), of="model")
 
 

@@ -11,10 +11,12 @@ import sys
 import unicodedata
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import test_cli
+from numba.core import event
 
 from minivae import console
 from minivae.cli.evaluate import write_rows
@@ -179,3 +181,18 @@ def test_no_label_in_a_table_is_a_formula(tmp_path, labels, cells):
         rows = list(csv.DictReader(file))
     assert [row["y"] for row in rows] == cells
     assert [row["log_px"] for row in rows] == ["-1.5"] * n
+
+
+def test_compilation_is_told_once_while_a_training_runs_and_by_rank_0_alone(caplog):
+    said = []
+    for ranks, kernels in ((None, 0), (None, 2), (SimpleNamespace(rank=1, agreeing=None), 2)):
+        progress = progress_of(Options(progress=False, ranks=ranks))
+        progress.start(None)
+        for _ in range(kernels):
+            with event.trigger_event("numba:compile"):
+                pass
+        progress.stop()
+        with event.trigger_event("numba:compile"):  # of a kernel that no training compiles
+            pass
+        said.append(len(caplog.records))
+    assert said == [0, 1, 1]

@@ -114,6 +114,7 @@ def test_a_run_resumes_with_its_own_weights_alone(tmp_path):
         ([1.0] * 7, "got list"),
         (np.array(["a"] * 7), "got <U1"),
         (-np.ones(7), "finite numbers ≥ 0, at least one of them > 0"),
+        (np.arange(-1.0, 6.0), "finite numbers ≥ 0"),
         (np.zeros(7), "at least one"),
         (np.full(7, np.nan), "finite"),
     ],
