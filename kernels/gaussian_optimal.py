@@ -23,7 +23,7 @@ import math
 import numpy as np
 
 from . import _cuda
-from ._math import kernel, like
+from ._math import kernel, like, point
 from ._op import WEIGHTS, Op, counter, normal, poison, row_weight
 from ._rows import as_column, as_vector
 from ._threads import run, share, shared
@@ -57,7 +57,7 @@ def reference(xp, nll_rows, d_mean, squared_error, clamped, mean, X, weight):
     d_mean.reshape(-1, B, D)[...] = weight * delta * precision
 
 
-@kernel
+@point
 def _mean_squared_error(squared_rows, weight, weight_step, D):
     """Σ_r w_r squared_r / (D Σ_r w_r), by one thread: the number of threads is not to change its order."""
     total, weights = 0.0, 0.0
