@@ -29,6 +29,7 @@ from .buffers import Workspace
 from .conditions import NEEDS_CONDITION, Condition, Given, explained
 from .errors import UsageError
 from .matmul.one_hot import LEAST_CLASSES, Layout, OneHot
+from .matmul.sparse import Sparse
 
 if TYPE_CHECKING:
     from .model import Model
@@ -210,9 +211,7 @@ def rows_in(vae: Model, name: str, X: Any, first: int = 0, look: bool = True) ->
         out[...] = X >= 0.5
         X = out
     if vae.backend.sparse == "yes" and vae.inputs is None:
-        from .sparse import with_nonzeros
-
-        X = with_nonzeros(X, vae.workspace)
+        X = Batch(X, Sparse.of(X, vae.workspace.take))
         look = look and not (X.X is whole and X.x_in.values is None)  # all that is not 0 was found to be 1
     if look:
         checks.finite(name, whole, first, vae.columns, vae.missing)
