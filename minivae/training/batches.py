@@ -18,6 +18,7 @@ from ..backend import Array
 from ..conditions import Given, explained, row_numbers, row_weights
 from ..datasets.rows import FileRows, check_still_there, chosen
 from ..inputs import Batch, as_batch, filled, whole
+from ..matmul.sparse import Sparse
 from ..model import Model
 from ..units import binarize_for, scale_for
 from .values import Values, check_domain, look
@@ -173,6 +174,8 @@ class Batches:
 
     def _with_nonzeros(self, X: Array, index: Array) -> Any:
         """X (b, D), the rows at `index`, and their non-zeros, which are what the encoder's first product takes."""
+        if self.sparse is None:
+            return Batch(X, Sparse.of(X, self.workspace.take))
         from ..sparse import with_nonzeros
 
         as_stored = self.sparse if self.binarize == "none" else None
