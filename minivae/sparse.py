@@ -96,7 +96,7 @@ class Rows:
 
     Where no scale moves them the stored values are the backend's, in its dtype, on the device where there is one.
 
-    ranks   those of a host share the values where these are of another dtype; None: this process has its own
+    ranks   those of a host share what is of another dtype than X's; None: this process has its own
     """
 
     def __init__(self, backend: Backend, X: Any, scale: Scale | None, ranks: World | None = None):
@@ -105,16 +105,20 @@ class Rows:
         self.few = X.nnz <= MOST_DRAWN * math.prod(X.shape)
         self.held: tuple[Array, Array, Array] | None = None
         if scale is None and (backend.name == "numpy" or 16 * X.nnz < DEVICE_BYTES):
-            values = X.data
-            if ranks is not None and backend.name == "numpy" and values.dtype != backend.dtype:
-                values = ranks.once_a_host(lambda: X.data.astype(backend.dtype))
-            self.held = self._arrays(X, values)
+            self.held = self._arrays(X, ranks)
 
-    def _arrays(self, X: Any, values: Any = None) -> tuple[Array, Array, Array]:
-        """Values, columns and starts as the backend's arrays; values=None: those of X."""
-        values = X.data if values is None else values
-        given = ((values, self.backend.dtype), (X.indices, np.int32), (X.indptr, np.int64))
-        values, columns, starts = (self.backend.asarray(np.asarray(x, dtype)) for x, dtype in given)
+    def _arrays(self, X: Any, ranks: World | None = None) -> tuple[Array, Array, Array]:
+        """Values, columns and starts as the backend's arrays."""
+        given = ((X.data, self.backend.dtype), (X.indices, np.dtype(np.int32)), (X.indptr, np.dtype(np.int64)))
+
+        def converted() -> list[np.ndarray | None]:
+            """Those of another dtype; None in the place of the others."""
+            return [None if x.dtype == dtype else x.astype(dtype) for x, dtype in given]
+
+        found = converted() if ranks is None else ranks.once_a_host(converted)
+        values, columns, starts = (
+            self.backend.asarray(x if new is None else new) for (x, _), new in zip(given, found, strict=True)
+        )
         return values, columns, starts
 
     def take(self, out: Array, index: Array) -> None:

@@ -3,7 +3,7 @@
     python scripts/rank_memory.py [--ranks 2]
 
 `minivae train` under mpiexec on an .npz of 400,000 rows (160 MB) and on sparse rows of ten million entries (120 MB), of
-either 400 rows too, which tells what a rank takes without data. Printed are the largest sizes of anonymous memory
+either 10,000 rows too, which tells what a rank takes for its batches. Printed are the largest sizes of anonymous memory
 (RssAnon, looked at every 5 ms), in MB: pages of a mapped file do not count. The first rank has read the file.
 """
 
@@ -25,6 +25,7 @@ from mpi import runtime
 
 OPTIONS = ["--epochs", "1", "--batch-size", "4096", "--latent", "2", "--hidden", "8", "--validation", "0.2"]
 OPTIONS += ["--threads", "1", "--scale", "none", "--likelihood", "gaussian"]
+FEW = 10_000  # more than a batch
 RANK = "--of-rank"  # the first argument of a rank: then a folder for what it finds, and the words of minivae
 
 
@@ -57,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for kind, X in (("dense", dense), ("sparse", sparse)):
-            for rows in (400, X.shape[0]):
+            for rows in (FEW, X.shape[0]):
                 path = folder / f"{kind}.npz"
                 if kind == "dense":
                     np.savez(path, X=X[:rows])

@@ -324,15 +324,15 @@ def test_what_is_made_of_the_rows_is_shared_too(tmp_path):
         data = mv.load(tmp_path / "x.npz", ranks=ranks)
         part = runs.split_of(data, "train", options, ranks)
         vae = mv.VAE(9, 2, (4,), likelihood="poisson", backend=mv.Backend("numpy", dtype="float32"))
-        values = Batches(vae, part.X, ranks=ranks).sparse.held[0]
+        held = Batches(vae, part.X, ranks=ranks).sparse.held
         table = mv.load(tmp_path / "x.csv", condition=["kind"], ignore=["sort"], ranks=ranks)
         likelihood, condition = likelihoods.name_of(table.columns), Condition.of(table.condition)
         vae = mv.VAE(4, 2, (4,), likelihood=likelihood, missing=True, condition=condition, backend="numpy")
         given = runs.split_of(table, "train", options, ranks).given(vae, ranks)
-        return [part.X.data, part.X.indices, part.X.indptr, values, given.X.condition]
+        return [part.X.data, part.X.indices, part.X.indptr, given.X.condition, *held]
 
     alone = made(World())
-    assert alone[3].dtype == np.float32 and alone[4].shape[1] == 3
+    assert alone[3].shape[1] == 3 and [a.dtype for a in alone[4:]] == [np.float32, np.int32, np.int64]
     for arrays in together(2, made):
         for array, one in zip(arrays, alone, strict=True):
             np.testing.assert_array_equal(array, one, strict=True)
