@@ -32,6 +32,7 @@ from .matmul.one_hot import LEAST_CLASSES, Layout, OneHot
 from .matmul.sparse import Sparse
 
 if TYPE_CHECKING:
+    from .distributed.world import World
     from .model import Model
 
 ENCODINGS = ("same", "log", "log1p", "one-hot:K", "centred:K")
@@ -175,8 +176,11 @@ def make(
     return None if plain else Inputs(features, encodings, missing, width)
 
 
-def whole(vae: Model, name: str, X: Any) -> Any:
-    """X (N, D), checked, to be taken in blocks: itself or, where it is scipy.sparse's, as CSR. `Given` rows too."""
+def whole(vae: Model, name: str, X: Any, ranks: World | None = None) -> Any:
+    """X (N, D), checked, to be taken in blocks: itself or, where it is scipy.sparse's, as CSR. `Given` rows too.
+
+    ranks   one of each host looks at the sparse rows of all; None: this process does
+    """
     given = vae.given(X)
     X = explained(given)
     if vae.condition and X is given:
@@ -184,7 +188,7 @@ def whole(vae: Model, name: str, X: Any) -> Any:
     if hasattr(X, "tocsr"):
         from .sparse import whole
 
-        X = whole(vae, name, X)
+        X = whole(vae, name, X, ranks)
     else:
         checks.array(name, X, vae.features)
     return Given(X, given.condition, given.log_exposure) if isinstance(given, Given) else X

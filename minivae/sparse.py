@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .datasets.scale import Scale
     from .distributed.world import World
     from .model import Model
+
+T = TypeVar("T")
 
 DEVICE_BYTES = 2**31  # larger rows stay on the host and go to a device batch by batch
 BLOCK_VALUES = 1 << 22  # of rows that are looked at densely
@@ -60,14 +62,29 @@ def canonical(name: str, X: Any, features: int, first: int = 0) -> Any:
     return plain
 
 
-def whole(vae: Model, name: str, X: Any) -> Any:
-    """`canonical` rows for a model; UsageError for one of tables, which looks at each column."""
+def whole(vae: Model, name: str, X: Any, ranks: World | None = None) -> Any:
+    """`canonical` rows for a model; UsageError for one of tables, which looks at each column.
+
+    ranks   one of each host looks, and shares what it has made where X is not so already; None: this process looks
+    """
     if not vae.undecided and vae.likelihood.scales:
         raise UsageError(
             f"{name}: likelihood {vae.likelihood.name!r} is for tables, not for rows of scipy.sparse: give an array, "
             "such as its .toarray()"
         )
-    return canonical(name, X, vae.features)
+
+    def changed() -> Any:
+        made = canonical(name, X, vae.features)
+        same = made.nnz == X.nnz and X.format == "csr" and np.may_share_memory(made.data, X.data)
+        return None if ranks is not None and same else made
+
+    made = once(ranks, changed)
+    return X if made is None else made
+
+
+def once(ranks: World | None, function: Callable[[], T]) -> T:
+    """function() by one rank of each host, for all of its ranks; ranks=None: by this process."""
+    return function() if ranks is None else ranks.once_a_host(function)
 
 
 def _check_indices(name: str, X: Any) -> None:
@@ -101,7 +118,7 @@ class Rows:
 
     def __init__(self, backend: Backend, X: Any, scale: Scale | None, ranks: World | None = None):
         self.backend, self.X, self.scale = backend, X, scale
-        self.ones = X.nnz == 0 or X.data.min() == X.data.max() == 1
+        self.ones = once(ranks, lambda: bool(X.nnz == 0 or X.data.min() == X.data.max() == 1))
         self.few = X.nnz <= MOST_DRAWN * math.prod(X.shape)
         self.held: tuple[Array, Array, Array] | None = None
         if scale is None and (backend.name == "numpy" or 16 * X.nnz < DEVICE_BYTES):
@@ -115,7 +132,7 @@ class Rows:
             """Those of another dtype; None in the place of the others."""
             return [None if x.dtype == dtype else x.astype(dtype) for x, dtype in given]
 
-        found = converted() if ranks is None else ranks.once_a_host(converted)
+        found = once(ranks, converted)
         values, columns, starts = (
             self.backend.asarray(x if new is None else new) for (x, _), new in zip(given, found, strict=True)
         )

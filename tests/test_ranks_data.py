@@ -15,6 +15,7 @@ from worlds import together
 
 import minivae as mv
 from minivae import likelihoods
+from minivae import sparse as sparse_rows
 from minivae.cli import runs
 from minivae.conditions import Condition
 from minivae.datasets import limits, load, rows
@@ -22,6 +23,7 @@ from minivae.datasets.choose import choose
 from minivae.datasets.load import Dataset
 from minivae.distributed.world import World
 from minivae.errors import UsageError
+from minivae.training import batches
 from minivae.training.batches import Batches
 from minivae.training.state import observed_value
 
@@ -337,6 +339,59 @@ def test_what_is_made_of_the_rows_is_shared_too(tmp_path):
         for array, one in zip(arrays, alone, strict=True):
             np.testing.assert_array_equal(array, one, strict=True)
             assert one.flags.writeable and not array.flags.writeable
+
+
+def test_sparse_rows_are_looked_at_once_a_host(tmp_path, monkeypatch):
+    """Checked, digested and chosen for by one rank of a host; the others take rows of batches alone."""
+    sparse.save_npz(tmp_path / "x.npz", COUNTS)
+    looks = []
+
+    def noted(owner, name):
+        function = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, **named: looks.append(name) or function(*given, **named))
+
+    for owner, names in ((sparse_rows, ("canonical", "occurring")), (batches, ("look", "check_domain"))):
+        for name in names:
+            noted(owner, name)
+
+    def made(ranks):
+        data = mv.load(tmp_path / "x.npz", ranks=ranks)
+        chosen = choose(data.X, "auto", "auto", "auto", ranks=ranks)
+        vae = mv.VAE(9, 2, (4,), likelihood="poisson", backend="numpy")
+        found = Batches(vae, data.X, ranks=ranks)
+        return data.sha256(ranks), chosen, found.range, found.density, found.sparse.ones
+
+    alone = made(World())
+    once = sorted(looks)
+    assert {"canonical", "occurring", "look", "check_domain"} <= set(once)
+    for hosts in (1, 2):
+        looks.clear()
+        assert together(4, made, hosts=hosts) == [alone] * 4
+        assert sorted(looks) == sorted(once * hosts)
+
+
+def test_unsorted_sparse_rows_are_sorted_once_a_host():
+    """And bad values are one error of all ranks."""
+    X = COUNTS.astype(np.float32)
+    unsorted = sparse.csr_array((X.data[::-1].copy(), X.indices[::-1].copy(), X.nnz - X.indptr[::-1]), shape=X.shape)
+    vae = mv.VAE(9, 2, (4,), likelihood="poisson", backend="numpy")
+
+    def made(ranks):
+        found = Batches(vae, unsorted, ranks=ranks)
+        return found.X.toarray().tolist(), bool(found.X.has_sorted_indices)
+
+    assert together(2, made) == [(unsorted.toarray().tolist(), True)] * 2
+    bad = X.copy()
+    bad.data[5] = np.nan
+    with pytest.raises(UsageError, match="NaN or infinite") as alone:
+        Batches(vae, bad)
+
+    def text(ranks):
+        with pytest.raises(UsageError) as caught:
+            Batches(vae, bad, ranks=ranks)
+        return str(caught.value)
+
+    assert together(2, text) == [str(alone.value)] * 2
 
 
 def test_a_mistake_in_such_a_file_is_one_error_of_all(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,11 +33,15 @@ def choose(
 
     scale     a kind, a `Scale`, or None for none
     picture   whether rows are pictures, in [0, 1], which "auto" does not scale. Scaled rows are a table
-    ranks     each looks at a share of the rows, and all choose alike; None: this process looks at all
+    ranks     each looks at a share of the rows, one of each host at all of sparse rows, and all choose alike; None:
+              this process looks at all
 
     X may be rows of scipy.sparse, as canonical CSR: a table, whose scale keeps zeros.
     """
     if sparse := hasattr(X, "tocsr"):
+        if ranks is not None:
+            found = ranks.once_a_host(lambda: choose(X, likelihood, scale, binarize))
+            return found if isinstance(scale, str) else replace(found, scale=scale)
         from ..sparse import occurring
 
         X, picture = np.concatenate(occurring(X)), False

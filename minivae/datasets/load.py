@@ -114,9 +114,12 @@ class Dataset:
         """Hex digest over dtype, shape and bytes (in C order) of X, y, X_test and y_test.
 
         The name and the row numbers stay out: the same numbers from another file are the same data.
-        ranks   each digests a share of the blocks, and all get the digest; None: this process digests all
+        ranks   each digests a share of the blocks, and all get the digest; sparse rows have no blocks, and one rank of
+                each host digests them; None: this process digests all
         whole   the digest of all bytes in one, as runs had it before ranks shared it out; else that of blocks' digests
         """
+        if ranks is not None and any(hasattr(part, "tocsr") for part in (self.X, self.X_test)):
+            return ranks.once_a_host(self.sha256)
         digest = hashlib.sha256()
         for key in ("X", "y", "X_test", "y_test"):
             part = getattr(self, key)

@@ -60,7 +60,7 @@ class Batches:
     ):
         self.name, self.ranks = name, ranks
         self.vae, self.backend, self.noise, self.workspace = vae, vae.backend, vae.noise, vae.workspace
-        found = whole(vae, name, X)
+        found = whole(vae, name, X, ranks)
         self.given = self._at_hand(found) if isinstance(found, Given) else None
         self.X = X = explained(found)
         self.rows = None if rows is None else self.backend.asarray(row_numbers("rows", rows, len(self)))
@@ -230,13 +230,19 @@ class Batches:
 
     def _check(self, vae: Model) -> None:
         """Look at the values once, and keep what is known of them (`values.py`)."""
-        found = look(vae, self)
+
+        def looked() -> Values:
+            found = look(vae, self)
+            check_domain(vae, self, found)
+            return found
+
+        # sparse rows have no blocks: one rank of each host looks at all of them
+        found = looked() if self.sparse is None or self.ranks is None else self.ranks.once_a_host(looked)
         self.range = (found.low, found.high)  # of the values, in the model's units
         size = len(self) * self.X.shape[1]
         self.density = sum(found.nonzeros) / size if found.nonzeros else 1.0  # the share of non-zeros in a batch
         self.constant = () if found.columns is None else found.columns.constant
         self.jacobian = 0.0 if self.scale is None else self._jacobian(self.scale, found)
-        check_domain(vae, self, found)
 
     def _jacobian(self, scale: Scale, found: Values) -> float:
         """What scaling adds to −ln p(x) of a density, a mean over rows."""

@@ -72,7 +72,7 @@ class State:
     def _choose(self, X: Any, scale: Scale | str | None, binarize: str, picture: bool) -> tuple[Scale | None, str]:
         """Choose what is "auto", by the rows, and fit the scale to them → scale and binarize."""
         vae, ranks = self.vae, self.options.ranks
-        host = explained(whole(vae, "X", X))
+        host = explained(whole(vae, "X", X, ranks))
         sparse = hasattr(host, "tocsr")
         host = host if sparse or isinstance(host, FileRows) else vae.backend.to_host(host)
         seen = observed_value(host) if vae.missing and not sparse else host
