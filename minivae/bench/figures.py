@@ -21,6 +21,7 @@ OURS = ("minivae", "minivae-mkl")
 PEERS = ("torch", "torch.compile", "jax")  # "best peer" in a ratio is the fastest of these
 FLOORS = ("floor", "floor-mkl")
 LIBRARY = ("mpi", "mpi-in-two")  # the sums over ranks by MPI's own algorithms
+COUNTS = ("minivae-dense", "torch-csr", "torch-bag")  # other ways of a step on sparse rows
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def pairs(measured: Measured) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for ours, floor in zip(OURS, FLOORS, strict=True):
         found |= {f"best peer / {ours}": (best, ours), f"{ours} / {floor}": (ours, floor)}
-    found |= {f"{other} / {OURS[0]}": (other, OURS[0]) for other in ("reference", *PEERS, *LIBRARY)}
+    found |= {f"{other} / {OURS[0]}": (other, OURS[0]) for other in ("reference", *PEERS, *LIBRARY, *COUNTS)}
     return {name: pair for name, pair in found.items() if median(pair[0]) and median(pair[1])}
 
 
