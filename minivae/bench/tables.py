@@ -30,7 +30,15 @@ class Table:
 
 def tables(figures: Figures) -> list[Table]:
     """Return the tables of the figures, in reading order; those without measurements are left out."""
-    made = [_steps(figures), _counts(figures), _losses(figures), _whole(figures), _memory(figures), _sums(figures), _growth(figures)]
+    made = [
+        _steps(figures),
+        _counts(figures),
+        _losses(figures),
+        _whole(figures),
+        _memory(figures),
+        _sums(figures),
+        _growth(figures),
+    ]
     return [table for table in made if table is not None and table.columns]
 
 
@@ -88,8 +96,8 @@ def _counts(figures: Figures) -> Table | None:
         [cell.cell.case["likelihood"] for cell in cells],
         _times(cells, 1e3),
         _ratios(cells, [f"{name} / minivae" for name in (COUNTS[0], "torch", *COUNTS[1:])]),
-        "Batches of 128 from CSR, 3 % of the counts not 0, hidden 128, latent 10. minivae-dense: without products by the "
-        "non-zeros. torch makes a batch dense, torch-csr multiplies by it as CSR, torch-bag sums rows by EmbeddingBag.",
+        "Batches of 128 from CSR, 3 % of the counts not 0, hidden 128, latent 10. minivae-dense: without products by "
+        "the non-zeros. torch makes a batch dense, torch-csr multiplies by it as CSR, torch-bag sums rows by EmbeddingBag.",
     )
 
 
