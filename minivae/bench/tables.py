@@ -97,7 +97,7 @@ def _counts(figures: Figures) -> Table | None:
         _times(cells, 1e3),
         _ratios(cells, [f"{name} / minivae" for name in (COUNTS[0], "torch", *COUNTS[1:])]),
         "Batches of 128 from CSR, 3 % of the counts not 0, hidden 128, latent 10. minivae-dense: without products by "
-        "the non-zeros. torch makes a batch dense, torch-csr multiplies by it as CSR, torch-bag sums rows by EmbeddingBag.",
+        "the non-zeros. torch makes a batch dense, torch-csr multiplies by it as CSR, torch-bag sums by EmbeddingBag.",
     )
 
 
