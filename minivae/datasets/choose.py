@@ -40,8 +40,8 @@ def choose(
     """
     if sparse := hasattr(X, "tocsr"):
         if ranks is not None:
-            found = ranks.once_a_host(lambda: choose(X, likelihood, scale, binarize))
-            return found if isinstance(scale, str) else replace(found, scale=scale)
+            chosen = ranks.once_a_host(lambda: choose(X, likelihood, scale, binarize))
+            return chosen if isinstance(scale, str) else replace(chosen, scale=scale)
         from ..sparse import occurring
 
         X, picture = np.concatenate(occurring(X)), False
