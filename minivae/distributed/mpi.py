@@ -14,7 +14,6 @@ import contextlib
 import faulthandler
 import importlib.util
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -41,8 +40,8 @@ from .world import AgreedError, World
 TIMEOUT = 600.0  # seconds that a rank waits for the others
 LAUNCHERS = ("mpiexec", "mpirun", "prterun", "orterun")  # how names of processes begin
 LAUNCHER_IS_NEAR = 3  # generations: mpiexec, its proxy, perhaps a shell
-# MPICH's mpiexec ends at the second Ctrl-C, Open MPI's at the third, and that kills its ranks at the first
-INTERRUPT = "for i in 1 2 3; do kill -INT {} || exit; sleep 0.5; done"
+# in a second mpiexec has passed on what this rank printed last; after Ctrl-C, MPICH's may end with status 0
+KILL_LATER = "sleep 1; kill -KILL {}"
 PATIENCE = 5.0  # seconds that rank 0 has to print what all ranks know
 LEAST_PAUSE, MOST_PAUSE = 1e-4, 0.02  # seconds between two looks at whether the ranks of a host are ready
 LOADING = 20.0  # seconds that mpi4py has to be loaded
@@ -280,14 +279,15 @@ class Watchdog:
                 if nccl:
                     nccl.close(lost=True)
                 if self.world.rank == 0:
-                    _interrupt_launcher()
+                    _kill_launcher()
                 os._exit(1)
 
 
-def _interrupt_launcher() -> None:
-    """Send Ctrl-C three times to the mpiexec of this host that has started this process; nothing where there is none.
+def _kill_launcher() -> None:
+    """Have the mpiexec of this host that has started this process killed in a second; nothing where there is none.
 
-    It would wait for ever for what it has started on a host that it cannot reach. MPI_Abort waits for it.
+    It would wait for ever for what it has started on a host that it cannot reach, and MPI_Abort waits for mpiexec. What
+    it has started on other hosts ends when it does.
     """
     process = os.getppid()
     for _ in range(LAUNCHER_IS_NEAR):
@@ -297,8 +297,8 @@ def _interrupt_launcher() -> None:
             return
         if name.startswith(LAUNCHERS):
             with contextlib.suppress(OSError):
-                command = ["sh", "-c", INTERRUPT.format(process)]  # a process of its own, which outlives this one
-                subprocess.run(command, stderr=subprocess.DEVNULL, start_new_session=True, check=False)
+                command = ["sh", "-c", KILL_LATER.format(process)]  # a process of its own, which outlives this one
+                subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
             return
         process = int(fields.split()[1])  # the parent
 
@@ -311,10 +311,7 @@ def _leave_the_others(text: str, launched: int) -> None:
         line = f"minivae: rank {rank} of {launched} ({socket.gethostname()}): {text}"
         print(line, file=sys.__stderr__, flush=True)
 
-    @atexit.register
-    def end() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _interrupt_launcher()
+    atexit.register(_kill_launcher)
 
 
 def _timeout() -> float:
