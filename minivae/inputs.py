@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .distributed.world import World
     from .model import Model
 
+CHECK_ROWS = 4096  # in a block of rows that are looked at before a training
 ENCODINGS = ("same", "log", "log1p", "one-hot:K", "centred:K")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from . import checks
 from .backend import Array, Backend
 from .buffers import Workspace
 from .errors import UsageError, UsageWarning
-from .inputs import Batch
+from .inputs import CHECK_ROWS, Batch
 from .kernels._draw import draw
 from .matmul.sparse import Sparse, pays
 from .noise import STREAMS, Noise
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from .datasets.scale import Scale
     from .distributed.world import World
     from .model import Model
-
-T = TypeVar("T")
 
 DEVICE_BYTES = 2**31  # larger rows stay on the host and go to a device batch by batch
 BLOCK_VALUES = 1 << 22  # of rows that are looked at densely
@@ -65,26 +63,44 @@ def canonical(name: str, X: Any, features: int, first: int = 0) -> Any:
 def whole(vae: Model, name: str, X: Any, ranks: World | None = None) -> Any:
     """`canonical` rows for a model; UsageError for one of tables, which looks at each column.
 
-    ranks   one of each host looks, and shares what it has made where X is not so already; None: this process looks
+    ranks   each looks at a share of the blocks of rows; where they are not canonical, one rank of each host makes them
+            so, and shares what it has made. None: this process does all of it
     """
     if not vae.undecided and vae.likelihood.scales:
         raise UsageError(
             f"{name}: likelihood {vae.likelihood.name!r} is for tables, not for rows of scipy.sparse: give an array, "
             "such as its .toarray()"
         )
-
-    def changed() -> Any:
-        made = canonical(name, X, vae.features)
-        same = made.nnz == X.nnz and X.format == "csr" and np.may_share_memory(made.data, X.data)
-        return None if ranks is not None and same else made
-
-    made = once(ranks, changed)
-    return X if made is None else made
+    if ranks is None:
+        return canonical(name, X, vae.features)
+    if _everywhere(X, lambda start: _is_canonical(name, X, start), ranks):
+        return checks.array(name, X, vae.features, sparse=True)
+    return ranks.once_a_host(lambda: canonical(name, X, vae.features))
 
 
-def once(ranks: World | None, function: Callable[[], T]) -> T:
-    """function() by one rank of each host, for all of its ranks; ranks=None: by this process."""
-    return function() if ranks is None else ranks.once_a_host(function)
+def _everywhere(X: Any, holds: Callable[[int], bool], ranks: World | None) -> bool:
+    """Whether `holds` of all blocks of CHECK_ROWS rows, which it gets the first row of: ranks look at a share each."""
+    starts = range(0, X.shape[0], CHECK_ROWS)
+    return all(map(holds, starts) if ranks is None else ranks.map(holds, starts))
+
+
+def _entries(X: Any, start: int) -> slice:
+    """The entries of a block of rows of a CSR matrix."""
+    return slice(X.indptr[start], X.indptr[min(start + CHECK_ROWS, X.shape[0])])
+
+
+def _is_canonical(name: str, X: Any, start: int) -> bool:
+    """Whether the CHECK_ROWS rows from `start` on are as `canonical` leaves them."""
+    if X.format != "csr" or len(X.indptr) != X.shape[0] + 1 or X.indptr[0] or X.indptr[-1] != len(X.data):
+        return False
+    ends, entries = X.indptr[start : start + CHECK_ROWS + 1], _entries(X, start)
+    try:
+        rows = type(X)((X.data[entries], X.indices[entries], ends - ends[0]), shape=(len(ends) - 1, X.shape[1]))
+        _check_indices(name, rows)
+        _check_finite(name, rows, start)
+    except (UsageError, ValueError):  # which `canonical` says better, for it sees all rows
+        return False
+    return bool(rows.has_canonical_format and rows.data.all())
 
 
 def _check_indices(name: str, X: Any) -> None:
@@ -113,12 +129,13 @@ class Rows:
 
     Where no scale moves them the stored values are the backend's, in its dtype, on the device where there is one.
 
-    ranks   those of a host share what is of another dtype than X's; None: this process has its own
+    ranks   each looks at a share of the values; those of a host share what is of another dtype than X's. None: this
+            process has its own
     """
 
     def __init__(self, backend: Backend, X: Any, scale: Scale | None, ranks: World | None = None):
         self.backend, self.X, self.scale = backend, X, scale
-        self.ones = once(ranks, lambda: bool(X.nnz == 0 or X.data.min() == X.data.max() == 1))
+        self.ones = _everywhere(X, lambda start: bool((X.data[_entries(X, start)] == 1).all()), ranks)
         self.few = X.nnz <= MOST_DRAWN * math.prod(X.shape)
         self.held: tuple[Array, Array, Array] | None = None
         if scale is None and (backend.name == "numpy" or 16 * X.nnz < DEVICE_BYTES):
@@ -132,7 +149,7 @@ class Rows:
             """Those of another dtype; None in the place of the others."""
             return [None if x.dtype == dtype else x.astype(dtype) for x, dtype in given]
 
-        found = once(ranks, converted)
+        found = converted() if ranks is None else ranks.once_a_host(converted)
         values, columns, starts = (
             self.backend.asarray(x if new is None else new) for (x, _), new in zip(given, found, strict=True)
         )
@@ -170,27 +187,31 @@ class Rows:
         draw(out, ones, bounds, values, columns, starts, index, rows, STREAMS[stream], pass_, noise.seed)
         return out, Sparse(shape, values.dtype, None, ones, bounds, workspace.take)
 
-    def occurring(self) -> list[np.ndarray]:
-        """All values that occur, as columns (`occurring`)."""
-        return occurring(self.X)
+    def occurring(self, rows: slice) -> Iterator[np.ndarray]:
+        """The values that occur in some rows, as columns."""
+        return occurring(self.X, rows)
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(number of the first row, block) over all values, for checks, in the model's units.
+    def blocks(self, rows: slice) -> Iterator[tuple[int, np.ndarray]]:
+        """(number of the first row, block) over the values of some rows, for checks, in the model's units.
 
-        Without a scale, the stored values as one column: what is not stored is 0.
+        Without a scale, the values that occur: of most of them it is not known in which row.
         """
         if self.scale is None:
-            yield from ((0, values) for values in self.occurring())
+            yield from ((rows.start, values) for values in occurring(self.X, rows))
             return
         size = max(1, BLOCK_VALUES // self.X.shape[1])
-        for start in range(0, self.X.shape[0], size):
-            yield start, self.scale.apply(self.X[start : start + size].toarray(), self.backend.dtype)
+        for start in range(rows.start, rows.stop, size):
+            block = self.X[start : min(start + size, rows.stop)]
+            yield start, self.scale.apply(block.toarray(), self.backend.dtype)
 
 
-def occurring(X: Any) -> list[np.ndarray]:
-    """All values that occur in a canonical CSR matrix, as columns: those stored and, where it has others, a 0."""
-    zeros = [np.zeros((1, 1), X.dtype)] if X.nnz < math.prod(X.shape) else []
-    return ([X.data.reshape(-1, 1)] if X.nnz else []) + zeros
+def occurring(X: Any, rows: slice) -> Iterator[np.ndarray]:
+    """The values that occur in some rows of a canonical CSR matrix, as columns: those stored, and a 0 for others."""
+    first, last = X.indptr[rows.start], X.indptr[rows.stop]
+    if last > first:
+        yield X.data[first:last].reshape(-1, 1)
+    if last - first < (rows.stop - rows.start) * X.shape[1]:
+        yield np.zeros((1, 1), X.dtype)
 
 
 def with_nonzeros(X: Array, workspace: Workspace, rows: Rows | None = None, index: Any = None) -> Batch:

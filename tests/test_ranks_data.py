@@ -341,49 +341,94 @@ def test_what_is_made_of_the_rows_is_shared_too(tmp_path):
             assert one.flags.writeable and not array.flags.writeable
 
 
-def test_sparse_rows_are_looked_at_once_a_host(tmp_path, monkeypatch):
-    """Checked, digested and chosen for by one rank of a host; the others take rows of batches alone."""
+@pytest.mark.parametrize("scale", (None, "maxabs"))
+def test_blocks_of_sparse_rows_are_dealt_out_to_ranks(scale, tmp_path, monkeypatch):
+    """Each block is checked and digested by one rank, and all find what one process finds."""
     sparse.save_npz(tmp_path / "x.npz", COUNTS)
+    for module in (sparse_rows, batches):
+        monkeypatch.setattr(module, "CHECK_ROWS", 20)
+    monkeypatch.setattr(load, "_DIGESTED", 500)
     looks = []
 
-    def noted(owner, name):
+    def noted(owner, name, start_of):
         function = getattr(owner, name)
-        monkeypatch.setattr(owner, name, lambda *given, **named: looks.append(name) or function(*given, **named))
+        monkeypatch.setattr(owner, name, lambda *given: looks.append((name, start_of(given[-1]))) or function(*given))
 
-    for owner, names in ((sparse_rows, ("canonical", "occurring")), (batches, ("look", "check_domain"))):
-        for name in names:
-            noted(owner, name)
+    noted(sparse_rows, "_is_canonical", int)
+    noted(sparse_rows.Rows, "blocks", lambda rows: rows.start)
 
     def made(ranks):
-        data = mv.load(tmp_path / "x.npz", ranks=ranks)
+        data = mv.load(tmp_path / "x.npz", hold_out=False, ranks=ranks)
         chosen = choose(data.X, "auto", "auto", "auto", ranks=ranks)
-        vae = mv.VAE(9, 2, (4,), likelihood="poisson", backend="numpy")
-        found = Batches(vae, data.X, ranks=ranks)
+        fitted = scale and mv.Scale.fit(scale, data.X, ranks=ranks)
+        vae = mv.VAE(9, 2, (4,), likelihood="gaussian" if scale else "poisson", backend="numpy")
+        found = Batches(vae, data.X, scale=fitted, ranks=ranks)
         return data.sha256(ranks), chosen, found.range, found.density, found.sparse.ones
 
+    starts = sorted((what, start) for what in ("_is_canonical", "blocks") for start in range(0, COUNTS.shape[0], 20))
+    assert len(starts) > 8
     alone = made(World())
-    once = sorted(looks)
-    assert {"canonical", "occurring", "look", "check_domain"} <= set(once)
+    assert sorted(looks) == starts
+    assert alone[2] == ((0, 1) if scale else (0, 4)) and not alone[4]
+    assert alone[3] == COUNTS.nnz / np.prod(COUNTS.shape)
     for hosts in (1, 2):
         looks.clear()
         assert together(4, made, hosts=hosts) == [alone] * 4
-        assert sorted(looks) == sorted(once * hosts)
+        assert sorted(looks) == starts
 
 
-def test_unsorted_sparse_rows_are_sorted_once_a_host():
-    """And bad values are one error of all ranks."""
+def test_the_digest_of_sparse_rows_is_recognised_as_earlier_versions_had_it(tmp_path):
+    sparse.save_npz(tmp_path / "x.npz", COUNTS)
+    data = mv.load(tmp_path / "x.npz", hold_out=False)
+    X = sparse.csr_array(data.X)
+    text = f"X {X.dtype.str} {X.shape}\n".encode()
+    arrays = X.data.tobytes() + X.indices.astype(np.int64).tobytes() + X.indptr.astype(np.int64).tobytes()
+    by_hand = hashlib.sha256(text + arrays + b"y none\nX_test none\ny_test none\n").hexdigest()
+    assert data.sha256(whole=True) == by_hand != data.sha256()
+    assert together(2, lambda ranks: runs.is_digest_of(data, by_hand, ranks)) == [True, True]
+
+
+def _stored_backwards(X):
+    return sparse.csr_array((X.data[::-1].copy(), X.indices[::-1].copy(), X.nnz - X.indptr[::-1]), shape=X.shape)
+
+
+def _with(change):
+    """COUNTS with their last row's array `change[0]` changed at its last entry."""
     X = COUNTS.astype(np.float32)
-    unsorted = sparse.csr_array((X.data[::-1].copy(), X.indices[::-1].copy(), X.nnz - X.indptr[::-1]), shape=X.shape)
+    getattr(X, change[0])[-1] = change[1]
+    return X
+
+
+OUT_OF_ORDER = {
+    "backwards": _stored_backwards(COUNTS),
+    "coo": COUNTS.tocoo(),
+    "csc": COUNTS.tocsc(),
+    "zero": _with(("data", 0)),
+    "twice": _with(("indices", COUNTS.indices[-2])),
+}
+
+
+@pytest.mark.filterwarnings("ignore:X. 1 of 1,779 entries")
+@pytest.mark.parametrize("X", OUT_OF_ORDER.values(), ids=OUT_OF_ORDER)
+def test_sparse_rows_that_are_not_in_order_are_put_in_order_once_a_host(X, monkeypatch):
+    monkeypatch.setattr(sparse_rows, "CHECK_ROWS", 20)
     vae = mv.VAE(9, 2, (4,), likelihood="poisson", backend="numpy")
+    calls, canonical = [], sparse_rows.canonical
+    monkeypatch.setattr(sparse_rows, "canonical", lambda *given: calls.append(1) or canonical(*given))
 
     def made(ranks):
-        found = Batches(vae, unsorted, ranks=ranks)
-        return found.X.toarray().tolist(), bool(found.X.has_sorted_indices)
+        found = Batches(vae, X.copy(), ranks=ranks).X
+        return found.toarray().tolist(), bool(found.has_canonical_format and found.data.all())
 
-    assert together(2, made) == [(unsorted.toarray().tolist(), True)] * 2
-    bad = X.copy()
-    bad.data[5] = np.nan
-    with pytest.raises(UsageError, match="NaN or infinite") as alone:
+    assert together(2, made) == [(X.toarray().tolist(), True)] * 2
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("change", (("data", np.nan), ("indices", 9), ("indices", -1), ("indptr", 1)))
+def test_damaged_sparse_rows_are_one_error_of_all(change, monkeypatch):
+    monkeypatch.setattr(sparse_rows, "CHECK_ROWS", 20)
+    vae, bad = mv.VAE(9, 2, (4,), likelihood="poisson", backend="numpy"), _with(change)
+    with pytest.raises(UsageError) as alone:
         Batches(vae, bad)
 
     def text(ranks):

@@ -17,6 +17,7 @@ from tolerances import assert_close, assert_sums
 import minivae as mv
 from minivae import kernels, likelihoods
 from minivae import sparse as rows_of
+from minivae.datasets.choose import choose
 from minivae.errors import UsageError, UsageWarning
 from minivae.evaluation import columns
 from minivae.evaluation.annealing import annealed
@@ -223,6 +224,25 @@ def damaged(data=(1.0, 2.0), indices=(3, 1), indptr=(0, 2, 2), shape=(2, D)):
     X = sp.csr_array(shape)
     X.data, X.indices, X.indptr = np.array(data), np.array(indices), np.array(indptr)
     return X
+
+
+def test_the_values_that_occur_are_those_of_dense_rows():
+    dense = np.array([[5, 7, 5], [0, 0, 0], [-2, 0, 1], [1, 3, 1], [0, 9, 9]])
+    X = sp.csr_array(dense)
+    for start in range(len(dense)):
+        for stop in range(start + 1, len(dense) + 1):
+            found = np.concatenate([*rows_of.occurring(X, slice(start, stop))])
+            assert set(found[:, 0]) == set(dense[start:stop].ravel())
+
+
+@pytest.mark.parametrize("values", ([5, 9], [-2, -1], [1], [0.25, 0.5], [3, 2.5]))
+@pytest.mark.parametrize("full", (False, True))
+def test_auto_chooses_for_sparse_rows_as_for_dense_ones(values, full):
+    dense = np.resize(np.array(values, np.float64), (6, 5))
+    if not full:
+        dense[3:, 2:] = 0
+    found, expected = (choose(X, "auto", "none", "auto") for X in (sp.csr_array(dense), dense))
+    assert found == expected
 
 
 def test_unsorted_duplicate_and_zero_entries_are_put_right_and_duplicates_said():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,23 +34,16 @@ def choose(
 
     scale     a kind, a `Scale`, or None for none
     picture   whether rows are pictures, in [0, 1], which "auto" does not scale. Scaled rows are a table
-    ranks     each looks at a share of the rows, one of each host at all of sparse rows, and all choose alike; None:
-              this process looks at all
+    ranks     each looks at a share of the rows, and all choose alike; None: this process looks at all
 
     X may be rows of scipy.sparse, as canonical CSR: a table, whose scale keeps zeros.
     """
-    if sparse := hasattr(X, "tocsr"):
-        if ranks is not None:
-            chosen = ranks.once_a_host(lambda: choose(X, likelihood, scale, binarize))
-            return chosen if isinstance(scale, str) else replace(chosen, scale=scale)
-        from ..sparse import occurring
-
-        X, picture = np.concatenate(occurring(X)), False
+    sparse = hasattr(X, "tocsr")
     checks.choice("binarize", binarize, BINARIZE_OR_AUTO)
     if isinstance(scale, str):
         checks.choice("scale", scale, SCALE_OR_AUTO)
     kind = scale if isinstance(scale, str) else getattr(scale, "kind", "none")
-    picture = picture and kind in ("none", "auto")
+    picture = picture and not sparse and kind in ("none", "auto")
     reason = "as asked for"
     if likelihood == "auto":
         likelihood, reason = choose_likelihood(X, picture, ranks)
@@ -90,10 +84,15 @@ def choose_scale(domain: str, sparse: bool = False) -> str:
 
 def _choose(X: Any, picture: bool | None, ranks: World | None) -> tuple[str, str, str]:
     """(likelihood, reason, binarize)."""
+    zeros = hasattr(X, "tocsr") and X.nnz < math.prod(X.shape)  # those that are not stored
+    if hasattr(X, "tocsr"):
+        X, picture = X.data.reshape(-1, 1) if X.nnz else np.zeros((1, 1), X.dtype), False
     X = X if isinstance(X, FileRows) else np.asanyarray(X)
     if X.size == 0 or X.ndim not in (2, 3):
         raise UsageError(f"expected data (N, D) or (N, h, w) to choose a likelihood for, not shape {X.shape}")
     low, high = finite_extent(X, "the data", ranks)
+    if zeros:
+        low, high = min(low, 0), max(high, 0)
     inside = low >= 0 and high <= 1
     if inside and every(X, lambda block: (block == 0) | (block == 1), ranks):
         return "bernoulli", "every value is 0 or 1", "none"

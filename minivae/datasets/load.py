@@ -10,6 +10,7 @@ lines and columns of text files from 1.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from . import limits
 from .columns import Columns
 from .formats import parts_of
 from .named import NAMED, expand, read_named
-from .rows import Array, FileRows, blocks, check_still_there, chosen, every, extent, finite_extent, is_mapped
+from .rows import Array, FileRows, check_still_there, chosen, every, extent, finite_extent, is_mapped
 from .table import is_table
 from .tabular import Reading, Rows, read_rows
 
@@ -114,12 +115,9 @@ class Dataset:
         """Hex digest over dtype, shape and bytes (in C order) of X, y, X_test and y_test.
 
         The name and the row numbers stay out: the same numbers from another file are the same data.
-        ranks   each digests a share of the blocks, and all get the digest; sparse rows have no blocks, and one rank of
-                each host digests them; None: this process digests all
+        ranks   each digests a share of the blocks, and all get the digest; None: this process digests all
         whole   the digest of all bytes in one, as runs had it before ranks shared it out; else that of blocks' digests
         """
-        if ranks is not None and any(hasattr(part, "tocsr") for part in (self.X, self.X_test)):
-            return ranks.once_a_host(self.sha256)
         digest = hashlib.sha256()
         for key in ("X", "y", "X_test", "y_test"):
             part = getattr(self, key)
@@ -127,22 +125,19 @@ class Dataset:
                 digest.update(f"{key} none\n".encode())
                 continue
             digest.update(f"{key} {part.dtype.str} {part.shape}\n".encode())
+            arrays = [(part, part.dtype)]
             if hasattr(part, "tocsr"):  # int64: SciPy may hold the same indices in either width
-                for array, dtype in ((part.data, part.dtype), (part.indices, np.int64), (part.indptr, np.int64)):
-                    for rows in blocks(array):
-                        digest.update(array[rows].astype(dtype).tobytes())
-            elif whole:
-                for rows in blocks(part):
-                    digest.update(part[rows].tobytes())
-            else:
-                step = max(1, _DIGESTED // max(1, part.nbytes // len(part)))
+                arrays = [(part.data, part.dtype), (part.indices, np.dtype("i8")), (part.indptr, np.dtype("i8"))]
+            for array, dtype in arrays:
+                step = max(1, _DIGESTED // (dtype.itemsize * math.prod(array.shape[1:]) or 1))
 
-                def of(start: int, part: Any = part, step: int = step) -> bytes:
-                    check_still_there(part)
-                    return hashlib.sha256(part[start : start + step].tobytes()).digest()
+                def of(start: int, array: Any = array, dtype: Any = dtype, step: int = step) -> bytes:
+                    check_still_there(array)
+                    block = array[start : start + step].astype(dtype, copy=False).tobytes()
+                    return block if whole else hashlib.sha256(block).digest()
 
-                starts = range(0, len(part), step)
-                for found in map(of, starts) if ranks is None else ranks.map(of, starts):
+                starts = range(0, len(array), step)
+                for found in map(of, starts) if ranks is None or whole else ranks.map(of, starts):
                     digest.update(found)
         for part in (self.condition, self.condition_test):
             for name, values in (part or {}).items():

@@ -17,7 +17,7 @@ import numpy as np
 from ..backend import Array
 from ..conditions import Given, explained, row_numbers, row_weights
 from ..datasets.rows import FileRows, check_still_there, chosen
-from ..inputs import Batch, as_batch, filled, whole
+from ..inputs import CHECK_ROWS, Batch, as_batch, filled, whole
 from ..matmul.sparse import Sparse
 from ..model import Model
 from ..units import binarize_for, scale_for
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 STATIC_PASS = 0  # of the stream 'binarise'; epochs count from 1
 EVALUATION_PASS = 1  # of the stream 'evaluation'; pass 0 is the posterior's ε
 DEVICE_BYTES = 2**31  # larger data stay on the host and go to a device batch by batch
-CHECK_ROWS = 4096
 FEW = 0.25  # with a larger share of non-zeros nothing is gained by them
 
 
@@ -210,34 +209,33 @@ class Batches:
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """(number of the first row, block of rows) over this rank's share, on the host, in the model's units."""
         for start in self._starts():
+            if self.sparse is not None:
+                yield from self.sparse.blocks(slice(start, min(start + CHECK_ROWS, len(self))))
+                continue
             check_still_there(self.X)
             block = self.backend.to_host(self.X[start : start + CHECK_ROWS])
             yield start, block if self.scale is None else self.scale.apply(block, self.backend.dtype)
 
     def occurring(self) -> Iterator[Any]:
         """This rank's share of the values as they were given: all together, in blocks where one may be missing."""
+        starts = self._starts()
+        share = slice(starts[0], min(starts[-1] + CHECK_ROWS, len(self))) if starts else slice(0, 0)
         if self.sparse is not None:
-            yield from self.sparse.occurring()
+            yield from self.sparse.occurring(share)
         elif self.vae.missing:
-            yield from (filled(self.vae, self.X[start : start + CHECK_ROWS]) for start in self._starts())
-        elif starts := self._starts():
-            yield chosen(self.X, slice(starts[0], starts[-1] + CHECK_ROWS))
+            yield from (filled(self.vae, self.X[start : start + CHECK_ROWS]) for start in starts)
+        elif starts:
+            yield chosen(self.X, share)
 
     def _starts(self) -> Sequence[int]:
         """The first rows of the blocks that this rank checks, which follow one another."""
         starts = range(0, len(self), CHECK_ROWS)
-        return starts if self.ranks is None or self.sparse is not None else self.ranks.mine(starts)
+        return starts if self.ranks is None else self.ranks.mine(starts)
 
     def _check(self, vae: Model) -> None:
         """Look at the values once, and keep what is known of them (`values.py`)."""
-
-        def looked() -> Values:
-            found = look(vae, self)
-            check_domain(vae, self, found)
-            return found
-
-        # sparse rows have no blocks: one rank of each host looks at all of them
-        found = looked() if self.sparse is None or self.ranks is None else self.ranks.once_a_host(looked)
+        found = look(vae, self)
+        check_domain(vae, self, found)
         self.range = (found.low, found.high)  # of the values, in the model's units
         size = len(self) * self.X.shape[1]
         self.density = sum(found.nonzeros) / size if found.nonzeros else 1.0  # the share of non-zeros in a batch

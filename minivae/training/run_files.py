@@ -26,9 +26,10 @@ from .. import checks
 from ..disk import clear_temporaries, locked, sync
 from ..errors import UsageError, UsageWarning
 from ..evaluation.dealt import agreeing
+from ..inputs import CHECK_ROWS
 from . import checkpoint as files
 from . import schema
-from .batches import CHECK_ROWS, Batches
+from .batches import Batches
 from .guard import diagnose, finite
 from .history import HISTORY_FILE, Position, append, read_history, write_history
 

@@ -71,7 +71,7 @@ def look(vae: Model, batches: Batches) -> Values:
         found.columns = Columns(vae)
     wanted = vae.backend.sparse == "yes" or not dense or (vae.backend.sparse == "auto" and _wide(vae))
     found.nonzeros += [0.0] * wanted
-    for start, block in batches.sparse.blocks() if batches.sparse is not None else batches.blocks():
+    for start, block in batches.blocks():
         checks.finite(batches.name, block, start, vae.columns, missing=vae.missing)
         if found.columns is not None:
             block = found.columns.look(block)
@@ -79,7 +79,7 @@ def look(vae: Model, batches: Batches) -> Values:
         found.between = found.between or (scale is not None and bool(((block > 0) & (block < 1)).any()))
         if wanted:
             found.nonzeros.append(_expected(block, batches.binarize))
-    return found if batches.ranks is None or not dense else _joined(found, batches.ranks)
+    return found if batches.ranks is None else _joined(found, batches.ranks)
 
 
 def _joined(own: Values, ranks: Any) -> Values:
