@@ -35,47 +35,71 @@ BLOCK_VALUES = 1 << 22  # of rows that are looked at densely
 MOST_DRAWN = 0.1
 
 
-def canonical(name: str, X: Any, features: int, first: int = 0) -> Any:
+def canonical(name: str, X: Any, features: int, first: int = 0, dtype: Any = None) -> Any:
     """X (N, D) of scipy.sparse, checked → as CSR: rows sorted, without duplicates and explicit zeros.
 
-    X itself where it is so already. Duplicates are summed, with a UsageWarning. UsageError for no rows, another width,
-    numbers that are not real or not finite, and indices out of range.
+    It has X's arrays where they are so already. Duplicates are summed, with a UsageWarning, small integers as int64.
+    UsageError for no rows, another width, numbers that are not real or not finite, and indices out of range.
 
     first   the number of X's first row, for messages
+    dtype   what the values become; None: they stay as they are
     """
     checks.array(name, X, features, sparse=True)
-    entries, X = X.nnz, X.tocsr()  # COO's own conversion adds duplicates up
-    _check_indices(name, X)
-    _check_finite(name, X, first)
-    plain = type(X)((X.data, X.indices, X.indptr), shape=X.shape)  # which has looked at nothing yet
+    rows = _as_csr(name, X)
+    _check_indices(name, rows)
+    plain = type(rows)((rows.data, rows.indices, rows.indptr), shape=rows.shape)  # which has looked at nothing yet
     if not plain.has_canonical_format:
-        plain = plain.copy()
+        small = plain.dtype.kind in "iu" and plain.dtype.itemsize < 8
+        plain = plain.astype(np.int64) if small else plain.copy()
         plain.sum_duplicates()
-    if plain.nnz < entries:
-        message = f"{name}: {entries - plain.nnz:,} of {entries:,} entries name a cell that another one names: summed"
+    if plain.nnz < rows.nnz:
+        message = f"{name}: {rows.nnz - plain.nnz:,} of {rows.nnz:,} entries name a cell that another one names: summed"
         warnings.warn(message, UsageWarning, stacklevel=3)
+    if dtype is not None:
+        with np.errstate(over="ignore"):  # it becomes infinite, and is found
+            plain.data = plain.data.astype(dtype, copy=False)
+    _check_finite(name, plain, first, dtype)
     if not plain.data.all():
         plain = plain.copy()
         plain.eliminate_zeros()
     return plain
 
 
-def whole(vae: Model, name: str, X: Any, ranks: World | None = None) -> Any:
-    """`canonical` rows for a model; UsageError for one of tables, which looks at each column.
+def _as_csr(name: str, X: Any) -> Any:
+    """X of any format as CSR, duplicates as they are; UsageError for wrong indices, which SciPy would follow."""
+    try:
+        if X.format == "coo":
+            X = type(X)((X.data, (X.row, X.col)), shape=X.shape)  # this looks at the indices
+            X.has_canonical_format = True  # or duplicates are summed here, in their own dtype
+        elif X.format in ("csc", "bsr"):
+            X = type(X)((X.data, X.indices, X.indptr), shape=X.shape)
+            X.check_format(full_check=True)
+        return X.tocsr()
+    except ValueError as error:
+        raise UsageError(f"{name}: the {X.format} matrix is damaged: {error}") from None
 
-    ranks   each looks at a share of the blocks of rows; where they are not canonical, one rank of each host makes them
-            so, and shares what it has made. None: this process does all of it
-    """
+
+def whole(vae: Model, name: str, X: Any, ranks: World | None = None) -> Any:
+    """`canonical_for` a model; UsageError for one of tables, which looks at each column."""
     if not vae.undecided and vae.likelihood.scales:
         raise UsageError(
             f"{name}: likelihood {vae.likelihood.name!r} is for tables, not for rows of scipy.sparse: give an array, "
             "such as its .toarray()"
         )
+    return canonical_for(ranks, name, X, vae.features)
+
+
+def canonical_for(ranks: World | None, name: str, X: Any, features: int) -> Any:
+    """`canonical` rows that all ranks have.
+
+    ranks   each looks at a share of the blocks of rows; where they are not canonical, one rank of each host makes them
+            so, and shares what it has made. None: this process does all of it
+    """
     if ranks is None:
-        return canonical(name, X, vae.features)
+        return canonical(name, X, features)
     if _everywhere(X, lambda start: _is_canonical(name, X, start), ranks):
-        return checks.array(name, X, vae.features, sparse=True)
-    return ranks.once_a_host(lambda: canonical(name, X, vae.features))
+        return checks.array(name, X, features, sparse=True)
+    return ranks.once_a_host(lambda: canonical(name, X, features))
 
 
 def _everywhere(X: Any, holds: Callable[[int], bool], ranks: World | None) -> bool:
@@ -113,14 +137,15 @@ def _check_indices(name: str, X: Any) -> None:
         raise UsageError(f"{name}: expected column indices from 0 to {D - 1}; they range from {low} to {high}")
 
 
-def _check_finite(name: str, X: Any, first: int) -> None:
+def _check_finite(name: str, X: Any, first: int, dtype: Any = None) -> None:
+    """UsageError for stored values that are not finite; dtype: what they were cast to, for the message."""
     if not len(X.data) or np.isfinite([X.data.min(), X.data.max()]).all():  # without an array of as many answers
         return
     if (bad := np.flatnonzero(~np.isfinite(X.data))).size:
         row = first + int(np.searchsorted(X.indptr, bad[0], "right")) - 1
         raise UsageError(
             f"{name}: {bad.size} of {X.data.size} stored values are NaN or infinite, the first in row {row}, column "
-            f"{X.indices[bad[0]]}: leave such rows out, or fill them"
+            f"{X.indices[bad[0]]}{f', as {dtype}' if dtype else ''}: leave such rows out, or fill them"
         )
 
 
@@ -146,8 +171,10 @@ class Rows:
         given = ((X.data, self.backend.dtype), (X.indices, np.dtype(np.int32)), (X.indptr, np.dtype(np.int64)))
 
         def converted() -> list[np.ndarray | None]:
-            """Those of another dtype; None in the place of the others."""
-            return [None if x.dtype == dtype else x.astype(dtype) for x, dtype in given]
+            """Those of another dtype, or with gaps between their elements; None in the place of the others."""
+            fits = [x.dtype == dtype and x.flags.c_contiguous for x, dtype in given]
+            with np.errstate(over="ignore"):  # who made the rows looks for infinities
+                return [None if fit else x.astype(dtype, "C") for fit, (x, dtype) in zip(fits, given, strict=True)]
 
         found = converted() if ranks is None else ranks.once_a_host(converted)
         values, columns, starts = (
@@ -226,7 +253,7 @@ def with_nonzeros(X: Array, workspace: Workspace, rows: Rows | None = None, inde
 
 def rows_in(vae: Model, name: str, X: Any, first: int) -> Any:
     """`inputs.rows_in` for rows X (B, D) of scipy.sparse: dense, and beside that by its non-zeros where that pays."""
-    X = canonical(name, X, vae.features, first)
+    X = canonical(name, X, vae.features, first, vae.backend.dtype if vae.scale is None else None)
     out, index = vae.workspace.take(name, X.shape), vae.backend.asarray(np.arange(X.shape[0]))
     rows = Rows(vae.backend, X, vae.scale)
     rows.take(out, index)

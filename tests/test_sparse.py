@@ -170,11 +170,90 @@ def test_sparse_rows_give_what_dense_rows_give(name):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("convert", [sp.csc_array, sp.coo_array, sp.lil_array, sp.csc_matrix])
+FORMATS = [sp.csc_array, sp.coo_array, sp.lil_array, sp.csc_matrix, sp.bsr_array, sp.dia_array, sp.dok_matrix]
+
+
+@pytest.mark.filterwarnings("error::minivae.UsageWarning")
+@pytest.mark.parametrize("convert", FORMATS)
 def test_other_formats_are_converted(convert):
     X = DATA["counts"]
     vae = model("poisson")
     np.testing.assert_array_equal(vae.encode(convert(X))[0], vae.encode(sp.csr_array(X))[0])
+    np.testing.assert_array_equal(mv.Scale.fit("maxabs", convert(X)).factor, mv.Scale.fit("maxabs", X).factor)
+    assert mv.choose_likelihood(convert(X)) == mv.choose_likelihood(X)
+    weights = np.arange(len(X)) % 2
+    found, expected = (mv.Scale.fit("maxabs", rows, weights).factor for rows in (convert(X), X))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["data", "indices"])
+def test_arrays_with_gaps_give_what_whole_ones_give(name):
+    """The kernels go through an array by its address, and took what lies between, too."""
+    whole, gaps = (sp.csr_array(DATA["counts"]) for _ in range(2))
+    part = getattr(gaps, name)
+    apart = np.full(2 * len(part), part.max(), part.dtype)
+    apart[::2] = part
+    setattr(gaps, name, apart[::2])
+    found, expected = ([*vae.encode(X), vae.objective(X).nll_rows, *vae.fit(X, epochs=2, batch_size=60)["elbo"]]
+                       for vae, X in ((model("poisson", "yes"), gaps), (model("poisson", "yes"), whole)))  # fmt: skip
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sp.csr_array])
+def test_values_beyond_the_models_dtype_are_refused_unless_a_scale_brings_them_back(convert):
+    X = DATA["real"].copy()
+    X[7, 9] = 1e39
+
+    def vae(**more):
+        return mv.VAE(D, 3, (8,), likelihood="gaussian:shared", backend=mv.Backend("numpy", **more))
+
+    with pytest.raises(
+        UsageError, match="X: the values range from 0 to 1e\\+39, beyond what float32 holds: scale them"
+    ):
+        vae().fit(convert(X), epochs=1)
+    with pytest.raises(
+        UsageError, match="X: the values range from 0 to 1e\\+39, beyond what float32 holds: scale them"
+    ):
+        evaluate(vae(), convert(X))
+    for call in ("encode", "objective"):
+        with pytest.raises(UsageError, match=r"X: 1 of .* values are NaN or infinite.*the first in row 7, column 9"):
+            getattr(vae(), call)(convert(X))
+    with pytest.raises(UsageError, match=r"X: 1 of .* values are NaN or infinite.*the first in row 7, column 9"):
+        vae().train_step(convert(X), mv.Adam())
+    scaled = vae()
+    scaled.fit(convert(X), epochs=1, scale="maxabs")
+    assert np.isfinite(scaled.encode(convert(X))[0]).all()
+    assert np.isfinite(vae(dtype="float64").encode(convert(X))[0]).all()
+
+
+def test_a_divergence_by_the_non_zeros_names_the_tensor():
+    X = sp.csr_array(1e6 * DATA["counts"])
+    with pytest.raises(mv.Diverged, match="the first tensor with a NaN or an infinity is"):
+        mv.VAE(D, 3, (8,), likelihood="poisson", backend=mv.Backend("numpy", sparse="yes")).fit(X, epochs=1)
+
+
+@pytest.mark.parametrize("kind", [sp.csr_array, sp.coo_array])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "float32"])
+def test_duplicates_of_small_integers_are_summed_to_what_they_are(kind, dtype):
+    twice = np.array([100, 100, 100, 7], dtype)
+    if kind is sp.coo_array:
+        X = sp.coo_array((twice, ([0, 0, 0, 1], [2, 2, 2, 5])), shape=(2, D))
+    else:
+        X = damaged(twice, (2, 2, 2, 5), (0, 3, 4))
+        X.data = X.data.astype(dtype)
+    with pytest.warns(UsageWarning, match="X: 2 of 4 entries name a cell that another one names: summed"):
+        np.testing.assert_array_equal(rows_of.canonical("X", X, D).data, [300, 7])
+    for call in (mv.choose_likelihood, lambda X: mv.Scale.fit("maxabs", X)):
+        with pytest.warns(UsageWarning, match="summed"):
+            call(X)
+
+
+def wrong(kind, attribute, value):
+    """A matrix that SciPy has not looked at since an index went wrong."""
+    X = kind(DATA["counts"])
+    getattr(X, attribute)[5] = value
+    return X
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -276,6 +355,12 @@ BAD = [
     (sp.csr_array((3, D + 1)), r"expected an array \(rows, 30\) with at least one row; got shape \(3, 31\)"),
     (sp.csr_array((3, D), dtype=complex), "expected real numbers; got dtype complex128"),
     (damaged(data=(object(), object())), "expected real numbers; got dtype object"),
+    (wrong(sp.csc_array, "indices", 200), "X: the csc matrix is damaged: .* < 200"),
+    (wrong(sp.csc_matrix, "indices", -1), "X: the csc matrix is damaged: .* >= 0"),
+    (wrong(sp.csc_array, "indptr", 10**8), "X: the csc matrix is damaged: .*non-decreasing"),
+    (wrong(sp.coo_array, "row", 200), "X: the coo matrix is damaged: .*200"),
+    (wrong(sp.coo_array, "col", -1), "X: the coo matrix is damaged: .*negative"),
+    (wrong(sp.bsr_array, "indices", D), "X: the bsr matrix is damaged: .*< 30"),
 ]
 
 

@@ -19,7 +19,7 @@ from tolerances import assert_sums
 
 import minivae as mv
 from minivae.datasets.load import load
-from minivae.errors import UsageError
+from minivae.errors import UsageError, UsageWarning
 from minivae.evaluation.bounds import evaluate
 
 h5py = pytest.importorskip("h5py")
@@ -122,13 +122,14 @@ def damaged(**arrays):
     [
         (damaged(indices=COUNTS.indices + 30), INDEX),
         (damaged(indices=-1 - COUNTS.indices), INDEX),
-        (damaged(indptr=COUNTS.indptr[::-1].copy()), "index pointer"),
-        (damaged(indptr=COUNTS.indptr[:-1]), "index pointer"),
+        (damaged(indptr=COUNTS.indptr[::-1].copy()), "index pointer|row pointers"),
+        (damaged(indptr=COUNTS.indptr[:-1]), "index pointer|row pointers"),
         (damaged(data=COUNTS.data * 1j), "real numbers"),
         (damaged(data=COUNTS.data.astype(object)), "expected numbers in its member data, and it holds Python objects"),
         (damaged(data=COUNTS.data.astype(str)), "real numbers"),
         (damaged(data=COUNTS.data * np.nan), "NaN or infinite"),
         (damaged(data=COUNTS.data[:0], indices=COUNTS.indices[:0], indptr=0 * COUNTS.indptr), "has no entry"),
+        (damaged(data=0 * COUNTS.data), "has no entry that is not 0"),
         (damaged(format=np.array("bsr")), r"in the format 'bsr'; save its \.tocsr\(\)"),
         (damaged(format=np.array("csc"), indices=CSC.indices + 40, indptr=CSC.indptr), INDEX),
         (damaged(shape=np.array([2**60, 30])), "more than the"),
@@ -270,6 +271,17 @@ def test_the_command_line_refuses_bad_sparse_rows_in_one_line_and_begins_no_run(
 def test_the_command_line_says_where_an_h5ad_has_counts(tmp_path):
     line = one_line("train", CELLS, "--out", tmp_path / "run", *SMALL)
     assert line.endswith("no matrix 'X' in it; it holds layers/counts: write cells.h5ad:layers/counts")
+
+
+def test_duplicates_in_a_file_are_summed_to_what_they_are_and_said(tmp_path):
+    cells = {"row": np.array([0, 0, 2]), "col": np.array([1, 1, 0])}
+    np.savez(tmp_path / "a.npz", format="coo", shape=(3, 2), data=np.array([200, 100, 7], np.uint8), **cells)
+    text = "%%MatrixMarket matrix coordinate integer general\n3 2 3\n1 2 200\n1 2 100\n3 1 7\n"
+    (tmp_path / "a.mtx").write_text(text)
+    for name in ("a.npz", "a.mtx"):
+        with pytest.warns(UsageWarning, match=f"{name}: 1 of 3 entries name a cell that another one names: summed"):
+            found = load(tmp_path / name, hold_out=False)
+        np.testing.assert_array_equal(found.X.toarray(), [[0, 300], [0, 0], [7, 0]])
 
 
 @pytest.mark.filterwarnings("ignore::minivae.UsageWarning")

@@ -36,7 +36,7 @@ def choose(
     picture   whether rows are pictures, in [0, 1], which "auto" does not scale. Scaled rows are a table
     ranks     each looks at a share of the rows, and all choose alike; None: this process looks at all
 
-    X may be rows of scipy.sparse, as canonical CSR: a table, whose scale keeps zeros.
+    X may be rows of scipy.sparse: a table, whose scale keeps zeros.
     """
     sparse = hasattr(X, "tocsr")
     checks.choice("binarize", binarize, BINARIZE_OR_AUTO)
@@ -62,7 +62,7 @@ def choose_likelihood(X: Any, picture: bool | None = None, ranks: World | None =
 
     'bernoulli' if all values are 0 or 1, and for grey pictures in [0, 1] (picture=True, or three dimensions), which
     dynamic binarisation turns into such values; otherwise 'gaussian'. picture=False overrules the dimensions.
-    UsageError for other shapes and for NaN or infinities.
+    UsageError for other shapes and for NaN or infinities. X may be rows of scipy.sparse, which are no pictures.
     """
     return _choose(X, picture, ranks)[:2]
 
@@ -84,8 +84,12 @@ def choose_scale(domain: str, sparse: bool = False) -> str:
 
 def _choose(X: Any, picture: bool | None, ranks: World | None) -> tuple[str, str, str]:
     """(likelihood, reason, binarize)."""
-    zeros = hasattr(X, "tocsr") and X.nnz < math.prod(X.shape)  # those that are not stored
+    zeros = False  # whether some are not stored
     if hasattr(X, "tocsr"):
+        from ..sparse import canonical_for
+
+        X = canonical_for(ranks, "the data", X, X.shape[-1])
+        zeros = X.nnz < math.prod(X.shape)
         X, picture = X.data.reshape(-1, 1) if X.nnz else np.zeros((1, 1), X.dtype), False
     X = X if isinstance(X, FileRows) else np.asanyarray(X)
     if X.size == 0 or X.ndim not in (2, 3):

@@ -375,13 +375,11 @@ def _assemble(
 
 
 def _sparse(where: str, X: Any) -> Any:
-    """Rows of a csr_array in the float type that holds all of them, without duplicates and explicit zeros."""
-    from ..sparse import canonical
-
+    """Canonical rows in the float type that holds all of their values."""
     if not X.nnz:
-        raise UsageError(f"{where}: its matrix {X.shape} has no entry")
+        raise UsageError(f"{where}: its matrix {X.shape} has no entry that is not 0")
     X.data = X.data.astype(_check_input(X.data[None, :], where), copy=False)
-    return canonical(where, X, X.shape[1])
+    return X
 
 
 def _split(

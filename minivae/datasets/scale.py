@@ -67,7 +67,7 @@ class Scale:
     ) -> Scale:
         """Fit a scale to X (N, D), with float64 statistics computed in blocks of rows.
 
-        X may be rows of scipy.sparse, as CSR without explicit zeros: never dense, and never scaled so that a 0 moves.
+        X may be rows of scipy.sparse: never dense, and never scaled so that a 0 moves.
         weights   (N,) of the rows, ≥ 0: rows of weight 0 do not count; None: all alike
         missing   whether NaN is a missing cell, which its column's statistics leave out
         columns   (D,) of a table: "standard" of columns to scale, "magnitude" of those to divide by e^{mean ln x}, ""
@@ -84,9 +84,13 @@ class Scale:
             return cls(kind, np.zeros(X.shape[1]), np.ones(X.shape[1]))
         if columns is not None:
             return cls._fit_table(kind, X, weights, missing, columns, ranks)
+        sparse = hasattr(X, "tocsr")
+        if sparse:
+            from ..sparse import canonical_for
+
+            X = canonical_for(ranks, "X", X, X.shape[1])
         if weights is not None and not (weights > 0).all():
             X, weights = chosen(X, np.flatnonzero(weights > 0)), weights[weights > 0]
-        sparse = hasattr(X, "tocsr")
         gaps = missing and X.dtype.kind == "f" and not sparse  # NaN is left out
         if sparse:
             low, high = _sparse_ends(X, ranks)

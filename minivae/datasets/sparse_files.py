@@ -17,9 +17,11 @@ from scipy.sparse import coo_array, csc_array, csr_array
 
 from ..errors import UsageError
 from ..hints import how_to_install
+from ..sparse import canonical
 from .formats import UNPACKED, Parts, reading
 from .limits import check_memory, loading_bytes
 
+KINDS = {"csr": csr_array, "csc": csc_array, "coo": coo_array}
 LEAST_ENTRY = 4  # bytes of a line "1 1\n" of Matrix Market, or of " 1:1" of svmlight
 
 
@@ -28,12 +30,6 @@ class Rows(csr_array):
 
     def __len__(self) -> int:
         return int(self.shape[0])
-
-
-def _rows(matrix: Any) -> Rows:
-    """CSR of what SciPy has checked to be in range."""
-    matrix = matrix.tocsr()
-    return Rows((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def _check(where: object, shape: Any, entries: int, itemsize: int, stored: int, declared: str) -> None:
@@ -49,23 +45,21 @@ def _check(where: object, shape: Any, entries: int, itemsize: int, stored: int, 
 
 
 def build(where: object, kind: str, shape: tuple[int, int], data: Any, first: Any, second: Any) -> Rows:
-    """Rows of the three arrays of a CSR, CSC (indices, indptr) or COO (row, col) matrix, all of which are looked at."""
+    """Canonical rows of the three arrays of a CSR, CSC (indices, indptr) or COO (row, col) matrix."""
     if not all(np.ndim(x) == 1 for x in (data, first, second)) or any(
         x.dtype.kind not in "iu" for x in (first, second)
     ):
         raise UsageError(f"{where}: expected vectors of values and of whole numbers, the indices of a {kind} matrix")
     if data.dtype.kind not in "biuf":
         raise UsageError(f"{where}: expected real numbers, not the dtype {data.dtype}")
-    if kind == "coo":
-        return _rows(coo_array((data, (first, second)), shape=shape))
-    matrix = (csr_array if kind == "csr" else csc_array)((data, first, second), shape=shape)
-    matrix.check_format(full_check=True)  # to follow wrong indices would leave memory
-    return _rows(matrix)
+    arrays = (data, (first, second)) if kind == "coo" else (data, first, second)
+    found = canonical(str(where), KINDS[kind](arrays, shape=shape), shape[1])
+    return Rows((found.data, found.indices, found.indptr), shape=shape)
 
 
 # ---- .npz of scipy.sparse.save_npz ----------------------------------------------------------------------------------
 
-NPZ = {"csr": ("indices", "indptr"), "csc": ("indices", "indptr"), "coo": ("row", "col")}
+INDICES = {"csr": ("indices", "indptr"), "csc": ("indices", "indptr"), "coo": ("row", "col")}
 
 
 def read_npz(path: Path, archive: Any, members: dict[str, Any], header: Any) -> Parts:
@@ -81,9 +75,9 @@ def read_npz(path: Path, archive: Any, members: dict[str, Any], header: Any) -> 
 
     written = small("format").item()
     kind = (written.decode("ascii", "replace") if isinstance(written, bytes) else str(written)).removesuffix("_array")
-    if kind not in NPZ:
+    if kind not in INDICES:
         raise UsageError(f"{path}: a sparse matrix in the format {kind[:20]!r}; save its .tocsr()")
-    names = ("data", *NPZ[kind])
+    names = ("data", *INDICES[kind])
     if missing := [name for name in names if name not in members]:
         raise UsageError(f"{path}: a sparse matrix without its {', '.join(missing)}")
     shape = tuple(int(size) for size in small("shape").ravel())

@@ -10,6 +10,7 @@ from ..backend import Backend
 from ..errors import UsageWarning
 from ..evaluation.latents import COLLAPSED
 from ..inputs import Batch
+from ..matmul.sparse import Sparse
 from ..model import Model
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def first_bad(vae: Model, X: Batch | None = None) -> tuple[int, str]:
 
     X   the pass's batch, where it is still there
     """
-    suspects: dict[str, Any] = {"X": None if X is None else X.X}
+    explained: Any = None if X is None else X.X
+    suspects: dict[str, Any] = {"X": explained.toarray() if isinstance(explained, Sparse) else explained}
     suspects |= {f"{layer.name} output": getattr(layer, "Y", None) for layer in vae.encoder.layers}
     suspects |= {"latent z": getattr(vae.posterior, "Z", None)}
     suspects |= {f"{layer.name} output": getattr(layer, "Y", None) for layer in vae.decoder.layers}

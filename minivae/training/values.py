@@ -79,6 +79,11 @@ def look(vae: Model, batches: Batches) -> Values:
         found.between = found.between or (scale is not None and bool(((block > 0) & (block < 1)).any()))
         if wanted:
             found.nonzeros.append(_expected(block, batches.binarize))
+    if max(-found.low, found.high) > float(np.finfo(vae.backend.dtype).max):
+        raise UsageError(
+            f"{batches.name}: the values range from {found.low:g} to {found.high:g}, beyond what {vae.backend.dtype} "
+            "holds: scale them (scale='maxabs', --scale maxabs), or compute in float64"
+        )
     return found if batches.ranks is None else _joined(found, batches.ranks)
 
 
