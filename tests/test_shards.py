@@ -348,6 +348,7 @@ def test_values_are_checked_once_by_the_ranks_together(monkeypatch):
     from minivae.training import batches
 
     monkeypatch.setattr(batches, "CHECK_ROWS", 20)
+    monkeypatch.setattr(batches.Batches, "_sample", lambda self: "")  # the few rows that all ranks look at
     X = rows()
     X[:, 0] = 0.25
     alone = batches.Batches(mv.VAE(D, 3, (8,), likelihood="gaussian"), X)
@@ -407,3 +408,46 @@ def test_shards_on_a_device_make_the_steps_of_the_cpu(monkeypatch):
     parameters, elbo = together(2, lambda world: fit(world, "numpy"), shards=4)[0]
     assert_sums(device[0][0], parameters, of="training")
     assert_sums(device[0][1], elbo, of="training")
+
+
+# What one rank alone may have otherwise, by mistake → what is said of it.
+OTHERWISE = {
+    "X": "the digest of some rows of its X",
+    "permuted": "the digest of some rows of its X",
+    "sparse": "the digest of some rows of its X",
+    "held out": "the digest of some rows of its validation",
+    "weights": "the digest of some rows of its X",
+    "validation": "nothing as its validation",
+    "shape": r"\(300, 9\) as the shape of its X",
+    "run": "nothing as its run",
+    "resume": "True as its resume",
+    "beta": "as its beta",
+}
+
+
+@pytest.mark.parametrize("what", OTHERWISE)
+def test_what_one_rank_alone_has_otherwise_is_named_before_the_first_step(what, tmp_path):
+    """As rows drawn without a seed, or files that a script names on rank 0 alone."""
+    rows = np.random.default_rng(0).random((310, 9)).astype(np.float32)
+
+    def train(ranks):
+        other, X, options = ranks.rank == 1, rows, {"run": tmp_path / "run", "validation": rows[:60]}
+        if what == "X":
+            X = np.random.default_rng(ranks.rank).random((310, 9)).astype(np.float32)
+        elif what == "permuted":
+            X = rows[np.random.default_rng(ranks.rank).permutation(310)]
+        elif what == "sparse":
+            X = scipy.sparse.csr_array(np.roll(rows * (rows < 0.2), ranks.rank, axis=0))
+        elif what == "held out":
+            options["validation"] = rows[ranks.rank :][:60]
+        elif what == "weights":
+            options["weights"] = np.arange(310) % (3 + ranks.rank)
+        elif other:
+            X = rows[:300] if what == "shape" else X
+            changes = {"validation": None, "run": None, "resume": True, "beta": 0.5}
+            options |= {what: changes[what]} if what in changes else {}
+        mv.VAE(9, 2, (4,), backend="numpy").fit(X, 1, 64, ranks=ranks, progress=False, **options)
+
+    with pytest.raises(AgreedError, match=rf"rank 1 \(host1\) has .*{OTHERWISE[what]}"):
+        together(2, train)
+    assert not list(tmp_path.iterdir())

@@ -73,7 +73,7 @@ class Shards:
             t.vae.backend.kernels,
             t.vae.backend.name,
         ]
-        facts += [t.batches.X.shape, type(t.optimizer).__name__, numbers, o.epochs, o.batch_size, o.clip, o.patience]
+        facts += [t.batches.X.shape, type(t.optimizer).__name__, numbers]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         digest.update(t.vae.backend.to_host(t.vae.buffer.state))
         return digest.hexdigest()[:12]

@@ -171,13 +171,21 @@ class World:
 
     def same(self, what: str, value: T, advice: str = "start all with the same program, data and options") -> T:
         """The value, where every rank has the same; else AgreedError, which says what to do."""
-        told = self.all((value, self.host))
-        for rank, (other, host) in enumerate(told):
-            if repr(other) != repr(told[0][0]):  # NaN is the same as NaN
-                raise AgreedError(
-                    f"rank {rank} ({host}) has {other} as {what}, and rank 0 ({told[0][1]}) {told[0][0]}: {advice}"
-                )
+        self.alike({what: value}, advice)
         return value
+
+    def alike(self, facts: dict[str, Any], advice: str = "start all with the same program, data and options") -> None:
+        """Raise AgreedError for the first of the facts, by their names, that a rank does not have as rank 0 has it."""
+        if self.size == 1:
+            return
+        told = self.all((facts, self.host))
+        first, its_host = told[0]
+        for rank, (others, host) in enumerate(told):
+            for what, value in first.items():
+                if repr(other := others.get(what)) != repr(value):  # NaN is the same as NaN
+                    raise AgreedError(
+                        f"rank {rank} ({host}) has {other} as {what}, and rank 0 ({its_host}) {value}: {advice}"
+                    )
 
     def begin(self, training: Any, recorded: int | None) -> Shards | None:
         """The shards of a training (`shards.py`); None where there is one, which is a training without ranks.

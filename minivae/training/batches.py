@@ -9,6 +9,7 @@ Shapes: N rows in all, b in a batch, D features.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 STATIC_PASS = 0  # of the stream 'binarise'; epochs count from 1
 EVALUATION_PASS = 1  # of the stream 'evaluation'; pass 0 is the posterior's ε
 DEVICE_BYTES = 2**31  # larger data stay on the host and go to a device batch by batch
+PLACES, ROWS_THERE = 3, 4  # both ends and the middle of the data, where ranks compare so many rows
+SAME_ROWS = "give all the same rows in the same order, such as those of one seed or one file"
 FEW = 0.25  # with a larger share of non-zeros nothing is gained by them
 
 
@@ -69,6 +72,8 @@ class Batches:
         self.sparse = self._sparse_rows() if hasattr(X, "tocsr") else None
         if self.sparse is None and self.scale is None and self._fits(X):
             self.X = self.backend.asarray(X)  # once, where there is a device
+        if ranks is not None and ranks.size > 1:
+            ranks.same(f"the digest of some rows of its {name}", self._sample(), SAME_ROWS)
         self._check(vae)
         self.by_nonzeros = self._by_nonzeros(vae)
 
@@ -205,6 +210,22 @@ class Batches:
         if self.sparse is None:
             return [np.ascontiguousarray(self.backend.to_host(rows))]
         return [rows.data, rows.indices.astype(np.int64), rows.indptr.astype(np.int64)]
+
+    def _sample(self) -> str:
+        """Return a digest of rows at both ends and in the middle, as they were given, and of what lies beside them.
+
+        It differs where ranks have drawn, shuffled or split the rows each in its own way.
+        """
+        digest = hashlib.sha256(f"{self.X.shape} {self.X.dtype}".encode())
+        beside = [self.rows, self.weights]
+        beside += [] if self.given is None else [self.given.condition, self.given.log_exposure]
+        last = max(0, len(self) - ROWS_THERE)
+        for start in sorted({k * last // (PLACES - 1) for k in range(PLACES)}):
+            stop = min(start + ROWS_THERE, len(self))
+            found = [self.backend.to_host(x[start:stop]) for x in beside if x is not None]
+            for array in [*self.arrays(start, stop), *found]:
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:12]
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """(number of the first row, block of rows) over this rank's share, on the host, in the model's units."""

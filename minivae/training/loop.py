@@ -32,6 +32,9 @@ class Training(State):
 
     def __init__(self, vae: Model, X: Any, options: Options):
         with agreeing(options.ranks):
+            if options.ranks is not None:
+                shape = getattr(getattr(X, "X", X), "shape", None)
+                options.ranks.alike(options.facts() | {"the shape of its X": shape})
             super().__init__(vae, X, options)
             if options.ranks is not None:
                 recorded = options.ranks.first(lambda: recorded_shards(options.run)) if options.resume else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,19 @@ class Options:
             raise UsageError("patience needs validation rows: give validation=X_val (--validation 0.1)")
         if self.resume and self.run is None:
             raise UsageError("resume=True needs run=: the folder to resume")
+
+    def facts(self) -> dict[str, Any]:
+        """What all ranks must have alike before they begin, by name: the options that are small, and which are given.
+
+        The folder of the run and the callback may differ: rank 0 alone uses the folder.
+        """
+        plain = ("epochs", "batch_size", "binarize", "patience", "clip", "free_bits", "resume", "order")
+        given = ("validation", "rows", "validation_rows", "weights", "run")
+        scale = self.scale if self.scale is None or isinstance(self.scale, str) else self.scale.kind
+        found = {name: getattr(self, name) for name in plain} | {"scale": scale}
+        found |= {name: asdict(getattr(self, name)) for name in ("beta", "schedule")}
+        found |= {name: "nothing" if getattr(self, name) is None else "something" for name in given}
+        return {f"its {name}": value for name, value in found.items()}
 
 
 def _epochs(name: str, value: Any) -> int:
