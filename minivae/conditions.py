@@ -76,7 +76,8 @@ class Condition:
     def of(cls, given: Any) -> Condition | None:
         """That of the rows `given`: (N,), (N, columns), a dict of name → (N,), a DataFrame; of a `config()`; or None.
 
-        Text, integers and booleans are labels; floating-point numbers are covariates.
+        Text, integers and booleans are labels; floating-point numbers are covariates. UsageError for what JSON does not
+        know: a model with such labels could not be saved.
         """
         if given is None or isinstance(given, Condition):
             return given
@@ -84,13 +85,20 @@ class Condition:
             held = [c["levels"] if "levels" in c else (float(c["mean"]), float(c["std"])) for c in given]
             return cls(held, [c.get("name") for c in given])
         columns: list[Any] = []
-        for values in _columns(given):
+        found = _columns(given)
+        if not found or not all(map(len, found)):
+            raise UsageError("condition: expected at least one column and one row; got none")
+        for values in found:
             if values.dtype.kind == "f":
-                if not np.isfinite(values).all():
-                    raise UsageError("condition: a covariate is NaN or infinite: fill it, or leave such rows out")
-                columns.append((float(values.mean()), float(values.std()) or 1.0))
+                columns.append(_moments(values))
                 continue
-            levels = sorted(set(values.tolist()), key=lambda level: (str(type(level)), level))
+            listed = values.tolist()
+            if not {*map(type, listed)} <= {bool, int, str}:
+                raise UsageError(
+                    "condition: expected text, whole numbers or booleans as labels, or floating-point numbers; got "
+                    f"dtype {values.dtype}: make text of them"
+                )
+            levels = sorted(set(listed), key=lambda level: (str(type(level)), level))
             if len(levels) > MOST_LEVELS:
                 raise UsageError(f"condition: {len(levels):,} different labels; expected at most {MOST_LEVELS:,}")
             columns.append(levels)
@@ -120,9 +128,11 @@ class Condition:
                 out[np.arange(n), start + np.broadcast_to(numbers, n)] = 1
                 start += len(column)
                 continue
-            if values.dtype.kind not in "biuf" or not np.isfinite(values.astype(np.float64)).all():
+            if values.dtype.kind in "biuf":
+                with np.errstate(over="ignore"):
+                    out[:, start] = (values - column[0]) / column[1]
+            if values.dtype.kind not in "biuf" or not np.isfinite(out[:, start]).all():
                 raise UsageError(f"condition{name} expected finite numbers where the model was made for numbers")
-            out[:, start] = (values - column[0]) / column[1]
             start += 1
         return out
 
@@ -143,6 +153,20 @@ class Condition:
         return out
 
 
+def _moments(values: np.ndarray) -> tuple[float, float]:
+    """(mean, standard deviation) of a covariate (n,), 1 in the place of a deviation of 0."""
+    if not np.isfinite(values).all():
+        raise UsageError("condition: a covariate is NaN or infinite: fill it, or leave such rows out")
+    if values.min() == values.max():  # with a rounded mean the deviation would be tiny but not 0
+        return float(values[0]), 1.0
+    values = values.astype(np.float64) if values.itemsize < 4 else values
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = float(values.mean()), float(values.std())
+    if not np.isfinite(std):
+        raise UsageError(f"condition: a covariate spans more than {values.dtype} holds: rescale it")
+    return mean, std or 1.0
+
+
 def _has_names(given: Any) -> bool:
     """Whether it is a dict or a DataFrame."""
     return isinstance(given, dict) or hasattr(given, "columns")
@@ -155,7 +179,9 @@ def _columns(given: Any, wanted: int | None = None, names: Sequence[str] | None 
         if names is not None and {*held} != {*names}:
             raise UsageError(f"condition: expected the columns {', '.join(names)}; got {', '.join(held)}")
         return [_plain(np.asarray(held[name]).reshape(-1)) for name in names or held]
-    array = np.asarray(given.get() if hasattr(given, "get") and hasattr(given, "shape") else given)
+    if isinstance(given, np.ma.MaskedArray):
+        raise UsageError("condition: it is missing where an array is masked: fill it, or leave such rows out")
+    array = np.asarray(given.get() if _on_device(given) else given)
     if array.ndim == 1 and wanted is not None and wanted > 1:
         array = np.array([given], object) if len({type(x) for x in given}) > 1 else array[None]
     if array.ndim > 2:
@@ -163,48 +189,58 @@ def _columns(given: Any, wanted: int | None = None, names: Sequence[str] | None 
     return [_plain(values) for values in ([array.reshape(-1)] if array.ndim < 2 else array.T)]
 
 
+def _on_device(x: Any) -> bool:
+    """Whether x is CuPy's array, whose `get()` copies it to the host; a Series of pandas has another `get`."""
+    return hasattr(x, "get") and hasattr(x, "shape") and not hasattr(x, "iloc")
+
+
 def _plain(values: np.ndarray) -> np.ndarray:
-    """Values (n,) of an array of objects as text or numbers; UsageError where one is missing."""
+    """Values (n,) of an array of objects as text or numbers; UsageError where one is missing, or is neither."""
     if values.dtype.kind != "O":
         return values
     listed = values.tolist()
-    gaps = [row for row, x in enumerate(listed) if x is None or type(x).__name__ in ("NAType", "NaTType") or x != x]
-    if gaps:
-        raise UsageError(f"condition: it is missing in row {gaps[0]}: fill it, or leave such rows out")
+    for row, x in enumerate(listed):
+        if x is None or type(x).__name__ in ("NAType", "NaTType") or (isinstance(x, float | np.floating) and x != x):
+            raise UsageError(f"condition: it is missing in row {row}: fill it, or leave such rows out")
+        if not isinstance(x, str | int | float | np.generic):
+            raise UsageError(f"condition: expected text or numbers; row {row} holds {type(x).__name__}")
     return np.array(listed)
 
 
 def exposures(given: Any, n: int) -> Array:
     """Exposures of n rows, or one for all, > 0 → their logarithms (n,) float64."""
     values = np.asarray(given)
-    if (
-        values.dtype.kind not in "iuf"
-        or values.shape not in ((), (n,))
-        or not (np.isfinite(values) & (values > 0)).all()
-    ):
-        raise UsageError(f"exposure: expected {n} finite numbers > 0, or one; got {values.dtype} {values.shape}")
-    return np.broadcast_to(np.log(values.astype(np.float64)), (n,))
+    if values.dtype.kind in "iuf" and values.shape in ((), (n,)):
+        with np.errstate(over="ignore"):
+            exposure = values.astype(np.float64)
+        if (np.isfinite(exposure) & (exposure > 0)).all():
+            return np.broadcast_to(np.log(exposure), (n,))
+    raise UsageError(f"exposure: expected {n} finite numbers > 0, or one; got {values.dtype} {values.shape}")
 
 
 def row_weights(name: str, values: Any, n: int) -> Any:
-    """Real weights (n,) of rows, finite and ≥ 0, at least one of them above 0; values are checked on the host only."""
-    _of_rows(name, values, n, "biuf", f"an array ({n},) of numbers, one for each row")
-    if isinstance(values, np.ndarray) and not (np.isfinite(values).all() and values.min() >= 0 and values.max() > 0):
-        raise UsageError(f"{name}: expected finite numbers ≥ 0, at least one of them > 0")
+    """Real weights (n,) of rows, ≥ 0, of a finite sum > 0; values are checked on the host only."""
+    held = _of_rows(name, values, n, "biuf", f"an array ({n},) of numbers, one for each row")
+    if held is not None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = held.sum(dtype=np.float64)
+        if not (np.isfinite(total) and held.min() >= 0 and held.max() > 0):
+            raise UsageError(f"{name}: expected finite numbers ≥ 0, at least one of them > 0, whose sum is finite")
     return values
 
 
 def row_numbers(name: str, rows: Any, n: int) -> Any:
     """An integer array (n,) of row numbers, each below 2³²; values are checked only if they are on the host."""
-    _of_rows(name, rows, n, "iu", f"an integer array ({n},), one number for each row")
-    if isinstance(rows, np.ndarray) and n and (rows.min() < 0 or rows.max() >= 2**32):
-        raise UsageError(f"{name}: expected numbers from 0 to 2³² − 1; they range from {rows.min()} to {rows.max()}")
+    held = _of_rows(name, rows, n, "iu", f"an integer array ({n},), one number for each row")
+    if held is not None and n and (held.min() < 0 or held.max() >= 2**32):
+        raise UsageError(f"{name}: expected numbers from 0 to 2³² − 1; they range from {held.min()} to {held.max()}")
     return rows
 
 
-def _of_rows(name: str, values: Any, n: int, kinds: str, expected: str) -> None:
-    """UsageError unless it is an array (n,) whose dtype is of one of these kinds."""
+def _of_rows(name: str, values: Any, n: int, kinds: str, expected: str) -> np.ndarray | None:
+    """The values of an array (n,) or a Series; None on a device. UsageError for dtypes of other kinds."""
     shape, dtype = tuple(getattr(values, "shape", ())), getattr(values, "dtype", None)
     if shape != (n,) or getattr(dtype, "kind", " ") not in kinds:
         came = type(values).__name__ if dtype is None else f"{dtype} {shape}"
         raise UsageError(f"{name}: expected {expected}; got {came}")
+    return None if _on_device(values) else np.asarray(values)

@@ -259,7 +259,10 @@ def noise_in(vae: Model, eps: Any, B: int) -> Array:
         eps = eps.reshape(1, B, L)
     elif len(shape) != 3 or shape[0] == 0 or shape[1:] != (B, L):
         raise UsageError(f"eps: expected ({B}, {L}), or (S, {B}, {L}) for S samples; got {shape}")
-    return native(vae, "eps", checks.finite("eps", eps) if isinstance(eps, np.ndarray) else eps)
+    if np.dtype(eps.dtype).kind not in "biuf" or hasattr(eps, "tocsr"):
+        raise UsageError(f"eps: expected an array of real numbers; got {type(eps).__name__} of dtype {eps.dtype}")
+    found = native(vae, "eps", eps)
+    return checks.finite("eps", found) if isinstance(eps, np.ndarray) else found
 
 
 def filled(vae: Model, X: Any) -> Any:

@@ -6,6 +6,7 @@ import hostcuda
 import numpy as np
 import pytest
 import standin
+from scipy import sparse
 from scipy.stats import multivariate_normal, poisson
 from tolerances import assert_close, assert_sums
 
@@ -157,6 +158,38 @@ def test_levels_and_numbers():
     np.testing.assert_array_equal(Condition.of(np.array([True, False])).encode(True, 2), [[0, 1], [0, 1]])
 
 
+class Series:
+    """What pandas' Series has that an array has not: a `get` for labels, and `iloc`."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.dtype, self.iloc = values, values.shape, values.dtype, None
+
+    def get(self, key):
+        raise AssertionError("not called")
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+
+def test_a_series_of_pandas_is_labels_covariates_or_weights():
+    for values in (LABELS, AGE):
+        assert Condition.of(Series(values)).config() == Condition.of(values).config()
+        np.testing.assert_array_equal(
+            model().encode(X, condition=Series(LABELS))[0], model().encode(X, condition=LABELS)[0]
+        )
+    pandas = pytest.importorskip("pandas")
+    assert Condition.of(pandas.Series(LABELS)).config() == Condition.of(LABELS).config()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_covariate_that_is_constant_or_of_half_precision_has_a_scale_that_others_can_use():
+    for constant in (np.full(N, 0.1), np.full(N, 0.1, np.float32)):
+        assert constant.mean() != constant[0] or constant.dtype == np.float32
+        assert Condition.of(constant).config() == [{"mean": float(constant[0]), "std": 1.0}]
+    wide = np.array([-60000, 60000], np.float16)
+    assert Condition.of(wide).config() == [{"mean": 0.0, "std": float(wide[1])}]
+
+
 @pytest.mark.parametrize(
     "mistake, words",
     [
@@ -172,6 +205,25 @@ def test_levels_and_numbers():
         (lambda: model(np.arange(20000)), "20,000 different labels"),
         (lambda: model(None).fit(X, exposure=EXPOSURE), "exposure is for counts, and likelihood 'gaussian:1.0'"),
         (lambda: model(None, "poisson").fit(COUNTS, exposure=-EXPOSURE), "expected 60 finite numbers > 0"),
+        (lambda: model(None, "poisson").fit(COUNTS, exposure=np.longdouble("1e400")), "expected 60 finite numbers > 0"),
+        (lambda: model(LABELS.astype("S1")), "expected text, whole numbers or booleans as labels.*got dtype .S1"),
+        (lambda: model(AGE * 1j), "expected text, whole numbers or booleans as labels.*got dtype complex128"),
+        (lambda: model(np.arange(N).astype("M8[D]")), r"got dtype datetime64\[D\]: make text of them"),
+        (lambda: model(np.zeros(N, [("a", "i4")])), "expected text, whole numbers or booleans as labels"),
+        (lambda: model(np.array([("a",), *LABELS[1:]], object)), "expected text or numbers; row 0 holds tuple"),
+        (lambda: model(sparse.csr_array(COUNTS)), "expected text or numbers; row 0 holds csr_array"),
+        (lambda: model(np.ma.masked_array(AGE, AGE > 50)), "it is missing where an array is masked"),
+        (lambda: model(np.zeros((N, 0))), "at least one column and one row"),
+        (lambda: model({}), "at least one column and one row"),
+        (lambda: model(np.array([])), "at least one column and one row"),
+        (lambda: model(np.array([1.7e308, -1.7e308])), "spans more than float64 holds"),
+        (lambda: model(AGE).encode(X, condition=1e300), "expected finite numbers"),
+        (lambda: model(None).fit(X, weights=np.full(N, 1e308)), "whose sum is finite"),
+        (lambda: model(None).fit(X, weights=Series(np.full(N, np.nan))), "expected finite numbers"),
+        (lambda: model(None).fit(X, rows=Series(np.arange(N) - 1)), "they range from -1 to 58"),
+        (lambda: model(None).objective(X, eps=np.zeros((N, L), complex)), "got ndarray of dtype complex128"),
+        (lambda: model(None).objective(X, eps=sparse.csr_array((N, L))), "expected an array of real numbers; got"),
+        (lambda: model(None, dtype="float32").objective(X, eps=np.full((N, L), 1e300)), "120 of 120 .*infinite"),
     ],
 )
 def test_mistakes_get_one_line(mistake, words):

@@ -249,6 +249,13 @@ def test_duplicates_of_small_integers_are_summed_to_what_they_are(kind, dtype):
             call(X)
 
 
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0)])
+def test_a_likelihood_is_not_chosen_for_nothing(shape):
+    for X in (sp.csr_array(shape), np.empty(shape)):
+        with pytest.raises(UsageError, match="to choose a likelihood for, not shape"):
+            mv.choose_likelihood(X)
+
+
 def wrong(kind, attribute, value):
     """A matrix that SciPy has not looked at since an index went wrong."""
     X = kind(DATA["counts"])

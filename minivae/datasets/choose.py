@@ -84,6 +84,9 @@ def choose_scale(domain: str, sparse: bool = False) -> str:
 
 def _choose(X: Any, picture: bool | None, ranks: World | None) -> tuple[str, str, str]:
     """(likelihood, reason, binarize)."""
+    X = X if isinstance(X, FileRows) or hasattr(X, "tocsr") else np.asanyarray(X)
+    if math.prod(X.shape) == 0 or X.ndim not in (2, 3):
+        raise UsageError(f"expected data (N, D) or (N, h, w) to choose a likelihood for, not shape {X.shape}")
     zeros = False  # whether some are not stored
     if hasattr(X, "tocsr"):
         from ..sparse import canonical_for
@@ -91,9 +94,6 @@ def _choose(X: Any, picture: bool | None, ranks: World | None) -> tuple[str, str
         X = canonical_for(ranks, "the data", X, X.shape[-1])
         zeros = X.nnz < math.prod(X.shape)
         X, picture = X.data.reshape(-1, 1) if X.nnz else np.zeros((1, 1), X.dtype), False
-    X = X if isinstance(X, FileRows) else np.asanyarray(X)
-    if X.size == 0 or X.ndim not in (2, 3):
-        raise UsageError(f"expected data (N, D) or (N, h, w) to choose a likelihood for, not shape {X.shape}")
     low, high = finite_extent(X, "the data", ranks)
     if zeros:
         low, high = min(low, 0), max(high, 0)
