@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 import warnings
-from contextlib import suppress
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 
@@ -30,6 +30,8 @@ def main() -> None:
 
         if launched_rank() > 0:
             sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        if launched() > 1:
+            sys.excepthook = _leave_the_others
 
         write_in_any_encoding()
         warnings.showwarning = _show_warning  # type: ignore[assignment]
@@ -40,7 +42,7 @@ def main() -> None:
             app()
         except SystemExit as end:  # typer's, which has printed why
             if end.code == 2 and launched() > 1 and _times_begun() == begun:
-                _tell_other_ranks()
+                _tell_other_ranks("its command line was refused: start all with the same program and options")
             raise
         except UsageError as error:
             _fail(str(error), 2, error)
@@ -67,13 +69,28 @@ def _times_begun() -> int:
     return 0 if ranks is None else ranks.times_begun
 
 
-def _tell_other_ranks() -> None:
-    """Join the others to say that this command line was refused: they would wait for this rank for ever."""
-    from .distributed import mpi
+def _tell_other_ranks(message: str) -> None:
+    """Join the others to say what this one has met before it joined them: they would wait for it for ever."""
     from .errors import UsageError
 
-    with suppress(UsageError), mpi.begin().agreeing():  # which others raise, or which stands there already
-        raise UsageError("its command line was refused: start all with the same program and options")
+    try:
+        from .distributed import mpi
+
+        with mpi.begin().agreeing():
+            raise UsageError(message)
+    except (UsageError, ImportError) as error:
+        if not getattr(error, "agreed", False) and not _times_begun():  # it cannot be loaded
+            from .distributed import launcher
+
+            launcher.leave(message)
+
+
+def _leave_the_others(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The hook of an exception that nothing has caught, until this process joins the others."""
+    from .distributed import launcher
+
+    launcher.leave("ends all ranks", printed=False)
+    traceback.print_exception(kind, error, trace, file=sys.__stderr__)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
@@ -87,11 +104,14 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, status: int, error: BaseException | None = None) -> None:
+    from .environment import launched
     from .errors import printable
 
-    ranks = sys.modules.get("minivae.distributed.mpi")
-    if ranks is not None and not getattr(error, "agreed", False):
-        ranks.end_all(printable(message), status)
+    if not getattr(error, "agreed", False):
+        if _times_begun():
+            sys.modules["minivae.distributed.mpi"].end_all(printable(message), status)
+        elif status != 130 and launched() > 1:  # Ctrl-C comes to all
+            _tell_other_ranks(printable(message))
     print(f"minivae: {printable(message)}", file=sys.stderr)
     sys.exit(status)
 

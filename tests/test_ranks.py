@@ -5,16 +5,19 @@ Other MPIs are tried where MINIVAE_TEST_MPI names their environments (`mpi.py`).
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from mpi import LIMIT, Hosts, every_runtime, runtime
 
 import minivae as mv
+from minivae.distributed import launcher
 
 # 50 steps by 4 shards, of unequal sizes in the last batch of an epoch; argv: a folder for the run, what happens, and to
 # which rank. Every rank prints its digest.
@@ -350,6 +353,52 @@ def test_a_host_without_mpi4py_ends_all_with_one_line(run, tmp_path):
     (said,) = [line for line in found.stderr.splitlines() if line.startswith("minivae")]
     assert said.startswith("minivae: rank 1 of 2 ("), found.stderr
     assert "mpi4py, and that cannot be loaded" in said and "pip install" in said
+
+
+# What one rank alone meets before it has started MPI, not the first of its host.
+BEFORE = """
+import os, sys
+from minivae.environment import launched_rank
+what = sys.argv.pop(1)
+if launched_rank() == 1:
+    if what == "timeout":
+        os.environ["MINIVAE_MPI_TIMEOUT"] = "soon"
+    elif what == "numba":
+        os.environ["NUMBA_NUM_THREADS"] = "0"
+    else:
+        sys.modules["minivae.cli.app"] = None
+from minivae.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "status", "text"),
+    [
+        ("timeout", 2, "MINIVAE_MPI_TIMEOUT='soon': expected a number"),
+        ("import", -signal.SIGKILL, "ends all ranks"),
+        pytest.param("numba", -signal.SIGKILL, "NUMBA_NUM_THREADS=0: Numba expects", marks=pytest.mark.slow),
+    ],
+)
+def test_an_error_before_mpi_has_started_is_printed_and_ends_all(what, status, text, run, tmp_path):
+    """The others start MPI, which waits for this rank for ever, and mpiexec waits for them."""
+    found = runtime().run(2, "-c", BEFORE, what, "train", run / "data0.npy", "--out", tmp_path / "r", limit=60)
+    assert found.returncode == status, found.stderr
+    (said,) = [line for line in found.stderr.splitlines() if line.startswith("minivae: rank")]
+    assert said.startswith("minivae: rank 1 ") and text in said
+    assert ("ModuleNotFoundError" in found.stderr) == (what == "import")
+
+
+def test_the_launcher_is_killed_and_not_a_later_process_of_its_number(tmp_path, monkeypatch):
+    shutil.copy(shutil.which("sleep"), tmp_path / "mpiexec.hydra")
+    with subprocess.Popen([tmp_path / "mpiexec.hydra", "60"]) as process:
+        monkeypatch.setattr(os, "getppid", lambda: process.pid)
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        later = launcher.KILL_LATER.format(process.pid, int(fields[19]) - 1)
+        assert subprocess.run(["sh", "-c", later], timeout=60).returncode == 0
+        assert process.poll() is None
+        launcher.kill()
+        assert process.wait(60) == -signal.SIGKILL
 
 
 def test_the_launcher_of_another_mpi_is_refused():

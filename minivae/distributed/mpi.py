@@ -9,12 +9,9 @@ waits for the others for too long, whose link may be down, ends itself (`Watchdo
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import faulthandler
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +20,6 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -34,14 +30,11 @@ from ..backend import threads as threads_of_this_process
 from ..errors import UsageError, UsageWarning
 from ..hints import how_to_install
 from ..kernels.add_up import fused as add_up
+from . import launcher
 from .slices import Slices
 from .world import AgreedError, World
 
 TIMEOUT = 600.0  # seconds that a rank waits for the others
-LAUNCHERS = ("mpiexec", "mpirun", "prterun", "orterun")  # how names of processes begin
-LAUNCHER_IS_NEAR = 3  # generations: mpiexec, its proxy, perhaps a shell
-# in a second mpiexec has passed on what this rank printed last; after Ctrl-C, MPICH's may end with status 0
-KILL_LATER = "sleep 1; kill -KILL {}"
 PATIENCE = 5.0  # seconds that rank 0 has to print what all ranks know
 LEAST_PAUSE, MOST_PAUSE = 1e-4, 0.02  # seconds between two looks at whether the ranks of a host are ready
 LOADING = 20.0  # seconds that mpi4py has to be loaded
@@ -128,9 +121,10 @@ def about() -> str:
 
 def _world(comm: Any, launched: int, shards: int | None) -> MPIWorld:
     global _started
+    seconds, problem = _timeout()
     try:
         if launched > 1:  # MPI waits for all ranks to start; no thread of Python's runs meanwhile
-            faulthandler.dump_traceback_later(_timeout(), exit=True, file=2)
+            faulthandler.dump_traceback_later(seconds, exit=True, file=2)
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -139,7 +133,7 @@ def _world(comm: Any, launched: int, shards: int | None) -> MPIWorld:
             f"{how_to_install('mpi')}"
         )
         if launched > 1:
-            _leave_the_others(text, launched)
+            launcher.leave(text)
         raise UsageError(text) from None
     finally:
         if launched > 1:
@@ -150,12 +144,15 @@ def _world(comm: Any, launched: int, shards: int | None) -> MPIWorld:
             f"the launcher started {launched} processes, and each is alone by the MPI that mpi4py has loaded "
             f"({library}): this mpiexec belongs to another MPI; take the mpiexec of that one"
         )
-    world = MPIWorld(MPI.COMM_WORLD if comm is None else comm, MPI, shards)
+    world = MPIWorld(MPI.COMM_WORLD if comm is None else comm, MPI, shards, seconds)
     if world.size > 1:
         _started = world
         sys.excepthook = _last_words
         if world.rank > 0:  # rank 0 warns for all
             warnings.simplefilter("ignore", UsageWarning)
+    with world.agreeing():
+        if problem:
+            raise UsageError(problem)
     return world
 
 
@@ -167,14 +164,14 @@ def of_this_host(comm: Any, MPI: Any) -> Any:
 class MPIWorld(World):
     """The ranks of an mpi4py communicator."""
 
-    def __init__(self, comm: Any, MPI: Any, shards: int | None = None):
+    def __init__(self, comm: Any, MPI: Any, shards: int | None = None, seconds: float = TIMEOUT):
         self.shards = shards
         self.comm, self.MPI = comm.Dup(), MPI
         self.rank, self.size, self.host = comm.rank, comm.size, MPI.Get_processor_name()
         self.neighbours = of_this_host(comm, MPI)
         self.local_rank, self.local_size = self.neighbours.rank, self.neighbours.size
         self.parts = np.empty(0, np.uint8)
-        self.watchdog = Watchdog(self, _timeout())
+        self.watchdog = Watchdog(self, seconds)
 
     def waiting(self) -> AbstractContextManager[None]:
         return self.watchdog.waiting()
@@ -278,51 +275,20 @@ class Watchdog:
                 self.world.complain(error)
                 if nccl:
                     nccl.close(lost=True)
-                if self.world.rank == 0:
-                    _kill_launcher()
+                launcher.kill()
                 os._exit(1)
 
 
-def _kill_launcher() -> None:
-    """Have the mpiexec of this host that has started this process killed in a second; nothing where there is none.
-
-    It would wait for ever for what it has started on a host that it cannot reach, and MPI_Abort waits for mpiexec. What
-    it has started on other hosts ends when it does.
-    """
-    process = os.getppid()
-    for _ in range(LAUNCHER_IS_NEAR):
-        try:
-            name, _, fields = Path(f"/proc/{process}/stat").read_text().partition("(")[2].rpartition(")")
-        except OSError:  # not Linux
-            return
-        if name.startswith(LAUNCHERS):
-            with contextlib.suppress(OSError):
-                command = ["sh", "-c", KILL_LATER.format(process)]  # a process of its own, which outlives this one
-                subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-            return
-        process = int(fields.split()[1])  # the parent
-
-
-def _leave_the_others(text: str, launched: int) -> None:
-    """Say why this rank cannot join the others, once a host, and end them with it: they wait for it to start MPI."""
-    if not environment.first_of_host():
-        return
-    if (rank := environment.launched_rank()) > 0:  # rank 0 prints its own errors
-        line = f"minivae: rank {rank} of {launched} ({socket.gethostname()}): {text}"
-        print(line, file=sys.__stderr__, flush=True)
-
-    atexit.register(_kill_launcher)
-
-
-def _timeout() -> float:
+def _timeout() -> tuple[float, str]:
+    """The seconds that a rank waits, and what is wrong with $MINIVAE_MPI_TIMEOUT, which all are told once MPI runs."""
     text = os.environ.get("MINIVAE_MPI_TIMEOUT") or str(TIMEOUT)
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        raise UsageError(f"MINIVAE_MPI_TIMEOUT={text[:20]!r}: expected a number of seconds > 0")
-    return seconds
+        return TIMEOUT, f"MINIVAE_MPI_TIMEOUT={text[:20]!r}: expected a number of seconds > 0"
+    return seconds, ""
 
 
 def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
