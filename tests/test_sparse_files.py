@@ -273,6 +273,13 @@ def test_the_command_line_says_where_an_h5ad_has_counts(tmp_path):
     assert line.endswith("no matrix 'X' in it; it holds layers/counts: write cells.h5ad:layers/counts")
 
 
+def test_packed_matrix_market_is_known_by_its_content(tmp_path):
+    mtx(tmp_path / "a.mtx")
+    plain = (tmp_path / "a.mtx").read_bytes()
+    (tmp_path / "a.mtx").write_bytes(gzip.compress(plain))
+    np.testing.assert_array_equal(load(tmp_path / "a.mtx", hold_out=False).X.toarray(), COUNTS.toarray())
+
+
 def test_duplicates_in_a_file_are_summed_to_what_they_are_and_said(tmp_path):
     cells = {"row": np.array([0, 0, 2]), "col": np.array([1, 1, 0])}
     np.savez(tmp_path / "a.npz", format="coo", shape=(3, 2), data=np.array([200, 100, 7], np.uint8), **cells)

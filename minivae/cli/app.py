@@ -90,7 +90,9 @@ def train(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="digits, mnist, fashion-mnist, or a .npy .npz .csv .tsv .parquet .txt .amat IDX file."
+            metavar="DATA",
+            help="digits, mnist, fashion-mnist, or a .npy .npz .csv .tsv .parquet .txt .amat .mtx .svmlight .h5ad "
+            "or IDX file.",
         ),
     ],
     out: Annotated[

@@ -94,7 +94,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     then the bytes. Memory grows with the bytes that are there, never with the sizes a header claims.
     """
     path = Path(path)
-    with reading(path, "IDX file"), _open_packed_or_not(path) as file:
+    with reading(path, "IDX file"), open_packed_or_not(path) as file:
         head = file.read(4)
         if not head:
             raise UsageError(f"{path}: expected an IDX file, but it is empty")
@@ -129,7 +129,8 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def _open_packed_or_not(path: Path) -> IO[bytes]:
+def open_packed_or_not(path: Path) -> IO[bytes]:
+    """Open a file for reading, and unpack it where gzip packed it, whatever its name is."""
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"  # by content: browsers unpack a .gz and leave it its name
     return gzip.open(path) if packed else open(path, "rb")  # type: ignore[return-value]

@@ -18,7 +18,7 @@ from scipy.sparse import coo_array, csc_array, csr_array
 from ..errors import UsageError
 from ..hints import how_to_install
 from ..sparse import canonical
-from .formats import UNPACKED, Parts, reading
+from .formats import UNPACKED, Parts, open_packed_or_not, reading
 from .limits import check_memory, loading_bytes
 
 KINDS = {"csr": csr_array, "csc": csc_array, "coo": coo_array}
@@ -106,9 +106,9 @@ def read_mtx(path: Path) -> Parts:
     from scipy.io import mmread
 
     with reading(path, "Matrix Market file"):
-        packed = path.name.lower().endswith(".gz")
-        size = os.path.getsize(path) * (UNPACKED if packed else 1)
-        with gzip.open(path) if packed else open(path, "rb") as file:
+        with open_packed_or_not(path) as file:
+            packed = isinstance(file, gzip.GzipFile)
+            size = os.path.getsize(path) * (UNPACKED if packed else 1)
             banner = file.readline(200).decode("ascii", "replace").lower().split()
             if len(banner) != 5 or banner[:2] != ["%%matrixmarket", "matrix"]:
                 raise UsageError(
@@ -130,7 +130,8 @@ def read_mtx(path: Path) -> Parts:
             raise UsageError(f"{path}: {declared}, which do not fit into its {os.path.getsize(path)} bytes")
         doubled = entries * (1 if banner[4] == "general" else 2)
         _check(path, (N, D), doubled, 8, doubled * 24, declared)
-        matrix = mmread(path)
+        with open_packed_or_not(path) as file:
+            matrix = mmread(file if packed else path)  # of a damaged file that is open, SciPy kills the process
         return {"X": build(path, "coo", matrix.shape, matrix.data, matrix.row, matrix.col)}, ""
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gzip
 import io
 import itertools
 import math
@@ -21,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import UsageError
+from .formats import open_packed_or_not
 from .limits import check_memory
 from .rows import Array
 
@@ -299,7 +299,7 @@ def _read_csv(path: Path) -> Table:
 def _survey(path: Path) -> tuple[int, int, int, int]:
     """(bytes, lines, bytes of the longest line, delimiters) of the unpacked text, read a block at a time."""
     size, lines, longest, open_, marks = 0, 1, 0, 0, 0
-    with _binary(path) as file:
+    with open_packed_or_not(path) as file:
         while block := file.read(_BLOCK):
             size += len(block)
             marks += block.count(b",") + block.count(b";") + block.count(b"\t")
@@ -314,15 +314,9 @@ def _survey(path: Path) -> tuple[int, int, int, int]:
     return size, lines, longest, marks
 
 
-def _binary(path: Path) -> IO[bytes]:
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"  # by content: browsers unpack a .gz and leave it its name
-    return gzip.open(path) if packed else open(path, "rb")  # type: ignore[return-value]
-
-
 @contextlib.contextmanager
 def _text(path: Path) -> Iterator[IO[str]]:
-    with _binary(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+    with open_packed_or_not(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         yield text
 
 
