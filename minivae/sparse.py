@@ -66,7 +66,7 @@ def canonical(name: str, X: Any, features: int, first: int = 0, dtype: Any = Non
 
 
 def _as_csr(name: str, X: Any) -> Any:
-    """X of any format as CSR, duplicates as they are; UsageError for wrong indices, which SciPy would follow."""
+    """Convert X of any format to CSR, and keep duplicates. UsageError for wrong indices, which SciPy would follow."""
     try:
         if X.format == "coo":
             X = type(X)((X.data, (X.row, X.col)), shape=X.shape)  # this looks at the indices
@@ -80,7 +80,7 @@ def _as_csr(name: str, X: Any) -> Any:
 
 
 def whole(vae: Model, name: str, X: Any, ranks: World | None = None) -> Any:
-    """`canonical_for` a model; UsageError for one of tables, which looks at each column."""
+    """Check and convert rows X for a model. UsageError for a model of tables, which looks at each column."""
     if not vae.undecided and vae.likelihood.scales:
         raise UsageError(
             f"{name}: likelihood {vae.likelihood.name!r} is for tables, not for rows of scipy.sparse: give an array, "
@@ -90,7 +90,7 @@ def whole(vae: Model, name: str, X: Any, ranks: World | None = None) -> Any:
 
 
 def canonical_for(ranks: World | None, name: str, X: Any, features: int) -> Any:
-    """`canonical` rows that all ranks have.
+    """Return `canonical` rows of X on every rank.
 
     ranks   each looks at a share of the blocks of rows; where they are not canonical, one rank of each host makes them
             so, and shares what it has made. None: this process does all of it
@@ -103,13 +103,13 @@ def canonical_for(ranks: World | None, name: str, X: Any, features: int) -> Any:
 
 
 def _everywhere(X: Any, holds: Callable[[int], bool], ranks: World | None) -> bool:
-    """Whether `holds` of all blocks of CHECK_ROWS rows, which it gets the first row of: ranks look at a share each."""
+    """Whether holds(first row) is true for all blocks of CHECK_ROWS rows; each rank looks at a share of them."""
     starts = range(0, X.shape[0], CHECK_ROWS)
     return all(map(holds, starts) if ranks is None else ranks.map(holds, starts))
 
 
 def _entries(X: Any, start: int) -> slice:
-    """The entries of a block of rows of a CSR matrix."""
+    """Where a CSR matrix stores the CHECK_ROWS rows from `start` on."""
     return slice(X.indptr[start], X.indptr[min(start + CHECK_ROWS, X.shape[0])])
 
 
@@ -252,7 +252,7 @@ def with_nonzeros(X: Array, workspace: Workspace, rows: Rows | None = None, inde
 
 
 def rows_in(vae: Model, name: str, X: Any, first: int) -> Any:
-    """`inputs.rows_in` for rows X (B, D) of scipy.sparse: dense, and beside that by its non-zeros where that pays."""
+    """Return the batch of rows X (B, D) of scipy.sparse: dense, with its non-zeros beside it where that pays."""
     X = canonical(name, X, vae.features, first, vae.backend.dtype if vae.scale is None else None)
     out, index = vae.workspace.take(name, X.shape), vae.backend.asarray(np.arange(X.shape[0]))
     rows = Rows(vae.backend, X, vae.scale)

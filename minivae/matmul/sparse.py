@@ -38,7 +38,7 @@ class Sparse:
 
     @classmethod
     def of(cls, X: np.ndarray, take: Callable) -> Sparse:
-        """The batch of a dense X (B, D). What it holds is scratch."""
+        """List the non-zeros of a dense X (B, D), in scratch."""
         n, bounds = (X.size,), take("sparse.blocks", _sparse.blocks(*X.shape), np.int64)
         found = cls(X.shape, X.dtype, None, take("sparse.columns", n, np.uint8), bounds, take)
         T = found.T = Columns(found, None, take("sparse.T.rows", n, np.uint8))
@@ -49,7 +49,7 @@ class Sparse:
 
     @classmethod
     def of_rows(cls, shape: tuple[int, int], dtype: Any, stored: Any, rows: np.ndarray, take: Callable) -> Sparse:
-        """The batch of some rows (B,) of a larger matrix; stored: the values, columns and starts of that."""
+        """Take some rows (B,) of a larger matrix, whose values, columns and starts are `stored`. Nothing is copied."""
         values, columns, starts = stored
         bounds = take("sparse.bounds", (2, 1, shape[0]), np.int64)
         bounds[0, 0], bounds[1, 0] = starts[rows], starts[rows + 1]
@@ -57,7 +57,7 @@ class Sparse:
 
     @cached_property
     def T(self) -> Columns:
-        """Its transpose; the batch of a dense X was listed with it."""
+        """Xᵀ by its non-zeros; `of` has listed it already."""
         n = (self.size,)
         values = None if self.values is None else self.take("sparse.T.values", n, self.dtype)
         T = Columns(self, values, self.take("sparse.T.rows", n, np.uint8))
@@ -84,7 +84,7 @@ class Sparse:
         _sparse.times(out, self.values, self.columns, bounds, M)
 
     def toarray(self) -> np.ndarray:
-        """The same, dense, in an array of its own."""
+        """Return X dense, in a new array."""
         X = np.zeros(self.shape, self.dtype)
         blocks = self.bounds.swapaxes(0, 1)
         for block, bounds in enumerate(blocks):
