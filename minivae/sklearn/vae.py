@@ -61,7 +61,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
 
     def transform(self, X: Any) -> np.ndarray:
         """X (N, D) → the means of q(z|x), (N, latent_dim)."""
-        return np.ascontiguousarray(self.vae_.encode(self._rows(X))[0])
+        rows = self._rows(X)
+        return np.ascontiguousarray(self.vae_.encode(rows)[0])
 
     def inverse_transform(self, Z: Any) -> np.ndarray:
         """Z (N, latent_dim) → E[x|z] (N, D), in the data's units."""
@@ -80,6 +81,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
 
     def impute(self, X: Any, draws: int | None = None) -> Any:
         """A table X, of a model with `columns`, with its gaps filled as by `minivae.VAE.impute`; draws: a list."""
+        check_is_fitted(self)
         if self.columns is None:
             raise UsageError("impute: this model takes no missing cells; make it with columns='infer'")
         rows, index = self._rows(X), getattr(X, "index", None)
