@@ -151,6 +151,37 @@ def test_a_file_stands_for_all_that_can_be_checked_in_it(tmp_path):
     assert gradcheck("answer.py:square,square_backward", cwd=tmp_path)[0] == 0
 
 
+OF_TWO = """
+import numpy as np
+def square(x):
+    return float((x**2).sum()), [2 * x]
+def product(X, W):
+    Y = X @ W
+    return 0.5 * float((Y * Y).sum()), (Y @ W.T, 3 * X.T @ Y)
+def helper(x, y, z):
+    return x + y + z
+"""
+EXAMPLE = "def example_inputs(rng):\n    return rng.normal(size=(5,))\n"
+
+
+def test_functions_that_return_a_pair_and_need_other_inputs_are_listed(tmp_path):
+    """They may have gradients, and one that is wrong; with inputs that fit, they are checked."""
+    path = tmp_path / "answer.py"
+    path.write_text(OF_TWO + EXAMPLE)
+    code, out, _ = gradcheck(path, "--json", cwd=tmp_path)
+    data = json.loads(out)
+    assert code == 0 and [t["name"] for t in data["targets"]] == ["square"] and not data["failures"]
+    (left_out,) = data["left_out"]
+    assert left_out["name"].endswith(":product")
+    assert "missing 1 required positional argument: 'W'" in left_out["message"]
+    path.write_text(OF_TWO)
+    code, out, _ = gradcheck(path, "--json", cwd=tmp_path)
+    names = [left_out["name"].rpartition(":")[2] for left_out in json.loads(out)["left_out"]]
+    assert code == 2 and names == ["square", "product"]
+    code, out, _ = gradcheck(path, "--shapes", "5x3,3x4", "--json", cwd=tmp_path)
+    assert code == 1 and [t["name"] for t in json.loads(out)["targets"]] == ["product"]
+
+
 # ---- references and folders -----------------------------------------------------------------------------------------
 
 IDENTITY = """

@@ -247,11 +247,12 @@ def _work(job: Job, say: Callable[..., None]) -> None:
             say(start=one)
             try:
                 say(done=_one(job, one, say))
-            except NotGiven as error:
-                among_others = spec.endswith(".py") and not job.reference and not user.is_by_hand(user.load(one))
-                say(**{"left_out" if among_others else "failed": str(error)})
             except UsageError as error:
-                say(failed=str(error))
+                unsure = False
+                if spec.endswith(".py") and not job.reference:  # it is one among others
+                    code = user.load(one)
+                    unsure = (isinstance(error, NotGiven) and not user.is_by_hand(code)) or user.is_unknown(code)
+                say(**{"left_out" if unsure else "failed": str(error)})
 
 
 def _one(job: Job, spec: str, say: Callable[..., None]) -> Any:

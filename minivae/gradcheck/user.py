@@ -8,10 +8,12 @@ the full protocol.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -83,7 +85,10 @@ def checkable(path: str, forward_only: bool = False) -> list[str]:
         elif callable(value) and not name.endswith("_backward") and name != "backward":
             given = _example(getattr(value, "example_inputs", example))
             names += [name] * (
-                forward_only or frameworks.of_target(value, given or ()) is not None or _is_function(value, given)
+                forward_only
+                or frameworks.of_target(value, given or ()) is not None
+                or _is_function(value, given)
+                or _may_be_one(value, given)
             )
     if not names:
         raise UsageError(
@@ -127,6 +132,25 @@ def _is_function(function: Any, given: list[Any] | None) -> bool:
         return isinstance(result, (tuple, list)) and len(result) == 2 and np.size(result[0]) == 1
     except (Exception, SystemExit):  # it is some other function
         return False
+
+
+def _may_be_one(function: Any, given: list[Any] | None) -> bool:
+    """Whether a function returns a pair, and cannot be called with its example inputs to see what it is."""
+    if not inspect.isfunction(function) or not (given is None or misfit(function, given)):
+        return False
+    try:
+        code = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, SyntaxError):
+        return False
+    returned = (node.value for node in ast.walk(code) if isinstance(node, ast.Return))
+    return any(isinstance(value, ast.Tuple) and len(value.elts) == 2 for value in returned)
+
+
+def is_unknown(code: Any) -> bool:
+    """Whether code is a function of a file that may be of (value, gradients), as far as its example inputs tell."""
+    fn, example = _apart(code)
+    given = _example(getattr(fn, "example_inputs", example))
+    return frameworks.of_target(fn, given or ()) is None and _may_be_one(fn, given)
 
 
 class _WithExample:
